@@ -1,0 +1,1 @@
+"""Cases, splits, preprocessing, patches: from files to batches."""

@@ -1,0 +1,71 @@
+"""Files that are whole or not there: written to a temporary name and renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class DiskError(OSError):
+    """A file could not be written; the message says which and what to do."""
+
+
+@contextmanager
+def atomic_path(target: Path | str) -> Iterator[Path]:
+    """Give a temporary path beside `target` that becomes it when the block ends well.
+
+    The temporary name keeps the target's suffixes, so that writers which choose a format by suffix work.
+
+    Raises:
+        DiskError: the disk is full or the folder can't be written.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _named(error, target) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _named(error: OSError, target: Path) -> OSError:
+    if isinstance(error, DiskError):
+        return error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskError(error.errno, f"no space left for {target}: free some space or choose another folder")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return DiskError(error.errno, f"no permission to write {target}: choose another folder")
+    return error
+
+
+def atomic_write_text(target: Path | str, text: str) -> None:
+    """Write a text file that is whole or not there."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path | str, data: Any) -> None:
+    """Write JSON with two spaces of indent; NaN and infinity are refused by the standard, so they become null."""
+    atomic_write_text(target, json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {str(key): _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    if hasattr(data, "item") and getattr(data, "ndim", 0) == 0:
+        data = data.item()
+    if isinstance(data, float) and (data != data or data in (float("inf"), float("-inf"))):
+        return None
+    return str(data) if isinstance(data, Path) else data

@@ -1,0 +1,1 @@
+"""Training losses: logits and labels in, a number out."""

@@ -1,0 +1,1 @@
+"""What a result is worth: figures of one case, and of many."""

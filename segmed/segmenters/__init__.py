@@ -1,0 +1,1 @@
+"""Volume in, probabilities out, whatever is inside."""

@@ -1,0 +1,1 @@
+"""Steps, the loop, checkpoints and tracking."""

@@ -1,0 +1,25 @@
+"""Shared by all tests: one thread, a headless matplotlib, and the real data where it is present."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+torch.set_num_threads(1)
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def real_data():
+    """Function that gives the folder of a real data set, or skips where it is absent."""
+
+    def folder(name: str) -> Path:
+        path = SHARED / name
+        if not path.is_dir():
+            pytest.skip(f"real data set '{name}' is not at {path}")
+        return path
+
+    return folder
