@@ -69,7 +69,9 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    re.compile(
+        r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
     list("-+0123456789."),
 )
 
@@ -221,7 +223,9 @@ def _one_line(box: str) -> str:
     box = re.sub("\x1b\\[[0-9;]*m", "", box)
     words = " ".join(re.sub(r"[╭╮╰╯│─━┃]+|-{4,}", " ", box).split())
     words = re.split(r"Argument helptext|For full helptext|Full helptext|Got errors|For further information", words)[0]
-    words = re.sub(r"^(Unrecognized options|Value error|Parsing error|Missing.*?|Invalid.*?) (?=\1|Error|Missing)", "", words)
+    words = re.sub(
+        r"^(Unrecognized options|Value error|Parsing error|Missing.*?|Invalid.*?) (?=\1|Error|Missing)", "", words
+    )
     pydantic = re.search(r"validation errors? for (\w+) ([\w.]+) (.*?) \[type=.*?input_value=(.*?), input_type", words)
     if pydantic:
         section = re.search(r"Error parsing (?:experiment\.?)?([\w.]*)", words)
@@ -248,6 +252,3 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
     sys.exit(code)
-
-
-

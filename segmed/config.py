@@ -93,7 +93,9 @@ class DataConfig(Section):
     mirror_pairs: tuple[tuple[str, str], ...] = Field(
         (), description="labels that swap when left and right are flipped"
     )
-    spacing_known: bool = Field(True, description="false: the files' spacing is nominal; no figure in mm or ml is given")
+    spacing_known: bool = Field(
+        True, description="false: the files' spacing is nominal; no figure in mm or ml is given"
+    )
 
 
 class SplitConfig(Section):
@@ -101,7 +103,9 @@ class SplitConfig(Section):
 
     test: Fraction = Field(0.2, description="fraction of subjects used once, at the end")
     validation: Fraction = Field(0.15, description="fraction of the remaining subjects that selects the weights")
-    folds: Annotated[int, Field(ge=2)] = Field(5, description="number of cross-validation folds, where folds are asked for")
+    folds: Annotated[int, Field(ge=2)] = Field(
+        5, description="number of cross-validation folds, where folds are asked for"
+    )
     fold: Annotated[int, Field(ge=0)] | None = Field(
         None, description="test on this fold (from 0) instead of on the hold-out; none: hold-out"
     )
@@ -122,45 +126,67 @@ class PreprocessConfig(Section):
         description="zscore over the volume, over its non-zero voxels, percentiles to [0, 1], or untouched",
     )
     clip_percentiles: tuple[float, float] = Field((0.5, 99.5), description="intensities outside are clipped first")
-    interpolation: Literal["auto", "linear", "cubic"] = Field("auto", description="of images; labels are never interpolated in value")
-    separate_z: bool | Auto = Field("auto", description="resample thick slices in plane only, and between slices by nearest")
+    interpolation: Literal["auto", "linear", "cubic"] = Field(
+        "auto", description="of images; labels are never interpolated in value"
+    )
+    separate_z: bool | Auto = Field(
+        "auto", description="resample thick slices in plane only, and between slices by nearest"
+    )
 
 
 # ---------------------------------------------------------------- augmentation
 
-AUGMENT_PRESETS: dict[str, dict[str, Any]] = {
-    "none": dict(
-        affine_probability=0.0, rotation_deg=0.0, scale=0.0, shear=0.0, translation_mm=0.0, elastic_probability=0.0,
-        elastic_mm=0.0, flip_probability=0.0, bias_probability=0.0, ghosting_probability=0.0, motion_probability=0.0,
-        spike_probability=0.0, noise_probability=0.0, blur_probability=0.0, gamma_probability=0.0, low_resolution_probability=0.0,
-    ),
-    "light": dict(
-        affine_probability=0.3, rotation_deg=15.0, scale=0.15, shear=0.0, translation_mm=0.0, elastic_probability=0.0,
-        elastic_mm=0.0, flip_probability=0.0, bias_probability=0.0, ghosting_probability=0.0, motion_probability=0.0,
-        spike_probability=0.0, noise_probability=0.1, blur_probability=0.1, gamma_probability=0.2, low_resolution_probability=0.0,
-    ),
-    "full": dict(
-        affine_probability=0.5, rotation_deg=20.0, scale=0.25, shear=0.05, translation_mm=0.0, elastic_probability=0.2,
-        elastic_mm=4.0, flip_probability=0.0, bias_probability=0.15, ghosting_probability=0.05, motion_probability=0.05,
-        spike_probability=0.02, noise_probability=0.15, blur_probability=0.15, gamma_probability=0.3, low_resolution_probability=0.15,
-    ),
-}  # fmt: skip
+AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; the others stay at their defaults
+    "none": {},
+    "light": {
+        "affine_probability": 0.3,
+        "rotation_deg": 15.0,
+        "scale": 0.15,
+        "noise_probability": 0.1,
+        "blur_probability": 0.1,
+        "gamma_probability": 0.2,
+    },
+    "full": {
+        "affine_probability": 0.5,
+        "rotation_deg": 20.0,
+        "scale": 0.25,
+        "shear": 0.05,
+        "elastic_probability": 0.2,
+        "elastic_mm": 4.0,
+        "bias_probability": 0.15,
+        "ghosting_probability": 0.05,
+        "motion_probability": 0.05,
+        "spike_probability": 0.02,
+        "noise_probability": 0.15,
+        "blur_probability": 0.15,
+        "gamma_probability": 0.3,
+        "low_resolution_probability": 0.15,
+    },
+}
 
 
 class AugmentConfig(Section):
     """Random changes of training patches. `name` fills in the numbers that are not given."""
 
     name: Literal["none", "light", "full"] = Field("light", description="the preset")
-    affine_probability: Probability = Field(0.0, description="rotation, scaling, shear and translation, one resampling with the elastic part")
-    rotation_deg: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="largest angle about each axis (2D and thick slices: in plane)")
+    affine_probability: Probability = Field(
+        0.0, description="rotation, scaling, shear and translation, one resampling with the elastic part"
+    )
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = Field(
+        0.0, description="largest angle about each axis (2D and thick slices: in plane)"
+    )
     scale: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="zoom drawn from 1 - scale to 1 + scale")
     shear: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="largest shear")
     translation_mm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest shift")
     elastic_probability: Probability = Field(0.0, description="smooth random displacement")
     elastic_mm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest displacement of a control point")
-    flip_probability: Probability = Field(0.0, description="left-right flip; swaps data.mirror_pairs; leave 0 where the anatomy has a side")
+    flip_probability: Probability = Field(
+        0.0, description="left-right flip; swaps data.mirror_pairs; leave 0 where the anatomy has a side"
+    )
     bias_probability: Probability = Field(0.0, description="MRI bias field")
-    bias_coefficient: Annotated[float, Field(ge=0)] = Field(0.3, description="size of the bias polynomial's coefficients")
+    bias_coefficient: Annotated[float, Field(ge=0)] = Field(
+        0.3, description="size of the bias polynomial's coefficients"
+    )
     ghosting_probability: Probability = Field(0.0, description="ghosts along a phase-encoding axis")
     ghosting_intensity: Annotated[float, Field(ge=0)] = Field(0.3, description="largest strength of the ghosts")
     motion_probability: Probability = Field(0.0, description="motion during the acquisition")
@@ -169,7 +195,9 @@ class AugmentConfig(Section):
     spike_probability: Probability = Field(0.0, description="spikes in k-space (herringbone)")
     spike_intensity: Annotated[float, Field(ge=0)] = Field(0.5, description="largest strength of a spike")
     noise_probability: Probability = Field(0.0, description="Gaussian noise")
-    noise_sd: Annotated[float, Field(ge=0)] = Field(0.1, description="largest standard deviation, of z-scored intensities")
+    noise_sd: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="largest standard deviation, of z-scored intensities"
+    )
     blur_probability: Probability = Field(0.0, description="Gaussian blur")
     blur_sd_voxels: Annotated[float, Field(ge=0)] = Field(1.0, description="largest width of the blur, in voxels")
     gamma_probability: Probability = Field(0.0, description="intensities to a power")
@@ -190,7 +218,9 @@ class PatchConfig(Section):
     """What one training sample is."""
 
     dims: Literal[2, 3] | Auto = Field("auto", description="2: slices along `plane`; 3: volumes")
-    plane: Literal["auto", "sagittal", "coronal", "axial"] = Field("auto", description="of 2D slices; auto: across the thickest axis")
+    plane: Literal["auto", "sagittal", "coronal", "axial"] = Field(
+        "auto", description="of 2D slices; auto: across the thickest axis"
+    )
     size: tuple[int, ...] | Auto = Field("auto", description="voxels; 2 or 3 numbers")
     batch_size: Count | Auto = Field("auto", description="patches in a step on one device")
     foreground: Fraction = Field(0.5, description="fraction of patches that are centred near a labelled voxel")
@@ -237,12 +267,12 @@ class SwinUNETRConfig(Section):
     """MONAI's SwinUNETR; patch sizes must be multiples of 32."""
 
     name: Literal["swinunetr"] = "swinunetr"
-    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = Field(24, description="feature maps of the finest level")
+    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = Field(
+        24, description="feature maps of the finest level"
+    )
 
 
-Network = Annotated[
-    UNetConfig | DynUNetConfig | SegResNetConfig | SwinUNETRConfig, Field(discriminator="name")
-]
+Network = Annotated[UNetConfig | DynUNetConfig | SegResNetConfig | SwinUNETRConfig, Field(discriminator="name")]
 
 
 class DiceLossConfig(Section):
@@ -319,7 +349,9 @@ class TrainConfig(Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="decay of the averaged weights; 0: none")
     clip: Annotated[float, Field(ge=0)] = Field(12.0, description="largest norm of the gradient; 0: none")
     accumulate: Count = Field(1, description="batches before one step of the optimiser")
-    class_weights: tuple[Positive, ...] | None = Field(None, description="of background and labels, in the cross-entropy")
+    class_weights: tuple[Positive, ...] | None = Field(
+        None, description="of background and labels, in the cross-entropy"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: measured on this machine")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="auto: measured")
     compile: bool = Field(False, description="torch.compile the network")
@@ -338,7 +370,9 @@ class InferenceConfig(Section):
     windows: Count | Auto = Field("auto", description="windows in one batch")
     mirror: bool = Field(False, description="average over mirrored copies (slower, a little better)")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: as in training")
-    largest_component: tuple[str, ...] | Auto = Field("auto", description="labels of which only the largest piece is kept; auto: where validation says so")
+    largest_component: tuple[str, ...] | Auto = Field(
+        "auto", description="labels of which only the largest piece is kept; auto: where validation says so"
+    )
 
 
 class EvaluateConfig(Section):
