@@ -167,7 +167,11 @@ def parse(model: type[Model], argv: Sequence[str] | None = None, *, description:
 
 
 def parse_experiment(
-    model: type[Model], argv: Sequence[str] | None = None, *, description: str | None = None
+    model: type[Model],
+    argv: Sequence[str] | None = None,
+    *,
+    description: str | None = None,
+    default_config: Path | None = None,
 ) -> tuple[Model, ExperimentConfig]:
     """Read `--config FILE`, the tool's own options, and any field of the experiment as `--section.field VALUE`.
 
@@ -176,15 +180,18 @@ def parse_experiment(
 
     Args:
         model: the tool's own options; must have a field `config`.
+        argv: the command line; none: that of the process.
+        description: shown by `--help`.
+        default_config: YAML that is read when `--config` is not given.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    path = _value_of(argv, "--config")
+    path = _value_of(argv, "--config") or default_config
     data = load_yaml(path) if path else {}
     for option in [a for a in argv if re.fullmatch(r"--[\w.-]+\.name(=.*)?", a)]:
         value = _value_of(argv, option.split("=")[0])
         if value is not None:
             _set(data, option.split("=")[0][2:].replace("-", "_").split("."), value)
-    default = validate(ExperimentConfig, data, where=path or "defaults")
+    default = validate(ExperimentConfig, data, where=str(path or "defaults"))
 
     class Both(model):  # type: ignore[valid-type, misc]
         experiment: Annotated[ExperimentConfig, tyro.conf.arg(name="")] = default

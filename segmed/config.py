@@ -15,8 +15,9 @@ Auto = Literal["auto"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Fraction
 Positive = Annotated[float, Field(gt=0)]
+Length = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Spacing = tuple[Positive, Positive, Positive]
+Spacing = tuple[Length, Length, Length]
 
 
 class Section(BaseModel):
@@ -119,7 +120,9 @@ class SplitConfig(Section):
 class PreprocessConfig(Section):
     """From the scanner's grid to the network's."""
 
-    spacing_mm: Spacing | Literal["auto", "native"] = Field("auto", description="target grid; native: left as it is")
+    spacing_mm: Spacing | Literal["auto", "native"] = Field(
+        "auto", description="target grid, 0 leaves that axis as it is; native: leaves all"
+    )
     crop: Literal["auto", "none", "nonzero", "body"] = Field("auto", description="what is cut away around the patient")
     intensity: Literal["auto", "zscore", "zscore_nonzero", "percentile", "none"] = Field(
         "auto",

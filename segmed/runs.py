@@ -1,0 +1,185 @@
+"""The run folder: what is in it, how it is made, and the resolved config that it keeps."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segmed.cli import ConfigError, load_config
+from segmed.config import ExperimentConfig
+from segmed.files import atomic_write_text
+
+
+class RunError(ValueError):
+    """A run folder that can't be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder. Enough to go on, to predict, and to say how its numbers came about."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config, with the reason of every value that was `auto`."""
+        return self.path / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """Reasons and the estimate of memory."""
+        return self.path / "plan.json"
+
+    @property
+    def split(self) -> Path:
+        """Case ids of the training, validation and test parts."""
+        return self.path / "split.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and machine."""
+        return self.path / "environment.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything that training needs to go on bit for bit."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def log(self) -> Path:
+        """Plain lines of what happened."""
+        return self.path / "log.txt"
+
+    @property
+    def test(self) -> Path:
+        """Figures and tables of the test part."""
+        return self.path / "test"
+
+    @property
+    def predictions(self) -> Path:
+        """Label maps of the test part, on the grids of their images."""
+        return self.path / "predictions"
+
+    def weights(self, which: str = "best") -> Path:
+        """Weights as safetensors: `best` on validation, or `last`."""
+        return self.path / "weights" / f"{which}.safetensors"
+
+
+def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
+    """Make an empty run folder; without a path, `runs/NAME-DATE-TIME`.
+
+    Raises:
+        RunError: the folder exists and holds something.
+    """
+    if path is None:
+        stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{datetime.now():%Y%m%d-%H%M%S}"
+        path = runs / stem
+        number = 2
+        while path.exists():
+            path = runs / f"{stem}-{number}"
+            number += 1
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(
+            f"run folder {path} exists: go on with --resume {path}, or name another --run-dir (nothing is overwritten)"
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make run folder {path}: {error.strerror}; choose another with --run-dir") from error
+    if not os.access(path, os.W_OK):
+        raise RunError(f"no permission to write run folder {path}: choose another with --run-dir")
+    return Run(path)
+
+
+def open_run(path: Path) -> Run:
+    """An existing run.
+
+    Raises:
+        RunError: the folder is missing, or is no run.
+    """
+    run = Run(Path(path))
+    if not run.path.is_dir():
+        raise RunError(f"run folder {path} is not there: name a folder that tools/train_seg.py made")
+    if not run.config.is_file():
+        raise RunError(f"{path} is no run: it holds no config.yaml")
+    return run
+
+
+def write_config(run: Run, config: ExperimentConfig, reasons: Mapping[str, str]) -> None:
+    """Write the resolved config; each value that was `auto` has its reason behind it."""
+    text = ["# The resolved config of this run: `python tools/train_seg.py --config THIS_FILE` repeats it.", ""]
+    text += _yaml_lines(config.model_dump(mode="json"), reasons, prefix="", indent=0)
+    atomic_write_text(run.config, "\n".join(text) + "\n")
+
+
+def read_config(run: Run) -> ExperimentConfig:
+    """The resolved config of a run.
+
+    Raises:
+        RunError: it can't be read or is not valid.
+    """
+    try:
+        return load_config(run.config)
+    except ConfigError as error:
+        raise RunError(f"run {run.path} can't be read: {error}") from error
+
+
+def _yaml_lines(data: Mapping[str, Any], reasons: Mapping[str, str], *, prefix: str, indent: int) -> list[str]:
+    lines = []
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        pad = "  " * indent
+        written_key = yaml.safe_dump(str(key), default_flow_style=True, width=10**6).splitlines()[0]
+        if isinstance(value, dict) and value and indent < 3 and name not in reasons:
+            lines.append(f"{pad}{written_key}:")
+            lines += _yaml_lines(value, reasons, prefix=f"{name}.", indent=indent + 1)
+            continue
+        written = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+        written = written.removesuffix("\n").removesuffix("\n...")
+        reason = f"  # {reasons[name]}" if name in reasons else ""
+        lines.append(f"{pad}{written_key}: {written}{reason}")
+    return lines
+
+
+def environment() -> dict[str, Any]:
+    """Versions of what computes, the machine, and the commit, for the run's record."""
+    packages = ("segmed", "torch", "monai", "torchio", "lightning-fabric", "numpy", "scipy", "nibabel", "SimpleITK")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": sys.argv,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "versions": versions,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of a source checkout, marked where it has changes; none for an installed package."""
+    folder = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=folder, capture_output=True, text=True, timeout=5, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,101 @@
+"""Imports run downwards only: every room has a floor, and none reaches up."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1] / "segmed"
+
+FLOORS = [
+    {"config", "files"},
+    {"cli", "volumes", "labels"},
+    {"networks", "losses", "metrics", "machine"},
+    {"data"},
+    {"segmenters", "reports"},
+    {"training", "runs"},
+    {"build"},
+    {"plan"},
+    {"experiment"},
+]
+FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+STRANGERS = [{"networks", "losses"}, {"networks", "metrics"}, {"losses", "metrics"}, {"segmenters", "reports"}]
+
+
+def imports(path: Path) -> set[str]:
+    """Rooms of segmed that a module imports, function bodies included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "segmed":
+                names = [f"segmed.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("segmed.")}
+    return found
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0]
+
+
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def test_every_room_has_a_floor():
+    assert {room_of(path) for path in MODULES} <= set(FLOOR)
+
+
+def test_imports_run_downwards():
+    upwards = [
+        f"{path.relative_to(ROOT)} imports {other}"
+        for path in MODULES
+        for other in imports(path)
+        if other in FLOOR and FLOOR[other] > FLOOR[room_of(path)]
+    ]
+    assert not upwards
+
+
+def test_networks_losses_and_metrics_know_nothing_of_files_or_of_each_other():
+    known = {"files", "volumes", "labels", "cli", "data", "config"}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {other}"
+        for path in MODULES
+        for other in imports(path)
+        if (room_of(path) in {"networks", "losses", "metrics"} and other in known)
+        or (room_of(path) != other and {room_of(path), other} in STRANGERS)
+    ]
+    assert not wrong
+
+
+def test_no_circles_between_modules():
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        name = "segmed." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        tree = ast.parse(path.read_text())
+        graph[name] = {
+            node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("segmed.")
+        }
+
+    def reaches(start: str, goal: str, seen: set[str]) -> bool:
+        return any(
+            nxt == goal or (nxt not in seen and reaches(nxt, goal, seen | {nxt})) for nxt in graph.get(start, set())
+        )
+
+    assert not [name for name in graph if reaches(name, name, {name})]
+
+
+def test_config_and_cli_import_neither_torch_nor_monai():
+    for name in ("config.py", "cli.py", "files.py"):
+        tree = ast.parse((ROOT / name).read_text())
+        modules = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        modules += [alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names]
+        assert not [m for m in modules if m.split(".")[0] in {"torch", "monai", "torchio"}], name
+
+
+def test_no_module_is_a_drawer():
+    drawers = {"utils", "helpers", "misc", "common"}
+    assert not [path for path in MODULES if path.stem in drawers]
