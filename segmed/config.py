@@ -120,6 +120,11 @@ class SplitConfig(Section):
 class PreprocessConfig(Section):
     """From the scanner's grid to the network's."""
 
+    orientation: Literal["auto", "ras", "slices_last"] = Field(
+        "auto",
+        description="ras: axes to the right, front and head; slices_last: the axis across thick slices comes last, "
+        "whatever way the stack points (oblique short-axis stacks)",
+    )
     spacing_mm: Spacing | Literal["auto", "native"] = Field(
         "auto", description="target grid, 0 leaves that axis as it is; native: leaves all"
     )
@@ -221,8 +226,8 @@ class PatchConfig(Section):
     """What one training sample is."""
 
     dims: Literal[2, 3] | Auto = Field("auto", description="2: slices along `plane`; 3: volumes")
-    plane: Literal["auto", "sagittal", "coronal", "axial"] = Field(
-        "auto", description="of 2D slices; auto: across the thickest axis"
+    plane: Literal["auto", "sagittal", "coronal", "axial", "slices"] = Field(
+        "auto", description="of 2D slices; slices: those of a thick stack, whatever way it points"
     )
     size: tuple[int, ...] | Auto = Field("auto", description="voxels; 2 or 3 numbers")
     batch_size: Count | Auto = Field("auto", description="patches in a step on one device")
