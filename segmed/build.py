@@ -1,0 +1,165 @@
+"""Config -> objects, run folder -> objects: the only place where a name becomes a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from segmed.config import (
+    DynUNetConfig,
+    ExperimentConfig,
+    InferenceConfig,
+    Loss,
+    Network,
+    PatternLayout,
+    PhantomLayout,
+    SegResNetConfig,
+    SwinUNETRConfig,
+    UNetConfig,
+)
+from segmed.data.cases import Dataset, read_dataset
+from segmed.data.phantoms import make_phantom
+from segmed.labels import LabelSet
+from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
+from segmed.networks.encoders import DenseEncoder, Encoder, PlainEncoder, ResidualEncoder
+from segmed.networks.models import SegmentationNet
+from segmed.networks.peers import monai_network
+from segmed.runs import Run, open_run, read_config
+from segmed.segmenters.base import Segmenter
+from segmed.segmenters.combine import LargestComponent
+from segmed.segmenters.network import NetworkSegmenter
+from segmed.training.checkpoint import load_weights
+
+ENCODERS: Mapping[str, type[Encoder]] = {
+    "plain": PlainEncoder,
+    "residual": ResidualEncoder,
+    "dense": DenseEncoder,
+}
+PLANE_AXES = {"sagittal": 0, "coronal": 1, "axial": 2, "slices": 2}
+
+
+def build_dataset(config: ExperimentConfig, *, progress: bool = False) -> Dataset:
+    """The cases of an experiment; a phantom is made first where it is not there yet."""
+    data = config.data
+    if isinstance(data.layout, PhantomLayout):
+        make_phantom(data.root, cases=data.layout.cases, seed=data.layout.seed, progress=progress)
+        pattern = PatternLayout(images={"LGE": "{case}/{case}_LGE.nii.gz"}, label="{case}/{case}_label.nii.gz")
+        data = data.model_copy(update={"layout": pattern})
+    return read_dataset(data)
+
+
+def build_network(
+    config: Network, *, in_channels: int, out_channels: int, dims: int, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """The network of a resolved config.
+
+    Args:
+        config: without `auto`.
+        in_channels: modalities.
+        out_channels: labels and background.
+        dims: 2 or 3.
+        device: `meta` builds without memory, for a summary.
+    """
+    with torch.device(device):
+        match config:
+            case UNetConfig():
+                encoder = ENCODERS[config.encoder](
+                    in_channels,
+                    config.channels,
+                    config.strides,
+                    dims=dims,
+                    blocks=config.blocks,
+                    norm=config.norm,
+                    dropout=config.dropout,
+                    checkpointing=config.checkpointing,
+                )
+                return SegmentationNet(
+                    encoder,
+                    out_channels,
+                    upsampling=config.upsampling,
+                    deep_supervision=config.deep_supervision,
+                )
+            case DynUNetConfig() | SegResNetConfig() | SwinUNETRConfig():
+                return monai_network(
+                    in_channels=in_channels, out_channels=out_channels, dims=dims, **config.model_dump()
+                )
+
+
+def build_loss(config: Loss, *, levels: int, class_weights: tuple[float, ...] | None) -> DeepSupervisionLoss:
+    """The loss of a config, over all levels of a network's logits."""
+    options = config.model_dump()
+    loss = segmentation_loss(options.pop("name"), class_weights=class_weights, **options)
+    return DeepSupervisionLoss(loss, levels)
+
+
+def label_set(config: ExperimentConfig) -> LabelSet:
+    """The labels of a resolved config."""
+    return LabelSet.from_config(config.data.labels, ignore=config.data.ignore, regions=config.data.regions)
+
+
+def plane_axis(config: ExperimentConfig) -> int | None:
+    """Axis across which 2D slices are taken; none for 3D."""
+    return PLANE_AXES[config.patches.plane] if config.patches.dims == 2 else None
+
+
+def build_segmenter(
+    network: nn.Module, config: ExperimentConfig, *, device: torch.device | str, inference: InferenceConfig | None = None
+) -> Segmenter:
+    """A network as a segmenter of native volumes, as its resolved config says."""
+    inference = inference or config.inference
+    precision = inference.precision if inference.precision != "auto" else config.train.precision
+    segmenter: Segmenter = NetworkSegmenter(
+        network,
+        labels=label_set(config),
+        preprocess=config.preprocess,
+        patches=config.patches,
+        plane_axis=plane_axis(config),
+        inference=inference,
+        device=device,
+        precision=precision if precision != "auto" else "fp32",
+    )
+    cleaned = inference.largest_component
+    if cleaned != "auto" and cleaned:
+        segmenter = LargestComponent(segmenter, cleaned)
+    return segmenter
+
+
+def load_run_config(folder: Path) -> ExperimentConfig:
+    """The resolved config of a run folder."""
+    return read_config(open_run(folder))
+
+
+def load_run(
+    folder: Path,
+    *,
+    device: str = "auto",
+    inference: InferenceConfig | None = None,
+    weights: str = "best",
+) -> Segmenter:
+    """A trained run as a segmenter: native volume in, probabilities on its own grid out.
+
+    Args:
+        folder: of the run.
+        device: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU where there is one.
+        inference: in place of the run's own settings.
+        weights: `best` on validation, or `last`.
+
+    Raises:
+        RunError: no run, or one without these weights.
+        CheckpointError: weights of another network.
+    """
+    run: Run = open_run(folder)
+    config = read_config(run)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = build_network(
+        config.network,
+        in_channels=len(config.data.images),
+        out_channels=len(config.data.labels) + 1,
+        dims=int(config.patches.dims),
+    )
+    load_weights(run.weights(weights), network)
+    return build_segmenter(network.to(device).eval(), config, device=device, inference=inference)

@@ -1,0 +1,355 @@
+"""Fingerprint + machine -> the values that a config left `auto`, each with its reason.
+
+The rules follow nnU-Net's published ones (Isensee et al. 2021, Nat Methods 18:203, supplement) where they
+speak of geometry, and measurements where they speak of machines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segmed.build import build_network
+from segmed.config import DynUNetConfig, ExperimentConfig, UNetConfig
+from segmed.data.audit import CaseFacts
+from segmed.machine import GIB, Machine
+from segmed.networks.summary import Summary, summarise
+
+THICK = 3.0  # largest over smallest spacing from which slices count as thick
+FEW_SLICES = 16  # a thick stack with at most so many slices has little to see across them
+SMALLEST_MAP = 4  # voxels an axis of the coarsest feature map
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2, "slices": 2}
+VOXELS = {("cpu", 2): 256**2, ("cpu", 3): 64**3, ("cuda", 2): 512**2, ("cuda", 3): 128**3}
+BATCH = {("cpu", 2): 8, ("cpu", 3): 2, ("cuda", 2): 32, ("cuda", 3): 4}
+WIDTH = {("cpu", 2): 24, ("cpu", 3): 16, ("cuda", 2): 32, ("cuda", 3): 32}
+WIDEST = {2: 512, 3: 320}
+BASE_BYTES = int(1.5 * GIB)  # the interpreter with its libraries, and a volume or two
+STATE_BYTES = 4 + 4 + 8 + 4 + 4  # a parameter: weight, gradient, two moments, average, a copy while saving
+
+
+class PlanError(ValueError):
+    """A config that can't be run on these data or this machine; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config without `auto`, why each value is what it is, and what the run will need."""
+
+    config: ExperimentConfig
+    reasons: dict[str, str]
+    summary: Summary
+    memory_bytes: int
+    machine: Machine
+
+    @property
+    def plane_axis(self) -> int | None:
+        """Axis of canonical volumes across which 2D slices are taken; none for 3D."""
+        return PLANES[self.config.patches.plane] if self.config.patches.dims == 2 else None
+
+    def __str__(self) -> str:
+        lines = [f"  {key}: {reason}" for key, reason in self.reasons.items()]
+        need = f"{self.memory_bytes / GIB:.1f} GiB needed, {self.machine.memory_bytes / GIB:.1f} GiB free"
+        return "\n".join(
+            ["plan", *lines, f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]
+        )
+
+
+def resolve(config: ExperimentConfig, facts: Sequence[CaseFacts], *, channels: int, machine: Machine) -> Plan:
+    """Resolve every `auto` of a config.
+
+    Args:
+        config: as the user gave it; `data.images` and `data.labels` are resolved already.
+        facts: fingerprint of the training and validation cases.
+        channels: number of modalities.
+        machine: what the run may use.
+
+    Raises:
+        PlanError: the data hold nothing to plan from, or the plan does not fit in memory.
+    """
+    if not facts:
+        raise PlanError("no case to plan from: the training part is empty")
+    planner = _Planner(config, facts, machine)
+    planner.preprocessing()
+    planner.patches()
+    planner.network()
+    planner.training()
+    config = planner.config
+    classes = len(config.data.labels) + 1
+    batch, summary, need = _fit_batch(config, channels, classes, machine)
+    if config.patches.batch_size == "auto":
+        planner.set("patches.batch_size", batch, _batch_reason(batch, config, machine))
+        config = planner.config
+    if config.train.steps_per_epoch == "auto":
+        steps = max(1, math.ceil(2 * len(facts) / (batch * config.train.accumulate)))
+        planner.set("train.steps_per_epoch", steps, f"{len(facts)} cases, each drawn about twice, {batch} a step")
+    return Plan(planner.config, planner.reasons, summary, need, machine)
+
+
+class _Planner:
+    """Works through a config from geometry to training; `reasons` grows as values are set."""
+
+    def __init__(self, config: ExperimentConfig, facts: Sequence[CaseFacts], machine: Machine) -> None:
+        self.config = config
+        self.facts = facts
+        self.machine = machine
+        self.reasons: dict[str, str] = {}
+        self.shapes = np.array([fact.shape for fact in facts], float)
+        self.bodies = np.array([fact.body_shape for fact in facts], float)
+        self.spacings = np.array([fact.spacing_mm for fact in facts], float)
+
+    def set(self, key: str, value: Any, reason: str) -> None:
+        """Replace one value of a section and keep the reason."""
+        section, field = key.split(".")
+        changed = getattr(self.config, section).model_copy(update={field: value})
+        self.config = self.config.model_copy(update={section: changed})
+        self.reasons[key] = reason
+
+    def is_auto(self, key: str) -> bool:
+        section, field = key.split(".")
+        return getattr(getattr(self.config, section), field, None) == "auto"
+
+    # -- geometry and intensity
+
+    def orientation(self) -> None:
+        """Choose how axes are ordered; from here on the fingerprint stands in that order."""
+        across = self.spacings.argmax(axis=1)
+        thick = self.spacings.max(axis=1) / self.spacings.min(axis=1) > THICK
+        if self.is_auto("preprocess.orientation"):
+            if thick.mean() > 0.5 and (across[thick] != 2).any():
+                why = "thick stacks that point in different ways: their slices become the last axis"
+                self.set("preprocess.orientation", "slices_last", why)
+            else:
+                self.set("preprocess.orientation", "ras", "the canonical axes")
+        if self.config.preprocess.orientation == "slices_last":
+            if self.config.augment.flip_probability:
+                raise PlanError(
+                    "augment.flip_probability needs left and right along the first axis, which "
+                    "preprocess.orientation slices_last does not promise: set one of them otherwise"
+                )
+            order = np.array([[a for a in range(3) if a != last] + [last] for last in across])
+            for name in ("shapes", "bodies", "spacings"):
+                setattr(self, name, np.take_along_axis(getattr(self, name), order, axis=1))
+
+    def preprocessing(self) -> None:
+        self.orientation()
+        flat = bool((self.shapes[:, 2] == 1).all())
+        median = np.median(self.spacings, axis=0)
+        thick = not flat and median.max() / median.min() > THICK
+        across = int(median.argmax())
+        if self.is_auto("patches.dims"):
+            slices = int(np.median(self.shapes[:, across]))
+            if flat:
+                self.set("patches.dims", 2, "the images are single slices")
+            elif thick and slices <= FEW_SLICES:
+                why = f"slices of {median[across]:.3g} mm, {slices} a volume: little to see across them"
+                self.set("patches.dims", 2, why)
+            else:
+                self.set("patches.dims", 3, f"spacing {_text(median)} mm, {slices} slices: volumes hold context")
+        if self.is_auto("preprocess.spacing_mm"):
+            self._spacing(median, flat=flat, thick=thick, across=across)
+        if self.is_auto("preprocess.separate_z"):
+            self.set(
+                "preprocess.separate_z",
+                bool(thick),
+                f"spacing {_text(median)} mm: {'thick' if thick else 'thin'} slices",
+            )
+        if self.is_auto("preprocess.interpolation"):
+            self.set("preprocess.interpolation", "linear", "never overshoots the scanner's intensities")
+        if self.config.patches.plane == "auto":
+            names = {axis: name for name, axis in PLANES.items() if name != "slices"}
+            plane = "slices" if self.config.preprocess.orientation == "slices_last" else names[across if thick else 2]
+            self.set("patches.plane", plane, "across the thickest axis" if thick else "the usual reading direction")
+        self._crop_and_intensity()
+
+    def _spacing(self, median: np.ndarray, *, flat: bool, thick: bool, across: int) -> None:
+        if flat or len(np.unique(np.round(self.spacings, 3), axis=0)) == 1:
+            self.set("preprocess.spacing_mm", "native", f"all cases have {_text(self.spacings[0])} mm")
+            return
+        target = [float(f"{value:.4g}") for value in median]
+        reason = "median of the cases"
+        if thick and self.config.patches.dims == 2:
+            target[across] = 0.0
+            reason += "; across the slices each case keeps its own, nothing is invented between them"
+        elif thick:
+            target[across] = float(f"{np.percentile(self.spacings[:, across], 10):.4g}")
+            reason += "; across thick slices the 10th percentile, so that no slice is thrown away"
+        self.set("preprocess.spacing_mm", tuple(target), reason)
+
+    def _crop_and_intensity(self) -> None:
+        statistics = [values for fact in self.facts for values in fact.intensity.values()]
+        zero = float(np.median([values["zero_fraction"] for values in statistics]))
+        mean = float(np.median([values["mean"] for values in statistics]))
+        sd = float(np.median([values["sd"] for values in statistics]))
+        lowest = float(np.median([values["min"] for values in statistics]))
+        body = self.bodies.prod(1) / self.shapes.prod(1)
+        if self.is_auto("preprocess.crop"):
+            if zero > 0.2:
+                self.set("preprocess.crop", "nonzero", f"{zero:.0%} of the voxels are zero: masked images")
+            elif float(np.median(body)) < 0.75:
+                why = f"the body fills {float(np.median(body)):.0%} of the volume"
+                self.set("preprocess.crop", "body", why)
+            else:
+                self.set("preprocess.crop", "none", "the patient fills the volume")
+        if self.is_auto("preprocess.intensity"):
+            if abs(mean) < 0.2 * sd and 0.5 < sd < 2 and lowest < 0:
+                self.set("preprocess.intensity", "none", f"z-scored already: mean {mean:.2f}, SD {sd:.2f}")
+            elif zero > 0.2:
+                self.set("preprocess.intensity", "zscore_nonzero", "masked images: the zeros say nothing of the tissue")
+            else:
+                self.set("preprocess.intensity", "zscore", "MR intensities have no unit: each volume to mean 0, SD 1")
+
+    # -- patches and network
+
+    def _working_grid(self) -> tuple[list[int], list[float]]:
+        """Median shape in voxels and spacing in mm of what the network sees, without the slice axis in 2D."""
+        given = self.config.preprocess.spacing_mm
+        shapes = self.shapes if self.config.preprocess.crop == "none" else self.bodies
+        target = self.spacings if isinstance(given, str) else np.where(np.array(given) > 0, given, self.spacings)
+        shape = np.median(shapes * self.spacings / target, axis=0)
+        spacing = np.median(np.broadcast_to(target, self.spacings.shape), axis=0)
+        axes = [0, 1, 2]
+        if self.config.patches.dims == 2:
+            axes.remove(PLANES[self.config.patches.plane])
+        return [max(1, round(float(shape[a]))) for a in axes], [float(spacing[a]) for a in axes]
+
+    def patches(self) -> None:
+        dims = int(self.config.patches.dims)
+        shape, spacing = self._working_grid()
+        if self.config.patches.size == "auto":
+            limit = VOXELS[self.machine.device, dims]
+            size = _patch_within(shape, spacing, limit)
+            size = _round_up(size, pooling(size, spacing))
+            why = f"median volume {_text(shape)} voxels, at most about {limit} on this device"
+            self.set("patches.size", tuple(size), f"{why}, rounded up for the network's strides")
+        elif len(self.config.patches.size) != dims:
+            raise PlanError(
+                f"patches.size {self.config.patches.size} has {len(self.config.patches.size)} numbers, "
+                f"patches.dims is {dims}: give {dims}"
+            )
+        self.spacing = spacing
+
+    def network(self) -> None:
+        network = self.config.network
+        if not isinstance(network, (UNetConfig, DynUNetConfig)):
+            return
+        dims = int(self.config.patches.dims)
+        if network.strides == "auto":
+            if network.channels == "auto":
+                strides = pooling(self.config.patches.size, self.spacing)
+            else:
+                strides = pooling(self.config.patches.size, self.spacing, levels=len(network.channels))
+            self.set(
+                "network.strides", strides, "halve an axis while 4 voxels remain and its spacing is not the coarsest"
+            )
+        strides = self.config.network.strides  # type: ignore[union-attr]
+        if network.channels == "auto":
+            width = WIDTH[self.machine.device, dims]
+            channels = tuple(min(width * 2**level, WIDEST[dims]) for level in range(len(strides)))
+            self.set("network.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
+        if len(self.config.network.channels) != len(strides):  # type: ignore[union-attr]
+            raise PlanError(
+                f"network.channels has {len(self.config.network.channels)} levels, "  # type: ignore[union-attr]
+                f"network.strides {len(strides)}: give as many of each, or leave one `auto`"
+            )
+
+    # -- training
+
+    def training(self) -> None:
+        train = self.config.train
+        if train.learning_rate == "auto":
+            rate = {"adamw": 1e-3, "sgd": 1e-2}[train.optimiser]
+            self.set("train.learning_rate", rate, f"usual peak for {train.optimiser}")
+        if train.workers == "auto":
+            workers = (
+                min(self.machine.cores - 1, 12) if self.machine.device == "cuda" else min(self.machine.cores - 1, 2)
+            )
+            self.set("train.workers", workers, f"{self.machine.cores} cores, one left to the training itself")
+        if train.devices == "auto":
+            self.set("train.devices", self.machine.devices, "all that are there")
+
+
+def pooling(size: Sequence[int], spacing: Sequence[float], *, levels: int | None = None) -> tuple[tuple[int, ...], ...]:
+    """Strides of each level, finest first.
+
+    An axis is halved while at least 4 voxels remain and its spacing is less than twice the finest one's.
+
+    Args:
+        size: patch, in voxels.
+        spacing: in mm, an entry an axis.
+        levels: at most so many; none: 6.
+    """
+    now, gaps = [float(n) for n in size], list(spacing)
+    strides: list[tuple[int, ...]] = [(1,) * len(now)]
+    while len(strides) < (levels or 6):
+        able = [a for a in range(len(now)) if now[a] >= 2 * SMALLEST_MAP]
+        if not able:
+            break
+        finest = min(gaps[a] for a in able)
+        step = tuple(2 if a in able and gaps[a] < 2 * finest else 1 for a in range(len(now)))
+        now = [n / s for n, s in zip(now, step, strict=True)]
+        gaps = [g * s for g, s in zip(gaps, step, strict=True)]
+        strides.append(step)
+    return tuple(strides)
+
+
+def _patch_within(shape: Sequence[int], spacing: Sequence[float], voxels: int) -> list[int]:
+    """The largest cube in mm, clipped to the volume, of at most `voxels` voxels."""
+    low, high = 0.0, max(n * s for n, s in zip(shape, spacing, strict=True))
+    if math.prod(shape) <= voxels:
+        return list(shape)
+    for _ in range(50):
+        edge = (low + high) / 2
+        size = [min(n, edge / s) for n, s in zip(shape, spacing, strict=True)]
+        low, high = (edge, high) if math.prod(size) <= voxels else (low, edge)
+    return [max(1, min(n, round(low / s))) for n, s in zip(shape, spacing, strict=True)]
+
+
+def _round_up(size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
+    divisor = [math.prod(level[a] for level in strides) for a in range(len(size))]
+    return [math.ceil(n / d) * d for n, d in zip(size, divisor, strict=True)]
+
+
+def _fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Machine) -> tuple[int, Summary, int]:
+    """The batch size that fits, the network's summary, and the bytes that the run needs."""
+    dims = int(config.patches.dims)
+    size = tuple(config.patches.size)
+    network = build_network(config.network, in_channels=channels, out_channels=classes, dims=dims, device="meta")
+    summary = summarise(network, size, batch=1)
+    fixed = summary.parameters * STATE_BYTES + (BASE_BYTES if machine.device == "cpu" else GIB // 2)
+    each = summary.activation_bytes + 4 * math.prod(size) * (channels + 4 * classes)
+    room = int(0.85 * machine.memory_bytes) - fixed
+    given = config.patches.batch_size
+    batch = BATCH[machine.device, dims] if given == "auto" else given
+    fitting = room // each
+    if given == "auto":
+        batch = min(batch, fitting)
+    if batch < 1 or batch > fitting:
+        raise PlanError(_does_not_fit(fixed + max(batch, 1) * each, machine, size, batch, fitting, room / each))
+    return batch, summary, fixed + batch * each
+
+
+def _does_not_fit(need: int, machine: Machine, size: tuple[int, ...], batch: int, fitting: int, ratio: float) -> str:
+    free = f"{machine.memory_bytes / GIB:.1f} GiB are free"
+    what = f"patch {size} with batch {max(batch, 1)} needs {need / GIB:.1f} GiB, {free}"
+    if fitting >= 1:
+        return f"{what}: set --patches.batch-size {fitting} (and --train.accumulate for the rest)"
+    factor = max(ratio, 0.0) ** (1 / len(size))
+    smaller = tuple(max(8, int(n * factor) // 8 * 8) for n in size)
+    return (
+        f"{what}: set --patches.size {' '.join(map(str, smaller))}, --network.checkpointing or fewer --network.channels"
+    )
+
+
+def _batch_reason(batch: int, config: ExperimentConfig, machine: Machine) -> str:
+    usual = BATCH[machine.device, int(config.patches.dims)]
+    if batch == usual:
+        return f"usual on a {machine.device.upper()}, and it fits in {machine.memory_bytes / GIB:.1f} GiB"
+    return f"what fits in {machine.memory_bytes / GIB:.1f} GiB (usual: {usual})"
+
+
+def _text(values: Sequence[float] | np.ndarray) -> str:
+    return " × ".join(f"{value:.3g}" for value in values)
