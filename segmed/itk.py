@@ -1,0 +1,206 @@
+"""NRRD and MetaImage files and folders of DICOM slices, through SimpleITK."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from segmed.geometry import GeometryError, Header, VolumeError
+
+SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+POSITION_TAG, ORIENTATION_TAG, INSTANCE_TAG = "0020|0032", "0020|0037", "0020|0013"
+GAP_TOLERANCE = 0.05  # of the distance between slices: positions in headers are rounded
+
+sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints to stderr what the errors below say in one line
+
+
+def read_header(path: Path) -> Header:
+    """Shape, affine, components and type of a file or of a DICOM folder."""
+    if path.is_dir():
+        return _series(path)[1]
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+    size = reader.GetSize()
+    components = reader.GetNumberOfComponents() * (size[3] if len(size) > 3 else 1)
+    affine = _affine(reader.GetDirection(), reader.GetSpacing(), reader.GetOrigin())
+    return Header(_shape(size, path), affine, components, _dtype(reader.GetPixelID(), path))
+
+
+def read(path: Path, component: int | None, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (C, X, Y, Z), in the order of the file in memory, and affine."""
+    if path.is_dir():
+        return _read_series(path, component, dtype)
+    header = read_header(path)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+    return _components_first(image, component, dtype), header.affine
+
+
+def write(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+    """Write voxels (C, X, Y, Z) as `.nrrd`, `.mha` or `.mhd`; affine in RAS+ mm."""
+    lps = LPS_TO_RAS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    if len(voxels) == 1:
+        image = sitk.GetImageFromArray(np.ascontiguousarray(voxels[0].transpose(2, 1, 0)))
+    else:
+        image = sitk.GetImageFromArray(np.ascontiguousarray(voxels.transpose(3, 2, 1, 0)), isVector=True)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    try:
+        sitk.WriteImage(image, str(path), useCompression=not path.name.lower().endswith(".mhd"))
+    except RuntimeError as error:
+        raise OSError(f"{path} can't be written: {_reason(error)}") from error
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file opens with the DICOM preamble."""
+    # slices are published as a.dcm, as IM0001 and as 1.2.840.113: nothing else is opened to look
+    if path.name.startswith(".") or not re.fullmatch(r"|\.\d+|\.dcm|\.ima|\.dicom", path.suffix.lower()):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _components_first(image: sitk.Image, component: int | None, dtype: np.dtype) -> np.ndarray:
+    array = sitk.GetArrayViewFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = np.moveaxis(array, -1, 0)
+        if image.GetDimension() == 4:  # (C, T, Z, Y, X): times of each channel in turn
+            array = array.reshape(-1, *array.shape[2:])
+    elif image.GetDimension() < 4:
+        array = array[None]
+    if image.GetDimension() == 2:
+        array = array[:, None]
+    if component is not None:
+        array = array[component : component + 1]
+    return np.array(array, dtype=dtype).transpose(0, 3, 2, 1)
+
+
+def _affine(direction: tuple[float, ...], spacing: tuple[float, ...], origin: tuple[float, ...]) -> np.ndarray:
+    dims = len(spacing)
+    lps = np.eye(4)
+    used = min(dims, 3)
+    directions = np.array(direction).reshape(dims, dims)[:used, :used]
+    lps[:used, :used] = directions * np.array(spacing[:used])
+    lps[:used, 3] = origin[:used]
+    return LPS_TO_RAS @ lps
+
+
+def _shape(size: tuple[int, ...], path: Path) -> tuple[int, int, int]:
+    if min(size) < 1 or not 2 <= len(size) <= 4:
+        raise VolumeError(f"{path} has no voxels or too many axes (size {size}): give a 2D, 3D or 4D volume")
+    return (size[0], size[1], size[2] if len(size) > 2 else 1)
+
+
+def _dtype(pixel_id: int, path: Path) -> str:
+    name = sitk.GetPixelIDValueAsString(pixel_id).lower()
+    if "complex" in name or "label" in name:
+        raise VolumeError(f"{path} holds voxels of type '{name}': give real numbers")
+    if "float" in name:
+        return "float64" if "64" in name else "float32"
+    sign = "u" if "unsigned" in name else ""
+    return f"{sign}int{re.sub(r'[^0-9]', '', name)}"
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line.partition("ERROR:")[2] or line for line in lines if "ERROR" in line]
+    text = re.sub(r"\(0x[0-9a-f]+\)", "", (told or lines or ["unknown reason"])[-1])
+    return text.strip(" :.") or "unknown reason"
+
+
+def _unreadable(path: Path, error: Exception) -> VolumeError:
+    reason = _reason(error)
+    if "spacing" in str(error).lower():
+        return GeometryError(f"{path}: spacing is not positive ({reason}): repair the header")
+    return VolumeError(f"{path} is truncated, damaged or not a medical volume ({reason}): copy it again")
+
+
+# ---------------------------------------------------------------- DICOM
+
+
+def _read_series(folder: Path, component: int | None, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    stacks, header = _series(folder)
+    chosen = stacks if component is None else stacks[component : component + 1]
+    volumes = []
+    for files in chosen:
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(files)
+        try:
+            image = reader.Execute() if len(files) > 1 else sitk.ReadImage(files[0])
+        except RuntimeError as error:
+            raise _unreadable(folder, error) from error
+        volumes.append(_components_first(image, None, dtype)[0])
+    return np.stack(volumes), header.affine
+
+
+def _series(folder: Path) -> tuple[list[list[str]], Header]:
+    """Files of each time point, slices in order, and the geometry of their positions."""
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if not series:
+        raise VolumeError(f"{folder} holds no DICOM series: give a folder of DICOM slices or a volume file")
+    if len(series) > 1:
+        raise VolumeError(f"{folder} holds {len(series)} DICOM series: put each into a folder of its own")
+    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+    first = read_header(Path(files[0]))
+    if len(files) == 1:
+        return [list(files)], first
+    slices = [_slice(name) for name in files]
+    directions = first.affine[:3, :3] / np.array(first.spacing_mm)
+    normal = (LPS_TO_RAS[:3, :3] @ np.cross(directions[:, 0], directions[:, 1])) * np.linalg.det(LPS_TO_RAS[:3, :3])
+    along = np.array([position @ normal for position, _ in slices])
+    instances = np.array([instance for _, instance in slices])
+    order = np.lexsort((instances, along.round(3)))
+    places = np.unique(along.round(3))
+    times, rest = divmod(len(files), len(places))
+    if rest:
+        raise GeometryError(f"{folder}: {len(files)} slices at {len(places)} places: some are missing or stored twice")
+    by_place = order.reshape(len(places), times)
+    positions = np.array([slices[index][0] for index in by_place[:, 0]])
+    affine = _stacked_affine(first, positions, folder)
+    stacks = [[files[index] for index in by_place[:, time]] for time in range(times)]
+    shape = (first.shape[0], first.shape[1], len(places))
+    return stacks, Header(shape, affine, times, first.dtype)
+
+
+def _slice(name: str) -> tuple[np.ndarray, int]:
+    """Position (LPS mm) and number of one slice."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(name)
+    try:
+        reader.ReadImageInformation()
+        position = np.array([float(value) for value in reader.GetMetaData(POSITION_TAG).split("\\")])
+        instance = int(reader.GetMetaData(INSTANCE_TAG)) if reader.HasMetaDataKey(INSTANCE_TAG) else 0
+    except (RuntimeError, ValueError) as error:
+        raise VolumeError(f"{name} has no readable position of its slice: leave it out of the series") from error
+    if position.shape != (3,):
+        raise VolumeError(f"{name} has no readable position of its slice: leave it out of the series")
+    return position, instance
+
+
+def _stacked_affine(first: Header, positions: np.ndarray, folder: Path) -> np.ndarray:
+    """Affine of slices at these positions (N, 3), LPS mm."""
+    affine = LPS_TO_RAS @ first.affine
+    affine[:3, 3] = positions[0]
+    if len(positions) > 1:
+        gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+        if gaps.max() - gaps.min() > GAP_TOLERANCE * np.median(gaps):
+            raise GeometryError(
+                f"{folder}: slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart: one is missing or out of place"
+            )
+        affine[:3, 2] = (positions[-1] - positions[0]) / (len(positions) - 1)
+    return LPS_TO_RAS @ affine

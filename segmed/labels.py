@@ -1,0 +1,188 @@
+"""Label names <-> numbers: sparse file values to indices and back, merges, an ignore value, and regions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+IGNORE = 255
+TABLE_LENGTH = 1 << 16  # values from 0 up to here are looked up in a table; others are searched
+
+
+class LabelError(ValueError):
+    """Labels that contradict each other, or values that they don't know."""
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The labels of a data set, in the order of a network's classes after background.
+
+    Attributes:
+        names: of labels 1 to L.
+        values: the values in the files that each label stands for; the first is written back.
+        ignore: values in the files that are neither trained nor scored.
+        regions: name -> labels whose union is scored too.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[tuple[int, ...], ...]
+    ignore: tuple[int, ...] = ()
+    regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @classmethod
+    def from_config(
+        cls,
+        labels: Mapping[str, int | Sequence[int]],
+        ignore: Sequence[int] = (),
+        regions: Mapping[str, Sequence[str]] | None = None,
+    ) -> LabelSet:
+        """From the `labels`, `ignore` and `regions` of a config.
+
+        Raises:
+            LabelError: no label, a value used twice, 0 as a label, an unknown name in a region.
+        """
+        values = tuple((value,) if isinstance(value, int) else tuple(value) for value in labels.values())
+        named = {name: tuple(members) for name, members in (regions or {}).items()}
+        return cls(tuple(labels), values, tuple(ignore), named)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def classes(self) -> int:
+        """Number of a network's classes: the labels and background."""
+        return len(self.names) + 1
+
+    def index(self, name: str) -> int:
+        """Index of a label, from 1.
+
+        Raises:
+            LabelError: unknown name.
+        """
+        if name not in self.names:
+            raise LabelError(f"label '{name}' is unknown{_nearest(name, self.names)}")
+        return self.names.index(name) + 1
+
+    def encode(self, values: np.ndarray, *, where: str) -> np.ndarray:
+        """File values to uint8 indices of the same shape: 0 background, 1 to L, IGNORE.
+
+        Args:
+            values: whole numbers, of any type.
+            where: file or case, for the error.
+
+        Raises:
+            LabelError: a value that no label knows.
+        """
+        values = np.asarray(values)
+        if values.dtype == np.bool_:
+            values = values.astype(np.uint8)
+        if values.dtype.kind not in "iu":
+            raise LabelError(f"{where}: label values are {values.dtype}: give whole numbers")
+        if values.flags.f_contiguous and not values.flags.c_contiguous:
+            return self.encode(values.T, where=where).T  # files keep X fastest: a gather across memory is slow
+        if values.size == 0:
+            return np.zeros(values.shape, np.uint8)
+        known = self._known()
+        if int(values.min()) >= 0 and int(values.max()) < TABLE_LENGTH:
+            table = np.array([known.get(value, -1) for value in range(int(values.max()) + 1)], np.int16)
+            indices = table[values]
+        else:
+            present, inverse = np.unique(values, return_inverse=True)
+            indices = np.array([known.get(int(value), -1) for value in present], np.int16)[inverse]
+        if int(indices.min()) < 0:
+            self._reject(values, where)
+        return indices.astype(np.uint8).reshape(values.shape)
+
+    def _known(self) -> dict[int, int]:
+        """File value -> index."""
+        pairs = {value: index for index, merged in enumerate(self.values, 1) for value in merged}
+        return {0: 0} | pairs | dict.fromkeys(self.ignore, IGNORE)
+
+    def _reject(self, values: np.ndarray, where: str) -> NoReturn:
+        known = self._known()
+        present, counts = np.unique(values, return_counts=True)
+        unknown = [(int(v), int(n)) for v, n in zip(present, counts, strict=True) if int(v) not in known]
+        shown = ", ".join(f"{value} ({count} voxels)" for value, count in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise LabelError(
+            f"{where} has unknown label values {shown}{more}; known are {sorted(known)}: "
+            "add them to data.labels or to data.ignore"
+        )
+
+    def decode(self, indices: np.ndarray) -> np.ndarray:
+        """Indices to the values of the files, in the smallest type; a merged label gets its first value, IGNORE 0.
+
+        Raises:
+            LabelError: an index that is no label.
+        """
+        indices = np.asarray(indices)
+        written = [0, *(merged[0] for merged in self.values)]
+        table = np.zeros(IGNORE + 1, np.min_scalar_type(max(written)) if min(written) >= 0 else np.int32)
+        table[: len(written)] = written
+        if indices.size:
+            wrong = (indices > len(self)) & (indices != IGNORE) | (indices < 0)
+            if wrong.any():
+                raise LabelError(f"label index {int(indices[wrong][0])} does not exist: there are {len(self)} labels")
+        return table[indices.astype(np.uint8)]
+
+    def masks(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """One bool array for every label, then for every region."""
+        indices = np.asarray(indices)
+        masks = {name: indices == index for index, name in enumerate(self.names, 1)}
+        for region, members in self.regions.items():
+            masks[region] = np.isin(indices, [self.index(name) for name in members])
+        return masks
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "labels": {name: list(merged) for name, merged in zip(self.names, self.values, strict=True)},
+            "ignore": list(self.ignore),
+            "regions": {name: list(members) for name, members in self.regions.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LabelSet:
+        """From `to_dict`."""
+        return cls.from_config(data["labels"], data.get("ignore", ()), data.get("regions", {}))
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f": did you mean '{close[0]}'?" if close else f": the labels are {', '.join(names)}"
+
+
+def _check(labels: LabelSet) -> None:
+    if not labels.names:
+        raise LabelError("data.labels is empty: name at least one label and its value")
+    if len(labels.names) >= IGNORE:
+        raise LabelError(f"{len(labels.names)} labels are more than {IGNORE - 1}: merge some")
+    if len(labels.names) != len(set(labels.names)) or len(labels.names) != len(labels.values):
+        raise LabelError("every label needs a name of its own and its values")
+    owner: dict[int, str] = dict.fromkeys(labels.ignore, "ignore")
+    for name, merged in zip(labels.names, labels.values, strict=True):
+        if not name.strip() or name == "background":
+            raise LabelError(f"label name '{name}' can't be used: background is what no label holds")
+        if not merged:
+            raise LabelError(f"label '{name}' has no value: give the value it has in the files")
+        for value in merged:
+            if value == 0:
+                raise LabelError(f"label '{name}' has value 0, which is background: give its value in the files")
+            if value in owner:
+                raise LabelError(f"value {value} stands for '{owner[value]}' and '{name}': give it to one of them")
+            owner[value] = name
+    for region, members in labels.regions.items():
+        if region in labels.names:
+            raise LabelError(f"region '{region}' has the name of a label: choose another name")
+        if not members:
+            raise LabelError(f"region '{region}' has no labels: name those whose union it is")
+        for member in members:
+            if member not in labels.names:
+                raise LabelError(f"region '{region}' names an unknown label '{member}'{_nearest(member, labels.names)}")

@@ -1,0 +1,156 @@
+"""NIfTI files, plain or gzipped, decoded by ISA-L and scaled as their header says."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+
+from segmed.geometry import GeometryError, Header, VolumeError
+
+SUFFIXES = (".nii.gz", ".nii")
+UNIT_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # of header field xyzt_units: metre, millimetre, micrometre
+LARGEST_RATIO = 1032  # deflate packs no tighter: a header that promises more voxels than this is wrong
+
+
+def read_header(path: Path) -> Header:
+    """Shape, affine, components and type of a file, of which only the first bytes are decoded."""
+    with _open(path) as file:
+        header = _header(file, path)
+    return _described(header, path)
+
+
+def read(path: Path, component: int | None, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (C, X, Y, Z), in the order of the file in memory, and affine."""
+    with _open(path) as file:
+        header = _header(file, path)
+        described = _described(header, path)
+        stored = _voxels(file, header, path)
+    shape = (*described.shape, described.components)
+    stored = stored.reshape(shape, order="F")
+    chosen = stored if component is None else stored[..., component : component + 1]
+    slope, inter = _scaling(header, path)
+    if slope is None:
+        voxels = chosen.astype(dtype)
+    else:
+        # float32 holds whole numbers up to 2**24 only: larger ones are scaled in float64
+        wide = np.float32 if dtype == np.float32 and stored.dtype.itemsize <= 2 else np.float64
+        voxels = np.multiply(chosen, wide(slope), dtype=wide)
+        voxels = np.add(voxels, wide(inter), out=voxels).astype(dtype, copy=False)
+    return np.moveaxis(voxels, 3, 0), described.affine
+
+
+def write(path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | None = None) -> None:
+    """Write voxels (C, X, Y, Z); `like` is a NIfTI file whose header is kept where it still holds.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        voxels: of the type that is stored.
+        affine: (4, 4), RAS+ mm. Where it is that of `like`, the sform and qform of `like` stay as they are.
+        like: file whose description, codes and times are kept.
+    """
+    data = voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, 3)
+    header = None
+    if like is not None:
+        with _open(like) as file:
+            header = _header(file, like)
+        geometry_scale = UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+        if geometry_scale != 1.0:
+            header.set_sform(None, 0)
+            header.set_qform(None, 0)
+        header["cal_min"] = header["cal_max"] = 0  # a display window of the image's intensities
+        header["scl_slope"], header["scl_inter"] = np.nan, np.nan
+        header["intent_code"] = 0
+    large = max(data.shape) > np.iinfo(np.int16).max
+    image_class = nib.Nifti2Image if large or isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    image = image_class(data, affine, header=header, dtype=data.dtype)
+    image.header.set_xyzt_units("mm", image.header.get_xyzt_units()[1])
+    content = image.to_bytes()
+    path.write_bytes(igzip.compress(content, compresslevel=2) if path.name.lower().endswith(".gz") else content)
+
+
+def _open(path: Path) -> BinaryIO:
+    with open(path, "rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, igzip.open(path, "rb") if gzipped else open(path, "rb"))
+
+
+def _header(file: BinaryIO, path: Path) -> nib.Nifti1Header:
+    """The header as it is stored: nibabel's repairs would hide a wrong spacing."""
+    try:
+        start = file.read(540)
+    except (OSError, EOFError) as error:
+        raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
+    for header_class, size in ((nib.Nifti1Header, 348), (nib.Nifti2Header, 540)):
+        if len(start) >= size and size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")):
+            header = header_class.from_fileobj(io.BytesIO(start), check=False)
+            if header["magic"].item()[:2] == b"n+":
+                return header
+    raise VolumeError(f"{path} is not a NIfTI file (no NIfTI header found): give a medical volume")
+
+
+def _described(header: nib.Nifti1Header, path: Path) -> Header:
+    count = int(header["dim"][0])
+    lengths = [int(n) for n in header["dim"][1 : count + 1]] if 1 <= count <= 7 else []
+    if len(lengths) < 2 or min(lengths) < 1:
+        raise VolumeError(f"{path} has no voxels (dimensions {lengths}): it is empty or damaged")
+    padded = (*lengths, 1)
+    steps = header["pixdim"][1 : 1 + min(count, 3)]
+    if not (np.isfinite(steps).all() and (steps > 0).all()):
+        shown = ", ".join(f"{float(step):.6g}" for step in steps)
+        raise GeometryError(f"{path}: spacing ({shown}) mm is not positive: repair pixdim in the header")
+    if count < 3 and not header["pixdim"][3] > 0:
+        header["pixdim"][3] = 1
+    if header["pixdim"][0] not in (-1, 1):
+        header["pixdim"][0] = 1  # the standard: 0 means 1
+    try:
+        affine = header.get_best_affine().astype(np.float64)
+        dtype = header.get_data_dtype()
+    except (ValueError, KeyError, nib.spatialimages.HeaderDataError) as error:
+        raise VolumeError(f"{path} has a damaged header ({str(error).splitlines()[0]}): write the file anew") from error
+    if dtype.kind not in "iuf":
+        raise VolumeError(f"{path} holds voxels of type {dtype}: give real numbers, one a voxel and component")
+    affine[:3] *= UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    shape = (padded[0], padded[1], padded[2])
+    return Header(shape, affine, math.prod(lengths[3:]), dtype.newbyteorder("=").name)
+
+
+def _voxels(file: BinaryIO, header: nib.Nifti1Header, path: Path) -> np.ndarray:
+    """The stored numbers, flat."""
+    dtype = header.get_data_dtype()
+    count = math.prod(int(n) for n in header["dim"][1 : int(header["dim"][0]) + 1])
+    offset, size = int(header.get_data_offset()), count * dtype.itemsize
+    on_disk = path.stat().st_size
+    if offset + size > on_disk * LARGEST_RATIO:
+        raise VolumeError(f"{path} is truncated: {on_disk} bytes can't hold {size}: copy it again")
+    try:
+        buffer = np.empty(size, np.uint8)
+        file.seek(offset)
+        filled = 0
+        while filled < size:
+            got = cast(Any, file).readinto(buffer[filled:])
+            if not got:
+                raise VolumeError(f"{path} is truncated: {filled} of {size} bytes of voxels are there: copy it again")
+            filled += got
+    except MemoryError as error:
+        raise VolumeError(f"{path} needs {size / 2**30:.1f} GiB of memory: crop it or use a larger machine") from error
+    except (OSError, EOFError, ValueError) as error:
+        if isinstance(error, VolumeError):
+            raise
+        raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
+    return cast(np.ndarray, buffer.view(dtype))
+
+
+def _scaling(header: nib.Nifti1Header, path: Path) -> tuple[float | None, float]:
+    try:
+        slope, inter = header.get_slope_inter()
+    except nib.spatialimages.HeaderDataError as error:
+        raise VolumeError(f"{path} has a damaged header ({error}): write the file anew") from error
+    if slope is None or (slope == 1 and not inter):
+        return None, 0.0
+    return float(slope), float(inter or 0.0)

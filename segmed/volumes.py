@@ -1,0 +1,272 @@
+"""Files <-> volumes: NIfTI, NRRD, MetaImage, DICOM series and 2D images, checked as they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from segmed import itk, nifti, pictures
+from segmed.files import atomic_path
+from segmed.geometry import (
+    GeometryError,
+    Header,
+    VolumeError,
+    as_affine,
+    check_affine,
+    grid_difference,
+    orientation,
+    resample_onto,
+    spacing_mm,
+    to_canonical,
+)
+
+__all__ = [
+    "VOLUME_SUFFIXES",
+    "GeometryError",
+    "Header",
+    "Source",
+    "VolumeError",
+    "grid_difference",
+    "is_volume_file",
+    "orientation",
+    "read_header",
+    "read_label_volume",
+    "read_volume",
+    "resample_onto",
+    "spacing_mm",
+    "strip_suffix",
+    "to_canonical",
+    "write_volume",
+]
+
+VOLUME_SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES, *pictures.SUFFIXES)
+NUMPY_TYPES = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.float16: np.float16,
+    torch.uint8: np.uint8,
+    torch.int16: np.int16,
+    torch.int32: np.int32,
+    torch.int64: np.int64,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the voxels of one image are.
+
+    Attributes:
+        path: a file, or a folder of DICOM slices.
+        component: index of a channel or time point of a 4D file; None: all of it.
+    """
+
+    path: Path
+    component: int | None = None
+
+
+def strip_suffix(path: Path | str) -> str:
+    """Name without folder and without the suffix of a volume: `a.b.nii.gz` -> `a.b`."""
+    name = Path(path).name
+    suffix = _suffix(name)
+    return name[: len(name) - len(suffix)] if suffix else name
+
+
+def is_volume_file(path: Path | str) -> bool:
+    """Whether the name is that of a volume or an image; hidden files such as `._a.nii.gz` are none."""
+    name = Path(path).name
+    return bool(_suffix(name)) and not name.startswith(".")
+
+
+def _suffix(name: str) -> str:
+    lower = name.lower()
+    return next((suffix for suffix in VOLUME_SUFFIXES if lower.endswith(suffix)), "")
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_header(path: Path | str) -> Header:
+    """Shape, affine, components and type, without the voxels.
+
+    Raises:
+        VolumeError: missing, unreadable, not a volume.
+        GeometryError: spacing that is not positive, axes that are not orthogonal.
+    """
+    path = Path(path)
+    with _named_errors(path):
+        if _suffix(path.name) in pictures.SUFFIXES:
+            header = pictures.read_header(path)
+        elif _is_itk(path):
+            header = itk.read_header(path)
+        else:
+            header = nifti.read_header(path)
+    check_affine(header.affine, path)
+    return header
+
+
+def read_volume(source: Source | Path | str, *, dtype: torch.dtype = torch.float32) -> MetaTensor:
+    """Voxels on the grid they are stored on.
+
+    Args:
+        source: a file, a DICOM folder, or a component of one.
+        dtype: of the result.
+
+    Returns:
+        (C, X, Y, Z), C > 1 where a file has several components and none is chosen; affine float64 in RAS+ mm;
+        `meta["path"]` is the path as text. The strides are those of the file: X is mostly the fastest axis. Colour
+        images become grey, 2D images have one slice and an identity affine.
+
+    Raises:
+        VolumeError: missing, truncated, not a volume, NaN or infinite voxels, no such component.
+        GeometryError: spacing that is not positive, axes that are not orthogonal.
+    """
+    return _read(_as_source(source), dtype, indices=False)
+
+
+def read_label_volume(source: Source | Path | str) -> MetaTensor:
+    """A label map with the values of the file: (1, X, Y, Z) int32.
+
+    Raises:
+        VolumeError: as `read_volume`; also values that are not whole numbers, or several components.
+    """
+    source = _as_source(source)
+    volume = _read(source, torch.float64, indices=True)
+    if len(volume) > 1:
+        raise VolumeError(f"{source.path} has {len(volume)} components: a label map has one; choose a component")
+    values = volume.as_tensor().numpy()
+    whole = values.astype(np.int32)
+    if (odd := whole != values).any():
+        raise VolumeError(
+            f"{source.path}: {int(odd.sum())} voxels are not whole numbers of 32 bits (e.g. {values[odd][0]:g}): "
+            "give a label map that was not interpolated"
+        )
+    return MetaTensor(torch.from_numpy(whole), affine=volume.affine, meta={"path": str(source.path)})
+
+
+def _as_source(source: Source | Path | str) -> Source:
+    return source if isinstance(source, Source) else Source(Path(source))
+
+
+def _read(source: Source, dtype: torch.dtype, *, indices: bool) -> MetaTensor:
+    path, component = source.path, source.component
+    if dtype not in NUMPY_TYPES:
+        raise ValueError(f"volumes can't be read as {dtype}: choose one of {', '.join(map(str, NUMPY_TYPES))}")
+    numpy_type = np.dtype(NUMPY_TYPES[dtype])
+    if component is not None:
+        _check_component(component, read_header(path).components, path)
+    with _named_errors(path):
+        if _suffix(path.name) in pictures.SUFFIXES:
+            voxels, affine = pictures.read(path, numpy_type, indices=indices)
+        elif _is_itk(path):
+            voxels, affine = itk.read(path, component, numpy_type)
+        else:
+            voxels, affine = nifti.read(path, component, numpy_type)
+    check_affine(affine, path)
+    data = torch.from_numpy(voxels)
+    if data.is_floating_point():
+        _check_finite(data, path)
+    return MetaTensor(data, affine=torch.from_numpy(affine), meta={"path": str(path)})
+
+
+def _check_component(component: int, components: int, path: Path) -> None:
+    if not 0 <= component < components:
+        raise VolumeError(f"{path} has no component {component}: it has {components}, counted from 0")
+
+
+def _check_finite(data: torch.Tensor, path: Path) -> None:
+    if torch.isfinite(data.sum()):  # a sum is forty times faster than a look at every voxel
+        return
+    wrong = int((~torch.isfinite(data)).sum())
+    if wrong:
+        raise VolumeError(
+            f"{path}: {wrong} of {data.numel()} voxels are NaN or infinite: repair or leave out this file"
+        )
+
+
+def _is_itk(path: Path) -> bool:
+    return path.is_dir() or _suffix(path.name) in itk.SUFFIXES or itk.is_dicom_file(path)
+
+
+class _named_errors:
+    """Turns what the system says of a file into one line that names it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        if not self.path.exists():
+            raise VolumeError(f"{self.path} does not exist: check the path")
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise VolumeError(f"{self.path} can't be read ({error.strerror or error}): check the file") from error
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_volume(path: Path | str, volume: MetaTensor, *, like: Path | None = None) -> None:
+    """Write a volume in the format of the path's suffix; the file is whole or not there.
+
+    Whole numbers are stored in the smallest type that holds them, others as float32.
+
+    Args:
+        path: `.nii.gz`, `.nii`, `.nrrd`, `.mha`, `.mhd`, or `.png` for one slice.
+        volume: (C, X, Y, Z).
+        like: a file whose header (codes, description, times) is kept, where both are NIfTI.
+
+    Raises:
+        VolumeError: unknown suffix, or voxels that the format can't hold.
+        OSError: no space, no permission.
+    """
+    path = Path(path)
+    suffix = _suffix(path.name)
+    voxels, affine = _storable(volume.as_tensor()), as_affine(volume.affine)
+    if voxels.ndim != 4:
+        raise VolumeError(f"{path.name}: a volume has the shape (C, X, Y, Z), this one {tuple(voxels.shape)}")
+    if suffix == ".mhd":
+        _write_mhd(path, voxels, affine)
+        return
+    with atomic_path(path) as temporary:
+        if suffix in nifti.SUFFIXES:
+            same_format = like is not None and _suffix(like.name) in nifti.SUFFIXES
+            nifti.write(temporary, voxels, affine, like=like if same_format else None)
+        elif suffix in (".nrrd", ".mha"):
+            itk.write(temporary, voxels, affine)
+        elif suffix in (".png", ".tif", ".tiff", ".bmp"):
+            pictures.write(temporary, voxels)
+        else:
+            raise VolumeError(f"{path.name}: volumes can't be written as '{path.suffix}': use .nii.gz, .nrrd or .mha")
+
+
+def _storable(data: torch.Tensor) -> np.ndarray:
+    voxels = data.detach().cpu()
+    if voxels.dtype == torch.bool:
+        return voxels.to(torch.uint8).numpy()
+    if voxels.is_floating_point():
+        return voxels.float().numpy()
+    lowest, highest = (int(voxels.min()), int(voxels.max())) if voxels.numel() else (0, 0)
+    for dtype in (np.uint8, np.int16, np.uint16, np.int32, np.int64):
+        if np.iinfo(dtype).min <= lowest and highest <= np.iinfo(dtype).max:
+            return voxels.numpy().astype(dtype)
+    raise VolumeError(f"values from {lowest} to {highest} fit no type of whole numbers")
+
+
+def _write_mhd(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+    """The header names its file of voxels, so the pair is written under its own name in a temporary folder."""
+    raw = path.with_suffix(".raw")
+    with atomic_path(path) as temporary:
+        folder = temporary.with_suffix("")
+        folder.mkdir()
+        try:
+            itk.write(folder / path.name, voxels, affine)
+            (folder / raw.name).replace(raw)
+            (folder / path.name).replace(temporary)
+        finally:
+            for rest in folder.iterdir():
+                rest.unlink()
+            folder.rmdir()
