@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,10 +39,49 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def atomic_folder(target: Path | str) -> Iterator[Path]:
+    """Give an empty temporary folder beside `target` that becomes it when the block ends well.
+
+    Raises:
+        FileExistsError: another process made a filled `target` meanwhile; the temporary folder is removed.
+        DiskError: the disk is full or the folder can't be written.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        os.rename(temporary, target)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(errno.EEXIST, f"{target} exists already") from error
+        raise _named(error, target) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def disk_errors(target: Path | str) -> Iterator[None]:
+    """Name the file in what goes wrong while it is written in place.
+
+    Raises:
+        DiskError: the disk is full or the file can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _named(error, Path(target)) from error
+
+
 def _named(error: OSError, target: Path) -> OSError:
     if isinstance(error, DiskError):
         return error
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskError(error.errno, f"no space left for {target}: free some space or choose another folder")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return DiskError(error.errno, f"no permission to write {target}: choose another folder")

@@ -1,0 +1,332 @@
+"""Preprocessed volumes as memory-mapped arrays, keyed by the content of the files and the settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from rich.progress import Progress
+
+from segmed.config import PreprocessConfig
+from segmed.data.cases import Case, Dataset
+from segmed.data.content import ContentHashes
+from segmed.data.preprocess import prepare, read_case
+from segmed.files import DiskError, atomic_folder, write_json
+from segmed.volumes import Source, spacing_mm
+
+CACHE_VERSION = 1  # raised whenever `preprocess` or the files of an entry change, so that old entries are not used
+FOREGROUND_POSITIONS = 10_000  # kept for each label
+SAMPLES, SAMPLE_BYTES = 8, 4096  # what is checked of an array each time it is opened
+
+
+class CacheError(ValueError):
+    """A case that can't be prepared; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedVolume:
+    """A preprocessed case whose arrays are mapped from disk; pickled by its folder, not by its content.
+
+    Attributes:
+        id: of the case.
+        image: (C, X, Y, Z) float32, read only.
+        label: (X, Y, Z) uint8 label indices with IGNORE, or None.
+        affine: (4, 4) voxel -> RAS mm.
+        spacing_mm: of the three axes.
+        foreground: for each label an (N, 3) int32 array of voxels that bear it, N <= 10,000, drawn evenly.
+        folder: where the arrays lie; None for arrays in memory.
+    """
+
+    id: str
+    image: np.ndarray
+    label: np.ndarray | None
+    affine: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    foreground: tuple[np.ndarray, ...]
+    folder: Path | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.folder is None:
+            return CachedVolume, (self.id, self.image, self.label, self.affine, self.spacing_mm, self.foreground)
+        return _reopen, (self.folder, self.id)
+
+
+class VolumeCache:
+    """Preprocessed volumes below one folder, shared by runs and safe with several processes.
+
+    An entry's name is a hash of the files' content, of the settings and of the label values: another content or
+    another setting is another entry, so none is ever stale. Entries appear whole, by a rename.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self._hashes = ContentHashes(self.folder / "hashes")
+
+    def key(self, case: Case, dataset: Dataset, config: PreprocessConfig) -> str:
+        """Name the entry of a case.
+
+        Raises:
+            CacheError: a file of the case is missing or can't be read.
+        """
+        try:
+            images = [self._source(case.images[name]) for name in dataset.modalities if name in case.images]
+            label = None if case.label is None else self._source(case.label)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CacheError(f"case {case.id}: can't read {error.filename or 'a file'}: {reason}") from error
+        content = {
+            "version": CACHE_VERSION,
+            "images": images,
+            "label": label,
+            "label_values": [list(values) for values in dataset.labels.values],
+            "ignore": list(dataset.labels.ignore),
+            "preprocess": config.model_dump(mode="json"),
+        }
+        return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=20).hexdigest()
+
+    def get(self, case: Case, dataset: Dataset, config: PreprocessConfig) -> CachedVolume:
+        """Open a case; it is preprocessed first where no whole entry is there.
+
+        Raises:
+            CacheError: the case can't be prepared.
+            VolumeError: a file of the case is not a usable volume.
+            DiskError: the disk is full or the folder can't be written.
+        """
+        key = self.key(case, dataset, config)
+        folder = self._entry(key)
+        found = _open_entry(folder, case.id)
+        if found is not None:
+            return found
+        with self._locked(key):
+            made = _open_entry(folder, case.id)  # another process was first
+            if made is not None:
+                return made
+            arrays, affine = _prepared(case, dataset, config)
+            if self.key(case, dataset, config) != key:
+                raise CacheError(f"case {case.id}: its files changed while they were read: run again")
+            self._write(folder, arrays, affine)
+            made = _open_entry(folder, case.id)
+        if made is None:
+            raise CacheError(f"case {case.id}: the cache entry {folder} can't be read back: check the disk")
+        return made
+
+    def build(
+        self, cases: Sequence[Case], dataset: Dataset, config: PreprocessConfig, *, workers: int, progress: bool
+    ) -> list[CachedVolume]:
+        """Open all cases, in their order; those that are not there are preprocessed by `workers` processes.
+
+        Raises:
+            CacheError: a case can't be prepared, or a worker was killed.
+            VolumeError: a file of a case is not a usable volume.
+            DiskError: the disk is full or the folder can't be written.
+        """
+        found = {case: _open_entry(self._entry(self.key(c, dataset, config)), c.id) for case, c in enumerate(cases)}
+        absent = [cases[index] for index, volume in found.items() if volume is None]
+        with Progress(disable=not progress) as bar:
+            task = bar.add_task("preprocessing", total=len(cases), completed=len(cases) - len(absent))
+            for _ in self._build_absent(absent, dataset, config, workers):
+                bar.advance(task)
+        return [found[index] or self.get(case, dataset, config) for index, case in enumerate(cases)]
+
+    def _build_absent(
+        self, cases: list[Case], dataset: Dataset, config: PreprocessConfig, workers: int
+    ) -> Iterator[None]:
+        if workers <= 1 or len(cases) <= 1:
+            for case in cases:
+                self._build_one(case, dataset, config)
+                yield
+            return
+        waiting = iter(cases)
+        running: dict[Future[None], str] = {}
+        context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
+        pool = ProcessPoolExecutor(min(workers, len(cases)), mp_context=context, initializer=_start_worker)
+        try:
+            while True:
+                for case in waiting:
+                    running[pool.submit(self._build_one, case, replace(dataset, cases=(case,)), config)] = case.id
+                    if len(running) == workers:
+                        break
+                if not running:
+                    break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    del running[future]
+                    yield
+        except BrokenProcessPool as error:
+            names = ", ".join(sorted(running.values()))
+            raise CacheError(
+                f"a worker process was killed while preparing {names}, probably for lack of memory: use fewer workers"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _build_one(self, case: Case, dataset: Dataset, config: PreprocessConfig) -> None:
+        self.get(case, dataset, config)
+
+    def _source(self, source: Source) -> list[Any]:
+        return [self._hashes.of(source.path), source.component]
+
+    def _entry(self, key: str) -> Path:
+        return self.folder / "volumes" / key
+
+    @contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        """Let one process at a time build an entry; a killed one lets go by itself."""
+        locks = self.folder / "locks"
+        try:
+            locks.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(locks / key)
+            lock.acquire()
+        except OSError as error:
+            raise DiskError(
+                error.errno, f"can't write to the cache {self.folder}: {error.strerror or error}"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _write(self, folder: Path, arrays: dict[str, np.ndarray], affine: np.ndarray) -> None:
+        """Write an entry whole; what a killed process left of it, or a broken one, is removed."""
+        for leftover in [folder, *folder.parent.glob(f".*.{folder.name}")]:
+            shutil.rmtree(leftover, ignore_errors=True)
+        with atomic_folder(folder) as temporary:
+            checks = {name: _write_array(temporary / f"{name}.npy", array) for name, array in arrays.items()}
+            write_json(
+                temporary / "entry.json", {"version": CACHE_VERSION, "affine": affine.tolist(), "arrays": checks}
+            )
+
+
+# ---------------------------------------------------------------- one case
+
+
+def _prepared(case: Case, dataset: Dataset, config: PreprocessConfig) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Read and preprocess a case: its arrays by name, and the affine."""
+    try:
+        image, label = prepare(*read_case(case, dataset), config)
+    except MemoryError as error:
+        raise CacheError(f"case {case.id}: not enough memory to prepare it: use fewer workers") from error
+    except (ValueError, OSError) as error:
+        if case.id in str(error):
+            raise
+        raise CacheError(f"case {case.id}: {error}") from error
+    except Exception as error:
+        error.add_note(f"while preparing case {case.id}")
+        raise
+    arrays = {"image": image.as_tensor().numpy()}
+    if label is not None:
+        indices = label.as_tensor()[0].numpy()
+        positions = [_positions(indices, index + 1) for index in range(len(dataset.labels))]
+        arrays["label"] = indices
+        arrays["foreground"] = np.concatenate(positions) if positions else np.zeros((0, 3), np.int32)
+        arrays["counts"] = np.array([len(each) for each in positions], np.int64)
+    return arrays, np.asarray(image.affine, dtype=np.float64)
+
+
+def _positions(indices: np.ndarray, index: int) -> np.ndarray:
+    """Draw at most FOREGROUND_POSITIONS voxels of a label, the same ones each time: (N, 3) int32."""
+    flat = np.flatnonzero(indices == index)
+    if len(flat) > FOREGROUND_POSITIONS:
+        flat = np.sort(np.random.default_rng(index).choice(flat, FOREGROUND_POSITIONS, replace=False))
+    return np.stack(np.unravel_index(flat, indices.shape), axis=1).astype(np.int32)
+
+
+def _start_worker() -> None:
+    """Set up a process of the pool: one thread; Ctrl-C is the parent's affair; no life without the parent."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+# ---------------------------------------------------------------- the files of an entry
+
+
+def _write_array(path: Path, array: np.ndarray) -> dict[str, int]:
+    """Write .npy and return what recognises it: its size and a checksum of samples."""
+    array = np.ascontiguousarray(array)
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.reshape(-1).view(np.uint8).data)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "checksum": _sampled_checksum(path)}
+
+
+def _sampled_checksum(path: Path) -> int:
+    """Check both ends and places between: truncated, emptied and overwritten files show, at the cost of 32 kB."""
+    value = 0
+    with open(path, "rb", buffering=0) as file:
+        last = max(0, os.fstat(file.fileno()).st_size - SAMPLE_BYTES)
+        for sample in range(SAMPLES):
+            file.seek(last * sample // (SAMPLES - 1))
+            value = zlib.crc32(file.read(SAMPLE_BYTES), value)
+    return value
+
+
+def _open_entry(folder: Path, case_id: str) -> CachedVolume | None:
+    """Map an entry; None where it is absent or damaged."""
+    try:
+        entry = json.loads((folder / "entry.json").read_bytes())
+        arrays = {name: _map(folder / f"{name}.npy", check) for name, check in entry["arrays"].items()}
+        affine = np.array(entry["affine"], dtype=np.float64)
+        image = arrays["image"]
+        foreground: tuple[np.ndarray, ...] = ()
+        if "label" in arrays:
+            foreground = tuple(np.split(arrays["foreground"], np.cumsum(arrays["counts"])[:-1]))
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return CachedVolume(
+        case_id,
+        image,
+        arrays.get("label"),
+        affine,
+        spacing_mm(affine),
+        foreground[: len(arrays.get("counts", ()))],
+        folder,
+    )
+
+
+def _map(path: Path, check: dict[str, int]) -> np.ndarray:
+    """Map a .npy file read only. Torch's mapping holds no file descriptor, so that thousands of cases stay open."""
+    if path.stat().st_size != check["bytes"] or _sampled_checksum(path) != check["checksum"]:
+        raise ValueError(f"{path} is damaged")
+    with open(path, "rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        offset = file.tell()
+    whole = torch.from_file(str(path), shared=False, size=check["bytes"], dtype=torch.uint8).numpy()
+    array = whole[offset:].view(dtype).reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+def _reopen(folder: Path, case_id: str) -> CachedVolume:
+    volume = _open_entry(folder, case_id)
+    if volume is None:
+        raise CacheError(f"case {case_id}: the cache entry {folder} is gone or damaged: start again to rebuild it")
+    return volume

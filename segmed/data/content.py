@@ -1,0 +1,94 @@
+"""Files -> hashes of their content, remembered, so that an unchanged file is read once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from segmed.files import write_json
+
+SETTLED_NS = 2_000_000_000  # a file changed less than this before it was hashed may change again within one clock tick
+BLOCK = 1 << 22
+
+
+class ContentHashes:
+    """Hashes of file contents, remembered in a folder by path, size, inode and times.
+
+    Memory is only a shortcut: where it can't be written, files are hashed again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def of(self, path: Path) -> str:
+        """Hash what belongs to an image: a file, a header with its data file, or a folder of DICOM files.
+
+        Raises:
+            OSError: a file is missing or can't be read.
+        """
+        total = hashlib.blake2b(digest_size=20)
+        for file in files_of(Path(path)):
+            total.update(f"{file.name}:{self._of_file(file)}\n".encode())
+        return total.hexdigest()
+
+    def _of_file(self, file: Path) -> str:
+        real = os.path.realpath(file)
+        note = self.folder / f"{hashlib.blake2b(os.fsencode(real), digest_size=20).hexdigest()}.json"
+        state = _state(real)
+        remembered = _read_note(note)
+        settled = remembered.get("hashed_at_ns", 0) - state["mtime_ns"] > SETTLED_NS
+        if settled and remembered.get("state") == state and isinstance(remembered.get("hash"), str):
+            return str(remembered["hash"])
+        hashed_at_ns = time.time_ns()
+        value = _hash(real)
+        if _state(real) == state:
+            with suppress(OSError):  # a read-only or full folder: the file is hashed again next time
+                write_json(note, {"path": real, "state": state, "hashed_at_ns": hashed_at_ns, "hash": value})
+        return value
+
+
+def files_of(path: Path) -> list[Path]:
+    """List the files whose bytes make up the image at `path`, in a fixed order."""
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    suffix = path.suffix.lower()
+    if suffix in (".mhd", ".nhdr"):
+        return [path, *_named_data_files(path)]
+    if suffix in (".hdr", ".img"):
+        return [file for file in (path.with_suffix(".hdr"), path.with_suffix(".img")) if file.exists()] or [path]
+    return [path]
+
+
+def _named_data_files(header: Path) -> list[Path]:
+    lines = header.read_text(encoding="latin-1").splitlines()
+    for line in lines:
+        key, _, value = line.replace(":", "=", 1).partition("=")
+        if key.strip().lower() in ("elementdatafile", "data file", "datafile"):
+            data = header.parent / value.strip()
+            return [data] if data.is_file() else []
+    return []
+
+
+def _state(path: str) -> dict[str, int]:
+    stat = os.stat(path)
+    return {"size": stat.st_size, "inode": stat.st_ino, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
+
+
+def _read_note(note: Path) -> dict:
+    try:
+        data = json.loads(note.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _hash(path: str) -> str:
+    value = hashlib.blake2b(digest_size=20)
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            value.update(block)
+    return value.hexdigest()

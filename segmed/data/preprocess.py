@@ -1,0 +1,280 @@
+"""A case's files -> image and label map on one grid; scanner's grid -> the network's, with MONAI transforms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import compute_shape_offset, zoom_affine
+from monai.transforms import (
+    NormalizeIntensity,
+    Orientation,
+    ScaleIntensity,
+    SpatialCrop,
+    Transform,
+)
+from scipy import ndimage
+
+from segmed.config import PreprocessConfig
+from segmed.data.cases import Case, Dataset
+from segmed.data.crop import crop_box
+from segmed.geometry import Mode
+from segmed.volumes import (
+    GeometryError,
+    Source,
+    VolumeError,
+    grid_difference,
+    read_label_volume,
+    read_volume,
+    resample_onto,
+    spacing_mm,
+)
+
+RAS = (("L", "R"), ("P", "A"), ("I", "S"))
+THICK = 2.0  # an axis is thick from this many times the next finer spacing on
+SAME_SPACING = 1e-3  # relative difference below which nothing is resampled
+
+
+# ---------------------------------------------------------------- files -> one case
+
+
+def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | None]:
+    """Read a case's modalities, in the data set's order, and its label map, on the grid of the files.
+
+    Returns:
+        image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None.
+
+    Raises:
+        GeometryError: the files of the case lie on different grids.
+        VolumeError: a file can't be read, or a modality is missing or has several components.
+        ValueError: the label map holds an unknown value.
+    """
+    missing = [modality for modality in dataset.modalities if modality not in case.images]
+    if missing:
+        raise VolumeError(f"case {case.id} has no image '{missing[0]}': add the file or leave the modality out")
+    sources = {modality: case.images[modality] for modality in dataset.modalities}
+    channels = _read_modalities(sources, case)
+    first_name, first = next(iter(channels.items()))
+    for modality, channel in channels.items():
+        _check_grid(case, channel, sources[modality].path, first, sources[first_name].path)
+    together = torch.cat([channel.as_tensor() for channel in channels.values()])
+    image = MetaTensor(together, affine=first.affine, meta={"path": str(sources[first_name].path)})
+    if case.label is None:
+        return image, None
+    values = read_label_volume(case.label)
+    _check_grid(case, values, case.label.path, first, sources[first_name].path)
+    indices = dataset.labels.encode(values.as_tensor().numpy(), where=str(case.label.path))
+    return image, MetaTensor(torch.from_numpy(indices), affine=first.affine)
+
+
+def _read_modalities(sources: Mapping[str, Source], case: Case) -> dict[str, MetaTensor]:
+    """Read one channel a modality; a file that holds several of them is decoded once."""
+    uses = Counter(source.path for source in sources.values())
+    whole = {path: read_volume(path) for path, count in uses.items() if count > 1}
+    channels: dict[str, MetaTensor] = {}
+    for modality, source in sources.items():
+        if source.path in whole and source.component is not None:
+            every = whole[source.path]
+            volume = MetaTensor(every.as_tensor()[source.component : source.component + 1], affine=every.affine)
+        else:
+            volume = read_volume(source)
+        if len(volume) != 1:
+            found = f"{len(volume)} components" if len(volume) else f"no component {source.component}"
+            raise VolumeError(
+                f"case {case.id}: image '{modality}' ({source.path}) has {found}: name the right one in data.components"
+            )
+        channels[modality] = volume
+    return channels
+
+
+def _check_grid(case: Case, volume: MetaTensor, path: Path, reference: MetaTensor, reference_path: Path) -> None:
+    difference = grid_difference(
+        (tuple(volume.shape[1:]), _affine(volume)), (tuple(reference.shape[1:]), _affine(reference))
+    )
+    if difference is not None:
+        raise GeometryError(
+            f"case {case.id}: {path} is not on the grid of {reference_path}: {difference}; "
+            "run tools/audit_data.py --fix-geometry if only headers disagree"
+        )
+
+
+# ---------------------------------------------------------------- the scanner's grid -> the network's
+
+
+def prepare(
+    image: MetaTensor, label: MetaTensor | None, config: PreprocessConfig
+) -> tuple[MetaTensor, MetaTensor | None]:
+    """Orient, crop, respace and normalise; the label map goes along, never interpolated in value.
+
+    The affines of the results place them in the world, so `volumes.resample_onto` brings a result home.
+
+    Args:
+        image: (C, X, Y, Z) on the native grid.
+        label: (1, X, Y, Z) label indices with IGNORE, on the same grid, or None.
+        config: with every `auto` resolved.
+
+    Returns:
+        image (C, X', Y', Z') float32; label (1, X', Y', Z') uint8, or None.
+
+    Raises:
+        ValueError: a field of `config` is still `auto`.
+    """
+    unresolved = [name for name, value in config if value == "auto"]
+    if unresolved:
+        raise ValueError(f"preprocess.{unresolved[0]} is still 'auto': resolve the config with segmed.plan first")
+    orient = Orientation(axcodes=axis_codes(_affine(image), config.orientation), labels=RAS)
+    image = _apply(orient, image)
+    label = None if label is None else _apply(orient, label)
+    box = crop_box(image, config.crop)
+    if box is not None:
+        crop = SpatialCrop(roi_start=box[0], roi_end=box[1])
+        image = _apply(crop, image)
+        label = None if label is None else _apply(crop, label)
+    for spacing, nearest in respacing_steps(image, config):
+        label = None if label is None else _respace_label(label, spacing, nearest=nearest)
+        image = _respace_image(image, spacing, nearest=nearest, interpolation=config.interpolation)
+    image = normalise(_plain(image, torch.float32), config)
+    return image, None if label is None else _plain(label, torch.uint8)
+
+
+def axis_codes(affine: np.ndarray, orientation: str) -> str:
+    """Name the directions that axes shall point to.
+
+    With `slices_last` the coarsest axis comes last, pointing so that the frame is right-handed: a short-axis stack
+    lies halfway between front and side, its closest axis differs between patients, but its frame then does not.
+
+    Args:
+        affine: (4, 4) of the native grid.
+        orientation: `ras` or `slices_last`.
+
+    Returns:
+        Three letters, e.g. `RAS`, or `RSP` for coronal slices.
+    """
+    if orientation == "ras":
+        return "RAS"
+    axes = nib.io_orientation(affine)[:, 0]
+    across = int(axes[int(np.argmax(spacing_mm(affine)))])
+    return ("ASR", "RSP", "RAS")[across]
+
+
+# ---------------------------------------------------------------- respacing
+
+
+def respacing_steps(image: MetaTensor, config: PreprocessConfig) -> list[tuple[tuple[float, ...], bool]]:
+    """List the resamplings that lead to the target grid: (spacing in mm, by nearest neighbour?), none at `native`.
+
+    With `separate_z` a thick axis is resampled apart, by nearest neighbour. An axis of one voxel, or of spacing 0 in
+    the config, is left alone.
+    """
+    if isinstance(config.spacing_mm, str):
+        return []
+    native = spacing_mm(_affine(image))
+    target = tuple(
+        old if size == 1 or new == 0 or abs(new - old) < SAME_SPACING * old else float(new)
+        for old, new, size in zip(native, config.spacing_mm, image.shape[1:], strict=True)
+    )
+    thick = int(np.argmax(native))
+    others = [spacing for axis, spacing in enumerate(native) if axis != thick]
+    if not config.separate_z or native[thick] < THICK * max(others):
+        return [] if target == native else [(target, False)]
+    in_plane = tuple(native[axis] if axis == thick else target[axis] for axis in range(3))
+    steps = [(in_plane, False)] if in_plane != native else []
+    return steps + ([(target, True)] if target != in_plane else [])
+
+
+def _respace_image(image: MetaTensor, spacing: tuple[float, ...], *, nearest: bool, interpolation: str) -> MetaTensor:
+    """Resample (C, X, Y, Z); what shrinks is smoothed first, so that nothing aliases."""
+    if nearest:
+        return _respace(image, spacing, "nearest")
+    factors = np.divide(spacing, spacing_mm(_affine(image)))
+    widths = np.clip((factors - 1) / 2, 0, None)
+    values = image.as_tensor().float()
+    if widths.max() > 0.1:
+        values = torch.from_numpy(ndimage.gaussian_filter(values.numpy(), (0, *widths), mode="nearest"))
+    smooth = MetaTensor(values, affine=image.affine)
+    if interpolation == "linear":
+        return _respace(smooth, spacing, "linear")
+    low, high = values.amin(dim=(1, 2, 3), keepdim=True), values.amax(dim=(1, 2, 3), keepdim=True)
+    splines = _respace(smooth, spacing, "cubic")
+    return MetaTensor(splines.as_tensor().clamp(low, high), affine=splines.affine)
+
+
+def _respace_label(label: MetaTensor, spacing: tuple[float, ...], *, nearest: bool) -> MetaTensor:
+    """Resample (1, X, Y, Z): the label with the largest share of a voxel wins, the nearest where shares are equal."""
+    closest = _respace(label, spacing, "nearest")
+    present = torch.unique(label.as_tensor())
+    if nearest or len(present) == 1:
+        return closest
+    winner = closest.as_tensor().clone()
+    best = torch.full(winner.shape, -1.0)
+    for value in present:
+        mask = MetaTensor((label.as_tensor() == value).float(), affine=label.affine)
+        share = _respace(mask, spacing, "linear").as_tensor() + 1e-3 * (closest.as_tensor() == value)
+        wins = share > best
+        winner[wins] = value.to(winner)
+        best[wins] = share[wins]
+    return MetaTensor(winner, affine=closest.affine)
+
+
+def _respace(volume: MetaTensor, spacing: tuple[float, ...], mode: Mode) -> MetaTensor:
+    """Resample onto MONAI's grid of another spacing over the same extent.
+
+    MONAI's `Spacing` would do both, but misplaces spline interpolation on such a grid (1.6), and takes four times
+    as long; `resample_onto` is also the way home.
+    """
+    native = _affine(volume)
+    affine = zoom_affine(native, spacing, diagonal=False)
+    shape, origin = compute_shape_offset(tuple(volume.shape[1:]), native, affine, scale_extent=True)
+    affine[:3, 3] = origin[:3]
+    return resample_onto(volume, affine=affine, shape=[int(n) for n in shape], mode=mode)
+
+
+# ---------------------------------------------------------------- intensities
+
+
+def normalise(image: MetaTensor, config: PreprocessConfig) -> MetaTensor:
+    """Clip each channel at its percentiles and scale it: z-scores, z-scores of what is not zero, or to [0, 1].
+
+    Args:
+        image: (C, X, Y, Z) float32.
+        config: `intensity` and `clip_percentiles` are used.
+    """
+    if config.intensity == "none":
+        return image
+    masked = config.intensity == "zscore_nonzero"
+    channels = [_clip(channel, config.clip_percentiles, masked=masked) for channel in image.as_tensor()]
+    clipped = MetaTensor(torch.stack(channels), affine=image.affine)
+    if config.intensity == "percentile":
+        return _apply(ScaleIntensity(minv=0.0, maxv=1.0, channel_wise=True), clipped)
+    return _apply(NormalizeIntensity(nonzero=masked, channel_wise=True), clipped)
+
+
+def _clip(channel: torch.Tensor, percentiles: tuple[float, float], *, masked: bool) -> torch.Tensor:
+    """Clip (X, Y, Z) at percentiles of all voxels, or of the non-zero ones, of which zero stays zero."""
+    values = channel[channel != 0] if masked else channel.flatten()
+    if len(values) == 0:
+        return channel
+    low, high = (float(bound) for bound in np.percentile(values.numpy(), percentiles))
+    if low == high:  # nearly all voxels are equal: what differs is the content, no outlier
+        return channel
+    return torch.where(channel != 0, channel.clamp(low, high), 0.0) if masked else channel.clamp(low, high)
+
+
+def _apply(transform: Transform, volume: MetaTensor) -> MetaTensor:
+    """Call a MONAI transform, which keeps a MetaTensor one though its annotation doesn't say so."""
+    return cast(MetaTensor, transform(volume))
+
+
+def _affine(volume: MetaTensor) -> np.ndarray:
+    return np.asarray(volume.affine, dtype=np.float64)
+
+
+def _plain(volume: MetaTensor, dtype: torch.dtype) -> MetaTensor:
+    """Drop MONAI's record of transforms: it would keep the tensors before it alive."""
+    return MetaTensor(volume.as_tensor().to(dtype).contiguous(), affine=volume.affine)
