@@ -1,0 +1,85 @@
+"""What ends a run from outside: SIGTERM, Ctrl-C, data workers that die."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped from outside and can go on; the message says how."""
+
+
+class DataError(ValueError):
+    """A process that prepares patches died, or a case could not be read while training."""
+
+
+class StopSignals:
+    """Remembers SIGTERM and Ctrl-C instead of dying of them; a second one interrupts at once.
+
+    Attributes:
+        requested: whether a signal came.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._at_once = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.requested or self._at_once:
+            self.requested = True
+            raise KeyboardInterrupt(signal.Signals(number).name)
+        self.requested = True
+
+    @contextmanager
+    def at_once(self, allowed: bool = True) -> Iterator[None]:
+        """Within the block a signal interrupts instead of waiting for the end of the step."""
+        if self.requested and allowed:
+            raise KeyboardInterrupt
+        self._at_once = allowed
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+
+@contextmanager
+def data_faults(resume: str) -> Iterator[None]:
+    """Turn the many lines of a failed data worker into one.
+
+    Raises:
+        DataError: naming what happened and how to go on.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a process that prepares patches died ({_last_line(error)}): it may have run out of memory;"
+            f" lower train.workers, then {resume}"
+        ) from error
+    except (ValueError, OSError) as error:
+        if "Original Traceback" not in str(error):
+            raise
+        raise DataError(f"preparing patches failed: {_last_line(error)}") from error
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

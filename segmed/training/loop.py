@@ -1,0 +1,323 @@
+"""The loop that every training runs in; it knows none of the methods."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from segmed.training.checkpoint import Checkpoints, is_finite, set_random_state
+from segmed.training.interruption import DataError, Interrupted, StopSignals, data_faults
+from segmed.training.journal import Journal, NotFinite
+from segmed.training.schedule import Budget
+from segmed.training.steps import Step
+from segmed.training.tracking import Tracker
+
+Batch = Mapping[str, Any]
+ALMOST = 1e-9  # so that 3 / 10 of a run counts as three tenths
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """What a validation found.
+
+    Attributes:
+        score: chooses the best weights; larger is better.
+        metrics: by name, e.g. `dice/scar`.
+        figures: matplotlib figures by name.
+    """
+
+    score: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+Validate = Callable[[nn.Module], ValidationResult]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What the loop itself is told.
+
+    Attributes:
+        validations: how many in the run, the last at its end.
+        patience: stop after so many validations without a better one; none: never.
+        checkpoint_minutes: time between checkpoints.
+        seed: of dropout and whatever else draws from torch's generators.
+        resume: go on from the run's checkpoint.
+        resume_command: shown to the user when the run stops early.
+    """
+
+    validations: int = 10
+    patience: int | None = None
+    checkpoint_minutes: float = 5.0
+    seed: int = 0
+    resume: bool = False
+    resume_command: str = "python tools/train_seg.py --resume RUN"
+
+
+@dataclass
+class FitState:
+    """Where a run stands; part of the checkpoint, and the result of `fit`.
+
+    Attributes:
+        step: steps that are done.
+        validated_step, validated_at: step and progress of the last validation.
+        best_score, best_step, best_metrics: of the best validation; none where nothing was validated.
+        worse: validations since then.
+        ended: nothing is left to do.
+        seconds: of training and validation.
+    """
+
+    step: int = 0
+    validated_step: int = -1
+    validated_at: float = 0.0
+    best_score: float | None = None
+    best_step: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    worse: int = 0
+    ended: bool = False
+    seconds: float = 0.0
+
+
+def fit(
+    step: Step,
+    batches: Callable[[int], Iterable[Batch]],
+    budget: Budget,
+    *,
+    settings: FitSettings,
+    checkpoints: Checkpoints,
+    tracker: Tracker,
+    validate: Validate | None = None,
+) -> FitState:
+    """Train until the budget is used up, and leave the best and the last weights.
+
+    A run that is stopped and resumed takes the same steps as one that never was.
+
+    Args:
+        step: the method, with its networks.
+        batches: step number -> the batches from there on; each has `image` (B, C, ...) and `case`.
+        budget: how long, in steps or in minutes.
+        settings: how often to validate and to save.
+        checkpoints: files to write and to go on from.
+        tracker: what one looks at.
+        validate: scores a network in evaluation mode, with the same result on all processes.
+
+    Raises:
+        Interrupted: SIGTERM or Ctrl-C; the checkpoint is written.
+        NotFinite: a loss became NaN; the last good checkpoint is kept.
+        DataError: the batches ended or a process that prepares them died.
+        DiskError: a file could not be written; the ones before it are kept.
+    """
+    session = _Session(step, budget, settings=settings, checkpoints=checkpoints, tracker=tracker, validate=validate)
+    with StopSignals() as stop, data_faults(settings.resume_command):
+        resumed = session.restore() if settings.resume else None
+        state, journal = session.state, session.journal
+        data = iter(batches(state.step)) if not state.ended else iter(())
+        session.seed(resumed)  # after the loader was made: it draws a seed of its own
+        budget.start()
+        try:
+            while not state.ended:
+                ended = budget.finished(state.step)
+                if session.validation_is_due(ended):
+                    session.run_validation(ended, stop)
+                    continue
+                if ended:
+                    session.end()
+                    continue
+                began = time.monotonic()
+                batch = journal.waiting(lambda: next(data, None))
+                if batch is None:
+                    raise DataError(f"the batches ended at step {state.step}, before the run did")
+                values = step.step(batch, budget.progress(state.step))
+                state.step += 1
+                journal.add(state.step, batch, values)
+                stopping = session.tick(stop.requested, time.monotonic() - began)
+                session.show(batch)
+                if stopping or session.checkpoint_is_due:
+                    session.save()
+                if stopping:
+                    raise Interrupted(f"stopped after step {state.step}; go on with: {settings.resume_command}")
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped at once; {session.kept()}; go on with: {settings.resume_command}") from None
+    return state
+
+
+class _Session:
+    """What happens beside the steps: logging, validating, saving."""
+
+    def __init__(
+        self,
+        step: Step,
+        budget: Budget,
+        *,
+        settings: FitSettings,
+        checkpoints: Checkpoints,
+        tracker: Tracker,
+        validate: Validate | None,
+    ) -> None:
+        self.step, self.budget, self.settings = step, budget, settings
+        self.checkpoints, self.tracker, self.validate = checkpoints, tracker, validate
+        self.ranks = checkpoints.ranks
+        self.state = FitState()
+        self.journal = Journal(self.ranks, kept=self.kept)
+        self._saved_step: int | None = None
+        self._saved_seconds = 0.0
+        self._last_batch: Batch | None = None
+
+    # ------------------------------------------------------------ start
+
+    def restore(self) -> dict[str, Any]:
+        """Put everything back to the checkpoint; returns it."""
+        saved = self.checkpoints.load()
+        self.step.load_state_dict(saved["step"])
+        self.budget.load_state_dict(saved["budget"])
+        self.state = FitState(**saved["fit"])
+        self._saved_step, self._saved_seconds = self.state.step, self.budget.seconds
+        self.tracker.line(f"going on after step {self.state.step}")
+        if len(saved["random"]) != self.ranks.world:
+            self.tracker.line(
+                f"resumed on {self.ranks.world} processes instead of {len(saved['random'])}:"
+                " the weights will differ from those of an unbroken run"
+            )
+        return saved
+
+    def seed(self, saved: Mapping[str, Any] | None) -> None:
+        """Set torch's generators, differently on each process."""
+        if saved is not None and len(saved["random"]) == self.ranks.world:
+            set_random_state(saved["random"][self.ranks.rank])
+        else:
+            torch.manual_seed(self.settings.seed * self.ranks.world + self.ranks.rank)
+
+    # ------------------------------------------------------------ after a step
+
+    def tick(self, stop: bool, step_seconds: float) -> bool:
+        """Agree on the time and on whether to stop."""
+        mine = [self.budget.elapsed(), step_seconds] if self.ranks.leads else [0.0, 0.0]
+        seconds, step_seconds, stopping = self.ranks.maximum([*mine, float(stop)])
+        self.budget.advance(seconds, step_seconds=step_seconds)
+        return bool(stopping)
+
+    def show(self, batch: Batch) -> None:
+        """Pictures of the first batch, a row of figures now and then, the progress bar."""
+        if self._last_batch is None:
+            self.tracker.patches(self.state.step, batch)
+        self._last_batch = batch
+        if self.journal.row_is_due:
+            self.log()
+        self.tracker.progress(self.budget.progress(self.state.step), self.state.step)
+
+    def log(self) -> None:
+        """Write what came together since the last row.
+
+        Raises:
+            NotFinite: something in it is NaN.
+        """
+        row = self.journal.row()
+        if row:
+            self.tracker.scalars(self.state.step, {**row, **self.step.rates}, minutes=self.budget.seconds / 60)
+
+    # ------------------------------------------------------------ saving
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether the last checkpoint is old enough; the same on all processes."""
+        return self.budget.seconds - self._saved_seconds >= 60 * self.settings.checkpoint_minutes
+
+    def save(self) -> None:
+        """Write the checkpoint, after everything up to here was found finite."""
+        self.log()
+        self.journal.excluding(self._save)
+
+    def _save(self) -> None:
+        if not is_finite(self.step.network):
+            raise NotFinite(f"a weight is not finite at step {self.state.step}: lower learning_rate; {self.kept()}")
+        self.state.seconds = self.budget.seconds
+        self.tracker.flush()
+        self.checkpoints.save(
+            {"step": self.step.state_dict(), "fit": asdict(self.state), "budget": self.budget.state_dict()}
+        )
+        self._saved_step, self._saved_seconds = self.state.step, self.budget.seconds
+
+    def kept(self) -> str:
+        """Which checkpoint there is, in words."""
+        if self._saved_step is None:
+            return "no checkpoint was written yet"
+        return f"the checkpoint of step {self._saved_step} is kept"
+
+    # ------------------------------------------------------------ validation and the end
+
+    def validation_is_due(self, ended: bool) -> bool:
+        """Whether to validate before the next step."""
+        if self.validate is None or self.state.validated_step == self.state.step:
+            return False
+        number = self.budget.validations(self.settings.validations)
+        now, then = self.budget.progress(self.state.step), self.state.validated_at
+        return ended or math.floor(now * number + ALMOST) > math.floor(then * number + ALMOST)
+
+    def run_validation(self, ended: bool, stop: StopSignals) -> None:
+        """Save, validate, keep the weights if they are the best, save again."""
+        self.save()
+        began = time.monotonic()
+        with stop.at_once(self.ranks.world == 1):
+            result = self.journal.excluding(self._validate)
+        (seconds,) = self.ranks.maximum([time.monotonic() - began])
+        self.state.validated_at = self.budget.progress(self.state.step)
+        self.state.validated_step = self.state.step
+        self.budget.validation_seconds = seconds
+        self.tick(False, self.budget.step_seconds)
+        self._judge(result)
+        patience = self.settings.patience
+        if ended or (patience is not None and self.state.worse >= patience):
+            self.end()
+        else:
+            self.save()
+
+    def _validate(self) -> ValidationResult:
+        if self.validate is None:
+            raise RuntimeError("no validation was given")
+        network = self.step.evaluation_network
+        training = network.training
+        network.eval()
+        try:
+            with torch.no_grad():
+                return self.validate(network)
+        finally:
+            network.train(training)
+
+    def _judge(self, result: ValidationResult) -> None:
+        state = self.state
+        score = -math.inf if math.isnan(result.score) else float(result.score)
+        better = state.best_score is None or score > state.best_score
+        if better:
+            self.checkpoints.save_weights("best", self.step.evaluation_network, step=state.step, score=f"{score:.6f}")
+            state.best_score, state.best_step, state.worse = score, state.step, 0
+            state.best_metrics = {name: float(value) for name, value in result.metrics.items()}
+        else:
+            state.worse += 1
+        self.tracker.validation(
+            state.step,
+            {"score": score, **result.metrics},
+            minutes=self.budget.seconds / 60,
+            figures=result.figures,
+            note="best so far" if better else f"best {state.best_score:.4f} at step {state.best_step}",
+        )
+        if self._last_batch is not None:
+            self.tracker.patches(state.step, self._last_batch)
+
+    def end(self) -> None:
+        """Write the last weights; where nothing was validated they are the best, too."""
+        self.state.ended = True
+        self.save()
+        network, step = self.step.evaluation_network, self.state.step
+        self.checkpoints.save_weights("last", network, step=step)
+        if self.state.best_score is None:
+            self.checkpoints.save_weights("best", network, step=step)
+        self.tracker.line(f"trained {step} steps in {self.budget.seconds / 60:.1f} minutes")

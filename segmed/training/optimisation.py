@@ -1,0 +1,83 @@
+"""What steps share: optimisers built from the config, learning rates, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from segmed.config import TrainConfig
+
+PEAK_RATE = {"adamw": 1e-3, "sgd": 1e-2}
+MOMENTUM = 0.99  # Source: Isensee et al. 2021, nnU-Net
+FUSED = ("cpu", "cuda")  # devices on which torch updates all weights in one kernel
+
+
+def peak_rate(train: TrainConfig) -> float:
+    """The largest learning rate of the run."""
+    return PEAK_RATE[train.optimiser] if train.learning_rate == "auto" else float(train.learning_rate)
+
+
+def make_optimiser(network: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW, or SGD with Nesterov momentum; norms and biases are not decayed."""
+    weights = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in weights if p.ndim > 1], "weight_decay": train.weight_decay},
+        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    fused = weights[0].device.type in FUSED
+    rate = peak_rate(train)
+    if train.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, fused=fused)
+    return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True, fused=fused)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all groups."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+class Average:
+    """Exponential moving average of a network's weights and buffers, with a warm-up of the decay.
+
+    The decay is min(decay, (1 + n) / (10 + n)) at update n = 0, 1, ..., so that the first, untrained weights are
+    soon forgotten.
+
+    Attributes:
+        network: the averaged copy, in evaluation mode.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+        pairs = list(zip(self._tensors(self.network), self._tensors(network), strict=True))
+        self._averaged = [(a, b) for a, b in pairs if a.is_floating_point()]
+        self._counted = [(a, b) for a, b in pairs if not a.is_floating_point()]
+
+    @staticmethod
+    def _tensors(network: nn.Module) -> list[torch.Tensor]:
+        return [*network.parameters(), *network.buffers()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are now."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_([a.data for a, _ in self._averaged], [b.data for _, b in self._averaged], 1 - decay)
+        for mine, theirs in self._counted:
+            mine.copy_(theirs)
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a resume."""
+        return {"network": self.network.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.network.load_state_dict(state["network"])
+        self.updates = int(state["updates"])

@@ -1,0 +1,154 @@
+"""Precision and memory format of training, chosen by a short measurement on the machine that trains."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from segmed.training.ranks import Ranks
+
+Precision = Literal["fp32", "bf16"]
+MemoryFormat = Literal["contiguous", "channels_last"]
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+REPEATS = 2  # timed steps of a candidate, after one that is not
+HOPELESS = (2.0, 2.0)  # a first step of so many times the best one, and so many seconds, is not repeated
+GAIN = 0.97  # a candidate must take less than this share of the time of the simpler one before it
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the network computes.
+
+    Attributes:
+        precision: of convolutions; weights are always kept in fp32.
+        memory_format: of weights and feature maps.
+        seconds: what a step took, by candidate; empty where nothing was measured.
+    """
+
+    precision: Precision = "fp32"
+    memory_format: MemoryFormat = "contiguous"
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager:
+        """Context in which to compute."""
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def place(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """Bring a network to the device, its weights in the memory format."""
+        network.to(device)
+        for weight in network.parameters():
+            weight.data = self.arrange(weight.data)
+        return network
+
+    def arrange(self, data: Tensor) -> Tensor:
+        """Bring a batch or a convolution's weight, (N, C, *spatial), 2D or 3D, into the memory format."""
+        if self.memory_format == "contiguous" or data.ndim not in CHANNELS_LAST:
+            return data
+        return data.contiguous(memory_format=CHANNELS_LAST[data.ndim])
+
+    @property
+    def reason(self) -> str:
+        """Why, for the run's record."""
+        if not self.seconds:
+            return "given"
+        return "measured: " + ", ".join(f"{name} {seconds:.3g} s" for name, seconds in self.seconds.items()) + " a step"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the run's record."""
+        return asdict(self)
+
+
+def choose_precision(
+    network: nn.Module,
+    loss: nn.Module,
+    shape: Sequence[int],
+    *,
+    ranks: Ranks,
+    device: torch.device | str = "cpu",
+    fixed: tuple[str, str] = ("auto", "auto"),
+    limit_seconds: float = 30.0,
+) -> Choice:
+    """Time forward and backward in fp32 and bf16, contiguous and channels-last, and take the fastest.
+
+    A copy of the network is used. The leading process measures for all.
+
+    Args:
+        network: gives `all_logits(image)`.
+        loss: of those and the labels.
+        shape: (B, C, *spatial) of a training batch.
+        ranks: the processes that train.
+        device: that trains.
+        fixed: precision and memory format that are given, or `auto`.
+        limit_seconds: no further candidate is begun after this time.
+    """
+    precisions = ["bf16", "fp32"] if fixed[0] == "auto" else [fixed[0]]
+    formats = ["contiguous", "channels_last"] if fixed[1] == "auto" else [fixed[1]]
+    candidates = [Choice(cast(Precision, p), cast(MemoryFormat, m)) for p, m in product(precisions, formats)]
+    if len(candidates) == 1:
+        return candidates[0]
+    measured = ranks.lead(lambda: _measure(candidates, network, loss, shape, torch.device(device), limit_seconds))
+    simple_first = sorted(measured, key=lambda c: (c.precision != "fp32", c.memory_format != "contiguous"))
+    best = simple_first[0]
+    seconds = {name: s for choice in measured for name, s in choice.seconds.items()}
+    for choice in simple_first[1:]:
+        if _seconds(choice) < GAIN * _seconds(best):
+            best = choice
+    return Choice(best.precision, best.memory_format, seconds)
+
+
+def _seconds(choice: Choice) -> float:
+    return next(iter(choice.seconds.values()))
+
+
+def _measure(
+    candidates: Sequence[Choice],
+    network: nn.Module,
+    loss: nn.Module,
+    shape: Sequence[int],
+    device: torch.device,
+    limit_seconds: float,
+) -> list[Choice]:
+    """The candidates that were timed, each with its seconds."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(tuple(shape), generator=generator)
+    classes = int(cast(Any, network).out_channels)
+    label = torch.randint(0, classes, (shape[0], *shape[2:]), generator=generator, dtype=torch.uint8)
+    began, best = time.perf_counter(), float("inf")
+    measured: list[Choice] = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for choice in candidates:
+            if measured and time.perf_counter() - began > limit_seconds:
+                break
+            seconds = _time(choice, network, loss.to(device), (image.to(device), label.to(device)), best)
+            best = min(best, seconds)
+            name = f"{choice.precision} {choice.memory_format}"
+            measured.append(Choice(choice.precision, choice.memory_format, {name: seconds}))
+    return measured
+
+
+def _time(choice: Choice, network: nn.Module, loss: nn.Module, batch: tuple[Tensor, Tensor], best: float) -> float:
+    """Seconds of the fastest of a few steps; of the first alone where that is hopeless."""
+    image, label = batch
+    image = choice.arrange(image)
+    network = choice.place(copy.deepcopy(network), image.device).train()
+    times: list[float] = []
+    for _ in range(1 + REPEATS):
+        start = time.perf_counter()
+        with choice.autocast(image.device):
+            value = loss(cast(Any, network).all_logits(image), label)
+        value.backward()
+        network.zero_grad(set_to_none=True)
+        if image.device.type == "cuda":
+            torch.cuda.synchronize(image.device)
+        times.append(time.perf_counter() - start)
+        if times[-1] > max(HOPELESS[0] * best, HOPELESS[1]):
+            return times[-1]
+    return min(times[1:])

@@ -1,0 +1,169 @@
+"""What one training method does with a batch: it owns its networks, optimisers and losses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from segmed.config import TrainConfig
+from segmed.training.checkpoint import CheckpointError, check_same_network
+from segmed.training.optimisation import Average, make_optimiser, peak_rate, set_rate
+from segmed.training.precision import Choice
+from segmed.training.schedule import rate_factor
+
+
+class Step(ABC):
+    """A training method. `fit` calls it and knows nothing else of it.
+
+    Attributes:
+        network: whose weights the run is about.
+    """
+
+    network: nn.Module
+
+    @abstractmethod
+    def step(self, batch: Mapping[str, Any], progress: float) -> dict[str, Tensor]:
+        """Learn from one batch.
+
+        Args:
+            batch: as the loader gives it, on the CPU.
+            progress: share of the run that is done, in [0, 1]; schedules follow it.
+
+        Returns:
+            Named scalars (losses, norms of gradients) as detached tensors on the device: no value is waited for.
+        """
+
+    @property
+    @abstractmethod
+    def evaluation_network(self) -> nn.Module:
+        """The network to validate and to keep: averaged, where that is on."""
+
+    @property
+    @abstractmethod
+    def rates(self) -> dict[str, float]:
+        """Learning rates of the last step, by name."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a bit-exact resume needs, of tensors, numbers and text."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            CheckpointError: the state is of another network or method.
+        """
+
+
+class AllLogits(nn.Module):
+    """Makes `forward` of a segmentation network's `all_logits`, so that DDP's hooks and torch.compile see the call."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Logits of all levels, finest first.
+
+        Args:
+            image: (B, C, *spatial).
+        """
+        return cast(Any, self.network).all_logits(image)
+
+
+class SupervisedStep(Step):
+    """Segmentation from labelled patches.
+
+    A batch is cut into `train.accumulate` pieces whose gradients are added up before the one step of the optimiser,
+    so between two calls there is never half a step.
+
+    Args:
+        network: gives `all_logits(image)`, a list, finest first.
+        loss: of that list and the labels (B, *spatial).
+        train: optimiser, schedule, EMA, clipping, accumulation.
+        fabric: device and processes, in full precision: autocast is done here.
+        choice: precision and memory format.
+    """
+
+    def __init__(self, network: nn.Module, loss: nn.Module, train: TrainConfig, *, fabric: Fabric, choice: Choice):
+        self.network = choice.place(network, fabric.device).train()
+        self.loss = loss.to(fabric.device)
+        self.train = train
+        self.fabric = fabric
+        self.choice = choice
+        self.average = Average(self.network, train.ema) if train.ema else None
+        module = AllLogits(self.network)
+        if train.compile:
+            module = cast(AllLogits, torch.compile(module))
+        optimiser = make_optimiser(self.network, train)
+        self._module, self._stepper = fabric.setup(module, optimiser)
+        self.optimiser = optimiser
+
+    def step(self, batch: Mapping[str, Any], progress: float) -> dict[str, Tensor]:
+        """Forward, backward, clip, step, average.
+
+        Args:
+            batch: image (B, C, *spatial), label (B, *spatial).
+            progress: in [0, 1].
+        """
+        rate = peak_rate(self.train) * rate_factor(progress, self.train.schedule, warmup=self.train.warmup)
+        set_rate(self.optimiser, rate)
+        total = self._gradients(batch["image"], batch["label"])
+        largest = self.train.clip or float("inf")
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), largest)
+        self._stepper.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update()
+        return {"loss": total, "gradient_norm": norm.detach()}
+
+    def _gradients(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Add up the gradients of the batch's pieces; the mean loss, detached."""
+        device = self.fabric.device
+        pieces = list(zip(images.chunk(self.train.accumulate), labels.chunk(self.train.accumulate), strict=True))
+        total = torch.zeros((), device=device)
+        for number, (image, label) in enumerate(pieces, start=1):
+            image = self.choice.arrange(image.to(device, non_blocking=True))
+            label = label.to(device, non_blocking=True)
+            with self._unsynchronised(number < len(pieces)):
+                with self.choice.autocast(device):
+                    loss = self.loss(self._module(image), label) * (len(image) / len(images))
+                self.fabric.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _unsynchronised(self, wait: bool) -> AbstractContextManager:
+        """Gradients travel between processes with the last piece only."""
+        return self.fabric.no_backward_sync(self._module, enabled=wait)
+
+    @property
+    def evaluation_network(self) -> nn.Module:
+        """The averaged network, or the trained one where no average is kept."""
+        return self.network if self.average is None else self.average.network
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rate."""
+        return {"learning_rate": float(self.optimiser.param_groups[0]["lr"])}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, averaged weights, optimiser."""
+        state = {"method": "supervised", "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return state if self.average is None else {**state, "average": self.average.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        if state.get("method") != "supervised" or ("average" in state) != (self.average is not None):
+            raise CheckpointError("the checkpoint is of another training method or without its averaged weights")
+        check_same_network(self.network.state_dict(), state["network"], where="the checkpoint")
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])

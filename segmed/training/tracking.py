@@ -1,0 +1,288 @@
+"""What one looks at while a run trains: TensorBoard, history.csv, log.txt, a progress bar."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import matplotlib
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from segmed.files import disk_errors
+from segmed.training.history import History
+
+LINE_SECONDS = 30.0  # between two plain lines of a run without a terminal
+FLUSH_SECONDS = 20
+PATCHES = 8  # training patches in a picture
+SHADE = 0.4  # of a label's colour over the image
+SHOWN = ("loss", "score", "patches_per_second")  # beside the progress bar
+FILE_ONLY = "segmed_file_only"
+
+
+class Tracker:
+    """Looks at nothing: for the processes that do not lead, and for tests."""
+
+    def scalars(self, step: int, values: Mapping[str, float], *, minutes: float) -> None:
+        """Figures of the training by name."""
+
+    def validation(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        *,
+        minutes: float,
+        figures: Mapping[str, Any] | None = None,
+        note: str = "",
+    ) -> None:
+        """Figures and pictures of a validation; `score` among the metrics chooses the weights."""
+
+    def patches(self, step: int, batch: Mapping[str, Any]) -> None:
+        """Training patches as the network sees them: image (B, C, *spatial), label (B, *spatial)."""
+
+    def progress(self, share: float, step: int) -> None:
+        """Where the run stands, in [0, 1]."""
+
+    def text(self, name: str, text: str) -> None:
+        """A text such as the config."""
+
+    def hyper_parameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """The config beside the final metrics, for TensorBoard's table of runs."""
+
+    def line(self, text: str) -> None:
+        """A line for the reader."""
+
+    def flush(self) -> None:
+        """Bring everything to disk."""
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End."""
+
+
+class RunTracker(Tracker):
+    """Writes `tensorboard/`, `history.csv` and `log.txt` of a run; use as a context.
+
+    What the loggers below `segmed` say goes into the log and to the console, too.
+
+    Args:
+        folder: of the run.
+        step: last step of the checkpoint that the run goes on from; what was written after it is cut.
+        console: where to print; none: standard output.
+    """
+
+    def __init__(self, folder: Path, *, step: int = 0, console: Console | None = None) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.board = self.folder / "tensorboard"
+        with disk_errors(self.board):
+            self._writer = SummaryWriter(
+                str(self.board), purge_step=step + 1 if step else None, flush_secs=FLUSH_SECONDS
+            )
+        self.history = History(self.folder / "history.csv", step=step)
+        self.console = console or Console()
+        self._logger = logging.getLogger("segmed")
+        self._handlers = _handlers(self.folder / "log.txt", self.console)
+        self._level = self._logger.level
+        self._bar: Progress | None = None
+        self._last_line = 0.0
+        self._latest: dict[str, float] = {}
+
+    def __enter__(self) -> RunTracker:
+        self._logger.setLevel(logging.INFO)
+        for handler in self._handlers:
+            self._logger.addHandler(handler)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close everything; what ended the run goes into the log."""
+        if self._bar is not None:
+            self._bar.stop()
+        if error is not None:
+            words = " ".join(str(error).split()) or type(error).__name__
+            self._logger.error("stopped: %s", words, extra={FILE_ONLY: True})
+        for handler in self._handlers:
+            self._logger.removeHandler(handler)
+            handler.close()
+        self._logger.setLevel(self._level)
+        try:
+            self._writer.close()
+        except OSError:
+            if error is None:
+                raise
+
+    # ------------------------------------------------------------ figures
+
+    def scalars(self, step: int, values: Mapping[str, float], *, minutes: float) -> None:
+        """Figures of the training by name."""
+        self._scalars(values, step)
+        self.history.record(step, {"minutes": minutes, **values})
+        self._latest.update(values)
+        if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.line(f"step {step}, {minutes:.1f} min: {_words(values)}")
+
+    def validation(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        *,
+        minutes: float,
+        figures: Mapping[str, Any] | None = None,
+        note: str = "",
+    ) -> None:
+        """Figures and pictures of a validation."""
+        self._scalars(metrics, step)
+        for name, figure in (figures or {}).items():
+            self._board(partial(self._writer.add_figure, name, figure, step))
+        self.history.record(step, {"minutes": minutes, **metrics})
+        self._latest["score"] = metrics.get("score", float("nan"))
+        shown = {name: value for name, value in metrics.items() if name.startswith(("score", "dice/"))} or metrics
+        self.line(f"step {step}, {minutes:.1f} min, validation: {_words(shown)}" + (f" ({note})" if note else ""))
+
+    def patches(self, step: int, batch: Mapping[str, Any]) -> None:
+        """Training patches as the network sees them."""
+        picture = patch_picture(np.asarray(batch["image"]), np.asarray(batch["label"]) if "label" in batch else None)
+        self._board(lambda: self._writer.add_image("training patches", picture, step, dataformats="HWC"))
+
+    def text(self, name: str, text: str) -> None:
+        """A text such as the config, shown as it is."""
+        quoted = "\n".join(f"    {line}" for line in text.splitlines())
+        self._board(lambda: self._writer.add_text(name, quoted, 0))
+
+    def hyper_parameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """The config beside the final metrics; they stand in the run's own event file, not in a folder of their own."""
+
+        def write() -> None:
+            for summary in hparams(_flat(config), dict(metrics)):
+                self._writer._get_file_writer().add_summary(summary)
+
+        self._board(write)
+        self._scalars(metrics, None)
+
+    def _scalars(self, values: Mapping[str, float], step: int | None) -> None:
+        for name, value in values.items():
+            self._board(partial(self._writer.add_scalar, name, value, step))
+
+    def _board(self, write: Callable[[], object]) -> None:
+        with disk_errors(self.board):
+            write()
+
+    # ------------------------------------------------------------ lines
+
+    def progress(self, share: float, step: int) -> None:
+        """Move the bar, in a terminal."""
+        if not self.console.is_terminal:
+            return
+        if self._bar is None:
+            columns = (TextColumn("training"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn())
+            self._bar = Progress(*columns, TextColumn("{task.description}"), console=self.console, transient=True)
+            self._bar.add_task("", total=1.0)
+            self._bar.start()
+        shown = {name: value for name, value in self._latest.items() if name in SHOWN}
+        self._bar.update(self._bar.task_ids[0], completed=share, description=f"step {step}  {_words(shown)}")
+
+    def line(self, text: str) -> None:
+        """A line for the reader, in the log, too."""
+        self._logger.info(text)
+
+    def flush(self) -> None:
+        """Bring everything to disk."""
+        self._board(self._writer.flush)
+
+
+# ---------------------------------------------------------------- parts
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints above the progress bar."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+        self.setFormatter(logging.Formatter("%(message)s"))
+        self.addFilter(lambda record: not getattr(record, FILE_ONLY, False))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        text = text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _FileHandler(logging.FileHandler):
+    """A log that a full disk does not turn into a stack of tracebacks."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+def _handlers(log: Path, console: Console) -> tuple[logging.Handler, logging.Handler]:
+    with disk_errors(log):
+        file = _FileHandler(log, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    return file, _ConsoleHandler(console)
+
+
+def _words(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Nested settings as dotted names, of the types that TensorBoard's table takes."""
+    flat: dict[str, bool | int | float | str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return flat
+
+
+def patch_picture(image: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+    """Patches side by side, of each its first channel and its slice with the most labelled voxels, labels in colour.
+
+    Args:
+        image: (B, C, *spatial), 2D or 3D.
+        label: (B, *spatial), or none.
+
+    Returns:
+        (H, W, 3) uint8; the first axis of a slice runs to the right, the second upwards.
+    """
+    tiles = []
+    for number in range(min(len(image), PATCHES)):
+        grey = image[number, 0].astype(np.float32)
+        marks = np.zeros(grey.shape, np.uint8)
+        if label is not None and label[number].shape == grey.shape:
+            marks = label[number]
+        if grey.ndim == 3:
+            known = ((marks > 0) & (marks < 255)).sum(axis=(0, 1))
+            slice_number = int(known.argmax()) if known.any() else grey.shape[2] // 2
+            grey, marks = grey[..., slice_number], marks[..., slice_number]
+        tiles.append(_tile(grey, marks))
+    height = max(tile.shape[0] for tile in tiles)
+    padded = [np.pad(tile, ((0, height - tile.shape[0]), (0, 2), (0, 0))) for tile in tiles]
+    return np.concatenate(padded, axis=1)
+
+
+def _tile(grey: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(grey, (1, 99))
+    shade = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)[..., None].repeat(3, axis=-1)
+    colours = np.asarray(matplotlib.colormaps["tab10"].colors)  # type: ignore[attr-defined]
+    coloured = colours[(marks.astype(int) - 1) % len(colours)]
+    known = ((marks > 0) & (marks < 255))[..., None]
+    shade = np.where(known, (1 - SHADE) * shade + SHADE * coloured, shade)
+    return (255 * shade.transpose(1, 0, 2)[::-1]).astype(np.uint8)
