@@ -1,0 +1,49 @@
+"""Volume in, probabilities and label map out, on the volume's own grid, whatever is inside."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from monai.data import MetaTensor
+
+from segmed.geometry import as_affine
+from segmed.labels import LabelSet
+
+
+class Segmenter(ABC):
+    """What a trained network, a threshold, an ensemble and a cascade have in common, so that they nest.
+
+    Attributes:
+        labels: what the classes after background are.
+    """
+
+    labels: LabelSet
+
+    @abstractmethod
+    def probabilities(self, volume: MetaTensor) -> MetaTensor:
+        """Probability of background and of each label.
+
+        Args:
+            volume: (C, X, Y, Z), in any orientation, raw intensities.
+
+        Returns:
+            (L + 1, X, Y, Z) float32 on the volume's own grid, background first, summing to one; a new tensor, which
+            the caller may change.
+        """
+
+    def __call__(self, volume: MetaTensor) -> MetaTensor:
+        """The most probable label.
+
+        Args:
+            volume: (C, X, Y, Z), in any orientation, raw intensities.
+
+        Returns:
+            (1, X, Y, Z) uint8 label indices on the volume's own grid, 0 for background.
+        """
+        return on_grid_of(volume, self.probabilities(volume).as_tensor().argmax(0, keepdim=True).to(torch.uint8))
+
+
+def on_grid_of(volume: MetaTensor, data: torch.Tensor) -> MetaTensor:
+    """New voxels (C, X, Y, Z) on the grid of `volume`, which may have other channels."""
+    return MetaTensor(data, affine=torch.from_numpy(as_affine(volume.affine).copy()))

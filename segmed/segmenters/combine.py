@@ -1,0 +1,106 @@
+"""Segmenters made of segmenters: the mean of several, and the largest piece of a label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from scipy import ndimage
+
+from segmed.labels import LabelSet
+from segmed.segmenters.base import Segmenter, on_grid_of
+
+
+class Mean(Segmenter):
+    """Mean of the probabilities of several segmenters: an ensemble.
+
+    Args:
+        segmenters: one or more, of the same labels.
+
+    Raises:
+        ValueError: none, or labels that differ.
+    """
+
+    def __init__(self, segmenters: Sequence[Segmenter]) -> None:
+        if not segmenters:
+            raise ValueError("an ensemble has no segmenter: give at least one")
+        self.segmenters = tuple(segmenters)
+        self.labels = self.segmenters[0].labels
+        for number, other in enumerate(self.segmenters[1:], 2):
+            if _named_values(other.labels) != _named_values(self.labels):
+                raise ValueError(
+                    f"an ensemble needs the same labels in all: the first has {_shown(self.labels)}, "
+                    f"number {number} has {_shown(other.labels)}"
+                )
+
+    def probabilities(self, volume: MetaTensor) -> MetaTensor:
+        total = self.segmenters[0].probabilities(volume).as_tensor()
+        for other in self.segmenters[1:]:
+            total += other.probabilities(volume).as_tensor()
+        return on_grid_of(volume, total.div_(len(self.segmenters)))
+
+    def __call__(self, volume: MetaTensor) -> MetaTensor:
+        return self.segmenters[0](volume) if len(self.segmenters) == 1 else super().__call__(volume)
+
+
+class LargestComponent(Segmenter):
+    """Keeps the largest connected piece of some labels; the probability of what is removed goes to background.
+
+    Voxels that touch at a corner are connected. Of two pieces of one size the first in the volume stays.
+
+    Args:
+        segmenter: whose result is cleaned.
+        labels: names of those that have one piece; the others are left alone.
+
+    Raises:
+        LabelError: an unknown name.
+    """
+
+    def __init__(self, segmenter: Segmenter, labels: Sequence[str]) -> None:
+        self.segmenter = segmenter
+        self.labels: LabelSet = segmenter.labels
+        self.cleaned = tuple(self.labels.index(name) for name in labels)
+
+    def probabilities(self, volume: MetaTensor) -> MetaTensor:
+        found = self.segmenter.probabilities(volume)
+        if not self.cleaned:
+            return found
+        data = found.as_tensor()
+        indices = data.argmax(0).numpy(force=True)
+        for index in self.cleaned:
+            loose = torch.from_numpy(loose_pieces(indices == index)).to(data.device)
+            data[0, loose] += data[index, loose]
+            data[index, loose] = 0.0
+        return on_grid_of(volume, data)
+
+    def __call__(self, volume: MetaTensor) -> MetaTensor:
+        found = self.segmenter(volume).as_tensor()
+        indices = found[0].numpy(force=True).copy()
+        for index in self.cleaned:
+            indices[loose_pieces(indices == index)] = 0
+        return on_grid_of(volume, torch.from_numpy(indices)[None].to(found.device))
+
+
+def loose_pieces(mask: np.ndarray) -> np.ndarray:
+    """What of a bool mask (X, Y, Z) is not its largest connected piece."""
+    loose = np.zeros_like(mask)
+    extents = ndimage.find_objects(mask.astype(np.uint8))
+    if not extents:
+        return loose
+    box = extents[0]
+    pieces, count = ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))
+    if count > 1:
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        loose[box] = mask[box] & (pieces != sizes.argmax())
+    return loose
+
+
+def _named_values(labels: LabelSet) -> tuple[object, ...]:
+    return labels.names, labels.values
+
+
+def _shown(labels: LabelSet) -> str:
+    return ", ".join(f"{name} {list(values)}" for name, values in zip(labels.names, labels.values, strict=True))

@@ -1,0 +1,191 @@
+"""A trained network as a segmenter: preprocessing, sliding window, and the way back to the volume's own grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from torch import Tensor, nn
+
+from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
+from segmed.data.preprocess import prepare
+from segmed.geometry import as_affine
+from segmed.labels import LabelSet
+from segmed.machine import GIB, free_ram_bytes
+from segmed.segmenters.base import Segmenter, on_grid_of
+from segmed.segmenters.native import WayHome
+from segmed.segmenters.sliding import Mirrored, Precision, collecting_bytes, sliding_window
+
+
+class SegmenterError(ValueError):
+    """A volume that a segmenter can't take; one line that says why and what to do."""
+
+
+class NetworkSegmenter(Segmenter):
+    """A network, in 3D or slice by slice along an axis, as a segmenter of native volumes.
+
+    Args:
+        network: (B, C, *spatial) -> logits (B, L + 1, *spatial), on `device`.
+        labels: of the classes after background.
+        preprocess: resolved, as in training.
+        patches: resolved; its size is the window.
+        plane_axis: axis of the prepared volume across which 2D slices are taken; None for a 3D network.
+        inference: `overlap`, `windows` and `mirror` are used.
+        device: of the network.
+        precision: `bf16` runs under autocast.
+        mirror_pairs: names of labels that swap when left and right are flipped.
+
+    Raises:
+        SegmenterError: window, plane and network don't fit together.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        labels: LabelSet,
+        preprocess: PreprocessConfig,
+        patches: PatchConfig,
+        plane_axis: int | None,
+        inference: InferenceConfig,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        mirror_pairs: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.network = network
+        self.labels = labels
+        self.preprocess = preprocess
+        self.window = _window(patches, plane_axis)
+        self.plane_axis = plane_axis
+        self.inference = inference
+        self.device = torch.device(device)
+        self.precision: Precision = precision
+        self.swapped = [(labels.index(left), labels.index(right)) for left, right in mirror_pairs]
+
+    def probabilities(self, volume: MetaTensor) -> MetaTensor:
+        image = self._prepare(volume, native_maps=self.labels.classes)
+        found = self._found(image)
+        return on_grid_of(volume, self._way_home(image, volume).probabilities(found))
+
+    def __call__(self, volume: MetaTensor) -> MetaTensor:
+        image = self._prepare(volume, native_maps=3)
+        found = self._found(image)
+        return on_grid_of(volume, self._way_home(image, volume).labels(found))
+
+    def prepared_probabilities(self, image: Tensor) -> Tensor:
+        """Probabilities on the network's own grid.
+
+        Args:
+            image: (C, X, Y, Z), preprocessed; with an affine where copies are mirrored, else its first axis counts
+                as the one from left to right.
+
+        Returns:
+            (L + 1, X, Y, Z) float32 on the image's device, summing to one.
+        """
+        return self._found(image).to(image.device)
+
+    def _prepare(self, volume: MetaTensor, *, native_maps: int) -> MetaTensor:
+        wanted = getattr(self.network, "in_channels", len(volume))
+        if len(volume) != wanted:
+            raise SegmenterError(
+                f"the volume has {len(volume)} channels, the network takes {wanted}: give the modalities that it "
+                "was trained on"
+            )
+        image, _ = prepare(volume, None, self.preprocess)
+        self._check_memory(image, native_bytes=4 * native_maps * math.prod(volume.shape[1:]))
+        return image
+
+    def _check_memory(self, image: Tensor, *, native_bytes: int) -> None:
+        """Refuse before it starts what would be killed at its end."""
+        needed, free = native_bytes + self._collecting_bytes(image), free_ram_bytes()
+        if needed > free:
+            raise SegmenterError(
+                f"{tuple(image.shape[1:])} voxels of {self.labels.classes} classes need {needed / GIB:.1f} GiB of RAM, "
+                f"{free / GIB:.1f} are free: crop the volume or close other programs"
+            )
+
+    def _collecting_bytes(self, image: Tensor) -> int:
+        return collecting_bytes(
+            image.shape[1:], channels=len(image), classes=self.labels.classes, window=self.window_3d
+        )
+
+    @property
+    def window_3d(self) -> tuple[int, ...]:
+        """The window with an entry for each of the volume's axes."""
+        if self.plane_axis is None:
+            return self.window
+        return (*self.window[: self.plane_axis], 1, *self.window[self.plane_axis :])
+
+    def _found(self, image: Tensor) -> Tensor:
+        """Probabilities (L + 1, X, Y, Z), on the GPU where they fit there."""
+        network = self.network
+        if self.inference.mirror:
+            axis = self._mirrored_axis(image)
+            network = network if axis is None else Mirrored(network, [axis], swapped=self.swapped)
+        data = image.as_tensor() if isinstance(image, MetaTensor) else image
+        data = data.to(self._collecting_device(data))
+        if self.plane_axis is not None:
+            data = data.movedim(self.plane_axis + 1, 1).contiguous()
+        with evaluating(self.network):
+            found = sliding_window(
+                network,
+                data,
+                window=self.window,
+                classes=self.labels.classes,
+                overlap=self.inference.overlap,
+                batch=None if self.inference.windows == "auto" else self.inference.windows,
+                precision=self.precision,
+                foreground=_informative(data),
+            )
+        return found if self.plane_axis is None else found.movedim(1, self.plane_axis + 1)
+
+    def _mirrored_axis(self, image: Tensor) -> int | None:
+        """Axis of the window from left to right, along which training flips too; None where slices lie across it."""
+        side = 0
+        if isinstance(image, MetaTensor):
+            side = int(np.abs(as_affine(image.affine)[0, :3]).argmax())
+        if self.plane_axis is None:
+            return side
+        return None if side == self.plane_axis else side - (side > self.plane_axis)
+
+    def _collecting_device(self, image: Tensor) -> torch.device:
+        if self.device.type == "cpu":
+            return self.device
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return self.device if 2 * self._collecting_bytes(image) < free else torch.device("cpu")
+
+    def _way_home(self, image: MetaTensor, volume: MetaTensor) -> WayHome:
+        return WayHome(image.affine, image.shape[1:], native_affine=volume.affine, native_shape=volume.shape[1:])
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and every part of it back into its own afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _window(patches: PatchConfig, plane_axis: int | None) -> tuple[int, ...]:
+    if patches.size == "auto" or patches.dims == "auto":
+        raise SegmenterError("patches.size or patches.dims is still 'auto': resolve the config with segmed.plan first")
+    if len(patches.size) != patches.dims or (plane_axis is None) != (patches.dims == 3):
+        raise SegmenterError(
+            f"patches.size {patches.size} and plane axis {plane_axis} do not fit {patches.dims} dimensions: "
+            "give one number a dimension, and a plane for 2"
+        )
+    return patches.size
+
+
+def _informative(image: Tensor) -> Tensor:
+    """Voxels (*spatial) that differ from the image's first one: a window without any shows nothing but air."""
+    first = image.flatten(1)[:, 0].reshape(-1, *[1] * (image.ndim - 1))
+    return (image != first).any(0)
