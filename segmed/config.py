@@ -47,7 +47,8 @@ class PatternLayout(Section):
     name: Literal["pattern"] = "pattern"
     images: dict[str, str] = Field(
         {"image": "{case}/{case}.nii.gz"},
-        description="modality -> pattern below the root; {case} and {subject} stand for any text without a slash",
+        description="modality -> pattern below the root; {case} and {subject} stand for any text without a slash, "
+        "* for text that does not matter",
     )
     label: str | None = Field(None, description="pattern of the label map; none: cases without labels")
     subject: str | None = Field(
@@ -85,7 +86,11 @@ class DataConfig(Section):
         {}, description="name -> index of a component of a 4D file (a channel or a time point), usable in `images`"
     )
     labels: dict[str, int | list[int]] | Auto = Field(
-        "auto", description="label name -> value or values (merged) in the files; auto: from dataset.json"
+        "auto",
+        description="label name -> value or values (merged) in the files; auto: from dataset.json, or one a value",
+    )
+    unlabelled: Literal["error", "skip"] = Field(
+        "error", description="cases without a label map, where others have one: an error, or left out"
     )
     ignore: tuple[int, ...] = Field((), description="values in the label files that are neither trained nor scored")
     regions: dict[str, list[str]] = Field(
@@ -162,9 +167,14 @@ AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; 
         "elastic_probability": 0.2,
         "elastic_mm": 4.0,
         "bias_probability": 0.15,
+        "ghosting_intensity": 0.8,
         "ghosting_probability": 0.05,
+        "motion_deg": 2.0,
+        "motion_mm": 2.0,
         "motion_probability": 0.05,
+        "spike_intensity": 0.2,
         "spike_probability": 0.02,
+        "noise_sd": 0.2,
         "noise_probability": 0.15,
         "blur_probability": 0.15,
         "gamma_probability": 0.3,

@@ -22,7 +22,7 @@ class LabelSet:
     """The labels of a data set, in the order of a network's classes after background.
 
     Attributes:
-        names: of labels 1 to L.
+        names: of labels 1 to L; none for a data set without label maps.
         values: the values in the files that each label stands for; the first is written back.
         ignore: values in the files that are neither trained nor scored.
         regions: name -> labels whose union is scored too.
@@ -48,6 +48,8 @@ class LabelSet:
         Raises:
             LabelError: no label, a value used twice, 0 as a label, an unknown name in a region.
         """
+        if not labels:
+            raise LabelError("data.labels is empty: name at least one label and its value")
         values = tuple((value,) if isinstance(value, int) else tuple(value) for value in labels.values())
         named = {name: tuple(members) for name, members in (regions or {}).items()}
         return cls(tuple(labels), values, tuple(ignore), named)
@@ -67,7 +69,7 @@ class LabelSet:
             LabelError: unknown name.
         """
         if name not in self.names:
-            raise LabelError(f"label '{name}' is unknown{_nearest(name, self.names)}")
+            raise LabelError(f"label '{name}' is unknown{did_you_mean(name, self.names)}")
         return self.names.index(name) + 1
 
     def encode(self, values: np.ndarray, *, where: str) -> np.ndarray:
@@ -154,14 +156,13 @@ class LabelSet:
         return cls.from_config(data["labels"], data.get("ignore", ()), data.get("regions", {}))
 
 
-def _nearest(name: str, names: Sequence[str]) -> str:
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """End of a sentence on an unknown name: the nearest real one, or all of them."""
     close = difflib.get_close_matches(name, names, n=1)
-    return f": did you mean '{close[0]}'?" if close else f": the labels are {', '.join(names)}"
+    return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names) or 'none'}"
 
 
 def _check(labels: LabelSet) -> None:
-    if not labels.names:
-        raise LabelError("data.labels is empty: name at least one label and its value")
     if len(labels.names) >= IGNORE:
         raise LabelError(f"{len(labels.names)} labels are more than {IGNORE - 1}: merge some")
     if len(labels.names) != len(set(labels.names)) or len(labels.names) != len(labels.values):
@@ -185,4 +186,6 @@ def _check(labels: LabelSet) -> None:
             raise LabelError(f"region '{region}' has no labels: name those whose union it is")
         for member in members:
             if member not in labels.names:
-                raise LabelError(f"region '{region}' names an unknown label '{member}'{_nearest(member, labels.names)}")
+                raise LabelError(
+                    f"region '{region}' names an unknown label '{member}'{did_you_mean(member, labels.names)}"
+                )

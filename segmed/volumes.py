@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from segmed import itk, nifti, pictures
 from segmed.files import atomic_path
+from segmed.formats import itk, nifti, pictures
 from segmed.geometry import (
     GeometryError,
     Header,
@@ -31,6 +31,7 @@ __all__ = [
     "Source",
     "VolumeError",
     "grid_difference",
+    "is_dicom_folder",
     "is_volume_file",
     "orientation",
     "read_header",
@@ -79,6 +80,12 @@ def is_volume_file(path: Path | str) -> bool:
     """Whether the name is that of a volume or an image; hidden files such as `._a.nii.gz` are none."""
     name = Path(path).name
     return bool(_suffix(name)) and not name.startswith(".")
+
+
+def is_dicom_folder(path: Path | str) -> bool:
+    """Whether a folder itself holds DICOM slices."""
+    path = Path(path)
+    return path.is_dir() and any(itk.is_dicom_file(entry) for entry in path.iterdir())
 
 
 def _suffix(name: str) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1] / "segmed"
 
 FLOORS = [
-    {"config", "files"},
-    {"cli", "volumes", "labels"},
+    {"config", "files", "geometry"},
+    {"cli", "formats", "labels"},
+    {"volumes"},
     {"networks", "losses", "metrics", "machine"},
     {"data"},
     {"segmenters", "reports"},

@@ -1,0 +1,195 @@
+"""A folder of volumes -> the cases of a data set, complete and with names for images and labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from segmed.config import DataConfig, Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
+from segmed.data.case import Case, DatasetError, Found
+from segmed.data.dataset_json import read_msd, read_nnunet
+from segmed.data.guess import guess_layout
+from segmed.data.manifest import read_manifest
+from segmed.data.patterns import read_patterns
+from segmed.labels import LabelSet, did_you_mean
+from segmed.volumes import Source, is_dicom_folder, is_volume_file, read_label_volume
+
+__all__ = ["Case", "Dataset", "DatasetError", "find_volumes", "guess_layout", "read_dataset"]
+
+MOST_LABEL_VALUES = 64  # a file with more different values is an image
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Cases that belong together.
+
+    Attributes:
+        name: of the data set, for tables.
+        root: its folder.
+        cases: sorted by id.
+        modalities: names of the images, in the order of channels; every case has them all.
+        labels: what the label maps mean; empty where no case has one.
+    """
+
+    name: str
+    root: Path
+    cases: tuple[Case, ...]
+    modalities: tuple[str, ...]
+    labels: LabelSet
+
+
+def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
+    """The cases of a config.
+
+    Args:
+        data: any layout but `phantom`.
+        complete: whether a case without a partner (an image that is missing, a label map that other cases have, a
+            listed file that is not there) is an error; an audit takes such cases as they are.
+
+    Raises:
+        DatasetError: nothing there; files that don't fit the layout; incomplete cases; unknown names.
+        LabelError: labels that contradict each other.
+    """
+    found = _read_layout(data.root, data.layout)
+    modalities, cases = _choose_images(found, data)
+    twice = [case.id for first, case in pairwise(cases) if first.id == case.id]
+    if twice:
+        raise DatasetError(f"{data.root} has case '{twice[0]}' twice: give the cases different names")
+    if data.unlabelled == "skip" and any(case.label for case in cases):
+        cases = [case for case in cases if case.label]
+    if complete:
+        _check_complete(cases, modalities, data.root)
+    labels = _labels(found, data, cases)
+    for name in (name for pair in data.mirror_pairs for name in pair):
+        labels.index(name)
+    return Dataset(found.name, data.root, tuple(cases), modalities, labels)
+
+
+def _read_layout(root: Path, layout: Layout) -> Found:
+    if not root.is_dir():
+        raise DatasetError(f"{root} is not a folder: set data.root to the folder of the data set")
+    if not any(root.iterdir()):
+        raise DatasetError(f"{root} is empty: put the data set there or set data.root to where it is")
+    match layout:
+        case MsdLayout():
+            return read_msd(root)
+        case NnunetLayout():
+            return read_nnunet(root)
+        case PatternLayout():
+            return read_patterns(root, layout)
+        case ManifestLayout():
+            return read_manifest(root, layout)
+    raise DatasetError(f"layout '{layout.name}' is made, not read: make the data set first")
+
+
+def _choose_images(found: Found, data: DataConfig) -> tuple[tuple[str, ...], list[Case]]:
+    """Modalities in the order of channels, and the cases with these images only, sorted by id."""
+    cases = sorted(found.cases, key=lambda case: case.id)
+    available = found.modalities
+    if data.components:
+        cases = [replace(case, images=_components(case, data.components)) for case in cases]
+        available = tuple(data.components)
+    chosen = available if data.images == "auto" else data.images
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise DatasetError("data.images is empty or has a name twice: name each image once")
+    for name in chosen:
+        if name not in available:
+            raise DatasetError(f"data.images: unknown image '{name}'{did_you_mean(name, available)}")
+    return tuple(chosen), [
+        replace(case, images={name: case.images[name] for name in chosen if name in case.images}) for case in cases
+    ]
+
+
+def _components(case: Case, components: Mapping[str, int]) -> dict[str, Source]:
+    """Components of the case's one file, by name."""
+    paths = {source.path for source in case.images.values()}
+    if len(paths) > 1:
+        raise DatasetError(f"data.components needs one 4D file a case, but case '{case.id}' has {len(paths)}: drop it")
+    return {name: Source(path, index) for path in paths for name, index in components.items()}
+
+
+def _check_complete(cases: Sequence[Case], modalities: Sequence[str], root: Path) -> None:
+    for case in cases:
+        missing = [name for name in modalities if name not in case.images]
+        if len(missing) == len(modalities) and case.label:
+            raise DatasetError(f"label map {case.label.path} has no image: add it, or take the label map away")
+        if missing:
+            raise DatasetError(
+                f"case '{case.id}' has no image '{missing[0]}': add it, leave the case out, or choose data.images"
+            )
+    lost = [source.path for case in cases for source in _sources(case) if not source.path.exists()]
+    if lost:
+        raise DatasetError(f"{len(lost)} files of {root} are listed but not there, e.g. {lost[0]}: copy them again")
+    unlabelled = [case for case in cases if case.label is None]
+    if unlabelled and len(unlabelled) < len(cases):
+        first = next(iter(unlabelled[0].images.values())).path
+        raise DatasetError(
+            f"{len(unlabelled)} of {len(cases)} cases have no label map, e.g. {first}: "
+            "add it, make the pattern of images narrower, or set data.unlabelled to skip"
+        )
+
+
+def _sources(case: Case) -> list[Source]:
+    return [*case.images.values(), *([case.label] if case.label else [])]
+
+
+# ---------------------------------------------------------------- labels
+
+
+def _labels(found: Found, data: DataConfig, cases: Sequence[Case]) -> LabelSet:
+    if data.labels != "auto":
+        return LabelSet.from_config(data.labels, data.ignore, data.regions)
+    named = found.labels
+    if named is None:
+        named = {f"label_{value}": [value] for value in _values_in_files(cases) if value not in data.ignore}
+    if not named:
+        return LabelSet((), ())
+    return LabelSet.from_config(
+        {name: list(values) for name, values in named.items()}, data.ignore or found.ignore, data.regions
+    )
+
+
+def _values_in_files(cases: Sequence[Case]) -> list[int]:
+    """Every value but 0 in the label maps, which are all read: only for data sets whose labels nobody named."""
+    values: set[int] = set()
+    for case in cases:
+        if case.label is None:
+            continue
+        values |= {int(value) for value in np.unique(read_label_volume(case.label).as_tensor().numpy())}
+        if len(values) > MOST_LABEL_VALUES:
+            raise DatasetError(f"{case.label.path} has too many different values for a label map: name data.labels")
+    return sorted(values - {0})
+
+
+# ---------------------------------------------------------------- any volumes
+
+
+def find_volumes(path: Path) -> list[Path]:
+    """The volume that a path names, or all below a folder: files, and folders of DICOM slices.
+
+    Raises:
+        DatasetError: nothing there.
+    """
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist: check the path")
+    if path.is_file():
+        return [path]
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        if real in seen:  # a link back up
+            continue
+        seen.add(real)
+        found += [Path(folder, name) for name in files if is_volume_file(name)]
+        if is_dicom_folder(Path(folder)):
+            found.append(Path(folder))
+    if not found:
+        raise DatasetError(f"{path} holds no volumes: give NIfTI, NRRD, MHA or image files, or DICOM folders")
+    return sorted(found)

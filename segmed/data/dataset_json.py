@@ -1,0 +1,153 @@
+"""Folders with a dataset.json -> cases: Medical Segmentation Decathlon and nnU-Net raw."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segmed.data.case import Case, DatasetError, Found
+from segmed.volumes import Source, is_volume_file, strip_suffix
+
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+
+
+def read_msd(root: Path) -> Found:
+    """Medical Segmentation Decathlon; a 4D file's components are the modalities, by name."""
+    described = read_json(root / "dataset.json")
+    modalities = _channel_names(described, root)
+    listed = described.get("training")
+    if not isinstance(listed, list) or not listed:
+        raise DatasetError(f"{root / 'dataset.json'} lists no cases under 'training': use another data.layout")
+    cases = []
+    for number, entry in enumerate(listed, 1):
+        image, label = _msd_entry(entry, f"{root / 'dataset.json'}, training entry {number}")
+        path = root / image
+        if len(modalities) > 1:
+            images = {name: Source(path, index) for index, name in enumerate(modalities)}
+        else:
+            images = {modalities[0]: Source(path)}
+        name = strip_suffix(path)
+        cases.append(Case(name, name, images, Source(root / label) if label else None))
+    labels, ignore = _label_names(described, root)
+    return Found(str(described.get("name") or root.name), tuple(cases), modalities, labels, ignore)
+
+
+def _msd_entry(entry: Any, where: str) -> tuple[str, str | None]:
+    """Image and label of one entry: a path, a pair of paths, or a dictionary."""
+    if isinstance(entry, str):
+        entry = {"image": entry}
+    elif isinstance(entry, list) and len(entry) == 2:
+        entry = {"image": entry[0], "label": entry[1]}
+    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
+        raise DatasetError(f"{where} has no 'image': give the path of the image and of the label")
+    label = entry.get("label", entry["image"].replace("imagesTr", "labelsTr") if "imagesTr" in entry["image"] else None)
+    if label is not None and not isinstance(label, str):
+        raise DatasetError(f"{where}: 'label' is not a path: give the path of the label map")
+    return entry["image"], label
+
+
+def read_nnunet(root: Path) -> Found:
+    """nnU-Net raw: one file a channel, named CASE_0000, CASE_0001 and so on; dataset.json names the channels."""
+    described = read_json(root / "dataset.json") if (root / "dataset.json").exists() else {}
+    listed = described.get("dataset")
+    images, labels = _listed_files(root, listed) if isinstance(listed, dict) else _files_by_name(root)
+    numbers = sorted({number for channels in images.values() for number in channels})
+    names = {number: f"{number:04d}" for number in numbers}
+    if described:
+        names = dict(enumerate(_channel_names(described, root)))
+        if numbers[-1] >= len(names):
+            raise DatasetError(f"{root} has a channel _{numbers[-1]:04d}, but dataset.json names {len(names)}: add it")
+    cases = tuple(
+        Case(
+            case,
+            case,
+            {names[number]: Source(path) for number, path in sorted(images.get(case, {}).items())},
+            Source(labels[case]) if case in labels else None,
+        )
+        for case in sorted(images.keys() | labels.keys())
+    )
+    values, ignore = _label_names(described, root)
+    return Found(str(described.get("name") or root.name), cases, tuple(names.values()), values, ignore)
+
+
+def _files_by_name(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
+    """Images by case and channel, label maps by case, from the folders' names."""
+    folder, label_folder = root / "imagesTr", root / "labelsTr"
+    if not folder.is_dir():
+        raise DatasetError(f"{root} has no folder imagesTr, which nnU-Net data have: use another data.layout")
+    images: dict[str, dict[int, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if not is_volume_file(path):
+            continue
+        match = CHANNEL.fullmatch(strip_suffix(path))
+        if match is None:
+            raise DatasetError(f"{path} does not end in a channel such as _0000: rename it, or use layout msd")
+        images.setdefault(match["case"], {})[int(match["channel"])] = path
+    if not images:
+        raise DatasetError(f"{folder} holds no volumes: put CASE_0000.nii.gz and so on there")
+    files = sorted(label_folder.iterdir()) if label_folder.is_dir() else []
+    return images, {strip_suffix(path): path for path in files if is_volume_file(path)}
+
+
+def _listed_files(root: Path, listed: Mapping[str, Any]) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
+    """The same from the `dataset` table of dataset.json, whose paths are relative to it."""
+    images: dict[str, dict[int, Path]] = {}
+    labels: dict[str, Path] = {}
+    for case, entry in listed.items():
+        files = entry.get("images") if isinstance(entry, dict) else None
+        if not isinstance(files, list) or not files or not all(isinstance(file, str) for file in files):
+            raise DatasetError(f"{root / 'dataset.json'}: case '{case}' has no list of images: give one a channel")
+        images[case] = {number: root / file for number, file in enumerate(files)}
+        if isinstance(entry.get("label"), str):
+            labels[case] = root / entry["label"]
+    if not images:
+        raise DatasetError(f"{root / 'dataset.json'} lists no cases under 'dataset': add them or leave the key out")
+    return images, labels
+
+
+def read_json(path: Path) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} does not exist: check data.root, or use another data.layout") from error
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} is not JSON ({str(error).splitlines()[0]}): repair it") from error
+    if path.name == "dataset.json" and not isinstance(content, dict):
+        raise DatasetError(f"{path} is not a dictionary: see the Medical Segmentation Decathlon for its form")
+    return content
+
+
+def _channel_names(described: Mapping[str, Any], root: Path) -> tuple[str, ...]:
+    """From `channel_names` or `modality`: {"0": name} or a list."""
+    names = described.get("channel_names", described.get("modality", {"0": "image"}))
+    if isinstance(names, dict):
+        try:
+            names = [names[key] for key in sorted(names, key=int)]
+        except ValueError as error:
+            raise DatasetError(f"{root / 'dataset.json'}: channels are not numbered: number them from 0") from error
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise DatasetError(f"{root / 'dataset.json'} has no names of channels: give {{'0': 'T1', ...}}")
+    counts = Counter(names)  # nnU-Net data sets of RGB images name three channels alike
+    return tuple(name if counts[name] == 1 else f"{name}_{index}" for index, name in enumerate(names))
+
+
+def _label_names(described: Mapping[str, Any], root: Path) -> tuple[dict[str, list[int]] | None, tuple[int, ...]]:
+    """Labels as name -> values, from {"1": name} or from {name: 1} or {name: [1, 2]}; and values to ignore."""
+    given = described.get("labels")
+    if given is None:
+        return None, ()
+    labels: dict[str, list[int]] = {}
+    try:
+        for key, value in dict(given).items():
+            by_number = isinstance(value, str) and not value.lstrip("-").isdigit()
+            name, values = (value, [int(key)]) if by_number else (key, value if isinstance(value, list) else [value])
+            labels.setdefault(str(name), []).extend(int(number) for number in values)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{root / 'dataset.json'}: 'labels' are not names and numbers: repair them") from error
+    ignore = tuple(labels.pop("ignore", ()))
+    foreground = {name: values for name, values in labels.items() if values != [0]}
+    return foreground, ignore

@@ -1,0 +1,185 @@
+"""A folder that nobody described -> how its files are most likely arranged."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from segmed.config import Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
+from segmed.data.case import DatasetError
+from segmed.volumes import VolumeError, is_dicom_folder, is_volume_file, read_volume, strip_suffix
+
+LABEL_WORDS = re.compile(r"(^|[^a-z])(gt|seg|label|mask|annot|truth|contour)", re.IGNORECASE)
+MOST_LABEL_VALUES = 64
+MOST_FOLDERS = 50  # of a large data set, looked at
+SHARE = 0.8  # of the folders that must hold a file for it to belong to every case
+
+
+def guess_layout(root: Path) -> Layout:
+    """The layout of a folder, from its names and, where names don't tell images from label maps, from one case.
+
+    Tried in this order: dataset.json (nnU-Net where the images end in _0000, else MSD), manifest.csv or
+    manifest.json, a folder of images beside one of label maps, one folder a subject or a case, image files.
+
+    Raises:
+        DatasetError: nothing there, or nothing that looks alike.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root} is not a folder: give the folder of a data set")
+    if (root / "imagesTr").is_dir() and _all_end_in_channels(root / "imagesTr"):
+        return NnunetLayout()
+    if (root / "dataset.json").is_file():
+        return NnunetLayout() if _lists_nnunet_files(root / "dataset.json") else MsdLayout()
+    for name in ("manifest.csv", "manifest.json"):
+        if (root / name).is_file():
+            return ManifestLayout(file=name)
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    attempts = (_pair_of_folders, _folder_a_subject, _folder_a_case)
+    for attempt in attempts:
+        if (guess := attempt(folders)) is not None:
+            return guess
+    if (guess := _flat(root)) is not None:
+        return guess
+    raise DatasetError(f"{root} fits no known layout: describe it in a config by data.layout, with name patterns")
+
+
+def _volumes(folder: Path) -> list[Path]:
+    """Volume files and DICOM folders in a folder, sorted."""
+    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return [path for path in entries if (is_dicom_folder(path) if path.is_dir() else is_volume_file(path))]
+
+
+def _all_end_in_channels(folder: Path) -> bool:
+    files = _volumes(folder)
+    return bool(files) and all(re.search(r"_\d{4}$", strip_suffix(path)) for path in files)
+
+
+def _lists_nnunet_files(path: Path) -> bool:
+    try:
+        described = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError:
+        return False  # the reader of the layout says what is wrong
+    return isinstance(described, dict) and isinstance(described.get("dataset"), dict) and "training" not in described
+
+
+def _pair_of_folders(folders: list[Path]) -> PatternLayout | None:
+    """images/x.png beside masks/x.png: two folders whose files have the same names."""
+    names = {folder: {strip_suffix(path): path for path in _volumes(folder)} for folder in folders[:MOST_FOLDERS]}
+    label_folders = [folder for folder in names if LABEL_WORDS.search(folder.name) and names[folder]]
+    for labels in label_folders:
+        for images in names:
+            shared = names[images].keys() & names[labels].keys()
+            if images is labels or not shared or len(shared) < SHARE * len(names[labels]):
+                continue
+            return PatternLayout(
+                images={"image": f"{images.name}/{{case}}{_ending(names[images].values())}"},
+                label=f"{labels.name}/{{case}}{_ending(names[labels].values())}",
+            )
+    return None
+
+
+def _ending(paths: Iterable[Path]) -> str:
+    """The suffix that all names share, or any."""
+    endings = {_suffix(path) for path in paths}
+    return endings.pop() if len(endings) == 1 else ".*"
+
+
+def _suffix(path: Path) -> str:
+    return path.name[len(strip_suffix(path)) :]
+
+
+def _folder_a_case(folders: list[Path]) -> PatternLayout | None:
+    """{case}/{case}_LGE.nii.gz or {case}/lgemri.nii.gz: the same names in every folder, its own name aside."""
+    looked_at = folders[:MOST_FOLDERS]
+    templates: Counter[str] = Counter()
+    example: dict[str, Path] = {}
+    for folder in looked_at:
+        for path in _volumes(folder):
+            template = path.name.replace(folder.name, "{case}")
+            templates[template] += 1
+            example.setdefault(template, path)
+    common = [template for template, count in templates.items() if count >= max(1, SHARE * len(looked_at))]
+    if not common or (len(looked_at) == 1 and len(common) > 1 and not _tells_cases_apart(common)):
+        return None
+    label = _label_template({template: example[template] for template in common})
+    images = [template for template in common if template != label and not _is_label_map(example[template])]
+    if not images:
+        return None
+    return PatternLayout(
+        images={_image_name(template): f"{{case}}/{template}" for template in images},
+        label=f"{{case}}/{label}" if label else None,
+    )
+
+
+def _tells_cases_apart(templates: list[str]) -> bool:
+    return any("{case}" in template for template in templates)
+
+
+def _image_name(template: str) -> str:
+    """`{case}_LGE.nii.gz` -> `LGE`."""
+    return strip_suffix(template.replace("{case}", "")).strip("_-. ") or "image"
+
+
+def _label_template(examples: dict[str, Path]) -> str | None:
+    """Of the files of one case the one with the most labels; masks of the body have fewer."""
+    values = {template: _label_values(path) for template, path in examples.items()}
+    best = max(values, key=lambda template: (values[template], bool(LABEL_WORDS.search(template))))
+    return best if values[best] > 1 and len(examples) > 1 else None
+
+
+def _label_values(path: Path) -> int:
+    """Number of different values of a file, 0 where it is no label map."""
+    try:
+        voxels = read_volume(path).as_tensor().numpy()
+    except VolumeError:
+        return 0
+    values = np.unique(voxels)
+    whole = len(values) <= MOST_LABEL_VALUES and bool((values == np.round(values)).all())
+    return len(values) if whole and len(voxels) == 1 else 0
+
+
+def _is_label_map(path: Path) -> bool:
+    return _label_values(path) > 0
+
+
+def _folder_a_subject(folders: list[Path]) -> PatternLayout | None:
+    """{subject}/{case}.nii.gz beside {subject}/{case}_gt.nii.gz: several cases in a folder."""
+    holding = {folder: [path.name for path in _volumes(folder)] for folder in folders[:MOST_FOLDERS]}
+    holding = {folder: names for folder, names in holding.items() if names}
+    if not holding:
+        return None
+    pair = _paired_suffixes([name for names in holding.values() for name in names])
+    if pair is None:
+        return None
+    return PatternLayout(images={"image": f"{{subject}}/{{case}}{pair[0]}"}, label=f"{{subject}}/{{case}}{pair[1]}")
+
+
+def _paired_suffixes(names: list[str]) -> tuple[str, str] | None:
+    """Endings of images and label maps, where most names are those of another and a little more."""
+    stems = {strip_suffix(name): _suffix(Path(name)) for name in names}
+    endings: Counter[tuple[str, str]] = Counter()
+    for stem, suffix in stems.items():
+        for cut in range(1, len(stem)):
+            if stem[:cut] in stems and LABEL_WORDS.search(stem[cut:]):
+                endings[stems[stem[:cut]], stem[cut:] + suffix] += 1
+    if not endings:
+        return None
+    pair, count = endings.most_common(1)[0]
+    return pair if 2 * count >= SHARE * len(names) else None
+
+
+def _flat(root: Path) -> PatternLayout | None:
+    """Files in the folder itself, with label maps beside them or without."""
+    names = [path.name for path in _volumes(root)]
+    if not names:
+        return None
+    pair = _paired_suffixes(names)
+    if pair is not None:
+        return PatternLayout(images={"image": f"{{case}}{pair[0]}"}, label=f"{{case}}{pair[1]}")
+    endings = {_suffix(Path(name)) for name in names}
+    return PatternLayout(images={"image": f"{{case}}{endings.pop() if len(endings) == 1 else '*'}"})

@@ -1,0 +1,192 @@
+"""Names with {case} and {subject} in them -> the files below a folder that have such names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from segmed.config import PatternLayout
+from segmed.data.case import Case, DatasetError, Found
+from segmed.labels import did_you_mean
+from segmed.volumes import Source, is_dicom_folder, is_volume_file
+
+FIELDS = ("subject", "case")
+TOKEN = re.compile(r"\{([^{}]*)\}|\*")
+SHOWN = 3  # names in a message
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A path below a folder.
+
+    {case} and {subject} stand for text without a slash, the same wherever the name recurs, and * for text that does
+    not matter. All other characters stand for themselves.
+
+    Attributes:
+        text: as given.
+        parts: one a level.
+        fields: names that occur, of FIELDS.
+    """
+
+    text: str
+    parts: tuple[str, ...]
+    fields: tuple[str, ...]
+
+    @property
+    def literal(self) -> int:
+        """Number of characters that stand for themselves: of two patterns for one file the longer is meant."""
+        return len(TOKEN.sub("", self.text))
+
+    def files(self, root: Path) -> dict[tuple[str, ...], list[Path]]:
+        """Volumes and DICOM folders below `root` that match, by the values of `fields`."""
+        found: dict[tuple[str, ...], list[Path]] = {}
+        for path, values in self._walk(root, self.parts, {}):
+            found.setdefault(tuple(values[field] for field in self.fields), []).append(path)
+        return found
+
+    def path(self, values: Mapping[str, str]) -> str:
+        """The name that the pattern gives a case, for messages."""
+        return TOKEN.sub(lambda token: values.get(token[1] or "", "*"), self.text)
+
+    def _walk(
+        self, folder: Path, parts: tuple[str, ...], known: Mapping[str, str]
+    ) -> Iterator[tuple[Path, Mapping[str, str]]]:
+        regex = _regex(parts[0], known)
+        for entry in sorted(folder.iterdir()):
+            match = None if entry.name.startswith(".") else regex.fullmatch(entry.name)
+            if match is None:
+                continue
+            values = {**known, **match.groupdict()}
+            if len(parts) > 1:
+                if entry.is_dir():
+                    yield from self._walk(entry, parts[1:], values)
+            elif is_dicom_folder(entry) if entry.is_dir() else is_volume_file(entry):
+                yield entry, values
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Check a pattern.
+
+    Raises:
+        DatasetError: no placeholder, an unknown one, or a path that leaves the folder.
+    """
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise DatasetError(f"pattern '{text}' leaves data.root: write it relative to that folder")
+    names = {token[1] for token in TOKEN.finditer(text) if token[1] is not None}
+    for name in sorted(names - set(FIELDS)):
+        raise DatasetError(f"pattern '{text}' has an unknown {{{name}}}{did_you_mean(name, FIELDS)}")
+    if not names:
+        raise DatasetError(f"pattern '{text}' has no {{case}}: put it where the names of the cases differ")
+    return Pattern(text, path.parts, tuple(field for field in FIELDS if field in names))
+
+
+def _regex(part: str, known: Mapping[str, str]) -> re.Pattern[str]:
+    """Of one level; what a level above has settled must recur."""
+    regex, position, seen = "", 0, set()
+    for token in TOKEN.finditer(part):
+        regex += re.escape(part[position : token.start()])
+        position = token.end()
+        name = token[1]
+        if name is None:
+            regex += "[^/]*"
+        elif name in known:
+            regex += re.escape(known[name])
+        else:
+            regex += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)"
+            seen.add(name)
+    return re.compile(regex + re.escape(part[position:]), re.DOTALL)
+
+
+# ---------------------------------------------------------------- cases
+
+
+def read_patterns(root: Path, layout: PatternLayout) -> Found:
+    """Files named by patterns; a file that fits several belongs to the pattern with the most literal text."""
+    if not layout.images:
+        raise DatasetError("data.layout.images is empty: name at least one image and its pattern")
+    patterns = {name: parse_pattern(text) for name, text in layout.images.items()}
+    label_pattern = parse_pattern(layout.label) if layout.label else None
+    found = {name: pattern.files(root) for name, pattern in patterns.items()}
+    label_files = label_pattern.files(root) if label_pattern else {}
+    _give_each_file_to_one([*zip(patterns.values(), found.values(), strict=True), (label_pattern, label_files)])
+    for name, files in found.items():
+        if not files:
+            raise DatasetError(_nothing_matches(root, name, patterns[name]))
+    if label_pattern and not label_files:
+        raise DatasetError(_nothing_matches(root, "label", label_pattern))
+    everything = {**patterns, **({"": label_pattern} if label_pattern else {})}
+    keys = _case_keys(everything, {**found, "": label_files})
+    with_subject = len({key.get("case", "") for key in keys}) < len(keys)
+    cases = []
+    for key in keys:
+        images = {name: _one(found[name], patterns[name], key) for name in patterns}
+        label = _one(label_files, label_pattern, key) if label_pattern else None
+        parts = [key[name] for name in ("subject", "case") if name in key and (with_subject or name == "case")]
+        case_id = "_".join(parts) or key["subject"]
+        subject = _subject(case_id, key.get("subject", case_id), layout.subject)
+        cases.append(Case(case_id, subject, {name: source for name, source in images.items() if source}, label))
+    return Found(root.name, tuple(cases), tuple(patterns))
+
+
+def _give_each_file_to_one(claims: Sequence[tuple[Pattern | None, dict[tuple[str, ...], list[Path]]]]) -> None:
+    """Take files away from all patterns but the most literal one that matches them."""
+    owner: dict[Path, Pattern] = {}
+    for pattern, files in claims:
+        for path in (path for paths in files.values() for path in paths):
+            other = owner.get(path)
+            if pattern is None or (other is not None and other.literal > pattern.literal):
+                continue
+            if other is not None and other.literal == pattern.literal:
+                raise DatasetError(f"{path} fits '{other.text}' and '{pattern.text}': make one pattern narrower")
+            owner[path] = pattern
+    for pattern, files in claims:
+        for key in list(files):
+            files[key] = [path for path in files[key] if owner[path] is pattern]
+            if not files[key]:
+                del files[key]
+
+
+def _case_keys(
+    patterns: Mapping[str, Pattern], found: Mapping[str, Mapping[tuple[str, ...], list[Path]]]
+) -> list[dict[str, str]]:
+    """The cases, as values of the placeholders of the patterns that have them all."""
+    most = max((pattern.fields for pattern in patterns.values()), key=len)
+    for pattern in patterns.values():
+        if not set(pattern.fields) <= set(most):
+            raise DatasetError(f"pattern '{pattern.text}' shares no placeholder with the others: use {{case}} in all")
+    keys = {key for name, pattern in patterns.items() if pattern.fields == most for key in found[name]}
+    return [dict(zip(most, key, strict=True)) for key in sorted(keys)]
+
+
+def _one(files: Mapping[tuple[str, ...], list[Path]], pattern: Pattern, values: Mapping[str, str]) -> Source | None:
+    paths = files.get(tuple(values[name] for name in pattern.fields), [])
+    if len(paths) > 1:
+        raise DatasetError(f"{paths[0]} and {paths[1].name} both fit '{pattern.text}': make the pattern narrower")
+    return Source(paths[0]) if paths else None
+
+
+def _subject(case_id: str, subject: str, regex: str | None) -> str:
+    if regex is None:
+        return subject
+    try:
+        match = re.search(regex, case_id)
+    except re.error as error:
+        raise DatasetError(f"data.layout.subject '{regex}' is no regular expression ({error}): repair it") from error
+    if match is None:
+        raise DatasetError(f"data.layout.subject '{regex}' is not found in case '{case_id}': adapt it")
+    return match[1] if match.re.groups and match[1] is not None else match[0]
+
+
+def _nothing_matches(root: Path, name: str, pattern: Pattern) -> str:
+    there: list[str] = []
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
+            there.append(str(path.relative_to(root)))
+        if len(there) == SHOWN:
+            break
+    names = f"there are {', '.join(there)}" if there else "there are no files"
+    key = "label" if name == "label" else f"images.{name}"
+    return f"nothing below {root} fits '{pattern.text}' ({names}): adapt data.layout.{key}"

@@ -1,0 +1,279 @@
+"""Which cases train, select and test: by subject or site, seeded, stratified, saved with the run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segmed.config import SplitConfig
+from segmed.data.case import Case, DatasetError
+from segmed.files import write_json
+
+PARTS = ("train", "validation", "test")
+NAMES_IN_MANIFESTS = {"training": "train", "tr": "train", "val": "validation", "valid": "validation", "testing": "test"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Case ids of the three parts, sorted.
+
+    Attributes:
+        train, validation, test: case ids.
+        seed: of the drawing.
+        by: unit that never stands on two sides, `subject` or `site`.
+        fold: number of the fold that is the test part, from 0; None: hold-out.
+        folds: how many there are; None: hold-out.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    seed: int = 0
+    by: str = "subject"
+    fold: int | None = None
+    folds: int | None = None
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Split:
+        """From `save`.
+
+        Raises:
+            DatasetError: no such file, or not a split.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            parts = {part: _ids(data[part]) for part in PARTS}
+            numbers = {name: data.get(name) for name in ("seed", "fold", "folds")}
+        except FileNotFoundError as error:
+            raise DatasetError(f"{path} does not exist: give the split.json of a run") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DatasetError(f"{path} is not a split with train, validation and test: give one of a run") from error
+        whole = all(value is None or type(value) is int for value in numbers.values())
+        if not whole or data.get("by", "subject") not in ("subject", "site"):
+            raise DatasetError(
+                f"{path} has a seed, fold, folds or by that makes no sense: give the split.json of a run"
+            )
+        fold, folds = numbers["fold"], numbers["folds"]
+        return cls(**parts, seed=numbers["seed"] or 0, by=data.get("by", "subject"), fold=fold, folds=folds)
+
+
+def _ids(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError("not a list of case ids")
+    return tuple(values)
+
+
+def make_split(cases: Sequence[Case], config: SplitConfig, *, strata: Mapping[str, str] | None = None) -> Split:
+    """Share the cases out.
+
+    Hold-out: the test part is drawn first, the validation part from the rest. With `config.fold` the test part is
+    that fold, so that over all folds every subject is tested once, and the validation part is drawn from the rest.
+    A fraction above 0 takes at least one unit; a fraction of 0 leaves its part empty.
+
+    Args:
+        cases: of a data set.
+        config: fractions or folds, or where the parts are written down.
+        strata: case id -> class that the parts share evenly; the cases' sites are balanced too.
+
+    Raises:
+        DatasetError: fewer units than folds or parts, a case without a site, unknown ids or none for a case in a
+            file, a subject on two sides.
+    """
+    if config.file is not None:
+        split = Split.load(config.file)
+        if config.fold is not None and config.fold != split.fold:
+            raise DatasetError(
+                f"{config.file} is of fold {split.fold}, not {config.fold}: leave out split.file or fold"
+            )
+        _check_file(split, cases, config.file)
+    elif config.from_manifest:
+        split = _from_manifest(cases, config, strata)
+    else:
+        split = _drawn(cases, config, strata)
+    _check_apart(split, cases, split.by)
+    return split
+
+
+# ---------------------------------------------------------------- drawing
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Cases that stay together."""
+
+    name: str
+    cases: tuple[str, ...]
+    subjects: int
+    stratum: str
+
+
+def _units(cases: Sequence[Case], config: SplitConfig, strata: Mapping[str, str] | None) -> list[Unit]:
+    """Subjects or sites, in an order that depends on the seed only."""
+    groups: dict[str, list[Case]] = {}
+    for case in sorted(cases, key=lambda case: case.id):
+        groups.setdefault(_unit_name(case, config.by), []).append(case)
+    units = []
+    for name in sorted(groups):
+        members = groups[name]
+        classes = sorted({_stratum(case, config, strata) for case in members})
+        ids = tuple(case.id for case in members)
+        units.append(Unit(name, ids, len({case.subject for case in members}), " / ".join(classes)))
+    order = np.random.default_rng(config.seed).permutation(len(units))
+    return [units[index] for index in order]
+
+
+def _unit_name(case: Case, by: str) -> str:
+    if by == "subject":
+        return case.subject
+    site = case.meta.get("site", "")
+    if not site:
+        raise DatasetError(f"case '{case.id}' has no site: add a column 'site' to the manifest, or split by subject")
+    return site
+
+
+def _stratum(case: Case, config: SplitConfig, strata: Mapping[str, str] | None) -> str:
+    if not config.stratify:
+        return ""
+    return f"{(strata or {}).get(case.id, '')}@{case.meta.get('site', '')}"
+
+
+def _drawn(cases: Sequence[Case], config: SplitConfig, strata: Mapping[str, str] | None) -> Split:
+    units = _units(cases, config, strata)
+    if config.fold is None:
+        test, rest = _take(units, config.test)
+        fold, folds = None, None
+    else:
+        test, rest = _fold(units, config)
+        fold, folds = config.fold, config.folds
+    validation, train = _take(rest, config.validation)
+    if not train or (config.test > 0 and not test) or (config.validation > 0 and not validation):
+        needed = 1 + (config.test > 0 or fold is not None) + (config.validation > 0)
+        raise DatasetError(
+            f"{len(units)} {config.by}s can't fill {needed} parts: add cases, or set split.validation to 0"
+        )
+    return Split(_cases_of(train), _cases_of(validation), _cases_of(test), config.seed, config.by, fold, folds)
+
+
+def _cases_of(units: Sequence[Unit]) -> tuple[str, ...]:
+    return tuple(sorted(case for unit in units for case in unit.cases))
+
+
+def _take(units: Sequence[Unit], fraction: float) -> tuple[list[Unit], list[Unit]]:
+    """A fraction of the subjects, every stratum in proportion, and the rest."""
+    if fraction == 0 or not units:
+        return [], list(units)
+    if any(unit.subjects != 1 for unit in units):
+        taken = _nearest_to(units, fraction)
+    else:
+        taken = _in_proportion(units, max(1, round(fraction * len(units))))
+    return [unit for unit in units if unit in taken], [unit for unit in units if unit not in taken]
+
+
+def _in_proportion(units: Sequence[Unit], number: int) -> set[Unit]:
+    """So many units, from each stratum its share, the largest remainders rounded up."""
+    sizes = Counter(unit.stratum for unit in units)
+    shares = {stratum: number * size / len(units) for stratum, size in sizes.items()}
+    quota = {stratum: int(share) for stratum, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda stratum: quota[stratum] - shares[stratum])
+    for stratum in by_remainder[: number - sum(quota.values())]:
+        quota[stratum] += 1
+    taken: set[Unit] = set()
+    for unit in units:
+        if quota[unit.stratum] > 0:
+            quota[unit.stratum] -= 1
+            taken.add(unit)
+    return taken
+
+
+def _nearest_to(units: Sequence[Unit], fraction: float) -> set[Unit]:
+    """Sites, of different sizes, that together hold about this fraction of the subjects."""
+    wanted = fraction * sum(unit.subjects for unit in units)
+    taken, held = {units[0]}, units[0].subjects
+    for unit in units[1:]:
+        if abs(held + unit.subjects - wanted) < abs(held - wanted):
+            taken.add(unit)
+            held += unit.subjects
+    return taken
+
+
+def _fold(units: Sequence[Unit], config: SplitConfig) -> tuple[list[Unit], list[Unit]]:
+    """The units of one fold and the others; each stratum is dealt out over the folds."""
+    fold, folds = int(config.fold or 0), config.folds
+    if fold >= folds:
+        raise DatasetError(f"fold {fold} does not exist: {folds} folds are counted from 0 to {folds - 1}")
+    if len(units) < folds:
+        raise DatasetError(
+            f"{len(units)} {config.by}s can't make {folds} folds: set split.folds to {len(units)} or less"
+        )
+    held = [0] * folds
+    part: dict[Unit, int] = {}
+    order = {unit: position for position, unit in enumerate(units)}
+    for unit in sorted(units, key=lambda unit: (-unit.subjects, unit.stratum, order[unit])):
+        part[unit] = held.index(min(held))
+        held[part[unit]] += unit.subjects
+    return [unit for unit in units if part[unit] == fold], [unit for unit in units if part[unit] != fold]
+
+
+# ---------------------------------------------------------------- written down
+
+
+def _from_manifest(cases: Sequence[Case], config: SplitConfig, strata: Mapping[str, str] | None) -> Split:
+    """The manifest's column `split`; without validation cases, these are drawn from the training cases."""
+    if config.fold is not None:
+        raise DatasetError("split.fold and split.from_manifest exclude each other: leave one out")
+    parts: dict[str, list[Case]] = {part: [] for part in PARTS}
+    for case in cases:
+        given = case.meta.get("split", "").strip().lower()
+        part = NAMES_IN_MANIFESTS.get(given, given)
+        if part not in parts:
+            shown = f"split '{given}'" if given else "no split"
+            raise DatasetError(f"case '{case.id}' has {shown} in the manifest: write train, validation or test")
+        parts[part].append(case)
+    if not parts["train"] or not parts["test"]:
+        empty = "test" if parts["train"] else "train"
+        raise DatasetError(f"the manifest's column 'split' has no {empty} case: mark some")
+    ids = {part: tuple(sorted(case.id for case in members)) for part, members in parts.items()}
+    if not parts["validation"]:
+        rest = _drawn(parts["train"], config.model_copy(update={"test": 0.0}), strata)
+        ids.update(train=rest.train, validation=rest.validation)
+    return Split(ids["train"], ids["validation"], ids["test"], config.seed, config.by)
+
+
+def _check_file(split: Split, cases: Sequence[Case], path: Path) -> None:
+    written = [case_id for part in PARTS for case_id in getattr(split, part)]
+    known = {case.id for case in cases}
+    unknown = [case_id for case_id in written if case_id not in known]
+    if unknown:
+        raise DatasetError(f"{path} names {len(unknown)} unknown cases, e.g. '{unknown[0]}': it is of another data set")
+    twice = [case_id for case_id, count in Counter(written).items() if count > 1]
+    if twice:
+        raise DatasetError(f"{path} has case '{twice[0]}' twice: every case belongs to one part")
+    if not split.train:
+        raise DatasetError(f"{path} has no training case: give the split.json of a run")
+    left = sorted(known - set(written))
+    if left:
+        raise DatasetError(f"{path} leaves out {len(left)} cases, e.g. '{left[0]}': make a new split")
+
+
+def _check_apart(split: Split, cases: Sequence[Case], by: str) -> None:
+    """No subject (and with `by` site, no site) on two sides."""
+    part_of = {case_id: part for part in PARTS for case_id in getattr(split, part)}
+    for unit in {"subject", by}:
+        owner: dict[str, tuple[str, str]] = {}
+        for case in cases:
+            name, part = _unit_name(case, unit), part_of[case.id]
+            other, other_part = owner.setdefault(name, (case.id, part))
+            if other_part != part:
+                raise DatasetError(
+                    f"{unit} '{name}' stands in {other_part} ({other}) and in {part} ({case.id}): keep it in one part"
+                )

@@ -1,0 +1,1 @@
+"""One module a family of files: voxels and affine in and out, unchecked."""
