@@ -117,10 +117,10 @@ class VolumeCache:
             made = _open_entry(folder, case.id)  # another process was first
             if made is not None:
                 return made
-            arrays, affine = _prepared(case, dataset, config)
+            arrays, facts = _prepared(case, dataset, config)
             if self.key(case, dataset, config) != key:
                 raise CacheError(f"case {case.id}: its files changed while they were read: run again")
-            self._write(folder, arrays, affine)
+            self._write(folder, arrays, facts)
             made = _open_entry(folder, case.id)
         if made is None:
             raise CacheError(f"case {case.id}: the cache entry {folder} can't be read back: check the disk")
@@ -203,22 +203,22 @@ class VolumeCache:
         finally:
             lock.release()
 
-    def _write(self, folder: Path, arrays: dict[str, np.ndarray], affine: np.ndarray) -> None:
+    def _write(self, folder: Path, arrays: dict[str, np.ndarray], facts: dict[str, list[Any]]) -> None:
         """Write an entry whole; what a killed process left of it, or a broken one, is removed."""
         for leftover in [folder, *folder.parent.glob(f".*.{folder.name}")]:
             shutil.rmtree(leftover, ignore_errors=True)
         with atomic_folder(folder) as temporary:
             checks = {name: _write_array(temporary / f"{name}.npy", array) for name, array in arrays.items()}
-            write_json(
-                temporary / "entry.json", {"version": CACHE_VERSION, "affine": affine.tolist(), "arrays": checks}
-            )
+            write_json(temporary / "entry.json", {"version": CACHE_VERSION, **facts, "arrays": checks})
 
 
 # ---------------------------------------------------------------- one case
 
 
-def _prepared(case: Case, dataset: Dataset, config: PreprocessConfig) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Read and preprocess a case: its arrays by name, and the affine."""
+def _prepared(
+    case: Case, dataset: Dataset, config: PreprocessConfig
+) -> tuple[dict[str, np.ndarray], dict[str, list[Any]]]:
+    """Read and preprocess a case: its arrays by name, and the affine and number of positions of each label."""
     try:
         image, label = prepare(*read_case(case, dataset), config)
     except MemoryError as error:
@@ -231,13 +231,14 @@ def _prepared(case: Case, dataset: Dataset, config: PreprocessConfig) -> tuple[d
         error.add_note(f"while preparing case {case.id}")
         raise
     arrays = {"image": image.as_tensor().numpy()}
+    counts: list[int] = []
     if label is not None:
         indices = label.as_tensor()[0].numpy()
         positions = [_positions(indices, index + 1) for index in range(len(dataset.labels))]
         arrays["label"] = indices
         arrays["foreground"] = np.concatenate(positions) if positions else np.zeros((0, 3), np.int32)
-        arrays["counts"] = np.array([len(each) for each in positions], np.int64)
-    return arrays, np.asarray(image.affine, dtype=np.float64)
+        counts = [len(each) for each in positions]
+    return arrays, {"affine": np.asarray(image.affine, dtype=np.float64).tolist(), "counts": counts}
 
 
 def _positions(indices: np.ndarray, index: int) -> np.ndarray:
@@ -294,21 +295,12 @@ def _open_entry(folder: Path, case_id: str) -> CachedVolume | None:
         entry = json.loads((folder / "entry.json").read_bytes())
         arrays = {name: _map(folder / f"{name}.npy", check) for name, check in entry["arrays"].items()}
         affine = np.array(entry["affine"], dtype=np.float64)
+        ends = np.cumsum(entry["counts"], dtype=int)
+        foreground = tuple(np.split(arrays["foreground"], ends)[:-1]) if len(ends) else ()
         image = arrays["image"]
-        foreground: tuple[np.ndarray, ...] = ()
-        if "label" in arrays:
-            foreground = tuple(np.split(arrays["foreground"], np.cumsum(arrays["counts"])[:-1]))
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return CachedVolume(
-        case_id,
-        image,
-        arrays.get("label"),
-        affine,
-        spacing_mm(affine),
-        foreground[: len(arrays.get("counts", ()))],
-        folder,
-    )
+    return CachedVolume(case_id, image, arrays.get("label"), affine, spacing_mm(affine), foreground, folder)
 
 
 def _map(path: Path, check: dict[str, int]) -> np.ndarray:

@@ -208,17 +208,17 @@ def _respace_image(image: MetaTensor, spacing: tuple[float, ...], *, nearest: bo
 def _respace_label(label: MetaTensor, spacing: tuple[float, ...], *, nearest: bool) -> MetaTensor:
     """Resample (1, X, Y, Z): the label with the largest share of a voxel wins, the nearest where shares are equal."""
     closest = _respace(label, spacing, "nearest")
-    present = torch.unique(label.as_tensor())
+    values = label.as_tensor()
+    present = np.flatnonzero(np.bincount(values.numpy().ravel(), minlength=256))
     if nearest or len(present) == 1:
         return closest
-    winner = closest.as_tensor().clone()
-    best = torch.full(winner.shape, -1.0)
-    for value in present:
-        mask = MetaTensor((label.as_tensor() == value).float(), affine=label.affine)
+    winner = closest.as_tensor()
+    best = torch.zeros(winner.shape)
+    for value in (int(index) for index in present):
+        mask = MetaTensor((values == value).float(), affine=label.affine)
         share = _respace(mask, spacing, "linear").as_tensor() + 1e-3 * (closest.as_tensor() == value)
-        wins = share > best
-        winner[wins] = value.to(winner)
-        best[wins] = share[wins]
+        winner = torch.where(share > best, value, winner)
+        best = torch.maximum(share, best)
     return MetaTensor(winner, affine=closest.affine)
 
 
