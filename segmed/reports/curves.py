@@ -1,0 +1,58 @@
+"""history.csv of a run -> its training curves."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from segmed.reports.figures import INK
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")  # Okabe and Ito
+
+
+def read_history(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Column -> (step, value) of the rows that have it; empty where the file is missing or has no rows."""
+    if not path.is_file():
+        return {}
+    columns: dict[str, list[tuple[float, float]]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            for name, cell in row.items():
+                try:
+                    columns.setdefault(name, []).append((float(row["step"]), float(cell)))
+                except (TypeError, ValueError, KeyError):
+                    continue  # an empty cell, or a line that a kill has torn
+    return {name: points for name, points in columns.items() if points}
+
+
+def training_curves(history: Mapping[str, Sequence[tuple[float, float]]], *, title: str = "") -> Figure | None:
+    """Losses, and figures of validation, over the steps; None where there is neither.
+
+    Args:
+        history: of `read_history`.
+        title: above the figure.
+    """
+    losses = [name for name in history if name == "loss" or name.startswith("loss/")]
+    dice = [name for name in history if name.startswith("dice/")] or [name for name in history if name == "score"]
+    panels = [(names, text) for names, text in ((losses, "loss"), (dice, "validation Dice")) if names]
+    if not panels:
+        return None
+    figure = Figure(figsize=(3.8 * len(panels), 2.6), layout="constrained")
+    for axes, (names, text) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for number, name in enumerate(names[: len(COLOURS)]):
+            steps, values = zip(*history[name], strict=True)
+            marker = "o" if text != "loss" else None
+            label = name.split("/", 1)[-1]
+            axes.plot(steps, values, color=COLOURS[number], linewidth=1, marker=marker, markersize=3, label=label)
+        axes.set_xlabel("step", fontsize=8, color=INK)
+        axes.set_ylabel(text, fontsize=8, color=INK)
+        axes.tick_params(labelsize=7, colors=INK, width=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(names) > 1:
+            axes.legend(fontsize=7, frameon=False)
+    if title:
+        figure.suptitle(title, fontsize=9, color=INK)
+    return figure
