@@ -228,7 +228,7 @@ class AugmentConfig(Section):
     def _fill_from_preset(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        preset = AUGMENT_PRESETS.get(given.get("name", "light"), {})
+        preset = AUGMENT_PRESETS.get(str(given.get("name", "light")), {})
         return {**preset, **given}
 
 

@@ -1,0 +1,150 @@
+"""Artefacts: contract of all of them, and what each one keeps. Intensities change, geometry does not."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torchio as tio
+
+from segmed.data import artefacts
+
+CASES = {  # name: size, spacing_mm, acquired axes
+    "3D": ((20, 24, 22), (1.0, 1.0, 1.0), (0, 1, 2)),
+    "3D, unequal spacing": ((20, 12, 22), (1.0, 2.0, 1.2), (0, 1, 2)),
+    "thick slices": ((24, 20, 6), (1.0, 1.0, 8.0), (0, 1)),
+    "sagittal slice": ((1, 24, 22), (1.0, 1.5, 1.0), (1, 2)),
+    "axial slice": ((24, 22, 1), (1.0, 1.5, 8.0), (0, 1)),
+}
+each_case = pytest.mark.parametrize(("size", "spacing_mm", "axes"), CASES.values(), ids=CASES)
+
+NEUTRAL = {
+    "bias_field": partial(artefacts.bias_field, coefficient=0),
+    "gamma": partial(artefacts.gamma, log=0),
+    "ghosting": partial(artefacts.ghosting, intensity=0),
+    "motion": partial(artefacts.motion, deg=0, mm=0),
+    "spike": partial(artefacts.spike, intensity=0),
+    "blur": partial(artefacts.blur, sd_voxels=0),
+    "low_resolution": partial(artefacts.low_resolution, factor=1),
+    "noise": partial(artefacts.noise, sd=0),
+}
+STRONG = {
+    "bias_field": partial(artefacts.bias_field, coefficient=0.5),
+    "gamma": partial(artefacts.gamma, log=0.5),
+    "ghosting": partial(artefacts.ghosting, intensity=1),
+    "motion": partial(artefacts.motion, deg=5, mm=4),
+    "spike": partial(artefacts.spike, intensity=0.5),
+    "blur": partial(artefacts.blur, sd_voxels=2),
+    "low_resolution": partial(artefacts.low_resolution, factor=3),
+    "noise": partial(artefacts.noise, sd=0.5),
+}
+
+
+def coordinates(size) -> np.ndarray:
+    return np.stack(np.meshgrid(*map(np.arange, size), indexing="ij")).astype(np.float32)
+
+
+def smooth(size, channels=2) -> torch.Tensor:
+    """A z-scored image with structure: a ball on a slope."""
+    offset = coordinates(size) - (np.array(size)[:, None, None, None] - 1) / 2
+    ball = (offset**2).sum(axis=0) < (max(size) / 4) ** 2
+    image = np.stack([ball * (channel + 1) + 0.03 * offset.sum(axis=0) for channel in range(channels)])
+    image = (image - image.mean(axis=(1, 2, 3), keepdims=True)) / image.std(axis=(1, 2, 3), keepdims=True)
+    return torch.from_numpy(image.astype(np.float32))
+
+
+def frame(image, spacing_mm=(1.0, 1.0, 1.0), axes=(0, 1, 2)) -> artefacts.Frame:
+    return artefacts.Frame(spacing_mm, axes, image.flatten(1).amin(dim=1) - 0.5)
+
+
+@each_case
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_an_artefact_of_no_strength_changes_nothing(name, size, spacing_mm, axes):
+    image = smooth(size)
+    result = NEUTRAL[name](image.clone(), frame(image, spacing_mm, axes), generator=np.random.default_rng(0))
+    assert torch.allclose(result, image, atol=1e-4)
+
+
+@each_case
+@pytest.mark.parametrize("name", STRONG)
+def test_an_artefact_changes_intensities_only_and_leaves_its_input(name, size, spacing_mm, axes):
+    image = smooth(size)
+    given_image = image.clone()
+    results = [
+        STRONG[name](image, frame(image, spacing_mm, axes), generator=np.random.default_rng(seed)) for seed in range(4)
+    ]
+    for result in results:
+        assert result.shape == image.shape
+        assert result.dtype == torch.float32
+        assert torch.isfinite(result).all()
+    assert any(not torch.allclose(result, image, atol=0.05) for result in results)
+    assert torch.equal(image, given_image)
+
+
+@pytest.mark.parametrize("name", STRONG)
+@pytest.mark.parametrize("value", [0.0, -1.5])
+def test_an_artefact_of_a_constant_patch_is_finite(name, value):
+    image = torch.full((1, 8, 8, 8), value)
+    where = artefacts.Frame((1.0, 1.0, 1.0), (0, 1, 2), torch.tensor([value]))
+    result = STRONG[name](image, where, generator=np.random.default_rng(0))
+    assert torch.isfinite(result).all()
+
+
+@pytest.mark.parametrize("name", ["ghosting", "motion", "blur", "low_resolution"])
+@each_case
+def test_the_picture_does_not_leave_its_label(name, size, spacing_mm, axes):
+    image = smooth(tuple(2 * n if n > 1 else 1 for n in size), channels=1)
+    weight = lambda x: (x - x.min()).double() ** 2  # noqa: E731
+    where = torch.from_numpy(coordinates(image.shape[1:]))
+    middle = [float((weight(image)[0] * where[axis]).sum() / weight(image).sum()) for axis in range(3)]
+    for seed in range(4):
+        moderate = partial(artefacts.motion, deg=2, mm=2) if name == "motion" else STRONG[name]
+        result = moderate(image.clone(), frame(image, spacing_mm, axes), generator=np.random.default_rng(seed))
+        moved = [float((weight(result)[0] * where[axis]).sum() / weight(result).sum()) for axis in range(3)]
+        assert np.allclose(moved, middle, atol=1.0)
+
+
+@pytest.mark.parametrize("size", [(10, 12, 8), (9, 1, 11)])
+def test_the_bias_field_is_torchios(size):
+    coefficients = np.random.default_rng(0).uniform(-0.3, 0.3, 20)
+    ours = artefacts.polynomial_field(size, coefficients)
+    theirs = tio.BiasField.generate_bias_field(torch.zeros(1, *size), 3, coefficients.tolist())
+    assert np.allclose(ours, theirs, rtol=1e-4)
+
+
+def test_a_bias_field_keeps_the_floor_and_the_order_of_neighbours_above_it():
+    image = torch.rand(2, 12, 12, 12)
+    floor = torch.tensor([0.0, -3.0])
+    where = artefacts.Frame((1.0, 1.0, 1.0), (0, 1, 2), floor)
+    image[:, 3] = floor[:, None, None]
+    result = artefacts.bias_field(image, where, coefficient=0.5, generator=np.random.default_rng(0))
+    assert torch.allclose(result[:, 3], image[:, 3], atol=1e-5)
+    ratio = (result - floor[:, None, None, None])[:, 4:] / (image - floor[:, None, None, None])[:, 4:]
+    assert (ratio > 0).all()
+
+
+def test_gamma_keeps_order_mean_and_deviation_of_negative_intensities():
+    image = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 12, 12, 12)).astype(np.float32))
+    for seed in range(8):
+        result = artefacts.gamma(image, frame(image), log=0.4, generator=np.random.default_rng(seed))
+        assert torch.allclose(result.mean(dim=(1, 2, 3)), image.mean(dim=(1, 2, 3)), atol=1e-4)
+        assert torch.allclose(result.std(dim=(1, 2, 3)), image.std(dim=(1, 2, 3)), atol=1e-4)
+        assert torch.equal(result[0].flatten()[image[0].flatten().argsort()].diff() >= -1e-6, torch.ones(1727) > 0)
+
+
+def test_noise_has_the_deviation_drawn_at_most():
+    image = torch.zeros(1, 20, 20, 20)
+    deviations = [
+        float(artefacts.noise(image, frame(image), sd=0.4, generator=np.random.default_rng(n)).std()) for n in range(20)
+    ]
+    assert 0 < min(deviations) < 0.15
+    assert 0.25 < max(deviations) <= 0.41
+
+
+def test_thick_slices_are_not_blurred_into_each_other():
+    image = torch.zeros(1, 12, 12, 6)
+    image[..., 3] = 1
+    place = frame(image, (1.0, 1.0, 8.0), (0, 1))
+    for name in ("blur", "low_resolution"):
+        result = STRONG[name](image, place, generator=np.random.default_rng(1))
+        assert torch.allclose(result, image, atol=1e-5)
