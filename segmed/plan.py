@@ -320,7 +320,7 @@ def _fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: M
     network = build_network(config.network, in_channels=channels, out_channels=classes, dims=dims, device="meta")
     summary = summarise(network, size, batch=1)
     fixed = summary.parameters * STATE_BYTES + (BASE_BYTES if machine.device == "cpu" else GIB // 2)
-    each = summary.activation_bytes + 4 * math.prod(size) * (channels + 4 * classes)
+    each = summary.peak_bytes + 4 * math.prod(size) * (channels + 4 * classes)
     room = int(0.85 * machine.memory_bytes) - fixed
     given = config.patches.batch_size
     batch = BATCH[machine.device, dims] if given == "auto" else given

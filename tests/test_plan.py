@@ -1,0 +1,165 @@
+"""What the planner makes of a fingerprint and a machine."""
+
+from dataclasses import replace
+
+import pytest
+
+from segmed.config import ExperimentConfig
+from segmed.data.fingerprint import CaseFacts
+from segmed.machine import GIB, Machine
+from segmed.plan import PlanError, pooling, resolve
+
+CPU = Machine("cpu", "CPU, 2 cores", 20 * GIB, 2)
+GPU = Machine("cuda", "a GPU", 40 * GIB, 16)
+
+
+def facts(shape=(36, 50, 35), spacing=(1.0, 1.0, 1.0), *, body=None, count=5, zeros=0.0, mean=300.0, sd=100.0, low=0.0):
+    intensity = {
+        "MR": {"min": low, "p0_5": 0, "p50": mean, "p99_5": 900, "max": 999, "mean": mean, "sd": sd, "zero_fraction": zeros}
+    }  # fmt: skip
+    return [
+        CaseFacts(f"case_{n}", shape, spacing, "RAS", intensity, {"a": 1.0}, {"a": 1000}, body or shape)
+        for n in range(count)
+    ]
+
+
+def config(**sections):
+    data = {"data": {"root": "x", "layout": {"name": "msd"}, "images": ["MR"], "labels": {"a": 1, "b": 2}}}
+    return ExperimentConfig.model_validate({**data, **sections})
+
+
+def plan(found, machine=CPU, **sections):
+    return resolve(config(**sections), found, channels=1, machine=machine)
+
+
+def leftovers(section, prefix=""):
+    for name, value in section:
+        if hasattr(value, "model_fields"):
+            yield from leftovers(value, f"{prefix}{name}.")
+        elif value == "auto":
+            yield f"{prefix}{name}"
+
+
+def test_hippocampus_gets_the_patch_and_strides_that_nnunet_publishes():
+    made = plan(facts(), machine=GPU)
+    assert made.config.patches.size == (40, 56, 40)
+    assert made.config.network.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+
+
+def test_nothing_stays_auto_but_what_is_measured_later():
+    left = set(leftovers(plan(facts()).config))
+    assert left == {
+        "train.precision", "train.memory_format", "inference.windows", "inference.precision", "inference.largest_component"
+    }  # fmt: skip
+
+
+def test_every_resolved_value_has_a_reason():
+    before, after = config(), plan(facts())
+    resolved = set(leftovers(before)) - set(leftovers(after.config))
+    assert resolved == set(after.reasons)
+    assert all(after.reasons.values())
+
+
+def test_what_the_user_gave_stays():
+    made = plan(
+        facts(), patches={"size": [32, 32, 32], "batch_size": 1}, network={"name": "unet", "channels": [8, 16, 32]}
+    )
+    assert made.config.patches.size == (32, 32, 32)
+    assert made.config.patches.batch_size == 1
+    assert made.config.network.channels == (8, 16, 32)
+    assert len(made.config.network.strides) == 3
+
+
+def test_few_thick_slices_are_planned_in_2d_and_keep_their_own_distance():
+    made = plan(facts((256, 256, 5), (0.75, 0.75, 12.0)) + facts((256, 256, 5), (0.8, 0.8, 20.0)))
+    assert made.config.patches.dims == 2
+    assert made.config.preprocess.spacing_mm[2] == 0
+    assert made.plane_axis == 2
+
+
+def test_thick_stacks_that_point_in_different_ways_get_their_slices_last():
+    made = plan(facts((256, 5, 256), (0.75, 12.0, 0.75)) + facts((5, 256, 256), (12.0, 0.75, 0.75)))
+    assert made.config.preprocess.orientation == "slices_last"
+    assert made.config.patches.plane == "slices"
+    assert made.config.patches.size == (256, 256)
+
+
+def test_a_flip_is_refused_where_left_and_right_are_not_the_first_axis():
+    found = facts((256, 5, 256), (0.75, 12.0, 0.75))
+    with pytest.raises(PlanError, match="flip_probability"):
+        plan(found, augment={"name": "none", "flip_probability": 0.5})
+
+
+def test_thick_slices_in_3d_are_not_pooled_across_before_the_plane_is_as_coarse():
+    strides = pooling((160, 160, 12), (1.5, 1.5, 10.0))
+    assert [level[2] for level in strides[:3]] == [1, 1, 1]
+    assert all(level[0] == 2 for level in strides[1:4])
+
+
+def test_strides_stop_before_a_map_has_fewer_than_four_voxels():
+    size = (40, 56, 40)
+    strides = pooling(size, (1.0, 1.0, 1.0))
+    for axis, voxels in enumerate(size):
+        for level in strides:
+            voxels /= level[axis]
+        assert voxels >= 4
+
+
+def test_single_slices_are_planned_in_2d():
+    assert plan(facts((224, 224, 1))).config.patches.dims == 2
+
+
+def test_masked_images_are_normalised_inside_the_mask():
+    made = plan(facts(zeros=0.7))
+    assert (made.config.preprocess.intensity, made.config.preprocess.crop) == ("zscore_nonzero", "nonzero")
+
+
+def test_z_scored_images_are_left_alone():
+    assert plan(facts(mean=0.02, sd=1.0, low=-3.0)).config.preprocess.intensity == "none"
+
+
+def test_a_body_that_fills_half_the_volume_is_cropped():
+    assert plan(facts((100, 100, 100), body=(70, 70, 90))).config.preprocess.crop == "body"
+
+
+def test_volumes_of_several_spacings_go_to_their_median():
+    found = facts(spacing=(1.0, 1.0, 1.0)) + facts(spacing=(2.0, 1.0, 1.0)) + facts(spacing=(1.2, 1.0, 1.0))
+    assert plan(found).config.preprocess.spacing_mm == (1.2, 1.0, 1.0)
+
+
+def test_little_memory_makes_the_batch_smaller():
+    big = facts((256, 256, 256))
+    much = plan(big, machine=GPU).config.patches.batch_size
+    little = plan(big, machine=replace(GPU, memory_bytes=12 * GIB)).config.patches.batch_size
+    assert 1 <= little < much
+
+
+def test_a_plan_that_fits_says_what_it_needs_and_stays_below_what_is_free():
+    made = plan(facts((256, 256, 256)))
+    assert made.memory_bytes < made.machine.memory_bytes
+    assert "GiB needed" in str(made)
+
+
+def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
+    with pytest.raises(PlanError, match=r"--patches.batch-size \d+"):
+        plan(facts((256, 256, 256)), patches={"size": [128, 128, 128], "batch_size": 64})
+
+
+def test_a_patch_that_does_not_fit_is_refused_with_one_that_might():
+    with pytest.raises(PlanError, match=r"--patches.size \d+ \d+ \d+"):
+        plan(facts((512, 512, 512)), patches={"size": [512, 512, 512]})
+
+
+def test_a_patch_of_the_wrong_number_of_axes_is_one_line():
+    with pytest.raises(PlanError, match="has 2 numbers, patches.dims is 3"):
+        plan(facts(), patches={"size": [64, 64]})
+
+
+def test_channels_and_strides_of_different_depth_are_one_line():
+    with pytest.raises(PlanError, match="2 levels, network.strides 1"):
+        plan(facts(), network={"name": "unet", "channels": [8, 16], "strides": [[1, 1, 1]]})
+
+
+def test_no_cases_are_one_line():
+    with pytest.raises(PlanError, match="no case"):
+        plan([])
