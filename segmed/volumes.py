@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,19 +200,15 @@ def _is_itk(path: Path) -> bool:
     return path.is_dir() or _suffix(path.name) in itk.SUFFIXES or itk.is_dicom_file(path)
 
 
-class _named_errors:
-    """Turns what the system says of a file into one line that names it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        if not self.path.exists():
-            raise VolumeError(f"{self.path} does not exist: check the path")
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise VolumeError(f"{self.path} can't be read ({error.strerror or error}): check the file") from error
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file into one line that names it."""
+    if not path.exists():
+        raise VolumeError(f"{path} does not exist: check the path")
+    try:
+        yield
+    except OSError as error:
+        raise VolumeError(f"{path} can't be read ({error.strerror or error}): check the file") from error
 
 
 # ---------------------------------------------------------------- writing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -31,7 +32,10 @@ def read_header(path: Path) -> Header:
     size = reader.GetSize()
     components = reader.GetNumberOfComponents() * (size[3] if len(size) > 3 else 1)
     affine = _affine(reader.GetDirection(), reader.GetSpacing(), reader.GetOrigin())
-    return Header(_shape(size, path), affine, components, _dtype(reader.GetPixelID(), path))
+    header = Header(_shape(size, path), affine, components, _dtype(reader.GetPixelID(), path))
+    if path.suffix.lower() in (".mha", ".mhd"):
+        _check_metaimage(path, math.prod(header.shape) * components * np.dtype(header.dtype).itemsize)
+    return header
 
 
 def read(path: Path, component: int | None, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
@@ -73,6 +77,32 @@ def is_dicom_file(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
+
+
+def _check_metaimage(path: Path, bytes_of_voxels: int) -> None:
+    """What ITK mends in silence (a negative spacing) or tells on stderr (missing voxels), from the header's text."""
+    with open(path, "rb") as file:
+        text = file.read(1 << 16)
+    fields = {
+        key.decode("ascii", "replace"): value.strip().decode("ascii", "replace")
+        for key, value in re.findall(rb"^(\w+)[ \t]*=([^\r\n]*)", text, re.MULTILINE)
+    }
+    spacing = fields.get("ElementSpacing", "").split()
+    if any(value.startswith("-") for value in spacing):
+        raise GeometryError(f"{path}: spacing ({', '.join(spacing)}) mm is not positive: repair the header")
+    if fields.get("CompressedData", "false").lower() == "true":
+        size = fields.get("CompressedDataSize", "")
+        bytes_of_voxels = int(size) if size.isdigit() else 0
+    local = re.search(rb"^ElementDataFile[ \t]*=[ \t]*LOCAL\s*?\n", text, re.MULTILINE | re.IGNORECASE)
+    stored = fields.get("ElementDataFile", "")
+    if stored.upper().startswith("LIST") or "%" in stored:  # many files of voxels: ITK looks for them
+        return
+    voxels = path if local else path.parent / stored
+    if not voxels.exists():
+        raise VolumeError(f"{path} names a file of voxels that is not there ({voxels.name}): copy it too")
+    there = voxels.stat().st_size - (local.end() if local else 0)
+    if voxels.is_file() and there < bytes_of_voxels:
+        raise VolumeError(f"{path} is truncated: {there} of {bytes_of_voxels} bytes of voxels are there: copy it again")
 
 
 def _components_first(image: sitk.Image, component: int | None, dtype: np.dtype) -> np.ndarray:
@@ -124,7 +154,7 @@ def _reason(error: Exception) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> VolumeError:
-    reason = _reason(error)
+    reason = _reason(error).replace(str(path), path.name)
     if "spacing" in str(error).lower():
         return GeometryError(f"{path}: spacing is not positive ({reason}): repair the header")
     return VolumeError(f"{path} is truncated, damaged or not a medical volume ({reason}): copy it again")

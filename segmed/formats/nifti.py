@@ -9,12 +9,13 @@ from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from segmed.geometry import GeometryError, Header, VolumeError
 
 SUFFIXES = (".nii.gz", ".nii")
 UNIT_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # of header field xyzt_units: metre, millimetre, micrometre
+DECODING_ERRORS = (OSError, EOFError, ValueError, cast(type[Exception], isal_zlib.error))
 LARGEST_RATIO = 1032  # deflate packs no tighter: a header that promises more voxels than this is wrong
 
 
@@ -84,7 +85,7 @@ def _header(file: BinaryIO, path: Path) -> nib.Nifti1Header:
     """The header as it is stored: nibabel's repairs would hide a wrong spacing."""
     try:
         start = file.read(540)
-    except (OSError, EOFError) as error:
+    except DECODING_ERRORS as error:
         raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
     for header_class, size in ((nib.Nifti1Header, 348), (nib.Nifti2Header, 540)):
         if len(start) >= size and size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")):
@@ -137,9 +138,10 @@ def _voxels(file: BinaryIO, header: nib.Nifti1Header, path: Path) -> np.ndarray:
             if not got:
                 raise VolumeError(f"{path} is truncated: {filled} of {size} bytes of voxels are there: copy it again")
             filled += got
+        file.read(1)  # at the end a gzipped file checks its sum
     except MemoryError as error:
         raise VolumeError(f"{path} needs {size / 2**30:.1f} GiB of memory: crop it or use a larger machine") from error
-    except (OSError, EOFError, ValueError) as error:
+    except DECODING_ERRORS as error:
         if isinstance(error, VolumeError):
             raise
         raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
