@@ -53,7 +53,7 @@ def bias_field(image: Tensor, frame: Frame, *, coefficient: float, generator: np
     for channel in above:
         coefficients = generator.uniform(-coefficient, coefficient, 20)
         field = polynomial_field(channel.shape, coefficients)
-        channel *= field / float(field.double().mean())
+        channel *= field / float(field.numpy().mean(dtype=np.float64))
     return above + frame.floor[:, None, None, None]
 
 
@@ -83,11 +83,18 @@ def gamma(image: Tensor, frame: Frame, *, log: float, generator: np.random.Gener
     unit = (image - low[:, None, None, None]) / scale
     inverted = generator.random() < INVERTED_GAMMA
     powers = np.exp(generator.uniform(-log, log, len(image))).tolist()
-    changed = _apply(tio.Gamma(powers), 1 - unit if inverted else unit, frame.spacing_mm).flatten(1)
+    changed = _apply(tio.Gamma(powers), 1 - unit if inverted else unit, frame.spacing_mm)
     changed = 1 - changed if inverted else changed
-    ratio = flat.std(dim=1, keepdim=True) / changed.std(dim=1, keepdim=True).clamp_min(1e-6)
-    changed = (changed - changed.mean(dim=1, keepdim=True)) * ratio + flat.mean(dim=1, keepdim=True)
-    return changed.reshape(image.shape)
+    (mean, sd), (mean_now, sd_now) = _statistics(image), _statistics(changed)
+    return (changed - mean_now) * (sd / sd_now.clamp_min(1e-6)) + mean
+
+
+def _statistics(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C, 1, 1, 1) of the channels, by NumPy: torch's depend on the number of threads."""
+    flat = image.flatten(1).numpy()
+    both = flat.mean(axis=1, dtype=np.float64), flat.std(axis=1, dtype=np.float64)
+    mean, sd = (torch.from_numpy(each).float()[:, None, None, None] for each in both)
+    return mean, sd
 
 
 def ghosting(image: Tensor, frame: Frame, *, intensity: float, generator: np.random.Generator) -> Tensor:
