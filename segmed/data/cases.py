@@ -17,7 +17,7 @@ from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
 from segmed.data.patterns import read_patterns
 from segmed.labels import LabelSet, did_you_mean
-from segmed.volumes import Source, is_dicom_folder, is_volume_file, read_label_volume
+from segmed.volumes import Source, VolumeError, is_dicom_folder, is_volume_file, read_label_volume
 
 __all__ = ["Case", "Dataset", "DatasetError", "find_volumes", "guess_layout", "read_dataset"]
 
@@ -49,7 +49,8 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
     Args:
         data: any layout but `phantom`.
         complete: whether a case without a partner (an image that is missing, a label map that other cases have, a
-            listed file that is not there) is an error; an audit takes such cases as they are.
+            listed file that is not there) and an id that stands twice are errors; an audit takes such cases as they
+            are.
 
     Raises:
         DatasetError: nothing there; files that don't fit the layout; incomplete cases; unknown names.
@@ -58,13 +59,13 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
     found = _read_layout(data.root, data.layout)
     modalities, cases = _choose_images(found, data)
     twice = [case.id for first, case in pairwise(cases) if first.id == case.id]
-    if twice:
+    if twice and complete:
         raise DatasetError(f"{data.root} has case '{twice[0]}' twice: give the cases different names")
     if data.unlabelled == "skip" and any(case.label for case in cases):
         cases = [case for case in cases if case.label]
     if complete:
         _check_complete(cases, modalities, data.root)
-    labels = _labels(found, data, cases)
+    labels = _labels(found, data, cases, readable_only=not complete)
     for name in (name for pair in data.mirror_pairs for name in pair):
         labels.index(name)
     return Dataset(found.name, data.root, tuple(cases), modalities, labels)
@@ -141,12 +142,13 @@ def _sources(case: Case) -> list[Source]:
 # ---------------------------------------------------------------- labels
 
 
-def _labels(found: Found, data: DataConfig, cases: Sequence[Case]) -> LabelSet:
+def _labels(found: Found, data: DataConfig, cases: Sequence[Case], *, readable_only: bool) -> LabelSet:
     if data.labels != "auto":
         return LabelSet.from_config(data.labels, data.ignore, data.regions)
     named = found.labels
     if named is None:
-        named = {f"label_{value}": [value] for value in _values_in_files(cases) if value not in data.ignore}
+        values = _values_in_files(cases, readable_only=readable_only)
+        named = {f"label_{value}": [value] for value in values if value not in data.ignore}
     if not named:
         return LabelSet((), ())
     return LabelSet.from_config(
@@ -154,13 +156,19 @@ def _labels(found: Found, data: DataConfig, cases: Sequence[Case]) -> LabelSet:
     )
 
 
-def _values_in_files(cases: Sequence[Case]) -> list[int]:
+def _values_in_files(cases: Sequence[Case], *, readable_only: bool) -> list[int]:
     """Every value but 0 in the label maps, which are all read: only for data sets whose labels nobody named."""
     values: set[int] = set()
     for case in cases:
         if case.label is None:
             continue
-        values |= {int(value) for value in np.unique(read_label_volume(case.label).as_tensor().numpy())}
+        try:
+            present = np.unique(read_label_volume(case.label).as_tensor().numpy())
+        except VolumeError:
+            if readable_only:
+                continue
+            raise
+        values |= {int(value) for value in present}
         if len(values) > MOST_LABEL_VALUES:
             raise DatasetError(f"{case.label.path} has too many different values for a label map: name data.labels")
     return sorted(values - {0})

@@ -1,0 +1,152 @@
+"""A data set -> every file opened: facts of the cases, and findings of what must be mended or looked at."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from segmed.data.case import Case
+from segmed.data.cases import Dataset
+from segmed.data.findings import Finding
+from segmed.data.fingerprint import CaseFacts
+from segmed.data.integrity import CaseReport, check_case, check_together
+from segmed.data.repair import Repair, fix_geometry
+from segmed.files import write_json
+
+__all__ = ["Audit", "AuditError", "CaseFacts", "Finding", "Repair", "audit_dataset", "fix_geometry"]
+
+
+class AuditError(ValueError):
+    """An audit that can't be made or read; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        facts: of the cases whose images can be used, in the order of the data set.
+        findings: errors first, then in the order of the cases.
+        modalities: names of the images.
+        labels: names of the labels.
+    """
+
+    facts: tuple[CaseFacts, ...]
+    findings: tuple[Finding, ...]
+    modalities: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What must be mended."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "errors": len(self.errors),
+            "warnings": len(self.findings) - len(self.errors),
+            "kinds": dict(Counter(finding.kind for finding in self.findings)),
+            "modalities": list(self.modalities),
+            "labels": list(self.labels),
+            "findings": [asdict(finding) for finding in self.findings],
+            "cases": [facts.to_dict() for facts in self.facts],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Audit:
+        """From `to_dict`."""
+        return cls(
+            facts=tuple(CaseFacts.from_dict(facts) for facts in data["cases"]),
+            findings=tuple(Finding(**finding) for finding in data["findings"]),
+            modalities=tuple(data["modalities"]),
+            labels=tuple(data["labels"]),
+        )
+
+    def save_json(self, path: Path | str) -> None:
+        """Write the audit to a file that is whole or not there."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Audit:
+        """Read what `save_json` wrote.
+
+        Raises:
+            AuditError: the file is missing or is no audit.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise AuditError(
+                f"{path} is no audit ({type(error).__name__}): make it with tools/audit_data.py"
+            ) from error
+
+
+def audit_dataset(
+    dataset: Dataset, *, workers: int = 1, progress: bool = False, found: Sequence[Finding] = ()
+) -> Audit:
+    """Open every file of a data set once.
+
+    Args:
+        dataset: its cases; they may be a part of it, say those of training.
+        workers: processes; 1: this one.
+        progress: show a bar on stderr.
+        found: findings from other parts of an audit, e.g. `integrity.check_files`.
+
+    Raises:
+        AuditError: no case, or a worker was killed.
+    """
+    if not dataset.cases:
+        raise AuditError(f"{dataset.root} has no cases: check data.root and data.layout")
+    check = partial(
+        check_case,
+        modalities=dataset.modalities,
+        labels=dataset.labels,
+        labelled=any(case.label is not None for case in dataset.cases),
+    )
+    columns = (TextColumn("auditing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    reports: list[CaseReport] = []
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+        for report in bar.track(_reports(check, dataset.cases, workers), total=len(dataset.cases)):
+            reports.append(report)
+    facts = tuple(report.facts for report in reports if report.facts is not None)
+    findings = [*found, *(finding for report in reports for finding in report.findings)]
+    findings += check_together(facts, dataset.labels)
+    findings.sort(key=lambda finding: finding.severity != "error")
+    return Audit(facts, tuple(findings), dataset.modalities, dataset.labels.names)
+
+
+def _reports(check: Callable[[Case], CaseReport], cases: Sequence[Case], workers: int) -> Iterator[CaseReport]:
+    """The report of every case, in their order."""
+    workers = min(workers, len(cases))
+    if workers <= 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the work comes in small pieces: on a busy machine two threads took ten times as long
+        try:
+            yield from map(check, cases)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    # a forked worker has torch and MONAI at once; a fresh one imports them for four seconds
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield from pool.map(check, cases)
+        except BrokenProcessPool as error:
+            raise AuditError("a worker was killed, for want of memory perhaps: give fewer --workers") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,259 @@
+"""One case's files, and the cases among each other -> findings and facts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from monai.data import MetaTensor
+
+from segmed.data.case import Case
+from segmed.data.cases import Dataset, find_volumes
+from segmed.data.findings import Finding, from_error
+from segmed.data.fingerprint import CaseFacts, case_facts
+from segmed.data.repair import disagreement
+from segmed.labels import IGNORE, LabelError, LabelSet
+from segmed.volumes import GeometryError, Source, VolumeError, grid_difference, read_label_volume, read_volume
+
+SPACING_RATIO = 1.5  # a spacing this many times the median, or the median this many times it, may be an outlier ...
+SPACING_MADS = 5.0  # ... where it also lies this many (scaled) median deviations off
+FEWEST = 4  # cases from which on one can stand out
+GRID_FIXES = {
+    "header": "if the label map was drawn on this image, run tools/audit_data.py with --fix-geometry",
+    "axes": "the axes only come in another order: run tools/audit_data.py with --fix-geometry",
+    "shape": "resample the label map onto the image's grid, or find the image it was drawn on",
+}
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """What was found in one case; `facts` is None where its images can't be used."""
+
+    facts: CaseFacts | None
+    findings: tuple[Finding, ...]
+
+
+# ---------------------------------------------------------------- one case
+
+
+def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, labelled: bool) -> CaseReport:
+    """Open every file of a case, each one once.
+
+    Args:
+        case: whose files are read.
+        modalities: what every case should have.
+        labels: the known label values.
+        labelled: whether a case without a label map is a fault.
+    """
+    findings: list[Finding] = []
+    images = _read_images(case, modalities, findings)
+    indices = None
+    if case.label is not None:
+        indices = _read_label(case, case.label, images, labels, findings)
+    elif labelled:
+        findings.append(Finding("error", case.id, "has no label map", "add it, or take the case out", "partner"))
+    usable = len(images) == len(modalities) and len({tuple(volume.shape) for volume in images.values()}) == 1
+    if not usable:
+        return CaseReport(None, tuple(findings))
+    facts = case_facts(case.id, images, indices, labels)
+    for modality, values in facts.intensity.items():
+        if values["min"] == values["max"]:
+            what = f"{case.images[modality].path}: every voxel is {values['min']:g}"
+            findings.append(Finding("error", case.id, what, "export the image again, or take the case out", "constant"))
+    return CaseReport(facts, tuple(findings))
+
+
+def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding]) -> dict[str, MetaTensor]:
+    """The modalities that can be read, a channel each; a file that holds several is decoded once."""
+    images: dict[str, MetaTensor] = {}
+    whole: dict[Path, MetaTensor] = {}
+    uses = Counter(source.path for source in case.images.values())
+    for modality in modalities:
+        source = case.images.get(modality)
+        if source is None:
+            findings.append(
+                Finding("error", case.id, f"has no image '{modality}'", "add it, or take the case out", "partner")
+            )
+            continue
+        try:
+            if source.component is not None and uses[source.path] > 1:
+                if source.path not in whole:
+                    whole[source.path] = read_volume(source.path)
+                chosen = whole[source.path].as_tensor()[source.component : source.component + 1]
+                volume = MetaTensor(chosen, affine=whole[source.path].affine)
+            else:
+                volume = read_volume(source)
+        except VolumeError as error:
+            _add_once(findings, _unreadable(case, error))
+            continue
+        if len(volume) != 1:
+            what = f"{source.path}: image '{modality}' is one of {len(volume)} components"
+            findings.append(Finding("error", case.id, what, "name the right one in data.components", "components"))
+            continue
+        images[modality] = volume
+    findings += _grids_of_images(case, images)
+    return images
+
+
+def _grids_of_images(case: Case, images: dict[str, MetaTensor]) -> list[Finding]:
+    first, *others = images or [""]
+    found = []
+    for modality in others:
+        difference = _difference(images[modality], images[first])
+        if difference:
+            what = f"image '{modality}' is not on the grid of '{first}': {difference}"
+            fix = "resample one onto the grid of the other"
+            found.append(Finding("error", case.id, what, fix, "grid"))
+    return found
+
+
+def _read_label(
+    case: Case, source: Source, images: dict[str, MetaTensor], labels: LabelSet, findings: list[Finding]
+) -> np.ndarray | None:
+    """Label indices on the shape of the images; None where the label map can't be used."""
+    try:
+        values = read_label_volume(source)
+    except VolumeError as error:
+        findings.append(_unreadable(case, error))
+        return None
+    same_shape = True
+    for volume in list(images.values())[:1]:
+        difference = _difference(values, volume)
+        if difference:
+            kind = disagreement(_grid(values), _grid(volume)) or "header"
+            what = f"{source.path} is not on the image's grid: {difference}"
+            findings.append(Finding("error", case.id, what, GRID_FIXES[kind], "grid"))
+        same_shape = values.shape == volume.shape
+    try:
+        indices = labels.encode(values.as_tensor().numpy(), where=str(source.path))
+    except LabelError as error:
+        findings.append(from_error(error, case=case.id, kind="unknown_label"))
+        return None
+    if not ((indices > 0) & (indices != IGNORE)).any():
+        what = f"{source.path}: no voxel has a label"
+        fix = "right only if the structure is truly absent: look at the case"
+        findings.append(Finding("warning", case.id, what, fix, "empty_label"))
+    return indices if same_shape else None
+
+
+def _unreadable(case: Case, error: VolumeError) -> Finding:
+    return from_error(error, case=case.id, kind="geometry" if isinstance(error, GeometryError) else "unreadable")
+
+
+def _add_once(findings: list[Finding], finding: Finding) -> None:
+    """A file that holds several modalities is reported once."""
+    if finding not in findings:
+        findings.append(finding)
+
+
+def _grid(volume: MetaTensor) -> tuple[tuple[int, ...], np.ndarray]:
+    return tuple(volume.shape[1:]), np.asarray(volume.affine, dtype=np.float64)
+
+
+def _difference(a: MetaTensor, b: MetaTensor) -> str | None:
+    return grid_difference(_grid(a), _grid(b))
+
+
+# ---------------------------------------------------------------- the cases among each other
+
+
+def check_together(facts: Sequence[CaseFacts], labels: LabelSet) -> list[Finding]:
+    """Findings that only show when the cases stand side by side; all of them warnings."""
+    return [*_mixed_sides(facts), *_spacing_outliers(facts), *_absent_labels(facts, labels)]
+
+
+def check_files(dataset: Dataset) -> list[Finding]:
+    """Findings that need no voxels: ids that stand twice, and volumes below the root that belong to no case.
+
+    Folders of test images without labels (`imagesTs`) are left alone.
+    """
+    counts = Counter(case.id for case in dataset.cases)
+    findings = [
+        Finding("error", case, f"stands {count} times", "give every case an id of its own", "duplicate")
+        for case, count in counts.items()
+        if count > 1
+    ]
+    sources = [
+        *(s for case in dataset.cases for s in case.images.values()),
+        *(c.label for c in dataset.cases if c.label),
+    ]
+    used = {source.path.resolve() for source in sources}
+    unused = [
+        path.relative_to(dataset.root)
+        for path in find_volumes(dataset.root)
+        if not {path.resolve(), path.resolve().parent} & used
+    ]
+    unused = [path for path in unused if not path.parts[0].endswith("Ts")]
+    if unused:
+        shown = ", ".join(str(path) for path in unused[:3]) + (" ..." if len(unused) > 3 else "")
+        what = f"{len(unused)} volumes belong to no case: {shown}"
+        findings.append(Finding("warning", "", what, "right if you don't need them: else adapt data.layout", "unused"))
+    return findings
+
+
+def _mixed_sides(facts: Sequence[CaseFacts]) -> list[Finding]:
+    """Cases whose axes are a mirror image of most others': where left and right get lost, if they get lost."""
+    mirrored = [is_mirrored(fact.orientation) for fact in facts]
+    usual, count = Counter(mirrored).most_common(1)[0] if facts else (False, 0)
+    if count == len(facts):
+        return []
+    example = facts[mirrored.index(usual)].orientation
+    return [
+        Finding(
+            "warning",
+            fact.id,
+            f"axes {fact.orientation} are mirrored against those of {count} of {len(facts)} cases ({example})",
+            "harmless if the header is true: look in a viewer whether left is left",
+            "mixed_sides",
+        )
+        for fact, odd in zip(facts, mirrored, strict=True)
+        if odd != usual
+    ]
+
+
+def is_mirrored(orientation: str) -> bool:
+    """Whether axes such as `LAS` are left-handed: no rotation brings them to right, anterior, superior."""
+    axes = ["LR", "PA", "IS"]
+    order = [next(i for i, pair in enumerate(axes) if letter in pair) for letter in orientation]
+    negative = sum(letter in "LPI" for letter in orientation)
+    swaps = sum(order[i] > order[j] for i in range(3) for j in range(i + 1, 3))
+    return (negative + swaps) % 2 == 1
+
+
+def _spacing_outliers(facts: Sequence[CaseFacts]) -> list[Finding]:
+    """Cases whose spacing lies far off the median, by ratio and by the spread of the others.
+
+    Spacings are compared from fine to thick, so that stacks may point in different ways.
+    """
+    if len(facts) < FEWEST:
+        return []
+    logs = np.log(np.array([sorted(fact.spacing_mm) for fact in facts]))
+    medians = np.median(logs, axis=0)
+    away = np.abs(logs - medians)
+    limits = np.maximum(np.log(SPACING_RATIO), SPACING_MADS * 1.4826 * np.median(away, axis=0))
+    usual = " × ".join(f"{spacing:.4g}" for spacing in np.exp(medians))
+    findings = []
+    for fact, far in zip(facts, away > limits, strict=True):
+        if far.any():
+            what = f"spacing {' × '.join(f'{s:.4g}' for s in sorted(fact.spacing_mm))} mm, the median is {usual} mm"
+            fix = "check the header against the scanner's protocol"
+            findings.append(Finding("warning", fact.id, what, fix, "spacing"))
+    return findings
+
+
+def _absent_labels(facts: Sequence[CaseFacts], labels: LabelSet) -> list[Finding]:
+    labelled = [fact for fact in facts if fact.label_voxels]
+    absent = [name for name in labels.names if labelled and not any(fact.label_voxels[name] for fact in labelled)]
+    return [
+        Finding(
+            "warning",
+            "",
+            f"label '{name}' is in none of the {len(labelled)} label maps",
+            "check its value in data.labels",
+            "absent_label",
+        )
+        for name in absent
+    ]

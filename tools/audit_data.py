@@ -1,0 +1,121 @@
+"""Open every file of a data set and say what must be mended: python tools/audit_data.py FOLDER --output FOLDER"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from pydantic import Field, PositiveInt
+
+from segmed.cli import ConfigError, load_config, parse, run_tool
+from segmed.config import DataConfig, Layout, ManifestLayout, PatternLayout, PhantomLayout, Section
+
+if TYPE_CHECKING:
+    from segmed.data.audit import Repair
+
+
+class Arguments(Section):
+    """Open every file of a data set: shapes, spacings, intensities, label volumes, and what must be mended.
+
+    The layout is guessed from the folder, or taken from --config, --images or --manifest. Writes audit.json.
+    Exit code 0: nothing to mend; 1: something must be mended; 2: the folder or an option can't be used.
+    """
+
+    folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Field(
+        None, description="the data set; none: data.root of --config"
+    )
+    output: Path = Field(description="folder for audit.json")
+    config: Path | None = Field(None, description="YAML of an experiment, whose data section says what the files are")
+    images: tuple[str, ...] = Field(
+        (), description="NAME=PATTERN of every image below the folder, e.g. 'LGE={case}/{case}_LGE.nii.gz'"
+    )
+    label: str | None = Field(None, description="with --images: pattern of the label maps")
+    manifest: str | None = Field(None, description="CSV or JSON table below the folder")
+    labels: tuple[str, ...] = Field((), description="NAME=VALUE of every label, e.g. scar=2221 myocardium=200,1220")
+    ignore: tuple[int, ...] = Field((), description="label values that are neither trained nor scored")
+    workers: PositiveInt = Field(2, description="processes")
+    fix_geometry: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False,
+        description="first rewrite the headers of label maps whose shape, but not whose place, is that of their image; "
+        "what was changed, with the old affines, is written to geometry_repairs.json",
+    )
+
+
+def main() -> int:
+    """Exit code 1 where something must be mended."""
+    arguments = parse(Arguments, description=Arguments.__doc__)
+    data = _data_config(arguments)
+    from rich.console import Console
+
+    from segmed.data.audit import audit_dataset, fix_geometry
+    from segmed.data.cases import read_dataset
+    from segmed.data.integrity import check_files
+    from segmed.reports.audit_text import audit_text
+
+    console = Console(soft_wrap=True, highlight=False)
+    dataset = read_dataset(data, complete=False)
+    if arguments.fix_geometry:
+        log = arguments.output / "geometry_repairs.json"
+        for repair in fix_geometry(dataset, log=log):
+            console.print(_line(repair), markup=False)
+    audit = audit_dataset(dataset, workers=arguments.workers, progress=True, found=check_files(dataset))
+    audit.save_json(arguments.output / "audit.json")
+    console.print(audit_text(audit, name=dataset.name))
+    console.print(f"all of it: {arguments.output / 'audit.json'}", markup=False)
+    return 1 if audit.errors else 0
+
+
+def _data_config(arguments: Arguments) -> DataConfig:
+    """The data section of the config, or one made of the options."""
+    data = load_config(arguments.config).data if arguments.config else DataConfig()
+    if not arguments.config and arguments.folder is None:
+        raise ConfigError("name the folder of a data set, or give --config")
+    changes: dict[str, object] = {}
+    if arguments.folder is not None:
+        changes["root"] = arguments.folder
+    if arguments.labels:
+        changes["labels"] = _labels(arguments.labels)
+    if arguments.ignore:
+        changes["ignore"] = arguments.ignore
+    layout = _layout(arguments, data)
+    return data.model_copy(update={**changes, "layout": layout})
+
+
+def _layout(arguments: Arguments, data: DataConfig) -> Layout:
+    if arguments.images:
+        return PatternLayout(images=dict(_pair(text, "images") for text in arguments.images), label=arguments.label)
+    if arguments.label:
+        raise ConfigError("--label needs --images: give the pattern of the images too")
+    if arguments.manifest:
+        return ManifestLayout(file=arguments.manifest)
+    if arguments.config and not isinstance(data.layout, PhantomLayout):
+        return data.layout
+    from segmed.data.cases import guess_layout
+
+    return guess_layout(arguments.folder or data.root)
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ConfigError(f"--{option} '{text}' is not NAME=VALUE: write e.g. name={text}")
+    return name, value
+
+
+def _labels(texts: tuple[str, ...]) -> dict[str, list[int]]:
+    labels = {}
+    for name, values in (_pair(text, "labels") for text in texts):
+        try:
+            labels[name] = [int(value) for value in values.split(",")]
+        except ValueError:
+            raise ConfigError(f"--labels '{name}={values}': values are whole numbers, e.g. {name}=200,1220") from None
+    return labels
+
+
+def _line(repair: Repair) -> str:
+    return f"rewrote {repair.file} ({'header' if repair.change == 'header' else 'order of axes'}): {repair.difference}"
+
+
+if __name__ == "__main__":
+    run_tool(main)
