@@ -340,17 +340,16 @@ def test_a_patch_does_not_depend_on_the_number_of_threads():
     image, label = volume((50, 50, 50))
     changes = {name: 1 for name in AugmentConfig.model_fields if name.endswith("_probability")}
     augment = Augmentation(AugmentConfig(name="full", **changes), dims=3, labels=LABELS)
-    place = {"centre": (24.5,) * 3, "size": (40,) * 3, "spacing_mm": (1,) * 3}
+    place = {"centre": (24.5,) * 3, "size": (36,) * 3, "spacing_mm": (1,) * 3}
     patches = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         try:
-            patches.append([augment.patch(image, label, **place, generator=np.random.default_rng(n)) for n in range(3)])
+            patches.append(augment.patch(image, label, **place, generator=np.random.default_rng(0)))
         finally:
             torch.set_num_threads(1)
-    for (values, marks), (values2, marks2) in zip(*patches, strict=True):
-        assert torch.equal(values, values2)
-        assert torch.equal(marks, marks2)
+    assert torch.equal(patches[0][0], patches[1][0])
+    assert torch.equal(patches[0][1], patches[1][1])
 
 
 def test_each_change_comes_as_often_as_its_probability_says():
