@@ -59,7 +59,7 @@ def check_same_network(own: Mapping[str, Tensor], other: Mapping[str, Tensor], *
     Raises:
         CheckpointError: naming the first name or shape that differs.
     """
-    for name in [*own, *(name for name in other if name not in own)]:
+    for name in [*own, *sorted(name for name in other if name not in own)]:
         here, there = own.get(name), other.get(name)
         if here is None or there is None or here.shape != there.shape:
             shapes = ["missing" if t is None else str(tuple(t.shape)) for t in (there, here)]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CHILD = getattr(signal, "SIGCHLD", None)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,10 +42,12 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.requested or self._at_once:
-            self.requested = True
+        again, self.requested = self.requested, True
+        if CHILD is not None and CHILD not in self._before:
+            # The signal may go to the data workers, too. Torch would raise their end in the middle of our last step.
+            self._before[CHILD] = signal.signal(CHILD, signal.SIG_DFL)
+        if again or self._at_once:
             raise KeyboardInterrupt(signal.Signals(number).name)
-        self.requested = True
 
     @contextmanager
     def at_once(self, allowed: bool = True) -> Iterator[None]:
@@ -70,6 +73,8 @@ def data_faults(resume: str) -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
+        if CHILD is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(CHILD, signal.SIG_DFL)  # else torch may raise the same again, out of this block
         raise DataError(
             f"a process that prepares patches died ({_last_line(error)}): it may have run out of memory;"
             f" lower train.workers, then {resume}"

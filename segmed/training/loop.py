@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -131,12 +131,11 @@ def fit(
                     session.end()
                     continue
                 began = time.monotonic()
-                batch = journal.waiting(lambda: next(data, None))
-                if batch is None:
-                    raise DataError(f"the batches ended at step {state.step}, before the run did")
-                values = step.step(batch, budget.progress(state.step))
-                state.step += 1
-                journal.add(state.step, batch, values)
+                batch = session.fetch(data, stop)
+                if batch is not None:
+                    values = step.step(batch, budget.progress(state.step))
+                    state.step += 1
+                    journal.add(state.step, batch, values)
                 stopping = session.tick(stop.requested, time.monotonic() - began)
                 session.show(batch)
                 if stopping or session.checkpoint_is_due:
@@ -196,7 +195,22 @@ class _Session:
         else:
             torch.manual_seed(self.settings.seed * self.ranks.world + self.ranks.rank)
 
-    # ------------------------------------------------------------ after a step
+    # ------------------------------------------------------------ around a step
+
+    def fetch(self, data: Iterator[Batch], stop: StopSignals) -> Batch | None:
+        """The next batch; none where the signal that stops the run took the data workers with it.
+
+        Raises:
+            DataError: there are no more.
+        """
+        try:
+            return self.journal.waiting(lambda: next(data))
+        except StopIteration:
+            raise DataError(f"the batches ended at step {self.state.step}, before the run did") from None
+        except (RuntimeError, ValueError):
+            if not stop.requested or self.ranks.world > 1:
+                raise
+            return None
 
     def tick(self, stop: bool, step_seconds: float) -> bool:
         """Agree on the time and on whether to stop."""
@@ -205,11 +219,11 @@ class _Session:
         self.budget.advance(seconds, step_seconds=step_seconds)
         return bool(stopping)
 
-    def show(self, batch: Batch) -> None:
+    def show(self, batch: Batch | None) -> None:
         """Pictures of the first batch, a row of figures now and then, the progress bar."""
-        if self._last_batch is None:
+        if self._last_batch is None and batch is not None:
             self.tracker.patches(self.state.step, batch)
-        self._last_batch = batch
+        self._last_batch = batch or self._last_batch
         if self.journal.row_is_due:
             self.log()
         self.tracker.progress(self.budget.progress(self.state.step), self.state.step)
