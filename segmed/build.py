@@ -19,13 +19,14 @@ from segmed.config import (
     SegResNetConfig,
     SwinUNETRConfig,
     UNetConfig,
+    known,
 )
 from segmed.data.cases import Dataset, read_dataset
 from segmed.data.phantoms import make_phantom
 from segmed.labels import LabelSet
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
-from segmed.networks.encoders import DenseEncoder, Encoder, PlainEncoder, ResidualEncoder
-from segmed.networks.models import SegmentationNet
+from segmed.networks.encoders import DenseEncoder, PlainEncoder, PyramidEncoder, ResidualEncoder
+from segmed.networks.models import SegmentationModel, SegmentationNet
 from segmed.networks.peers import monai_network
 from segmed.runs import Run, open_run, read_config
 from segmed.segmenters.base import Segmenter
@@ -33,7 +34,7 @@ from segmed.segmenters.combine import LargestComponent
 from segmed.segmenters.network import NetworkSegmenter
 from segmed.training.checkpoint import load_weights
 
-ENCODERS: Mapping[str, type[Encoder]] = {
+ENCODERS: Mapping[str, type[PyramidEncoder]] = {
     "plain": PlainEncoder,
     "residual": ResidualEncoder,
     "dense": DenseEncoder,
@@ -53,7 +54,7 @@ def build_dataset(config: ExperimentConfig, *, progress: bool = False) -> Datase
 
 def build_network(
     config: Network, *, in_channels: int, out_channels: int, dims: int, device: torch.device | str = "cpu"
-) -> nn.Module:
+) -> SegmentationModel:
     """The network of a resolved config.
 
     Args:
@@ -68,8 +69,8 @@ def build_network(
             case UNetConfig():
                 encoder = ENCODERS[config.encoder](
                     in_channels,
-                    config.channels,
-                    config.strides,
+                    known(config.channels),
+                    known(config.strides),
                     dims=dims,
                     blocks=config.blocks,
                     norm=config.norm,
@@ -88,16 +89,16 @@ def build_network(
                 )
 
 
-def build_loss(config: Loss, *, levels: int, class_weights: tuple[float, ...] | None) -> DeepSupervisionLoss:
+def build_loss(config: Loss, network: SegmentationModel, *, class_weights: tuple[float, ...] | None) -> nn.Module:
     """The loss of a config, over all levels of a network's logits."""
     options = config.model_dump()
     loss = segmentation_loss(options.pop("name"), class_weights=class_weights, **options)
-    return DeepSupervisionLoss(loss, levels)
+    return DeepSupervisionLoss(loss, network.supervised_levels)
 
 
 def label_set(config: ExperimentConfig) -> LabelSet:
     """The labels of a resolved config."""
-    return LabelSet.from_config(config.data.labels, ignore=config.data.ignore, regions=config.data.regions)
+    return LabelSet.from_config(known(config.data.labels), ignore=config.data.ignore, regions=config.data.regions)
 
 
 def plane_axis(config: ExperimentConfig) -> int | None:
@@ -106,7 +107,11 @@ def plane_axis(config: ExperimentConfig) -> int | None:
 
 
 def build_segmenter(
-    network: nn.Module, config: ExperimentConfig, *, device: torch.device | str, inference: InferenceConfig | None = None
+    network: nn.Module,
+    config: ExperimentConfig,
+    *,
+    device: torch.device | str,
+    inference: InferenceConfig | None = None,
 ) -> Segmenter:
     """A network as a segmenter of native volumes, as its resolved config says."""
     inference = inference or config.inference
@@ -118,6 +123,7 @@ def build_segmenter(
         patches=config.patches,
         plane_axis=plane_axis(config),
         inference=inference,
+        mirror_pairs=config.data.mirror_pairs,
         device=device,
         precision=precision if precision != "auto" else "fp32",
     )
@@ -157,9 +163,9 @@ def load_run(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     network = build_network(
         config.network,
-        in_channels=len(config.data.images),
-        out_channels=len(config.data.labels) + 1,
-        dims=int(config.patches.dims),
+        in_channels=len(known(config.data.images)),
+        out_channels=label_set(config).classes,
+        dims=known(config.patches.dims),
     )
     load_weights(run.weights(weights), network)
     return build_segmenter(network.to(device).eval(), config, device=device, inference=inference)

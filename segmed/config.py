@@ -7,7 +7,7 @@ This module imports neither torch nor MONAI, so that `--help` answers at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,6 +18,20 @@ Positive = Annotated[float, Field(gt=0)]
 Length = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Spacing = tuple[Length, Length, Length]
+
+
+T = TypeVar("T")
+
+
+def known(value: T | Auto) -> T:
+    """A value that planning has resolved.
+
+    Raises:
+        ValueError: it is still `auto`.
+    """
+    if isinstance(value, str) and value == "auto":
+        raise ValueError("a value of the config is still 'auto': plan the experiment with segmed.plan first")
+    return value
 
 
 class Section(BaseModel):
@@ -70,6 +84,8 @@ class PhantomLayout(Section):
     cases: Count = Field(20, description="number of synthetic subjects")
     seed: int = Field(0, description="seed of the data set")
 
+
+PHANTOM_FILES = PatternLayout(images={"LGE": "{case}/{case}_LGE.nii.gz"}, label="{case}/{case}_label.nii.gz")
 
 Layout = Annotated[
     MsdLayout | NnunetLayout | PatternLayout | ManifestLayout | PhantomLayout, Field(discriminator="name")

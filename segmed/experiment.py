@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from monai.data import MetaTensor
 
 from segmed.build import build_dataset, build_loss, build_network, label_set, load_run, plane_axis
-from segmed.config import ExperimentConfig
+from segmed.config import ExperimentConfig, known
 from segmed.data.audit import Audit, audit_dataset
 from segmed.data.augment import Augmentation
 from segmed.data.cache import VolumeCache
@@ -39,6 +39,7 @@ from segmed.training.steps import SupervisedStep
 from segmed.training.tracking import Tracker
 from segmed.training.validation import Validator
 from segmed.volumes import strip_suffix, write_volume
+
 
 def run(config: ExperimentConfig, folder: Path | None) -> int:
     """Plan, train and test one experiment in a new run folder."""
@@ -75,7 +76,9 @@ def cross_validate(config: ExperimentConfig, folder: Path | None) -> int:
         split = config.split.model_copy(update={"fold": fold})
         part = start(config.model_copy(update={"split": split}), parent.path / f"fold_{fold}")
         rows += _train_and_test(part, fabric, ranks, resume=False)
-    summary = write_evaluation(rows, parent.test, title=f"{config.name}, {config.split.folds} folds", config=config.evaluate)
+    summary = write_evaluation(
+        rows, parent.test, title=f"{config.name}, {config.split.folds} folds", config=config.evaluate
+    )
     print(table_text(summary))
     print(f"folds: {parent.path}")
     return 0
@@ -115,7 +118,9 @@ def prepare(config: ExperimentConfig) -> tuple[Dataset, Audit, Split, Plan]:
         )
     unlabelled = [case.id for case in dataset.cases if case.label is None]
     if unlabelled:
-        raise DatasetError(f"{len(unlabelled)} cases have no label map, first {unlabelled[0]}: leave them out of the layout")
+        raise DatasetError(
+            f"{len(unlabelled)} cases have no label map, first {unlabelled[0]}: leave them out of the layout"
+        )
     strata = {fact.id: "+".join(name for name, ml in fact.label_voxels.items() if ml) for fact in audit.facts}
     split = make_split(dataset.cases, config.split, strata=strata)
     data = config.data.model_copy(
@@ -196,9 +201,9 @@ class _Session:
             config.network,
             in_channels=len(dataset.modalities),
             out_channels=dataset.labels.classes,
-            dims=int(config.patches.dims),
+            dims=known(config.patches.dims),
         )
-        self.loss = build_loss(config.loss, class_weights=config.train.class_weights)
+        self.loss = build_loss(config.loss, self.network, class_weights=config.train.class_weights)
 
     def train(self, tracker: Tracker, *, resume: bool) -> FitState:
         """Cache, choose the precision, fit, and keep what validation taught for inference."""
@@ -212,20 +217,20 @@ class _Session:
             plane_axis=plane_axis(config),
             augmentation=Augmentation(
                 config.augment,
-                dims=int(config.patches.dims),
+                dims=known(config.patches.dims),
                 labels=self.dataset.labels,
                 mirror_pairs=config.data.mirror_pairs,
             ),
             seed=config.seed,
         )
-        steps = None if train.budget_minutes else train.epochs * int(train.steps_per_epoch)
+        steps = None if train.budget_minutes else train.epochs * known(train.steps_per_epoch)
         budget = TimeBudget(train.budget_minutes) if train.budget_minutes else StepBudget(int(steps or 1))
         batches = partial(
             patch_loader,
             patches,
-            batch_size=int(config.patches.batch_size) * train.accumulate,
+            batch_size=known(config.patches.batch_size) * train.accumulate,
             total_steps=steps,
-            workers=int(train.workers),
+            workers=known(train.workers),
             rank=self.ranks.rank,
             world=self.ranks.world,
             pin_memory=self.fabric.device.type == "cuda",
@@ -265,7 +270,7 @@ class _Session:
     def _precision(self) -> Choice:
         """Measure what is `auto`, and write the choice into the run's config with its figures."""
         train = self.config.train
-        shape = (int(self.config.patches.batch_size), len(self.dataset.modalities), *self.config.patches.size)
+        shape = (known(self.config.patches.batch_size), len(self.dataset.modalities), *known(self.config.patches.size))
         choice = choose_precision(
             self.network,
             self.loss,
@@ -274,9 +279,7 @@ class _Session:
             device=self.fabric.device,
             fixed=(train.precision, train.memory_format),
         )
-        self._resolve(
-            "train", {"precision": choice.precision, "memory_format": choice.memory_format}, choice.reason
-        )
+        self._resolve("train", {"precision": choice.precision, "memory_format": choice.memory_format}, choice.reason)
         return choice
 
     def _resolve(self, section: str, values: Mapping[str, Any], reason: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from segmed.build import build_network
-from segmed.config import DynUNetConfig, ExperimentConfig, UNetConfig
+from segmed.config import DynUNetConfig, ExperimentConfig, UNetConfig, known
 from segmed.data.audit import CaseFacts
 from segmed.machine import GIB, Machine
 from segmed.networks.summary import Summary, summarise
@@ -78,7 +78,7 @@ def resolve(config: ExperimentConfig, facts: Sequence[CaseFacts], *, channels: i
     planner.network()
     planner.training()
     config = planner.config
-    classes = len(config.data.labels) + 1
+    classes = len(known(config.data.labels)) + 1
     batch, summary, need = _fit_batch(config, channels, classes, machine)
     if config.patches.batch_size == "auto":
         planner.set("patches.batch_size", batch, _batch_reason(batch, config, machine))
@@ -217,7 +217,7 @@ class _Planner:
         return [max(1, round(float(shape[a]))) for a in axes], [float(spacing[a]) for a in axes]
 
     def patches(self) -> None:
-        dims = int(self.config.patches.dims)
+        dims = known(self.config.patches.dims)
         shape, spacing = self._working_grid()
         if self.config.patches.size == "auto":
             limit = VOXELS[self.machine.device, dims]
@@ -236,24 +236,20 @@ class _Planner:
         network = self.config.network
         if not isinstance(network, (UNetConfig, DynUNetConfig)):
             return
-        dims = int(self.config.patches.dims)
-        if network.strides == "auto":
-            if network.channels == "auto":
-                strides = pooling(self.config.patches.size, self.spacing)
-            else:
-                strides = pooling(self.config.patches.size, self.spacing, levels=len(network.channels))
-            self.set(
-                "network.strides", strides, "halve an axis while 4 voxels remain and its spacing is not the coarsest"
-            )
-        strides = self.config.network.strides  # type: ignore[union-attr]
-        if network.channels == "auto":
+        dims, strides, channels = known(self.config.patches.dims), network.strides, network.channels
+        if strides == "auto":
+            levels = None if channels == "auto" else len(channels)
+            strides = pooling(known(self.config.patches.size), self.spacing, levels=levels)
+            why = "halve an axis while 4 voxels remain and its spacing is not yet that of the coarsest"
+            self.set("network.strides", strides, why)
+        if channels == "auto":
             width = WIDTH[self.machine.device, dims]
             channels = tuple(min(width * 2**level, WIDEST[dims]) for level in range(len(strides)))
             self.set("network.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
-        if len(self.config.network.channels) != len(strides):  # type: ignore[union-attr]
+        if len(channels) != len(strides):
             raise PlanError(
-                f"network.channels has {len(self.config.network.channels)} levels, "  # type: ignore[union-attr]
-                f"network.strides {len(strides)}: give as many of each, or leave one `auto`"
+                f"network.channels has {len(channels)} levels, network.strides {len(strides)}: "
+                "give as many of each, or leave one `auto`"
             )
 
     # -- training
@@ -315,8 +311,7 @@ def _round_up(size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int
 
 def _fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Machine) -> tuple[int, Summary, int]:
     """The batch size that fits, the network's summary, and the bytes that the run needs."""
-    dims = int(config.patches.dims)
-    size = tuple(config.patches.size)
+    dims, size = known(config.patches.dims), known(config.patches.size)
     network = build_network(config.network, in_channels=channels, out_channels=classes, dims=dims, device="meta")
     summary = summarise(network, size, batch=1)
     fixed = summary.parameters * STATE_BYTES + (BASE_BYTES if machine.device == "cpu" else GIB // 2)
@@ -345,7 +340,7 @@ def _does_not_fit(need: int, machine: Machine, size: tuple[int, ...], batch: int
 
 
 def _batch_reason(batch: int, config: ExperimentConfig, machine: Machine) -> str:
-    usual = BATCH[machine.device, int(config.patches.dims)]
+    usual = BATCH[machine.device, known(config.patches.dims)]
     if batch == usual:
         return f"usual on a {machine.device.upper()}, and it fits in {machine.memory_bytes / GIB:.1f} GiB"
     return f"what fits in {machine.memory_bytes / GIB:.1f} GiB (usual: {usual})"
