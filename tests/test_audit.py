@@ -385,7 +385,7 @@ def test_volumes_of_no_case_are_named(folder):
     save(folder / "imagesTs" / "c9.nii.gz", an_image())
     (finding,) = audit_of(folder).findings
     assert (finding.severity, finding.kind) == ("warning", "unused")
-    assert "1 volumes belong to no case: c3/c3_mask.nii.gz" in finding.what
+    assert "1 volume belongs to no case: c3/c3_mask.nii.gz" in finding.what
 
 
 def test_no_cases_are_an_error(folder):
@@ -527,14 +527,16 @@ def test_the_tool_repairs_headers_only_when_asked(folder, tmp_path, monkeypatch,
     assert len(json.loads((tmp_path / "out" / "geometry_repairs.json").read_text())) == 1
 
 
-def test_the_tool_takes_the_data_section_of_a_config(folder, tmp_path, monkeypatch):
+def test_the_tool_takes_the_data_section_of_a_config(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "e.yaml").write_text(
         f"data:\n  root: {folder}\n  labels: {{wall: [200, 1220], scar: 2221}}\n"
         "  layout: {name: pattern, images: {LGE: '{case}/{case}_image.nii.gz'}, label: '{case}/{case}_label.nii.gz'}\n"
+        "  spacing_known: false\n"
     )
     arguments = ("--config", tmp_path / "e.yaml", "--output", tmp_path / "out", "--workers", "1")
     assert run_tool(monkeypatch, *arguments) == 0
     assert Audit.load(tmp_path / "out" / "audit.json").modalities == ("LGE",)
+    assert "spacings are nominal" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

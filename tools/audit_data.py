@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import tyro
 from pydantic import Field, PositiveInt
 
 from segmed.cli import ConfigError, load_config, parse, run_tool
-from segmed.config import DataConfig, Layout, ManifestLayout, PatternLayout, PhantomLayout, Section
+from segmed.config import Auto, DataConfig, Layout, ManifestLayout, PatternLayout, PhantomLayout, Section
 
 if TYPE_CHECKING:
     from segmed.data.audit import Repair
@@ -34,7 +35,7 @@ class Arguments(Section):
     manifest: str | None = Field(None, description="CSV or JSON table below the folder")
     labels: tuple[str, ...] = Field((), description="NAME=VALUE of every label, e.g. scar=2221 myocardium=200,1220")
     ignore: tuple[int, ...] = Field((), description="label values that are neither trained nor scored")
-    workers: PositiveInt = Field(2, description="processes")
+    workers: PositiveInt | Auto = Field("auto", description="processes; auto: one a core, at most 8")
     fix_geometry: tyro.conf.FlagCreatePairsOff[bool] = Field(
         False,
         description="first rewrite the headers of label maps whose shape, but not whose place, is that of their image; "
@@ -59,9 +60,12 @@ def main() -> int:
         log = arguments.output / "geometry_repairs.json"
         for repair in fix_geometry(dataset, log=log):
             console.print(_line(repair), markup=False)
-    audit = audit_dataset(dataset, workers=arguments.workers, progress=True, found=check_files(dataset))
+    workers = min(8, os.cpu_count() or 1) if arguments.workers == "auto" else arguments.workers
+    audit = audit_dataset(dataset, workers=workers, progress=True, found=check_files(dataset))
     audit.save_json(arguments.output / "audit.json")
     console.print(audit_text(audit, name=dataset.name))
+    if not data.spacing_known:
+        console.print("data.spacing_known is false: spacings are nominal, and so is every figure in mm or ml")
     console.print(f"all of it: {arguments.output / 'audit.json'}", markup=False)
     return 1 if audit.errors else 0
 

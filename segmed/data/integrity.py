@@ -189,7 +189,7 @@ def check_files(dataset: Dataset) -> list[Finding]:
     unused = [path for path in unused if not path.parts[0].endswith("Ts")]
     if unused:
         shown = ", ".join(str(path) for path in unused[:3]) + (" ..." if len(unused) > 3 else "")
-        what = f"{len(unused)} volumes belong to no case: {shown}"
+        what = f"{len(unused)} {'volume belongs' if len(unused) == 1 else 'volumes belong'} to no case: {shown}"
         findings.append(Finding("warning", "", what, "right if you don't need them: else adapt data.layout", "unused"))
     return findings
 
