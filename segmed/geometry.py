@@ -135,6 +135,9 @@ def to_canonical(volume: MetaTensor) -> MetaTensor:
 
     Args:
         volume: (C, X, Y, Z).
+
+    Returns:
+        The volume itself where its axes are canonical, else a new one.
     """
     affine = as_affine(volume.affine)
     axes = nib.io_orientation(affine)

@@ -133,7 +133,14 @@ def read_volume(source: Source | Path | str, *, dtype: torch.dtype = torch.float
         VolumeError: missing, truncated, not a volume, NaN or infinite voxels, no such component.
         GeometryError: spacing that is not positive, axes that are not orthogonal.
     """
-    return _read(_as_source(source), dtype, indices=False)
+    source = _as_source(source)
+    if dtype not in NUMPY_TYPES:
+        raise ValueError(f"volumes can't be read as {dtype}: choose one of {', '.join(map(str, NUMPY_TYPES))}")
+    voxels, affine = _voxels(source, np.dtype(NUMPY_TYPES[dtype]), indices=False)
+    data = torch.from_numpy(voxels)
+    if data.is_floating_point():
+        _check_finite(data, source.path)
+    return MetaTensor(data, affine=torch.from_numpy(affine), meta={"path": str(source.path)})
 
 
 def read_label_volume(source: Source | Path | str) -> MetaTensor:
@@ -143,42 +150,39 @@ def read_label_volume(source: Source | Path | str) -> MetaTensor:
         VolumeError: as `read_volume`; also values that are not whole numbers, or several components.
     """
     source = _as_source(source)
-    volume = _read(source, torch.float64, indices=True)
-    if len(volume) > 1:
-        raise VolumeError(f"{source.path} has {len(volume)} components: a label map has one; choose a component")
-    values = volume.as_tensor().numpy()
-    whole = values.astype(np.int32)
-    if (odd := whole != values).any():
+    values, affine = _voxels(source, None, indices=True)
+    if len(values) > 1:
+        raise VolumeError(f"{source.path} has {len(values)} components: a label map has one; choose a component")
+    if values.dtype.kind == "f":
+        _check_finite(torch.from_numpy(values), source.path)
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int32)
+    safe = np.can_cast(values.dtype, np.int32)
+    if not safe and (odd := whole != values).any():
         raise VolumeError(
             f"{source.path}: {int(odd.sum())} voxels are not whole numbers of 32 bits (e.g. {values[odd][0]:g}): "
             "give a label map that was not interpolated"
         )
-    return MetaTensor(torch.from_numpy(whole), affine=volume.affine, meta={"path": str(source.path)})
+    return MetaTensor(torch.from_numpy(whole), affine=torch.from_numpy(affine), meta={"path": str(source.path)})
 
 
 def _as_source(source: Source | Path | str) -> Source:
     return source if isinstance(source, Source) else Source(Path(source))
 
 
-def _read(source: Source, dtype: torch.dtype, *, indices: bool) -> MetaTensor:
+def _voxels(source: Source, dtype: np.dtype | None, *, indices: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (C, X, Y, Z), of the stored type without `dtype`, and a checked affine."""
     path, component = source.path, source.component
-    if dtype not in NUMPY_TYPES:
-        raise ValueError(f"volumes can't be read as {dtype}: choose one of {', '.join(map(str, NUMPY_TYPES))}")
-    numpy_type = np.dtype(NUMPY_TYPES[dtype])
     if component is not None:
         _check_component(component, read_header(path).components, path)
     with _named_errors(path):
         if _suffix(path.name) in pictures.SUFFIXES:
-            voxels, affine = pictures.read(path, numpy_type, indices=indices)
+            voxels, affine = pictures.read(path, dtype, indices=indices)
         elif _is_itk(path):
-            voxels, affine = itk.read(path, component, numpy_type)
+            voxels, affine = itk.read(path, component, dtype)
         else:
-            voxels, affine = nifti.read(path, component, numpy_type)
-    check_affine(affine, path)
-    data = torch.from_numpy(voxels)
-    if data.is_floating_point():
-        _check_finite(data, path)
-    return MetaTensor(data, affine=torch.from_numpy(affine), meta={"path": str(path)})
+            voxels, affine = nifti.read(path, component, dtype)
+    return voxels, check_affine(affine, path)
 
 
 def _check_component(component: int, components: int, path: Path) -> None:

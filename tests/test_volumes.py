@@ -316,7 +316,7 @@ def test_grids_within_tolerance_are_the_same():
 # ---------------------------------------------------------------- DICOM and 2D images
 
 
-def write_dicom(folder: Path, data, affine, *, times=1, skip=(), series="1.2.826.0.1.3680043.2.1125.1"):
+def write_dicom(folder: Path, data, affine, *, times=1, skip=(), first=0, series="1.2.826.0.1.3680043.2.1125.1"):
     """One file a slice, as a scanner writes it; data: (T, X, Y, Z) int16, affine RAS mm."""
     folder.mkdir(parents=True, exist_ok=True)
     lps = np.diag([-1, -1, 1, 1]) @ affine
@@ -324,7 +324,7 @@ def write_dicom(folder: Path, data, affine, *, times=1, skip=(), series="1.2.826
     cosines = (lps[:3, :2] / spacing[:2]).T.ravel()
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
-    number = 0
+    number = first
     for time in range(times):
         for z in range(data.shape[3]):
             number += 1
@@ -346,6 +346,10 @@ def write_dicom(folder: Path, data, affine, *, times=1, skip=(), series="1.2.826
             # names in an order that is not that of the slices
             writer.SetFileName(str(folder / f"IM{(number * 7919) % 1009:04d}.dcm"))
             writer.Execute(image)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
 
 
 OBLIQUE = make_affine(angles_deg=(20, -35, 10), spacing=(1.4, 1.4, 8), origin=(-120, 33, 71))
@@ -385,8 +389,26 @@ def test_time_points_of_a_dicom_series_are_components(tmp_path):
             "no DICOM series",
         ),
         (lambda folder, data: folder.mkdir(), "holds no DICOM series"),
+        (
+            lambda folder, data: (
+                write_dicom(folder, data, OBLIQUE),
+                write_dicom(folder, data, make_affine(spacing=(1.4, 1.4, 8)), first=100),
+            ),
+            "slices point in different directions",
+        ),
+        (
+            lambda folder, data: (
+                write_dicom(folder, data, OBLIQUE),
+                write_dicom(folder, data, OBLIQUE, first=100, skip=(1,)),
+            ),
+            "9 slices at 5 places: some are missing or stored twice",
+        ),
+        (
+            lambda folder, data: (write_dicom(folder, data, OBLIQUE), cut(sorted(folder.iterdir())[0])),
+            r"IM\d+\.dcm is truncated, damaged or no image",
+        ),
     ],
-    ids=["missing slice", "series below", "empty folder"],
+    ids=["missing slice", "series below", "empty folder", "two planes", "missing time point", "truncated slice"],
 )
 def test_a_folder_that_is_no_whole_series_is_refused(tmp_path, arrange, said):
     arrange(tmp_path / "series", np.zeros((1, 6, 7, 5), np.int16))
@@ -461,6 +483,12 @@ def test_label_values_are_whole_numbers_of_any_size(tmp_path):
 def test_label_maps_stored_as_floats_are_read_and_interpolated_ones_refused(tmp_path):
     nib.save(nib.Nifti1Image(np.full((2, 2, 2), 3, np.float64), np.eye(4)), tmp_path / "whole.nii.gz")
     assert read_label_volume(tmp_path / "whole.nii.gz").unique().tolist() == [3]
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), 2**40, np.int64), np.eye(4), dtype=np.int64), tmp_path / "large.nii.gz")
+    with pytest.raises(VolumeError, match=r"8 voxels are not whole numbers of 32 bits \(e\.g\. 1\.09951e\+12\)"):
+        read_label_volume(tmp_path / "large.nii.gz")
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), np.nan), np.eye(4)), tmp_path / "nan.nii.gz")
+    with pytest.raises(VolumeError, match="8 of 8 voxels are NaN or infinite"):
+        read_label_volume(tmp_path / "nan.nii.gz")
     nib.save(nib.Nifti1Image(np.full((2, 2, 2), 0.5, np.float32), np.eye(4)), tmp_path / "half.nii.gz")
     with pytest.raises(VolumeError, match=r"half\.nii\.gz: 8 voxels are not whole numbers of 32 bits \(e\.g\. 0\.5\)"):
         read_label_volume(tmp_path / "half.nii.gz")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from segmed.geometry import GeometryError, Header, VolumeError
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 POSITION_TAG, ORIENTATION_TAG, INSTANCE_TAG = "0020|0032", "0020|0037", "0020|0013"
+DIRECTION_TOLERANCE = 1e-3
 GAP_TOLERANCE = 0.05  # of the distance between slices: positions in headers are rounded
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints to stderr what the errors below say in one line
@@ -38,8 +40,8 @@ def read_header(path: Path) -> Header:
     return header
 
 
-def read(path: Path, component: int | None, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels (C, X, Y, Z), in the order of the file in memory, and affine."""
+def read(path: Path, component: int | None, dtype: np.dtype | None) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (C, X, Y, Z), in the order of the file in memory, and affine; no dtype: as stored."""
     if path.is_dir():
         return _read_series(path, component, dtype)
     header = read_header(path)
@@ -70,7 +72,11 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
 def is_dicom_file(path: Path) -> bool:
     """Whether a file opens with the DICOM preamble."""
     # slices are published as a.dcm, as IM0001 and as 1.2.840.113: nothing else is opened to look
-    if path.name.startswith(".") or not re.fullmatch(r"|\.\d+|\.dcm|\.ima|\.dicom", path.suffix.lower()):
+    if (
+        path.name.startswith(".")
+        or path.name == "DICOMDIR"
+        or not re.fullmatch(r"|\.\d+|\.dcm|\.ima|\.dicom", path.suffix.lower())
+    ):
         return False
     try:
         with open(path, "rb") as file:
@@ -105,7 +111,7 @@ def _check_metaimage(path: Path, bytes_of_voxels: int) -> None:
         raise VolumeError(f"{path} is truncated: {there} of {bytes_of_voxels} bytes of voxels are there: copy it again")
 
 
-def _components_first(image: sitk.Image, component: int | None, dtype: np.dtype) -> np.ndarray:
+def _components_first(image: sitk.Image, component: int | None, dtype: np.dtype | None) -> np.ndarray:
     array = sitk.GetArrayViewFromImage(image)
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
@@ -163,7 +169,7 @@ def _unreadable(path: Path, error: Exception) -> VolumeError:
 # ---------------------------------------------------------------- DICOM
 
 
-def _read_series(folder: Path, component: int | None, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def _read_series(folder: Path, component: int | None, dtype: np.dtype | None) -> tuple[np.ndarray, np.ndarray]:
     stacks, header = _series(folder)
     chosen = stacks if component is None else stacks[component : component + 1]
     volumes = []
@@ -186,40 +192,55 @@ def _series(folder: Path) -> tuple[list[list[str]], Header]:
     if len(series) > 1:
         raise VolumeError(f"{folder} holds {len(series)} DICOM series: put each into a folder of its own")
     files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+    # a damaged slice is in no series: at an end of the stack nobody would miss it
+    lost = sorted(path for path in folder.iterdir() if is_dicom_file(path) and str(path) not in files)
+    if lost:
+        raise VolumeError(f"{lost[0]} is truncated, damaged or no image: copy it again, or take it out of the series")
     first = read_header(Path(files[0]))
     if len(files) == 1:
         return [list(files)], first
+    if first.components > 1:
+        raise VolumeError(f"{folder} holds colour or multi-frame slices: convert the series to NIfTI first")
     slices = [_slice(name) for name in files]
-    directions = first.affine[:3, :3] / np.array(first.spacing_mm)
-    normal = (LPS_TO_RAS[:3, :3] @ np.cross(directions[:, 0], directions[:, 1])) * np.linalg.det(LPS_TO_RAS[:3, :3])
-    along = np.array([position @ normal for position, _ in slices])
-    instances = np.array([instance for _, instance in slices])
-    order = np.lexsort((instances, along.round(3)))
-    places = np.unique(along.round(3))
-    times, rest = divmod(len(files), len(places))
-    if rest:
-        raise GeometryError(f"{folder}: {len(files)} slices at {len(places)} places: some are missing or stored twice")
-    by_place = order.reshape(len(places), times)
-    positions = np.array([slices[index][0] for index in by_place[:, 0]])
-    affine = _stacked_affine(first, positions, folder)
+    if max(float(np.abs(one.directions - slices[0].directions).max()) for one in slices) > DIRECTION_TOLERANCE:
+        raise GeometryError(f"{folder}: slices point in different directions: take out localisers and other planes")
+    normal = np.cross(slices[0].directions[:3], slices[0].directions[3:])
+    along = np.array([one.position @ normal for one in slices]).round(3)
+    order = np.lexsort((np.array([one.number for one in slices]), along))
+    places = len(np.unique(along))
+    times, rest = divmod(len(files), places)
+    by_place = order[: places * times].reshape(places, times)
+    if rest or (along[by_place] != along[by_place[:, :1]]).any():
+        raise GeometryError(f"{folder}: {len(files)} slices at {places} places: some are missing or stored twice")
+    affine = _stacked_affine(first, np.array([slices[index].position for index in by_place[:, 0]]), folder)
     stacks = [[files[index] for index in by_place[:, time]] for time in range(times)]
-    shape = (first.shape[0], first.shape[1], len(places))
-    return stacks, Header(shape, affine, times, first.dtype)
+    return stacks, Header((first.shape[0], first.shape[1], places), affine, times, first.dtype)
 
 
-def _slice(name: str) -> tuple[np.ndarray, int]:
-    """Position (LPS mm) and number of one slice."""
+@dataclass(frozen=True)
+class _Slice:
+    """Where one slice lies (LPS mm), the cosines of its rows and columns, and its number."""
+
+    position: np.ndarray
+    directions: np.ndarray
+    number: int
+
+
+def _slice(name: str) -> _Slice:
     reader = sitk.ImageFileReader()
     reader.SetFileName(name)
     try:
         reader.ReadImageInformation()
-        position = np.array([float(value) for value in reader.GetMetaData(POSITION_TAG).split("\\")])
-        instance = int(reader.GetMetaData(INSTANCE_TAG)) if reader.HasMetaDataKey(INSTANCE_TAG) else 0
+        position, directions = (
+            np.array([float(value) for value in reader.GetMetaData(tag).split("\\")])
+            for tag in (POSITION_TAG, ORIENTATION_TAG)
+        )
+        number = int(reader.GetMetaData(INSTANCE_TAG)) if reader.HasMetaDataKey(INSTANCE_TAG) else 0
     except (RuntimeError, ValueError) as error:
-        raise VolumeError(f"{name} has no readable position of its slice: leave it out of the series") from error
-    if position.shape != (3,):
-        raise VolumeError(f"{name} has no readable position of its slice: leave it out of the series")
-    return position, instance
+        raise VolumeError(f"{name} does not say where its slice lies: leave it out of the series") from error
+    if position.shape != (3,) or directions.shape != (6,):
+        raise VolumeError(f"{name} does not say where its slice lies: leave it out of the series")
+    return _Slice(position, directions, number)
 
 
 def _stacked_affine(first: Header, positions: np.ndarray, folder: Path) -> np.ndarray:

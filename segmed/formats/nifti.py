@@ -26,8 +26,8 @@ def read_header(path: Path) -> Header:
     return _described(header, path)
 
 
-def read(path: Path, component: int | None, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels (C, X, Y, Z), in the order of the file in memory, and affine."""
+def read(path: Path, component: int | None, dtype: np.dtype | None) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (C, X, Y, Z), in the order of the file in memory, and affine; no dtype: as stored, float64 if scaled."""
     with _open(path) as file:
         header = _header(file, path)
         described = _described(header, path)
@@ -37,12 +37,12 @@ def read(path: Path, component: int | None, dtype: np.dtype) -> tuple[np.ndarray
     chosen = stored if component is None else stored[..., component : component + 1]
     slope, inter = _scaling(header, path)
     if slope is None:
-        voxels = chosen.astype(dtype)
+        voxels = chosen.astype(dtype or stored.dtype.newbyteorder("="), copy=False)
     else:
         # float32 holds whole numbers up to 2**24 only: larger ones are scaled in float64
         wide = np.float32 if dtype == np.float32 and stored.dtype.itemsize <= 2 else np.float64
         voxels = np.multiply(chosen, wide(slope), dtype=wide)
-        voxels = np.add(voxels, wide(inter), out=voxels).astype(dtype, copy=False)
+        voxels = np.add(voxels, wide(inter), out=voxels).astype(dtype or wide, copy=False)
     return np.moveaxis(voxels, 3, 0), described.affine
 
 
@@ -67,12 +67,15 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | No
         header["cal_min"] = header["cal_max"] = 0  # a display window of the image's intensities
         header["scl_slope"], header["scl_inter"] = np.nan, np.nan
         header["intent_code"] = 0
+        header.set_data_offset(0)  # that of the voxels alone: extensions of the image stay with it
     large = max(data.shape) > np.iinfo(np.int16).max
     image_class = nib.Nifti2Image if large or isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = image_class(data, affine, header=header, dtype=data.dtype)
     image.header.set_xyzt_units("mm", image.header.get_xyzt_units()[1])
     content = image.to_bytes()
-    path.write_bytes(igzip.compress(content, compresslevel=2) if path.name.lower().endswith(".gz") else content)
+    path.write_bytes(
+        igzip.compress(content, compresslevel=2, mtime=0) if path.name.lower().endswith(".gz") else content
+    )
 
 
 def _open(path: Path) -> BinaryIO:

@@ -20,12 +20,12 @@ def read_header(path: Path) -> Header:
         return Header((image.width, image.height, 1), np.eye(4), 1, STORED_TYPES.get(image.mode, "uint8"))
 
 
-def read(path: Path, dtype: np.dtype, *, indices: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def read(path: Path, dtype: np.dtype | None, *, indices: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Grey values (1, width, height, 1) and identity affine.
 
     Args:
         path: the image; its format is found in its content, whatever its suffix.
-        dtype: of the result.
+        dtype: of the result; None: as stored.
         indices: true for label maps: numbers are kept as stored (indices of a palette, 0 and 1 of a bitmap), and a
             colour image is taken only where its channels are equal.
     """
@@ -36,7 +36,7 @@ def read(path: Path, dtype: np.dtype, *, indices: bool = False) -> tuple[np.ndar
             if isinstance(error, VolumeError):
                 raise
             raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
-    return grey.T[None, :, :, None].astype(dtype), np.eye(4)
+    return grey.T[None, :, :, None].astype(dtype or grey.dtype.newbyteorder("=")), np.eye(4)
 
 
 def write(path: Path, voxels: np.ndarray) -> None:
