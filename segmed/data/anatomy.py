@@ -13,6 +13,10 @@ import numpy as np
 MYOCARDIUM, BLOOD_POOL, RV, SCAR = 1, 2, 3, 4
 LABEL_VALUES = {"myocardium": MYOCARDIUM, "blood_pool": BLOOD_POOL, "rv": RV, "scar": SCAR}
 
+ABOVE = 0.35  # the cavities go on above the base for this part of the ventricle's length
+THIN_WALL_MM = 3.0  # of the right ventricle and of the atrium
+VALVE_MM = 2.0
+
 Field = np.ndarray  # float32, one value a point
 
 
@@ -51,7 +55,8 @@ class Heart:
         rv_mm: half axes of the right ventricle's ellipse at the base.
         rv_angle_rad: direction in which it lies.
         scars: any number of them.
-        fat_mm: thickness of fat around the heart.
+        fat: (largest thickness in mm, phase) of the fat around the heart.
+        papillary_rad: directions of the papillary muscles.
     """
 
     length_mm: float
@@ -63,7 +68,8 @@ class Heart:
     rv_mm: tuple[float, float]
     rv_angle_rad: float
     scars: tuple[Scar, ...]
-    fat_mm: float
+    fat: tuple[float, float]
+    papillary_rad: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -134,17 +140,18 @@ def _draw_heart(rng: np.random.Generator) -> Heart:
         rv_mm=(float(rng.uniform(24, 34)), float(rng.uniform(34, 46))),
         rv_angle_rad=float(np.pi + rng.uniform(0.0, 0.5)),
         scars=tuple(_draw_scar(rng) for _ in range(count)),
-        fat_mm=float(rng.uniform(1, 7)),
+        fat=(float(rng.uniform(1, 8)), _angle(rng)),
+        papillary_rad=(float(rng.uniform(0.5, 1.2)), float(rng.uniform(2.0, 2.7))),
     )
 
 
 def _draw_scar(rng: np.random.Generator) -> Scar:
-    transmurality = float(rng.uniform(0.4, 1.25))
+    transmurality = float(rng.uniform(0.6, 1.5))
     return Scar(
         angle_rad=_angle(rng),
-        half_width_rad=float(rng.uniform(0.45, 1.3)),
+        half_width_rad=float(rng.uniform(0.5, 1.5)),
         level=float(rng.uniform(0.2, 0.85)),
-        half_length=float(rng.uniform(0.18, 0.5)),
+        half_length=float(rng.uniform(0.25, 0.6)),
         transmurality=transmurality,
         obstructed=bool(transmurality > 0.9 and rng.random() < 0.4),
     )
@@ -220,8 +227,8 @@ def organs(anatomy: Anatomy, u: Field, v: Field, w: Field) -> Field:
 def draw_heart(anatomy: Anatomy, u: Field, v: Field, w: Field, signal: Field) -> np.ndarray:
     """Draw the heart into `signal`, and give the label of every point: uint8.
 
-    Below the base lie the ventricles. Above it, where no label is, the cavities go on as atrium and outflow tract,
-    so that the base has to be learnt from its surroundings.
+    Below the base lie the ventricles. Above it, where no label is, their cavities go on behind thin valves, with thin
+    walls, as atrium and outflow tract.
     """
     heart, contrast = anatomy.heart, anatomy.contrast
     labels = np.zeros(u.shape, np.uint8)
@@ -232,14 +239,15 @@ def draw_heart(anatomy: Anatomy, u: Field, v: Field, w: Field, signal: Field) ->
     _draw_right(heart, contrast, (u, v, level), (radius, epi), signal, labels)
     wall = in_heart & (level >= 0) & (level < 1)
     cavity = wall & (radius < endo)
-    above = in_heart & (level < 0) & (level > -0.35)
-    signal[above] = contrast.myocardium
-    signal[above & (radius < endo * (1 + 0.5 * level))] = contrast.blood
+    atrium = endo * np.sqrt(np.clip(1 - (level / ABOVE) ** 2, 0, None))
+    above = (level < 0) & (level > -ABOVE)
+    signal[above & (radius < atrium + THIN_WALL_MM)] = contrast.myocardium
+    signal[above & (radius < atrium) & (w < -VALVE_MM)] = contrast.blood
     signal[wall] = contrast.myocardium
     signal[cavity] = contrast.blood
     labels[wall] = MYOCARDIUM
     labels[cavity] = BLOOD_POOL
-    for side in (0.9, 2.3):  # papillary muscles: dark in the blood pool, and labelled as a part of it
+    for side in heart.papillary_rad:  # papillary muscles: dark in the blood pool, and labelled as a part of it
         at_u, at_v = 0.68 * endo * np.cos(side), 0.68 * endo * np.sin(side)
         muscle = (np.hypot(u - at_u, v - at_v) < 0.17 * endo) & cavity & (np.abs(level - 0.5) < 0.2)
         signal[muscle] = contrast.myocardium
@@ -277,20 +285,23 @@ def _draw_right(
     cos, sin = np.cos(heart.rv_angle_rad), np.sin(heart.rv_angle_rad)
     out, across = cos * u + sin * v, cos * v - sin * u
     taper = np.sqrt(np.clip(1 - (np.clip(level, 0, None) / 0.88) ** 2, 0, None))
+    taper = np.where(level < 0, 0.8 * np.sqrt(np.clip(1 - (level / ABOVE) ** 2, 0, None)), taper)
     offset = (heart.radius_mm + 0.45 * heart.rv_mm[0]) * (0.35 + 0.65 * taper)
     thick, tall = heart.rv_mm[0] * taper + 1e-3, heart.rv_mm[1] * taper + 1e-3
-    here = (level > -0.35) & (level < 1)
+    here = (level > -ABOVE) & (level < 1)
     bulge = 1 + 0.12 * np.cos(across / 9)
     rim = np.hypot((out - offset) / thick, across / tall) / bulge
 
-    def within(margin_mm: float) -> np.ndarray:
+    def within(margin_mm: float | Field) -> np.ndarray:
         return (rim - 1) * np.minimum(thick, tall) < margin_mm
 
-    around = here & (within(3 + heart.fat_mm) & (taper > 0.05) | (radius < epi + heart.fat_mm))
+    fat = heart.fat[0] * np.clip(0.25 + np.cos(np.arctan2(v, u) * 2 + heart.fat[1] + 2 * level), 0, 1)
+    around = here & (within(THIN_WALL_MM + fat) & (taper > 0.05) | (radius < epi + fat))
     signal[around] = contrast.fat
-    free_wall = here & within(3.0) & (taper > 0.05)
+    free_wall = here & within(THIN_WALL_MM) & (taper > 0.05)
     signal[free_wall] = contrast.myocardium
-    cavity = free_wall & within(0.0) & (radius > epi)
+    valve = (level < 0) & (level * heart.length_mm > -VALVE_MM)
+    cavity = free_wall & within(0.0) & (radius > epi) & ~valve
     signal[cavity] = contrast.blood * 0.93
     labels[cavity & (level >= 0)] = RV
 
@@ -305,7 +316,7 @@ def _draw_scar_into(
 ) -> None:
     """Draw a scar from the endocardium outwards; its depth falls off, unevenly, toward the edge of its sector."""
     angle, level, depth = point
-    turn = np.angle(np.exp(1j * (angle - scar.angle_rad)))
+    turn = np.mod(angle - scar.angle_rad + np.pi, 2 * np.pi) - np.pi
     away = (turn / scar.half_width_rad) ** 2 + ((level - scar.level) / scar.half_length) ** 2
     uneven = 1 + 0.15 * np.sin(5 * angle + 9 * level) + 0.1 * np.sin(11 * angle - 14 * level)
     reach = scar.transmurality * np.sqrt(np.clip(1 - away, 0, None)) * uneven

@@ -133,7 +133,7 @@ def _draw_stack(anatomy: Anatomy, rng: np.random.Generator) -> Acquisition:
     return Acquisition(
         shape=(int(rng.integers(88, 105)), int(rng.integers(88, 105)), slices),
         spacing_mm=(spacing, spacing, thickness),
-        samples=(3, 3, 4),
+        samples=(2, 2, 5),
         rotation=Rotation.from_euler("xyz", rng.normal(0, (5, 5, 8)), degrees=True).as_matrix(),
         centre_mm=np.array([*rng.uniform(-10, 10, 2), slices * thickness / 2 - above]),
         shifts_mm=shifts,
