@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from segmed.data.preprocess import prepare
 from segmed.geometry import as_affine
 from segmed.labels import LabelSet
 from segmed.machine import GIB, free_ram_bytes
+from segmed.networks.summary import summarise
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.native import WayHome
-from segmed.segmenters.sliding import Mirrored, Precision, collecting_bytes, sliding_window
+from segmed.segmenters.sliding import Mirrored, Precision, collecting_bytes, sliding_window, window_batch
 
 
 class SegmenterError(ValueError):
@@ -99,9 +101,27 @@ class NetworkSegmenter(Segmenter):
         self._check_memory(image, native_bytes=4 * native_maps * math.prod(volume.shape[1:]))
         return image
 
+    @cached_property
+    def window_bytes(self) -> int:
+        """Memory that one window takes in the network; 0 for a network that does not declare its channels."""
+        plain = getattr(self.network, "_orig_mod", self.network)  # of a compiled one
+        return summarise(plain, self.window, training=False).peak_bytes if hasattr(plain, "in_channels") else 0
+
+    def windows(self) -> int:
+        """Windows in one call of the network: as configured, or what is fastest and fits in half of what is free."""
+        if self.inference.windows != "auto":
+            return self.inference.windows
+        batch = window_batch(self.window, device=self.device, precision=self.precision)
+        free = free_ram_bytes() if self.device.type == "cpu" else torch.cuda.mem_get_info(self.device)[0]
+        while batch > 1 and 2 * batch * self.window_bytes > free:
+            batch //= 2
+        return batch
+
     def _check_memory(self, image: Tensor, *, native_bytes: int) -> None:
         """Refuse before it starts what would be killed at its end."""
         needed, free = native_bytes + self._collecting_bytes(image), free_ram_bytes()
+        if self.device.type == "cpu":
+            needed += self.windows() * self.window_bytes
         if needed > free:
             raise SegmenterError(
                 f"{tuple(image.shape[1:])} voxels of {self.labels.classes} classes need {needed / GIB:.1f} GiB of RAM, "
@@ -137,7 +157,7 @@ class NetworkSegmenter(Segmenter):
                 window=self.window,
                 classes=self.labels.classes,
                 overlap=self.inference.overlap,
-                batch=None if self.inference.windows == "auto" else self.inference.windows,
+                batch=self.windows(),
                 precision=self.precision,
                 foreground=_informative(data),
             )

@@ -1,0 +1,214 @@
+"""What a user points at -> the cases to predict: a file, a DICOM folder, a folder of volumes, a data set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segmed.config import PHANTOM_FILES, DataConfig, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
+from segmed.data.case import Case, DatasetError
+from segmed.data.cases import find_volumes, read_dataset
+from segmed.data.dataset_json import CHANNEL
+from segmed.labels import LabelError
+from segmed.volumes import Source, VolumeError, is_dicom_folder, is_volume_file, read_header, strip_suffix
+
+LOSSLESS = {".nhdr": ".nrrd", **dict.fromkeys((".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), ".png")}
+LABEL_FOLDERS = {"labelsTr", "labelsTs"}
+
+
+@dataclass(frozen=True)
+class Input:
+    """A case to predict.
+
+    Attributes:
+        case: its images by modality; one that is incomplete is reported when it is read.
+        output: path of its label map below the output folder.
+    """
+
+    case: Case
+    output: Path
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files, each once."""
+        return tuple(dict.fromkeys(source.path for source in self.case.images.values()))
+
+
+def find_inputs(path: Path, data: DataConfig, *, output: Path | None = None) -> tuple[Input, ...]:
+    """The cases of a file or a folder, with the modalities that a run was trained on.
+
+    A folder is read in the run's own layout where it fits, so that label maps are told from images. Otherwise all
+    its volumes are taken: files named `_0000`, `_0001` are the modalities of one case; a file with as many components
+    as there are modalities is a case; with one modality each file is a case, from which `data.components` may choose.
+    A label map is called as the image, or as the case where that has several; folders are kept where two names are
+    the same.
+
+    Args:
+        path: file, DICOM folder, folder of volumes at any depth, or data set.
+        data: of the run, resolved; its root does not matter.
+        output: folder of label maps, left out if it lies in `path`.
+
+    Raises:
+        DatasetError: nothing there, or two inputs that would have one output.
+    """
+    if not path.exists():
+        raise DatasetError(f"input {path} does not exist: check the path")
+    data = _readable(data)
+    root = path if path.is_dir() and not is_dicom_folder(path) else path.parent
+    cases = _from_layout(path, data)
+    if not cases:
+        cases = _from_files(_files(path, data, output), data, root=root)
+    if not cases:
+        raise DatasetError(f"input {path} holds no volumes but label maps: name the folder of the images")
+    return _with_outputs(cases, data, root)
+
+
+def _readable(data: DataConfig) -> DataConfig:
+    """With names of images, and a phantom read as the files it consists of."""
+    changes: dict[str, object] = {"images": ("image",)} if data.images == "auto" else {}
+    if isinstance(data.layout, PhantomLayout):
+        changes["layout"] = PHANTOM_FILES
+    return data.model_copy(update=changes)
+
+
+# ---------------------------------------------------------------- the run's own layout
+
+
+def _from_layout(path: Path, data: DataConfig) -> list[Case]:
+    """Cases that lie in `path`, or that the file `path` is a part of; none where the layout does not fit.
+
+    With patterns, `path` may also be a folder or a file further down.
+    """
+    roots = [path]
+    layouts = [data.layout]
+    if isinstance(data.layout, PatternLayout):
+        depth = max(pattern.count("/") for pattern in data.layout.images.values())
+        roots += list(path.absolute().parents)[: depth + path.is_file()]
+        layouts.append(data.layout.model_copy(update={"label": None}))
+    for root in roots:
+        for layout in layouts:
+            try:
+                found = read_dataset(data.model_copy(update={"root": root, "layout": layout}), complete=False)
+            except (DatasetError, LabelError, OSError):
+                continue
+            cases = [case for case in found.cases if case.images and _touches(case, path)]
+            if cases:
+                return cases + _test_images(path, data)
+    return []
+
+
+def _touches(case: Case, path: Path) -> bool:
+    whole = path.absolute()
+    images = [source.path.absolute() for source in case.images.values()]
+    return whole in images or all(image.is_relative_to(whole) for image in images)
+
+
+def _test_images(root: Path, data: DataConfig) -> list[Case]:
+    """Images without label maps that MSD and nnU-Net keep apart."""
+    folder = root / "imagesTs"
+    if not isinstance(data.layout, MsdLayout | NnunetLayout) or not folder.is_dir():
+        return []
+    try:
+        return _from_files(find_volumes(folder), data, root=root)
+    except DatasetError:
+        return []
+
+
+# ---------------------------------------------------------------- any volumes
+
+
+def _files(path: Path, data: DataConfig, output: Path | None) -> list[Path]:
+    """What lies in a folder; of a file, the other modalities of its case too."""
+    if path.is_file():
+        case = _channel(path, data)
+        return (
+            [path]
+            if case is None
+            else [other for other in sorted(path.parent.iterdir()) if _channel(other, data) == case]
+        )
+    if is_dicom_folder(path):
+        return [path]
+    return [found for found in find_volumes(path) if not _is_left_out(found, path, output)]
+
+
+def _is_left_out(path: Path, root: Path, output: Path | None) -> bool:
+    if LABEL_FOLDERS & set(path.relative_to(root).parts[:-1]):
+        return True
+    return output is not None and output != root and path.absolute().is_relative_to(output.absolute())
+
+
+def _channel(path: Path, data: DataConfig) -> str | None:
+    """The case that a file named `CASE_0000` belongs to, where files are named so."""
+    if len(data.images) == 1 and not isinstance(data.layout, NnunetLayout):
+        return None
+    match = CHANNEL.fullmatch(strip_suffix(path))
+    return match["case"] if match and is_volume_file(path) else None
+
+
+def _from_files(files: Sequence[Path], data: DataConfig, *, root: Path) -> list[Case]:
+    """One case a file, or a group of files that end in `_0000`, `_0001` and so on."""
+    cases = []
+    grouped: dict[str, dict[str, Source]] = {}
+    for path in files:
+        folder, case = path.parent.relative_to(root), _channel(path, data)
+        if case is None:
+            name = (folder / strip_suffix(path)).as_posix()
+            cases.append(Case(name, name, _images_of(path, data)))
+            continue
+        number = strip_suffix(path)[-4:]
+        known = int(number) < len(data.images)
+        group = grouped.setdefault((folder / case).as_posix(), {})
+        group[data.images[int(number)] if known else f"_{number}"] = Source(path)
+    return cases + [Case(name, name, images) for name, images in grouped.items()]
+
+
+def _images_of(path: Path, data: DataConfig) -> dict[str, Source]:
+    """The modalities in one file: its components, by name or in their order."""
+    if data.components:
+        return {name: Source(path, data.components[name]) for name in data.images if name in data.components}
+    if len(data.images) > 1 and _components(path) == len(data.images):
+        return {name: Source(path, index) for index, name in enumerate(data.images)}
+    return {data.images[0]: Source(path)}
+
+
+def _components(path: Path) -> int:
+    try:
+        return read_header(path).components
+    except VolumeError:
+        return 1  # reported when it is read
+
+
+# ---------------------------------------------------------------- names of label maps
+
+
+def _with_outputs(cases: Sequence[Case], data: DataConfig, root: Path) -> tuple[Input, ...]:
+    """Names of the label maps; below their folders where two are the same.
+
+    Raises:
+        DatasetError: two inputs in one folder that differ by suffix alone would have one output.
+    """
+    names = [_output_name(case, data) for case in cases]
+    counts = Counter(names)
+    outputs = []
+    for case, name in zip(cases, names, strict=True):
+        parent = next(iter(case.images.values())).path.absolute().parent
+        nested = counts[name] > 1 and parent.is_relative_to(root.absolute())
+        outputs.append(parent.relative_to(root.absolute()) / name if nested else Path(name))
+    first: dict[Path, Case] = {}
+    for case, output in zip(cases, outputs, strict=True):
+        if (other := first.setdefault(output, case)) is not case:
+            one, two = (next(iter(c.images.values())).path for c in (other, case))
+            raise DatasetError(f"{one} and {two} would both be written as {output}: rename one, or predict them apart")
+    return tuple(Input(case, output) for case, output in zip(cases, outputs, strict=True))
+
+
+def _output_name(case: Case, data: DataConfig) -> str:
+    path = next(iter(case.images.values())).path
+    suffix = path.name[len(strip_suffix(path)) :].lower()
+    if path.is_dir():
+        return f"{path.name}.nii.gz"
+    suffix = LOSSLESS.get(suffix, suffix) or ".nii.gz"
+    own_name = len(data.images) == 1 and _channel(path, data) is None
+    return (strip_suffix(path) if own_name else Path(case.id).name) + suffix
