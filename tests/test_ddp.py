@@ -1,0 +1,168 @@
+"""Two processes over gloo train as one does, and go on as one does."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+from tiny_run import EACH_STEP, EXACT, train_tiny
+
+from segmed.training.checkpoint import load_state
+from segmed.training.interruption import Interrupted
+from segmed.training.journal import NotFinite
+from segmed.training.ranks import RankError, Ranks
+from segmed.training.tracking import Tracker
+
+SCRIPT = str(Path(__file__).with_name("tiny_run.py"))
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+STEPS = 12
+
+pytestmark = pytest.mark.xdist_group("ddp")
+
+
+def started(folder: Path, *options: object, launcher: list[str] | None = None) -> subprocess.Popen:
+    """Two processes with batches of two, started as a user does."""
+    command = [sys.executable, *(launcher or []), SCRIPT, str(folder), "--devices", "2", "--steps", str(STEPS)]
+    return subprocess.Popen(
+        [*command, *map(str, options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def forked(action) -> list[int]:
+    """Exit codes of two processes forked from this one (nothing has to be imported again) that join over gloo."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    children = []
+    for rank in range(2):
+        child = os.fork()
+        if child == 0:
+            os.environ.update(
+                MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", LOCAL_RANK=str(rank), NODE_RANK="0"
+            )
+            code = 1
+            try:
+                fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
+                fabric.launch()
+                action(fabric)
+                code = 0
+            except BaseException as error:
+                print(f"process {rank}: {error!r}", file=sys.stderr, flush=True)
+            finally:
+                os._exit(code)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "weights" / "last.safetensors")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Path:
+    """A run of two processes, never stopped, with dropout."""
+    folder = tmp_path_factory.mktemp("pair")
+    assert forked(lambda fabric: train_tiny(folder, steps=STEPS, fabric=fabric)) == [0, 0]
+    return folder
+
+
+def test_two_processes_give_the_weights_of_one_with_twice_the_batch(tmp_path):
+    process = started(tmp_path / "two", "--exact")  # Fabric starts the second
+    _, complaint = process.communicate(timeout=120)
+    assert process.returncode == 0, complaint
+    train_tiny(tmp_path / "one", steps=STEPS, batch=4, **EXACT)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_accumulation_over_two_processes_gives_the_weights_of_one(tmp_path):
+    exact = {**EXACT, "train": EXACT["train"].model_copy(update={"accumulate": 2})}
+    assert forked(lambda fabric: train_tiny(tmp_path / "two", steps=4, batch=4, fabric=fabric, **exact)) == [0, 0]
+    train_tiny(tmp_path / "one", steps=4, batch=8, **EXACT)
+    for name, value in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_killed_torchrun_goes_on_to_the_weights_of_a_run_never_stopped(pair, tmp_path):
+    process = started(tmp_path, "--wait-seconds", "0.1", launcher=TORCHRUN)
+    assert process.stdout is not None
+    assert any(line.strip() == "step 5" for line in process.stdout)
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    workers = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    assert len(workers) >= 2
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert 4 <= load_state(tmp_path / "checkpoint.pt")["fit"]["step"] < STEPS
+    assert forked(lambda fabric: train_tiny(tmp_path, steps=STEPS, resume=True, fabric=fabric)) == [0, 0]
+    assert all(torch.equal(value, weights(pair)[name]) for name, value in weights(tmp_path).items())
+
+
+def test_a_signal_to_one_process_stops_both_at_the_same_step(pair, tmp_path):
+    def stopped(fabric: Fabric) -> None:
+        class Stop(Tracker):
+            def progress(self, share, step):
+                if step == 5 and fabric.global_rank == 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        with pytest.raises(Interrupted, match="stopped after step 6"):
+            train_tiny(tmp_path, steps=STEPS, fabric=fabric, tracker=Stop())
+
+    assert forked(stopped) == [0, 0]
+    assert load_state(tmp_path / "checkpoint.pt")["fit"]["step"] == 6
+
+
+def test_each_process_draws_its_own_dropout(pair):
+    first, second = load_state(pair / "checkpoint.pt")["random"]
+    assert not torch.equal(first["cpu"], second["cpu"])
+
+
+def test_nan_of_one_process_stops_both_with_its_cases(tmp_path):
+    def broken(fabric: Fabric) -> None:
+        with pytest.raises(NotFinite, match=r"is nan at step 8 \(cases case_3, case_4, case_0, case_1;"):
+            train_tiny(tmp_path, steps=60, fabric=fabric, nan_from=30, settings={"validations": 1})
+
+    assert forked(broken) == [0, 0]
+
+
+def test_a_leader_that_fails_stops_the_others_with_its_words():
+    def fails(fabric: Fabric) -> None:
+        ranks = Ranks()
+
+        def full() -> None:
+            raise OSError("no space left for checkpoint.pt")
+
+        expected = OSError if ranks.leads else RankError
+        with pytest.raises(expected, match="no space left"):
+            ranks.lead(full)
+        assert ranks.lead(lambda: "spoken once") == "spoken once"
+
+    assert forked(fails) == [0, 0]
+
+
+def test_a_run_of_two_goes_on_alone_with_a_warning(pair, tmp_path):
+    class Lines(Tracker):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def line(self, text):
+            self.lines.append(text)
+
+    lines = Lines()
+    assert forked(
+        lambda fabric: train_tiny(tmp_path, steps=4, fabric=fabric, settings={"checkpoint_minutes": EACH_STEP})
+    ) == [0, 0]
+    state = train_tiny(tmp_path, steps=STEPS, resume=True, tracker=lines)
+    assert state.ended
+    assert any(line.startswith("resumed on 1 processes instead of 2") for line in lines.lines)
