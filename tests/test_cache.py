@@ -349,6 +349,16 @@ def test_a_missing_file_is_named(tmp_path):
         get(data, tmp_path / "cache")
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_too_little_memory_is_one_line(data, tmp_path, monkeypatch, error):
+    def starved(case, dataset):
+        raise error
+
+    monkeypatch.setattr(cache_module, "read_case", starved)
+    with pytest.raises(CacheError, match="case case0: not enough memory"):
+        get(data, tmp_path / "cache")
+
+
 def test_a_killed_worker_is_one_line_that_names_its_cases(tmp_path, monkeypatch):
     data = data_set(tmp_path / "data", 6)
 

@@ -221,13 +221,13 @@ def _prepared(
     """Read and preprocess a case: its arrays by name, and the affine and number of positions of each label."""
     try:
         image, label = prepare(*read_case(case, dataset), config)
-    except MemoryError as error:
-        raise CacheError(f"case {case.id}: not enough memory to prepare it: use fewer workers") from error
     except (ValueError, OSError) as error:
         if case.id in str(error):
             raise
         raise CacheError(f"case {case.id}: {error}") from error
     except Exception as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise CacheError(f"case {case.id}: not enough memory to prepare it: use fewer workers") from error
         error.add_note(f"while preparing case {case.id}")
         raise
     arrays = {"image": image.as_tensor().numpy()}
