@@ -114,6 +114,8 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
         policy = "the image's diagonal as distance" if summary["missed"] == "diagonal" else "no distance"
         dice = f"A missed or invented structure counts Dice 0 and {policy}."
         lines.append(dice if summary["spacing_known"] else "A missed or invented structure counts Dice 0.")
+    if summary["regions"] and entries(summary)[-1][0] == MEAN and len(summary["regions"]) < len(summary["labels"]):
+        lines.append(f"The {MEAN} leaves out what overlaps them: {', '.join(summary['regions'])}.")
     if not summary["spacing_known"]:
         lines.append("No distances and volumes: the true spacing of these files is not known (data.spacing_known).")
     return lines

@@ -1,0 +1,242 @@
+"""Score label maps: python tools/evaluate.py --predictions FOLDER --references FOLDER --labels ... --output FOLDER"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from segmed.cli import ConfigError, load_config, parse, run_tool
+from segmed.config import EvaluateConfig, ExperimentConfig, Section
+from segmed.labels import LabelSet
+from segmed.reports.structures import Structures, parse_structures
+
+if TYPE_CHECKING:
+    from segmed.data.pairs import Pairing, Reference
+    from segmed.reports.figures import CaseVolumes
+    from segmed.reports.scoring import Scores, Scoring
+    from segmed.volumes import Source
+
+NAMED = 5  # files in a message
+
+
+class Arguments(Section):
+    """Score label maps, of segmed or of anybody, against references.
+
+    Writes cases.csv, summary.json, summary.md, figures and report.html, and prints the table. A case whose files
+    can't be compared is named and left out; a reference without a prediction counts as a miss of every label.
+
+    Exit code 0: all cases are scored; 1: some can't be; 2: a folder or an option can't be used.
+    """
+
+    predictions: Path = Field(description="folder of label maps, at any depth, called as their image or reference is")
+    references: Path = Field(description="folder of label maps, at any depth, or of a data set (MSD, nnU-Net, ...)")
+    output: Path = Field(description="folder for tables and figures; files of an earlier evaluation are replaced")
+    labels: tuple[str, ...] = Field(
+        (),
+        description="NAME=VALUE[,VALUE] of every label, as myocardium=200,1220,2221 scar=2221, or plain values; one "
+        "that holds another's values is a region; none: those of --run or of the data set's dataset.json",
+    )
+    ignore: tuple[int, ...] = Field((), description="values in the references where nothing is scored")
+    run: Path | None = Field(None, description="run folder: takes labels, regions and the evaluate section from it")
+    test_only: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="with --run: only the cases of its test part"
+    )
+    images: Path | None = Field(None, description="folder of the images, shown behind the contours of the montage")
+    reference_pattern: str | None = Field(
+        None, description="of the references, as {case}/{case}_gt.nii.gz, where a folder holds more than these"
+    )
+    subject: str | None = Field(
+        None, description="regular expression found in case names whose match is the subject, as patient[0-9]+"
+    )
+    resample: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="bring predictions on another grid onto that of the reference, by the nearest voxel"
+    )
+    allow_missing: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="leave references without a prediction out, instead of counting them as misses"
+    )
+    spacing_unknown: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="the files' spacing is nominal: no figure in mm or ml is given"
+    )
+    tolerance_mm: PositiveFloat | None = Field(None, description="of surface Dice; none: that of --run, else 1 mm")
+    missed: Literal["diagonal", "skip"] | None = Field(
+        None, description="distance of a missed structure: the image's diagonal, or left out; none: as --run"
+    )
+    title: str | None = Field(None, description="of tables and figures; none: the name of the predictions' folder")
+    workers: PositiveInt | None = Field(None, description="cases at once; none: one a processor, at most 8")
+
+
+def main() -> int:
+    """Exit code 1 where a case can't be scored."""
+    arguments = parse(Arguments, description=Arguments.__doc__)
+    if arguments.test_only and arguments.run is None:
+        raise ConfigError("--test-only needs --run: the split is that of a run")
+    for folder, what in ((arguments.predictions, "predictions"), (arguments.references, "references")):
+        if not folder.is_dir():
+            raise ConfigError(f"{folder} is not a folder: give the folder of the {what}")
+    given = parse_structures(arguments.labels, arguments.ignore) if arguments.labels else None
+    experiment = _experiment(arguments.run)
+
+    from segmed.data.cases import find_volumes
+    from segmed.data.pairs import find_references, pair
+    from segmed.reports.scoring import Scoring
+
+    references, named = find_references(
+        arguments.references,
+        data=experiment.data if experiment else None,
+        pattern=arguments.reference_pattern,
+        subject=arguments.subject,
+    )
+    if arguments.test_only and arguments.run is not None:
+        references = _test_part(references, arguments.run / "split.json")
+    pairing = pair(find_volumes(arguments.predictions), references, folder=arguments.predictions)
+    if not pairing.predictions:
+        raise ConfigError(
+            f"no prediction fits a reference: {arguments.predictions} holds {_named(p.name for p in pairing.unused)}, "
+            f"the references are {_named(pairing.missing)}; name the files alike"
+        )
+    if arguments.allow_missing:
+        references = tuple(reference for reference in references if reference.id in pairing.predictions)
+    scoring = Scoring(
+        given or _structures(experiment, named, arguments.ignore),
+        _settings(arguments, experiment),
+        spacing_known=not arguments.spacing_unknown and (experiment is None or experiment.data.spacing_known),
+        resample=arguments.resample,
+    )
+    return _evaluate(arguments, references, pairing, scoring)
+
+
+# ---------------------------------------------------------------- options -> what to do
+
+
+def _experiment(run: Path | None) -> ExperimentConfig | None:
+    if run is None:
+        return None
+    if not (run / "config.yaml").is_file():
+        raise ConfigError(f"{run} is no run: it holds no config.yaml")
+    return load_config(run / "config.yaml")
+
+
+def _settings(arguments: Arguments, experiment: ExperimentConfig | None) -> EvaluateConfig:
+    given = {"surface_dice_tolerance_mm": arguments.tolerance_mm, "missed": arguments.missed}
+    settings = experiment.evaluate if experiment else EvaluateConfig()
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def _structures(experiment: ExperimentConfig | None, named: LabelSet | None, ignore: Sequence[int]) -> Structures:
+    """From the run, else from the data set."""
+    data = experiment.data if experiment is not None else None
+    if data is not None and isinstance(data.labels, dict):
+        return Structures.of(LabelSet.from_config(data.labels, (*data.ignore, *ignore), data.regions))
+    if named is not None and len(named):
+        return Structures.of(named)
+    raise ConfigError("no labels: give --labels, such as --labels myocardium=200,1220 scar=2221, or --run")
+
+
+def _test_part(references: Sequence[Reference], path: Path) -> tuple[Reference, ...]:
+    from segmed.data.pairs import plain_name
+    from segmed.data.splits import Split
+
+    wanted = set(Split.load(path).test)
+    chosen = []
+    for reference in references:
+        names = {reference.id, *reference.names[0], *reference.names[1]}
+        if wanted & (names | {plain_name(name) for name in names}):
+            chosen.append(reference)
+    if len(chosen) < len(wanted):
+        raise ConfigError(
+            f"{len(wanted) - len(chosen)} of the {len(wanted)} test cases of {path} have no reference: "
+            f"give the references of {_named(sorted(wanted))}"
+        )
+    return tuple(chosen)
+
+
+# ---------------------------------------------------------------- doing it
+
+
+def _evaluate(arguments: Arguments, references: Sequence[Reference], pairing: Pairing, scoring: Scoring) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from segmed.reports.evaluation import table_text, write_evaluation
+    from segmed.reports.html import write_report
+    from segmed.reports.scoring import default_workers, load_volumes, score_cases
+    from segmed.volumes import VolumeError
+
+    by_id = {reference.id: reference for reference in references}
+    images = _images(arguments.images, references)
+
+    def load(case: str) -> CaseVolumes:
+        reference, prediction = by_id[case], pairing.predictions.get(case)
+        try:
+            return load_volumes(reference, prediction, scoring, image=images.get(case) or reference.image)
+        except VolumeError:  # an image that can't be read costs the background of one picture
+            return load_volumes(reference, prediction, scoring)
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("scoring", total=len(references))
+        scores = score_cases(
+            references, pairing.predictions, scoring,
+            workers=arguments.workers or default_workers(), done=lambda case: progress.advance(task),
+        )  # fmt: skip
+    notes = _notes(arguments, pairing, scores)
+    for note in notes:
+        print(note, file=sys.stderr)
+    if not scores.rows:
+        raise ConfigError(f"none of {len(references)} cases could be scored: see the lines above")
+    summary = write_evaluation(
+        scores.rows,
+        arguments.output,
+        title=arguments.title or arguments.predictions.resolve().name,
+        config=scoring.config,
+        subjects={reference.id: reference.subject for reference in references},
+        load=load,
+        notes=notes,
+    )
+    write_report(arguments.output)
+    print(table_text(summary))
+    print(f"written: {arguments.output} (cases.csv, summary.json, summary.md, figures, report.html)")
+    return 1 if scores.failed else 0
+
+
+def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, Source]:
+    """Case -> its image, of the folder that is given."""
+    if folder is None:
+        return {}
+    from segmed.data.cases import find_volumes
+    from segmed.data.pairs import pair
+    from segmed.volumes import Source
+
+    found = pair(find_volumes(folder), references, folder=folder).predictions
+    return {case: Source(path) for case, path in found.items()}
+
+
+def _notes(arguments: Arguments, pairing: Pairing, scores: Scores) -> list[str]:
+    """What is not in the figures, or not as one might think, a line each."""
+    notes = [f"case {case} is left out: {why}" for case, why in scores.failed.items()]
+    if pairing.missing:
+        count, names = len(pairing.missing), _named(pairing.missing)
+        how = "left out" if arguments.allow_missing else "counted as misses (--allow-missing leaves them out)"
+        notes.append(f"{count} references have no prediction and are {how}: {names}")
+    if pairing.unused:
+        notes.append(f"{len(pairing.unused)} files have no reference: {_named(path.name for path in pairing.unused)}")
+    if scores.strange:
+        values = ", ".join(f"{value} (in {count} cases)" for value, count in scores.strange.items())
+        notes.append(f"values of predictions that no label and no reference has, taken as background: {values}")
+    if scores.absent:
+        notes.append(f"in no reference: {', '.join(scores.absent)}; check the values of --labels")
+    return notes
+
+
+def _named(names: Iterable[str]) -> str:
+    """The first few of them."""
+    listed = list(names)
+    return ", ".join(listed[:NAMED]) + (f" and {len(listed) - NAMED} more" if len(listed) > NAMED else "")
+
+
+if __name__ == "__main__":
+    run_tool(main)
