@@ -16,7 +16,7 @@ Precision = Literal["fp32", "bf16"]
 CPU_BATCH_VOXELS = 2**20  # measured: four windows of 64³; from eight on, feature maps leave the cache and slow it down
 GPU_BATCH_VOXELS = 2**22
 LARGEST_BATCH = 8
-SLAB_VOXELS = 2**21  # voxels whose logits become probabilities at once: bounds the copy that softmax makes
+SLAB_VOXELS = 2**18  # voxels whose logits become probabilities at once: bounds the copy that softmax makes
 
 
 class SlidingWindowError(ValueError):
