@@ -1,0 +1,165 @@
+"""Validation measures what prediction would give, on the scanner's own grid."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from monai.data import MetaTensor
+from torch import nn
+
+from segmed.config import EvaluateConfig, InferenceConfig, PatchConfig, PreprocessConfig
+from segmed.data.cache import CachedVolume
+from segmed.data.preprocess import prepare
+from segmed.labels import LabelSet
+from segmed.segmenters.network import NetworkSegmenter
+from segmed.training import validation
+from segmed.training.ranks import Ranks
+from segmed.training.validation import ValidationCase, ValidationError, Validator, spread
+from segmed.volumes import Source, write_volume
+
+LABELS = LabelSet.from_config({"blood": 500, "scar": 2221}, regions={"heart": ["blood", "scar"]})
+VALUES = np.array([0, 500, 2221])
+PREPROCESS = PreprocessConfig(
+    spacing_mm="native", crop="none", intensity="none", interpolation="linear", separate_z=False, orientation="ras"
+)
+
+
+class Reader(nn.Module):
+    """Reads the label from the intensity: 1 is blood, 2 is scar."""
+
+    in_channels, out_channels = 1, 3
+
+    def __init__(self, known: int = 3) -> None:
+        super().__init__()
+        self.levels = nn.Parameter(torch.arange(3.0))
+        self.known = known
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = -10 * (image - self.levels.reshape(1, 3, 1, 1, 1)) ** 2
+        logits[:, self.known :] -= 100
+        return logits
+
+
+def segmenter(network: nn.Module) -> NetworkSegmenter:
+    return NetworkSegmenter(
+        network,
+        labels=LABELS,
+        preprocess=PREPROCESS,
+        patches=PatchConfig(dims=3, size=(8, 8, 8), batch_size=2),
+        plane_axis=None,
+        inference=InferenceConfig(windows=2),
+    )
+
+
+def make_case(folder, name: str, *, stray: bool = False) -> ValidationCase:
+    """A box of blood with scar beside it, in an orientation of its own; a stray voxel of scar in the image alone."""
+    truth = np.zeros((14, 12, 10), np.uint8)
+    truth[3:8, 3:9, 2:7] = 1
+    truth[8:10, 3:9, 2:7] = 2
+    seen = truth.copy()
+    if stray:
+        seen[0:3, 0:2, 8:10] = 2
+    affine = torch.tensor([[0, 2.0, 0, 5], [-1.5, 0, 0, 3], [0, 0, 3.0, -7], [0, 0, 0, 1]], dtype=torch.float64)
+    path = folder / f"{name}.nii.gz"
+    write_volume(path, MetaTensor(torch.from_numpy(VALUES[truth])[None].int(), affine=affine))
+    image, label = prepare(
+        MetaTensor(torch.from_numpy(seen)[None].float(), affine=affine),
+        MetaTensor(torch.from_numpy(truth)[None], affine=affine),
+        PREPROCESS,
+    )
+    volume = CachedVolume(
+        name, image.numpy(), label.numpy()[0], np.asarray(image.affine), (2.0, 1.5, 3.0), (np.zeros((0, 3)),) * 2
+    )
+    return ValidationCase(volume, Source(path))
+
+
+def validator(cases, **options) -> Validator:
+    return Validator(cases, segmenter, LABELS, config=EvaluateConfig(bootstrap=10), ranks=Ranks(), **options)
+
+
+def test_a_network_that_knows_scores_one_on_every_label_and_region(tmp_path):
+    result = validator([make_case(tmp_path, "a"), make_case(tmp_path, "b")])(Reader())
+    assert result.score == 1
+    assert {name: value for name, value in result.metrics.items() if name.startswith("dice/")} == {
+        "dice/blood": 1, "dice/scar": 1, "dice/heart": 1,
+    }  # fmt: skip
+    assert result.metrics["hd95_mm/scar"] == result.metrics["avd_ml/scar"] == result.metrics["missed/scar"] == 0
+
+
+def test_a_missed_label_counts_as_zero_and_its_volume_is_in_ml(tmp_path):
+    result = validator([make_case(tmp_path, "a")])(Reader(known=2))
+    blood = 2 * 150 / (150 + 210)  # the scar's 60 voxels are taken for blood
+    assert result.metrics["dice/blood"] == pytest.approx(blood)
+    assert result.score == pytest.approx((blood + 0) / 2)
+    assert result.metrics["missed/scar"] == 1
+    assert result.metrics["avd_ml/scar"] == pytest.approx(2 * 6 * 5 * 2.0 * 1.5 * 3.0 / 1000)
+
+
+def test_figures_are_of_the_same_cases_each_time(tmp_path):
+    validate = validator([make_case(tmp_path, name) for name in "abc"], figures=2)
+    for _ in range(2):
+        figures = validate(Reader()).figures
+        assert list(figures) == ["validation/a", "validation/b"]
+        assert all(isinstance(figure, Figure) for figure in figures.values())
+
+
+def test_label_maps_are_decoded_once(tmp_path, monkeypatch):
+    read = []
+    whole = validation.read_label_volume
+    monkeypatch.setattr(validation, "read_label_volume", lambda source: read.append(source) or whole(source))
+    validate = validator([make_case(tmp_path, "a")], figures=0)
+    first, second = validate(Reader()), validate(Reader())
+    assert len(read) == 1
+    assert first == second
+
+
+def test_without_room_label_maps_are_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "LARGEST_KEPT_SHARE", 0.0)
+    validate = validator([make_case(tmp_path, "a")], figures=0)
+    assert validate(Reader()).score == validate(Reader()).score == 1
+    assert not validate._kept
+
+
+def test_cleaning_is_advised_for_the_label_whose_stray_pieces_it_removes(tmp_path):
+    stray = [make_case(tmp_path, name, stray=True) for name in "ab"]
+    assert validator(stray).gains_from_cleaning(Reader()) == ("scar",)
+    assert validator([make_case(tmp_path, "c")]).gains_from_cleaning(Reader()) == ()
+
+
+def test_cleaning_must_help_more_cases_than_it_harms(tmp_path):
+    cases = [make_case(tmp_path, "a", stray=True), make_case(tmp_path, "b"), make_case(tmp_path, "c")]
+    truth = np.zeros((14, 12, 10), np.uint8)
+    truth[1:4, 1:4, 1:4] = truth[7:9, 7:9, 7:9] = 2  # scar in two pieces, as it is
+    for case in cases[1:]:
+        affine = torch.eye(4, dtype=torch.float64)
+        write_volume(case.reference.path, MetaTensor(torch.from_numpy(VALUES[truth])[None].int(), affine=affine))
+    two_pieces = [
+        ValidationCase(
+            CachedVolume(case.volume.id, truth[None].astype(np.float32), truth, np.eye(4), (1.0, 1.0, 1.0), ()),
+            case.reference,
+        )
+        for case in cases[1:]
+    ]
+    assert validator([cases[0], *two_pieces]).gains_from_cleaning(Reader()) == ()
+
+
+def test_a_rehearsal_foresees_the_time_of_all_cases(tmp_path):
+    validate = validator([make_case(tmp_path, name) for name in "abcd"], figures=0)
+    assert validate.rehearse(Reader()) > 0
+
+
+def test_without_spacing_there_is_no_figure_in_mm(tmp_path):
+    metrics = validator([make_case(tmp_path, "a")], spacing_known=False)(Reader()).metrics
+    assert metrics["dice/scar"] == 1
+    assert not [name for name in metrics if "mm" in name or "ml" in name]
+
+
+def test_no_cases_is_one_line():
+    with pytest.raises(ValidationError, match=r"no validation cases: raise split\.validation"):
+        validator([])
+
+
+def test_a_limit_spreads_over_the_list():
+    assert spread(range(10), None) == list(range(10))
+    assert spread(range(10), 3) == [1, 5, 8]
+    assert spread(range(2), 5) == [0, 1]
