@@ -199,7 +199,7 @@ def _by_axis(
     data: torch.Tensor, to_source: np.ndarray, size: tuple[int, ...], driven_by: list[int], mode: str
 ) -> torch.Tensor:
     """Interpolate along one axis after the other, those that shrink first, then bring the axes in order."""
-    for axis in sorted(range(3), key=lambda axis: size[driven_by[axis]] / data.shape[axis + 1]):
+    for axis in sorted(range(3), key=lambda axis: (size[driven_by[axis]] / data.shape[axis + 1], -axis)):
         step, start = to_source[axis, driven_by[axis]], to_source[axis, 3]
         positions = np.clip(start + step * np.arange(size[driven_by[axis]]), 0, data.shape[axis + 1] - 1)
         data = _along(data, axis + 1, _snapped(positions), mode)
@@ -220,13 +220,22 @@ def _along(data: torch.Tensor, dim: int, positions: np.ndarray, mode: str) -> to
         positions = np.floor(positions + 0.5).clip(0, length - 1)
     below = np.floor(positions).astype(np.int64)
     weights = torch.from_numpy(positions - below).to(data)
-    low = data.index_select(dim, torch.from_numpy(below).to(data.device))
+    low = _take(data, dim, below)
     if mode == "nearest" or not weights.any():
         return low
-    above = torch.from_numpy(np.minimum(below + 1, length - 1)).to(data.device)
     shape = [1] * data.ndim
     shape[dim] = -1
-    return torch.lerp(low, data.index_select(dim, above), weights.reshape(shape))
+    return low.lerp_(_take(data, dim, np.minimum(below + 1, length - 1)), weights.reshape(shape))
+
+
+def _take(data: torch.Tensor, dim: int, indices: np.ndarray) -> torch.Tensor:
+    """`index_select`, which along the last dimension takes ten times as long as NumPy on a CPU."""
+    if data.device.type != "cpu" or data.dtype == torch.bfloat16:
+        return data.index_select(dim, torch.from_numpy(indices).to(data.device))
+    array = data.numpy()
+    in_memory = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    taken = np.take(array.transpose(in_memory), indices, axis=in_memory.index(dim))
+    return torch.from_numpy(taken.transpose(np.argsort(in_memory)))
 
 
 def _oblique(data: torch.Tensor, to_source: np.ndarray, size: tuple[int, ...], mode: str) -> torch.Tensor:

@@ -254,14 +254,13 @@ def write_volume(path: Path | str, volume: MetaTensor, *, like: Path | None = No
 
 def _storable(data: torch.Tensor) -> np.ndarray:
     voxels = data.detach().cpu()
-    if voxels.dtype == torch.bool:
-        return voxels.to(torch.uint8).numpy()
     if voxels.is_floating_point():
         return voxels.float().numpy()
-    lowest, highest = (int(voxels.min()), int(voxels.max())) if voxels.numel() else (0, 0)
+    numbers = voxels.numpy()
+    lowest, highest = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
     for dtype in (np.uint8, np.int16, np.uint16, np.int32, np.int64):
         if np.iinfo(dtype).min <= lowest and highest <= np.iinfo(dtype).max:
-            return voxels.numpy().astype(dtype)
+            return numbers.astype(dtype)
     raise VolumeError(f"values from {lowest} to {highest} fit no type of whole numbers")
 
 
