@@ -139,6 +139,14 @@ def test_slices_last_puts_the_thick_axis_last_in_a_right_handed_frame(codes):
     assert np.linalg.det(np.asarray(image.affine)[:3, :3]) > 0
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0001, 1.0, 1.0), (1.0, 0.4, 1.0)])
+def test_slices_last_leaves_a_volume_without_slices_in_ras(spacing):
+    image, _ = prepare(
+        volume(np.ones((6, 7, 4), np.float32), grid("RAS", spacing)), None, settings_with(orientation="slices_last")
+    )
+    assert image.shape == (1, 6, 7, 4)
+
+
 def test_stacks_on_both_sides_of_the_diagonal_get_the_same_frame():
     frames = []
     for angle in (40, 50):

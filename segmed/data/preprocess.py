@@ -38,6 +38,7 @@ from segmed.volumes import (
 
 RAS = (("L", "R"), ("P", "A"), ("I", "S"))
 THICK = 2.0  # an axis is thick from this many times the next finer spacing on
+COARSER = 1.2  # an axis is the coarsest one from this many times the next finer spacing on
 SAME_SPACING = 1e-3  # relative difference below which nothing is resampled
 
 
@@ -146,7 +147,7 @@ def prepare(
 def axis_codes(affine: np.ndarray, orientation: str) -> str:
     """Name the directions that axes shall point to.
 
-    With `slices_last` the coarsest axis comes last, pointing so that the frame is right-handed: a short-axis stack
+    With `slices_last` the coarsest axis comes last (if there is one), pointing so that the frame is right-handed: a short-axis stack
     lies halfway between front and side, its closest axis differs between patients, but its frame then does not.
 
     Args:
@@ -156,11 +157,12 @@ def axis_codes(affine: np.ndarray, orientation: str) -> str:
     Returns:
         Three letters, e.g. `RAS`, or `RSP` for coronal slices.
     """
-    if orientation == "ras":
+    spacing = spacing_mm(affine)
+    _, second, coarsest = sorted(spacing)
+    if orientation == "ras" or coarsest < COARSER * second:
         return "RAS"
     axes = nib.io_orientation(affine)[:, 0]
-    across = int(axes[int(np.argmax(spacing_mm(affine)))])
-    return ("ASR", "RSP", "RAS")[across]
+    return ("ASR", "RSP", "RAS")[int(axes[int(np.argmax(spacing))])]
 
 
 # ---------------------------------------------------------------- respacing
