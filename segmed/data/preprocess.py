@@ -147,8 +147,9 @@ def prepare(
 def axis_codes(affine: np.ndarray, orientation: str) -> str:
     """Name the directions that axes shall point to.
 
-    With `slices_last` the coarsest axis comes last (if there is one), pointing so that the frame is right-handed: a short-axis stack
-    lies halfway between front and side, its closest axis differs between patients, but its frame then does not.
+    With `slices_last` the coarsest axis, if there is one, comes last, pointing so that the frame is right-handed: a
+    short-axis stack lies halfway between front and side, its closest axis differs between patients, but its frame
+    then does not.
 
     Args:
         affine: (4, 4) of the native grid.
