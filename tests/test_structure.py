@@ -24,7 +24,7 @@ STRANGERS = [{"networks", "losses"}, {"networks", "metrics"}, {"losses", "metric
 def imports(path: Path) -> set[str]:
     """Rooms of segmed that a module imports, function bodies included."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module]
@@ -74,7 +74,7 @@ def test_no_circles_between_modules():
     graph: dict[str, set[str]] = {}
     for path in MODULES:
         name = "segmed." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         graph[name] = {
             node.module
             for node in ast.walk(tree)
@@ -91,7 +91,7 @@ def test_no_circles_between_modules():
 
 def test_config_and_cli_import_neither_torch_nor_monai():
     for name in ("config.py", "cli.py", "files.py"):
-        tree = ast.parse((ROOT / name).read_text())
+        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
         modules = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
         modules += [alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names]
         assert not [m for m in modules if m.split(".")[0] in {"torch", "monai", "torchio"}], name
