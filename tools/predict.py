@@ -30,7 +30,7 @@ class Arguments(Section):
     """
 
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
-        min_length=1, description="run folder; given several times: the mean of their probabilities"
+        (), description="run folder; given several times: the mean of their probabilities"
     )
     input: Path = Field(description="a volume, a DICOM folder, a folder of volumes, or a data set in the run's layout")
     output: Path = Field(description="folder of the label maps")
@@ -52,6 +52,8 @@ class Arguments(Section):
 def main() -> int:
     """Exit code 1 where a case failed."""
     arguments = parse(Arguments, description=Arguments.__doc__)
+    if not arguments.run:
+        raise ConfigError("no run is named: give --run RUN, a folder that tools/train_seg.py made")
 
     from segmed.build import load_run_config
     from segmed.data.inputs import find_inputs
