@@ -106,31 +106,34 @@ def plane_axis(config: ExperimentConfig) -> int | None:
     return PLANE_AXES[config.patches.plane] if config.patches.dims == 2 else None
 
 
-def build_segmenter(
+def network_segmenter(
     network: nn.Module,
     config: ExperimentConfig,
     *,
     device: torch.device | str,
     inference: InferenceConfig | None = None,
-) -> Segmenter:
-    """A network as a segmenter of native volumes, as its resolved config says."""
+) -> NetworkSegmenter:
+    """A network as a segmenter of native volumes, as its resolved config says.
+
+    Args:
+        network: on `device`.
+        config: of the run.
+        device: that computes.
+        inference: in place of the run's own settings.
+    """
     inference = inference or config.inference
     precision = inference.precision if inference.precision != "auto" else config.train.precision
-    segmenter: Segmenter = NetworkSegmenter(
+    return NetworkSegmenter(
         network,
         labels=label_set(config),
         preprocess=config.preprocess,
         patches=config.patches,
         plane_axis=plane_axis(config),
         inference=inference,
-        mirror_pairs=config.data.mirror_pairs,
         device=device,
-        precision=precision if precision != "auto" else "fp32",
+        precision=known(precision),
+        mirror_pairs=config.data.mirror_pairs,
     )
-    cleaned = inference.largest_component
-    if cleaned != "auto" and cleaned:
-        segmenter = LargestComponent(segmenter, cleaned)
-    return segmenter
 
 
 def load_run_config(folder: Path) -> ExperimentConfig:
@@ -168,4 +171,7 @@ def load_run(
         dims=known(config.patches.dims),
     )
     load_weights(run.weights(weights), network)
-    return build_segmenter(network.to(device).eval(), config, device=device, inference=inference)
+    inference = inference or config.inference
+    segmenter = network_segmenter(network.to(device).eval(), config, device=device, inference=inference)
+    cleaned = inference.largest_component
+    return segmenter if cleaned == "auto" or not cleaned else LargestComponent(segmenter, cleaned)

@@ -14,7 +14,7 @@ FLOORS = [
     {"segmenters", "reports"},
     {"training", "runs"},
     {"build"},
-    {"plan"},
+    {"plan", "session", "testing"},
     {"experiment"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

@@ -201,3 +201,16 @@ def find_volumes(path: Path) -> list[Path]:
     if not found:
         raise DatasetError(f"{path} holds no volumes: give NIfTI, NRRD, MHA or image files, or DICOM folders")
     return sorted(found)
+
+
+def cases_of(dataset: Dataset, ids: Sequence[str]) -> list[Case]:
+    """Cases by id, in the order of ids.
+
+    Raises:
+        DatasetError: one is not there any more.
+    """
+    known = {case.id: case for case in dataset.cases}
+    missing = [name for name in ids if name not in known]
+    if missing:
+        raise DatasetError(f"case {missing[0]} of the split is not in {dataset.root} any more ({len(missing)} missing)")
+    return [known[name] for name in ids]

@@ -1,0 +1,180 @@
+"""One run's training: the objects that its resolved config names, and the loop over them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from segmed.build import build_loss, build_network, network_segmenter, plane_axis
+from segmed.config import ExperimentConfig, known
+from segmed.data.augment import Augmentation
+from segmed.data.cache import CachedVolume, VolumeCache
+from segmed.data.cases import Dataset, cases_of
+from segmed.data.patches import PatchDataset, patch_loader
+from segmed.data.splits import Split
+from segmed.files import write_json
+from segmed.machine import this_machine
+from segmed.runs import Run, write_config
+from segmed.training.checkpoint import Checkpoints, load_weights
+from segmed.training.loop import FitSettings, FitState, fit
+from segmed.training.precision import Choice, choose_precision
+from segmed.training.schedule import Budget, StepBudget, TimeBudget
+from segmed.training.steps import SupervisedStep
+from segmed.training.tracking import Tracker
+from segmed.training.validation import ValidationCase, Validator, spread
+
+
+class Session:
+    """One run's objects, built from its resolved config."""
+
+    def __init__(
+        self,
+        made: Run,
+        config: ExperimentConfig,
+        dataset: Dataset,
+        split: Split,
+        *,
+        fabric: Fabric,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.run, self.config, self.dataset, self.split = made, config, dataset, split
+        self.fabric, self.checkpoints, self.ranks = fabric, checkpoints, checkpoints.ranks
+        torch.manual_seed(config.seed)
+        self.network = build_network(
+            config.network,
+            in_channels=len(dataset.modalities),
+            out_channels=dataset.labels.classes,
+            dims=known(config.patches.dims),
+        )
+        self.loss = build_loss(config.loss, self.network, class_weights=config.train.class_weights)
+
+    def train(self, tracker: Tracker, *, resume: bool) -> FitState:
+        """Cache, choose the precision, fit, and keep what validation taught for inference."""
+        volumes = self._volumes(self.split.train, tracker)
+        choice = self._precision()
+        config, train = self.config, self.config.train
+        tracker.text("config", self.run.config.read_text(encoding="utf-8"))
+        patches = PatchDataset(
+            volumes,
+            patches=config.patches,
+            plane_axis=plane_axis(config),
+            augmentation=Augmentation(
+                config.augment,
+                dims=known(config.patches.dims),
+                labels=self.dataset.labels,
+                mirror_pairs=config.data.mirror_pairs,
+            ),
+            seed=config.seed,
+        )
+        method = SupervisedStep(self.network, self.loss, train, fabric=self.fabric, choice=choice)
+        validator = self._validator(choice, tracker)
+        steps = None if train.budget_minutes else train.epochs * known(train.steps_per_epoch)
+        budget: Budget = StepBudget(steps or 1)
+        if train.budget_minutes:
+            seconds = validator.rehearse(method.evaluation_network) if validator else 0.0
+            budget = TimeBudget(train.budget_minutes, validation_seconds=seconds)
+        batches = partial(
+            patch_loader,
+            patches,
+            batch_size=known(config.patches.batch_size) * train.accumulate,
+            total_steps=steps,
+            workers=known(train.workers),
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            pin_memory=self.fabric.device.type == "cuda",
+        )
+        state = fit(
+            method,
+            lambda start: batches(start_step=start),
+            budget,
+            settings=FitSettings(
+                validations=train.validations,
+                patience=train.patience,
+                checkpoint_minutes=train.checkpoint_minutes,
+                seed=config.seed,
+                resume=resume,
+                resume_command=f"python tools/train_seg.py --resume {self.run.path}",
+            ),
+            checkpoints=self.checkpoints,
+            tracker=tracker,
+            validate=validator,
+        )
+        if config.inference.largest_component == "auto":
+            self._clean_what_gains(validator)
+        return state
+
+    def _validator(self, choice: Choice, tracker: Tracker) -> Validator | None:
+        """Scores whole validation volumes; none where the split has no such part."""
+        if not self.split.validation:
+            tracker.line("no validation cases: the last weights are kept as the best")
+            return None
+        cases = cases_of(self.dataset, self.split.validation)
+        volumes = self._volumes([case.id for case in cases], tracker)
+        together = [
+            ValidationCase(volume, case.label)
+            for volume, case in zip(volumes, cases, strict=True)
+            if case.label is not None
+        ]
+        return Validator(
+            spread(together, self.config.train.validation_cases),
+            partial(network_segmenter, config=self.config, device=self.fabric.device),
+            self.dataset.labels,
+            config=self.config.evaluate,
+            ranks=self.ranks,
+            spacing_known=self.config.data.spacing_known,
+        )
+
+    def _clean_what_gains(self, validator: Validator | None) -> None:
+        """Keep the largest piece of the labels for which validation, with the best weights, says so."""
+        names: tuple[str, ...] = ()
+        reason = "nothing was validated"
+        if validator is not None:
+            load_weights(self.run.weights("best"), self.network)
+            names = validator.gains_from_cleaning(self.network)
+            reason = "validation: the largest piece alone scores better" if names else "validation: no label gains"
+        self._resolve("inference", {"largest_component": names}, reason)
+
+    def _volumes(self, ids: Sequence[str], tracker: Tracker) -> list[CachedVolume]:
+        """Preprocessed volumes of cases; the leading process prepares what is not in the cache."""
+        config = self.config
+        cache = VolumeCache(config.cache or config.runs / "cache")
+        cases = cases_of(self.dataset, ids)
+        workers = this_machine().cores
+        self.ranks.lead(
+            lambda: cache.build(cases, self.dataset, config.preprocess, workers=workers, progress=True) and None
+        )
+        return [cache.get(case, self.dataset, config.preprocess) for case in cases]
+
+    def _precision(self) -> Choice:
+        """Measure what is `auto`, and write the choice into the run's config with its figures."""
+        train = self.config.train
+        shape = (known(self.config.patches.batch_size), len(self.dataset.modalities), *known(self.config.patches.size))
+        choice = choose_precision(
+            self.network,
+            self.loss,
+            shape,
+            ranks=self.ranks,
+            device=self.fabric.device,
+            fixed=(train.precision, train.memory_format),
+        )
+        self._resolve("train", {"precision": choice.precision, "memory_format": choice.memory_format}, choice.reason)
+        return choice
+
+    def _resolve(self, section: str, values: Mapping[str, Any], reason: str) -> None:
+        """Put measured values where the config says `auto`, here and in the run folder."""
+        part = getattr(self.config, section)
+        values = {field: value for field, value in values.items() if getattr(part, field) == "auto"}
+        if not values:
+            return
+        self.config = self.config.model_copy(update={section: part.model_copy(update=values)})
+        if self.ranks.leads:
+            plan = json.loads(self.run.plan.read_text(encoding="utf-8"))
+            plan["reasons"].update({f"{section}.{field}": reason for field in values})
+            write_json(self.run.plan, plan)
+            write_config(self.run, self.config, plan["reasons"])
+        self.ranks.lead(lambda: None)

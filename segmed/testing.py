@@ -1,0 +1,91 @@
+"""The test part, used once: label maps on the images' own grids, tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from monai.data import MetaTensor
+
+from segmed.build import load_run
+from segmed.config import ExperimentConfig
+from segmed.data.cases import Case, Dataset, DatasetError, cases_of
+from segmed.data.preprocess import read_case
+from segmed.data.splits import Split
+from segmed.reports.evaluation import Row, evaluate_case, write_evaluation
+from segmed.reports.figures import CaseVolumes
+from segmed.runs import Run
+from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, to_canonical, write_volume
+
+
+def run_test(
+    made: Run, config: ExperimentConfig, dataset: Dataset, split: Split, *, device: str
+) -> tuple[list[Row], dict[str, Any]]:
+    """Segment the test part with the best weights, write label maps and figures; used once, at the end."""
+    segmenter = load_run(made.path, device=device)
+    rows: list[Row] = []
+    cases = {case.id: case for case in cases_of(dataset, split.test)}
+    for case in cases.values():
+        image, reference = read_case(case, dataset)
+        if reference is None:
+            raise DatasetError(f"test case {case.id} has no label map: leave it out of the layout")
+        found = segmenter(image)
+        _write_prediction(made, case, found, dataset)
+        rows += evaluate_case(
+            found.numpy()[0],
+            reference.numpy()[0],
+            dataset.labels,
+            case=case.id,
+            spacing_mm=spacing_mm(image.affine),
+            config=config.evaluate,
+            spacing_known=config.data.spacing_known,
+        )
+    summary = write_evaluation(
+        rows,
+        made.test,
+        title=f"{config.name}: {len(cases)} test cases",
+        config=config.evaluate,
+        subjects={case.id: case.subject for case in cases.values()},
+        load=lambda name: _shown(made, cases[name], dataset),
+    )
+    return rows, summary
+
+
+def _write_prediction(made: Run, case: Case, found: MetaTensor, dataset: Dataset) -> None:
+    """The label map on the image's grid, with its header and the data set's values."""
+    like = next(iter(case.images.values())).path
+    values = torch.from_numpy(dataset.labels.decode(found.numpy()))
+    write_volume(_prediction(made, case), MetaTensor(values, affine=found.affine), like=like)
+
+
+def _prediction(made: Run, case: Case) -> Path:
+    like = next(iter(case.images.values())).path
+    suffix = like.name[len(strip_suffix(like)) :] if like.is_file() else ".nii.gz"
+    return made.predictions / f"{case.id}{suffix}"
+
+
+def _shown(made: Run, case: Case, dataset: Dataset) -> CaseVolumes:
+    """A test case for the montage, in canonical axes."""
+    image, reference = read_case(case, dataset)
+    path = _prediction(made, case)
+    found = torch.from_numpy(dataset.labels.encode(read_label_volume(path).numpy(), where=str(path)))
+    canonical = to_canonical(cast(MetaTensor, image[:1]))
+    return CaseVolumes(
+        image=canonical.numpy()[0],
+        reference=None if reference is None else to_canonical(reference).numpy()[0],
+        prediction=to_canonical(MetaTensor(found, affine=image.affine)).numpy()[0],
+        spacing_mm=spacing_mm(canonical.affine),
+    )
+
+
+def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Test figures by name, for TensorBoard's table of runs."""
+    shown = ("dice", "hd95_mm", "avd_ml")
+    return {
+        f"test/{metric}/{label}": metrics[metric]["mean"]
+        for label, metrics in summary["labels"].items()
+        for metric in shown
+        if metrics.get(metric, {}).get("mean") is not None
+    }
