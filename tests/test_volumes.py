@@ -1,6 +1,7 @@
 """Volumes: every format gives the same voxels at the same place, and bad files give one line."""
 
 import gzip
+import locale
 from pathlib import Path
 
 import nibabel as nib
@@ -319,6 +320,7 @@ def test_grids_within_tolerance_are_the_same():
 def write_dicom(folder: Path, data, affine, *, times=1, skip=(), first=0, series="1.2.826.0.1.3680043.2.1125.1"):
     """One file a slice, as a scanner writes it; data: (T, X, Y, Z) int16, affine RAS mm."""
     folder.mkdir(parents=True, exist_ok=True)
+    locale_before = locale.setlocale(locale.LC_ALL)  # GDCM's writer leaves the process in the C locale
     lps = np.diag([-1, -1, 1, 1]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     cosines = (lps[:3, :2] / spacing[:2]).T.ravel()
@@ -346,6 +348,7 @@ def write_dicom(folder: Path, data, affine, *, times=1, skip=(), first=0, series
             # names in an order that is not that of the slices
             writer.SetFileName(str(folder / f"IM{(number * 7919) % 1009:04d}.dcm"))
             writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, locale_before)
 
 
 def cut(path: Path) -> None:
@@ -359,8 +362,10 @@ def test_a_dicom_series_agrees_with_nifti_on_world_coordinates(tmp_path):
     data = np.random.default_rng(0).integers(0, 2000, (1, 8, 10, 5)).astype(np.int16)
     right_handed = OBLIQUE if np.linalg.det(OBLIQUE[:3, :3]) > 0 else OBLIQUE @ np.diag([-1, 1, 1, 1])
     write_dicom(tmp_path / "series", data, right_handed)
+    encoding = locale.getencoding()
     volume = read_volume(tmp_path / "series")
     header = read_header(tmp_path / "series")
+    assert locale.getencoding() == encoding
     assert (header.shape, header.components, header.dtype) == ((8, 10, 5), 1, "int16")
     write_volume(tmp_path / "same.nii.gz", volume)
     for path in (tmp_path / "series", tmp_path / "same.nii.gz"):
