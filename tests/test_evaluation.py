@@ -200,6 +200,21 @@ def test_table_is_aligned_and_fits_a_terminal():
     assert "leaves out what overlaps them: lv" in table
 
 
+def test_the_tolerance_of_surface_dice_is_stated_where_it_is_shown(tmp_path):
+    rows = rows_of(0, 1)
+    summary = write_evaluation(
+        rows, tmp_path, title="t", config=EvaluateConfig(surface_dice_tolerance_mm=2.5, bootstrap=9)
+    )
+    assert "within 2.5 mm" in (tmp_path / "summary.md").read_text()
+    assert "within 2.5 mm" not in table_text(summary)
+
+
+def test_figures_of_an_earlier_evaluation_do_not_stay(tmp_path):
+    write_evaluation(rows_of(0, 1), tmp_path, title="known", config=CONFIG)
+    write_evaluation(rows_of(0, 1, spacing_known=False), tmp_path, title="nominal", config=CONFIG)
+    assert not (tmp_path / "bland_altman.png").exists()
+
+
 def test_table_says_why_there_are_no_distances():
     table = table_text(summarise_cases(rows_of(0, 1, spacing_known=False), CONFIG))
     assert "the true spacing of these files is not known" in table
@@ -617,6 +632,15 @@ def test_bad_options_give_one_line_and_exit_code_2(folders, options, message, ca
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
     assert not (folders / "out").exists()
+
+
+def test_an_output_that_is_a_file_or_lies_among_the_predictions(folders, capsys):
+    assert evaluate(folders, "--output", str(folders / "predictions" / "scores"))[0] == 0
+    assert evaluate(folders, "--output", str(folders / "predictions" / "scores"))[0] == 0
+    assert "no reference" not in capsys.readouterr().err
+    (folders / "taken").write_text("")
+    assert evaluate(folders, "--output", str(folders / "taken"))[0] == 2
+    assert "cannot make folder" in capsys.readouterr().err
 
 
 def test_no_common_name_is_one_line_that_names_both_sides(folders, capsys):

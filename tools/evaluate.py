@@ -93,7 +93,8 @@ def main() -> int:
     )
     if arguments.test_only and arguments.run is not None:
         references = _test_part(references, arguments.run / "split.json")
-    pairing = pair(find_volumes(arguments.predictions), references, folder=arguments.predictions)
+    predictions = [p for p in find_volumes(arguments.predictions) if not p.is_relative_to(arguments.output)]
+    pairing = pair(predictions, references, folder=arguments.predictions)
     if not pairing.predictions:
         raise ConfigError(
             f"no prediction fits a reference: {arguments.predictions} holds {_named(p.name for p in pairing.unused)}, "
@@ -167,6 +168,10 @@ def _evaluate(arguments: Arguments, references: Sequence[Reference], pairing: Pa
     from segmed.reports.scoring import default_workers, load_volumes, score_cases
     from segmed.volumes import VolumeError
 
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make folder {arguments.output}: {error.strerror}; choose another") from error
     by_id = {reference.id: reference for reference in references}
     images = _images(arguments.images, references)
 

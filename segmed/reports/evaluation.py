@@ -244,6 +244,8 @@ def write_evaluation(
     atomic_write_text(folder / "cases.csv", _csv(rows, subjects))
     write_json(folder / "summary.json", summary)
     atomic_write_text(folder / "summary.md", markdown(summary))
+    for name in ("bland_altman", "montage"):  # of an earlier evaluation, if this one has none
+        (folder / f"{name}.png").unlink(missing_ok=True)
     save_figure(box_plots(rows, title=title), folder / "box_plots.png")
     if summary["spacing_known"]:
         save_figure(bland_altman(rows, title=title), folder / "bland_altman.png")

@@ -13,7 +13,7 @@ from typing import Any
 
 from segmed.files import atomic_write_text
 from segmed.reports.curves import read_history, training_curves
-from segmed.reports.tables import TITLES, cells, entries, meaning
+from segmed.reports.tables import TITLES, cells, entries, whole_meaning
 
 CAPTIONS = {
     "box_plots": "Every case, with median, quartiles and 1.5 times their range.",
@@ -104,7 +104,7 @@ def _results(summary: Mapping[str, Any]) -> str:
     missed = "".join(f"<td>{figures['dice']['missed']}</td>" for _, figures in entries(summary))
     rows.append(f"<tr><td>missed or invented</td>{missed}</tr>")
     notes = "".join(f"<li>{escape(str(note))}</li>" for note in summary.get("notes", ()))
-    sentences = escape(" ".join(meaning(summary)))
+    sentences = escape(" ".join(whole_meaning(summary)))
     table = f'<div class="wide"><table><tr>{head}</tr>\n' + "\n".join(rows) + "</table></div>"
     return f'{table}<p class="meaning">{sentences}</p>' + (f"<ul>{notes}</ul>" if notes else "")
 

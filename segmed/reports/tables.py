@@ -61,7 +61,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     Args:
         summary: of `write_evaluation`, with title and notes.
     """
-    lines = [f"# {_escaped(summary['title'])}", "", f"{_count(summary)}. {' '.join(meaning(summary))}", ""]
+    lines = [f"# {_escaped(summary['title'])}", "", f"{_count(summary)}. {' '.join(whole_meaning(summary))}", ""]
     lines += [f"- {_escaped(note)}" for note in summary["notes"]] + ([""] if summary["notes"] else [])
     shown = entries(summary)
     lines.append("| metric | " + " | ".join(_escaped(name) for name, _ in shown) + " |")
@@ -119,6 +119,12 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
     if not summary["spacing_known"]:
         lines.append("No distances and volumes: the true spacing of these files is not known (data.spacing_known).")
     return lines
+
+
+def whole_meaning(summary: Mapping[str, Any]) -> list[str]:
+    """`meaning`, and that of the metrics which the terminal does not show."""
+    tolerance = f"Surface Dice counts what lies within {summary['surface_dice_tolerance_mm']:g} mm."
+    return [*meaning(summary), *([tolerance] if summary["spacing_known"] else [])]
 
 
 def _mean_sd(figure: Mapping[str, Any], metric: str) -> str:
