@@ -63,7 +63,8 @@ def make_run(folder: Path, *, images=("LGE",), labels=LABELS, seed=0, layout=Non
     run.weights().parent.mkdir(parents=True)
     write_config(run, config, {})
     torch.manual_seed(seed)
-    network = build_network(config.network, in_channels=len(images), out_channels=len(labels) + 1, dims=3)
+    channels = {"in_channels": len(images), "out_channels": len(labels) + 1}
+    network = build_network(config.network, dims=config.patches.dims, **channels)
     save_weights(run.weights(), network, {})
     return folder
 
@@ -159,6 +160,25 @@ def test_every_format_comes_back_as_itself(run, predict, tmp_path, suffix):
     one, two = read_header(path), read_header(tmp_path / "out" / f"a{suffix}")
     assert one.shape == two.shape
     np.testing.assert_allclose(two.affine, one.affine, atol=1e-5)
+
+
+def test_a_picture_becomes_a_picture(predict, tmp_path):
+    network = {"name": "unet", "channels": (4, 8), "strides": ((1, 1), (2, 2)), "blocks": 1}
+    run = make_run(
+        tmp_path / "run",
+        labels={"tumour": 255},
+        patches={"dims": 2, "plane": "axial", "size": (16, 16)},
+        network=network,
+    )
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30)).astype(np.uint8)
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        sitk.WriteImage(sitk.GetImageFromArray(pixels), str(tmp_path / "in" / name))
+    assert predict("--run", run, "--input", tmp_path / "in", "--output", tmp_path / "out")[0] == 0
+    assert names(tmp_path / "out") == ["a.png", "b.png", "prediction.json"]
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "a.png")))
+    assert found.shape == (20, 30)
+    assert set(np.unique(found)) == {0, 255}
 
 
 def test_a_dicom_series_becomes_a_nifti_file_of_its_folders_name(run, predict, tmp_path):
@@ -329,10 +349,11 @@ def test_an_nnunet_data_set_is_predicted_with_its_test_images_and_without_its_la
 
 
 def test_an_msd_data_set_is_read_by_its_names_of_channels(tmp_path):
-    training = [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]
+    training = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in "ab"]
     (tmp_path / "dataset.json").write_text(
         json.dumps({"modality": {"0": "FLAIR", "1": "T1"}, "labels": {"1": "scar"}, "training": training})
     )
+    # case b is listed, but it was not copied
     write(tmp_path / "imagesTr" / "a.nii.gz", shape=(6, 6, 4, 2))
     write(tmp_path / "labelsTr" / "a.nii.gz", shape=(6, 6, 4))
     assert inputs_of(tmp_path) == {"a.nii.gz": ["a.nii.gz[1]"]}
@@ -449,6 +470,16 @@ def test_an_error_in_one_case_stops_no_other(tmp_path):
     reports = list(predict_cases(Failing(), inputs, tmp_path / "out", modalities=("LGE",)))
     assert [report.status for report in reports] == ["failed", "done", "failed", "done"]
     assert reports[0].error == "RuntimeError: DefaultCPUAllocator: can't allocate memory"
+
+
+@pytest.mark.parametrize("spacing_known", [True, False])
+def test_volumes_in_ml_are_reported_where_the_spacing_is_known(tmp_path, spacing_known):
+    write(tmp_path / "a.nii.gz")
+    write(tmp_path / "b.nii.gz")
+    inputs = find_inputs(tmp_path, DataConfig(labels={"scar": 1}, images=("LGE",), layout=MsdLayout()))
+    *_, report = predict_cases(Failing(), inputs, tmp_path / "out", modalities=("LGE",), spacing_known=spacing_known)
+    assert report.voxels == {"scar": 0}
+    assert report.volume_ml == ({"scar": 0.0} if spacing_known else {})
 
 
 def test_a_full_disk_stops_with_what_was_written_whole(run, tmp_path):

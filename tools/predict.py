@@ -74,6 +74,7 @@ def main() -> int:
         modalities=configs[0].data.images,
         extras=Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty),
         done=record.done,
+        spacing_known=configs[0].data.spacing_known,
     )
     failed = []
     for number, report in enumerate(reports, 1):

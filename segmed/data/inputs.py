@@ -93,10 +93,15 @@ def _from_layout(path: Path, data: DataConfig) -> list[Case]:
                 found = read_dataset(data.model_copy(update={"root": root, "layout": layout}), complete=False)
             except (DatasetError, LabelError, OSError):
                 continue
-            cases = [case for case in found.cases if case.images and _touches(case, path)]
+            cases = [case for case in found.cases if _is_there(case) and _touches(case, path)]
             if cases:
                 return cases + _test_images(path, data)
     return []
+
+
+def _is_there(case: Case) -> bool:
+    """Not just listed, as in a part of a published data set."""
+    return any(source.path.exists() for source in case.images.values())
 
 
 def _touches(case: Case, path: Path) -> bool:

@@ -40,7 +40,7 @@ class CaseReport:
         output: the label map, if there is one.
         seconds: reading and writing included.
         voxels: of each label.
-        volume_ml: of each label.
+        volume_ml: of each label; none where the spacing is nominal.
         error: what was wrong.
     """
 
@@ -80,6 +80,7 @@ def predict_cases(
     modalities: Sequence[str],
     extras: Extras | None = None,
     done: Mapping[str, CaseReport] | None = None,
+    spacing_known: bool = True,
 ) -> Iterator[CaseReport]:
     """Segment case after case and write the label maps, with the values of the data set, on the input's grid.
 
@@ -90,6 +91,7 @@ def predict_cases(
         modalities: that the segmenter takes, in the order of channels.
         extras: written beside the label maps.
         done: reports of an earlier call by output path; such a case is kept while its files are the same.
+        spacing_known: false: no volume in ml is reported.
 
     Yields:
         A report a case, as soon as it is done.
@@ -123,7 +125,7 @@ def predict_cases(
             output=str(output / item.output),
             seconds=round(time.perf_counter() - started, 3),
             voxels=voxels,
-            volume_ml={name: round(count * voxel_ml, 4) for name, count in voxels.items()},
+            volume_ml={n: round(count * voxel_ml, 4) for n, count in voxels.items()} if spacing_known else {},
         )
 
 
