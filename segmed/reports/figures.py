@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
+from monai.data import MetaTensor
 
 from segmed.files import atomic_path
+from segmed.geometry import as_affine, to_canonical, with_data
+from segmed.geometry import spacing_mm as spacing_of
 from segmed.labels import IGNORE
 from segmed.metrics.surfaces import bounding_box
 
@@ -21,11 +26,13 @@ from segmed.metrics.surfaces import bounding_box
 REFERENCE_COLOUR = "#56B4E9"
 PREDICTION_COLOUR = "#E69F00"
 INK = "#333333"
+HEAT = "inferno"  # of maps over an image: even in lightness
 
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 ENDS = {2: ("R", "L", "A", "P"), 1: ("R", "L", "S", "I"), 0: ("A", "P", "S", "I")}  # left, right, top, bottom
 PANEL_INCHES = 2.6
 MONTAGE_INCHES = 1.6
+CROWDED = 8.0  # crossings of a line from which contours are drawn thin
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,14 @@ class CaseVolumes:
         image: (X, Y, Z), any intensities; None: contours on black.
         reference, prediction: (X, Y, Z) label indices; None: not drawn.
         spacing_mm: size of a voxel along X, Y and Z.
+        overlay: (X, Y, Z), from 0 on, drawn in colour over the image, the more opaque the higher; None: not drawn.
     """
 
     image: np.ndarray | None
     reference: np.ndarray | None
     prediction: np.ndarray | None
     spacing_mm: tuple[float, float, float]
+    overlay: np.ndarray | None = None
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
@@ -59,6 +68,8 @@ def contour_figure(
     prediction: np.ndarray | None,
     spacing_mm: Sequence[float],
     title: str = "",
+    *,
+    overlay: np.ndarray | None = None,
 ) -> Figure:
     """A slice of each plane with the contours of reference and prediction, cut to where there is something to see.
 
@@ -71,11 +82,12 @@ def contour_figure(
         reference, prediction: (X, Y, Z) label indices; None: not drawn.
         spacing_mm: size of a voxel along X, Y and Z; thick slices are drawn as thick as they are.
         title: above the panels.
+        overlay: (X, Y, Z), from 0 on, in colour over the image with a scale beside it, such as an uncertainty.
 
     Raises:
         ValueError: neither image nor label maps.
     """
-    volumes = _checked(CaseVolumes(image, reference, prediction, _three(spacing_mm)))
+    volumes = _checked(CaseVolumes(image, reference, prediction, _three(spacing_mm), overlay))
     shown = _union(volumes)
     box = _view(shown, volumes.spacing_mm)
     planes = ["axial"] if shown.shape[2] == 1 else list(PLANES)
@@ -90,8 +102,38 @@ def contour_figure(
         axes.set_title(f"{plane}, slice {number + 1} of {shown.shape[axis]}", fontsize=8, color=INK)
         if not _is_picture(volumes):
             _name_ends(axes, axis)
+    if overlay is not None:
+        scale = figure.colorbar(ScalarMappable(_heat(overlay), HEAT), ax=list(grid), shrink=0.8, pad=0.01)
+        scale.ax.tick_params(labelsize=7, colors=INK, width=0.6)
+        scale.ax.spines[:].set_visible(False)
     _head(figure, title, volumes)
     return figure
+
+
+def volume_figure(
+    image: MetaTensor,
+    *,
+    reference: MetaTensor | None = None,
+    prediction: MetaTensor | None = None,
+    overlay: MetaTensor | None = None,
+    title: str = "",
+) -> Figure:
+    """`contour_figure` of volumes as they are read and segmented: on one grid, in any orientation.
+
+    Args:
+        image: (C, X, Y, Z); its first channel is shown.
+        reference, prediction: (1, X, Y, Z) label indices.
+        overlay: (1, X, Y, Z), from 0 on.
+        title: above the panels.
+
+    Raises:
+        ValueError: volumes of different shapes.
+    """
+    canonical = to_canonical(with_data(image, image.as_tensor()[:1], as_affine(image.affine)))
+    maps = [None if v is None else to_canonical(v).numpy(force=True)[0] for v in (reference, prediction, overlay)]
+    return contour_figure(
+        canonical.numpy(force=True)[0], maps[0], maps[1], spacing_of(canonical.affine), title, overlay=maps[2]
+    )
 
 
 def montage(cases: Sequence[tuple[str, CaseVolumes]], *, title: str = "", columns: int = 6) -> Figure:
@@ -133,6 +175,7 @@ def _checked(volumes: CaseVolumes) -> CaseVolumes:
     given = [array for array in (volumes.image, volumes.reference, volumes.prediction) if array is not None]
     if not given:
         raise ValueError("nothing to draw: give an image or a label map")
+    given += [] if volumes.overlay is None else [volumes.overlay]
     if any(array.ndim != 3 or array.shape != given[0].shape for array in given):
         shapes = ", ".join(str(array.shape) for array in given)
         raise ValueError(f"a figure needs volumes (X, Y, Z) of one shape, not {shapes}: choose a channel, resample")
@@ -211,12 +254,21 @@ def _draw_slice(axes: Axes, volumes: CaseVolumes, axis: int, number: int, box: t
         axes.imshow(plane(volumes.image), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
     else:
         axes.imshow(np.zeros_like(plane(_union(volumes)), dtype=float), cmap="gray", vmin=0, vmax=1, aspect=aspect)
-    for labels, colour, width in (
-        (volumes.reference, REFERENCE_COLOUR, 1.6),
-        (volumes.prediction, PREDICTION_COLOUR, 1.0),
-    ):
-        if labels is not None:
-            _draw_contours(axes, plane(labels), colour, width)
+    if volumes.overlay is not None:
+        heat = _heat(volumes.overlay)
+        opacity = np.sqrt(heat(plane(volumes.overlay)).data)
+        axes.imshow(plane(volumes.overlay), cmap=HEAT, norm=heat, alpha=opacity, aspect=aspect)
+    maps = [
+        (plane(labels), colour, width)
+        for labels, colour, width in (
+            (volumes.reference, REFERENCE_COLOUR, 1.6),
+            (volumes.prediction, PREDICTION_COLOUR, 1.0),
+        )
+        if labels is not None
+    ]
+    scale = 1.0 if max([_folds(labels) for labels, _, _ in maps], default=0) < CROWDED else 0.45
+    for labels, colour, width in maps:
+        _draw_contours(axes, labels, colour, scale * width)
     left, right = box[across].start - 0.5, box[across].stop - 0.5
     bottom, top = box[up].start - 0.5, box[up].stop - 0.5
     picture = _is_picture(volumes)
@@ -225,6 +277,17 @@ def _draw_slice(axes: Axes, volumes: CaseVolumes, axis: int, number: int, box: t
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
+
+
+def _folds(labels: np.ndarray) -> float:
+    """How often a straight line crosses a contour, about: 2 for one round structure, many for a cortex."""
+    crossings = sum(np.count_nonzero(np.diff(labels.astype(np.int16), axis=axis)) for axis in (0, 1))
+    extent = bounding_box(_labelled(labels))
+    return crossings / max(1, sum(side.stop - side.start for side in extent))
+
+
+def _heat(overlay: np.ndarray) -> Normalize:
+    return Normalize(0, max(float(overlay.max()), 1e-6))
 
 
 def _draw_contours(axes: Axes, labels: np.ndarray, colour: str, width: float) -> None:

@@ -116,6 +116,11 @@ def window_starts(size: Sequence[int], window: Sequence[int], overlap: float) ->
     return list(product(*axes))
 
 
+def blending_weights(window: Sequence[int], *, device: torch.device | str = "cpu") -> Tensor:
+    """How much each voxel of a window counts where windows overlap: (*window), a Gaussian of at least 1e-3."""
+    return compute_importance_map(tuple(window), mode="gaussian", device=torch.device(device))
+
+
 def pad_to(image: Tensor, size: Sequence[int]) -> Tensor:
     """Pad (C, *spatial) to at least `size` on both sides, by its border voxels; the same tensor where nothing lacks."""
     for axis, (voxels, wanted) in enumerate(zip(image.shape[1:], size, strict=True), start=1):
@@ -185,7 +190,7 @@ def _blend(
 ) -> Tensor:
     """Probabilities (classes, *spatial) of a padded image from the windows at `starts`."""
     device = _device_of(network, image)
-    gaussian = compute_importance_map(tuple(window), mode="gaussian", device=image.device)  # at least 1e-3 everywhere
+    gaussian = blending_weights(window, device=image.device)
     logits = torch.zeros((classes, *image.shape[1:]), device=image.device)
     weights = torch.zeros(image.shape[1:], device=image.device)
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
