@@ -6,7 +6,8 @@ import hashlib
 import os
 import pickle
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,10 +48,24 @@ def fingerprint(network: nn.Module) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def is_finite(network: nn.Module) -> bool:
-    """Whether no weight is NaN or infinite."""
-    floats = [tensor for tensor in weights_of(network).values() if tensor.is_floating_point() and tensor.numel()]
-    return bool(torch.stack(torch._foreach_norm(floats)).isfinite().all()) if floats else True
+def is_finite(state: Any) -> bool:
+    """Whether no tensor of a tree (weights, averages, moments of an optimiser) holds NaN or infinity."""
+    floats = [tensor.detach() for tensor in _tensors(state) if tensor.is_floating_point() and tensor.numel()]
+    if not floats:
+        return True
+    norms = [norm.to(floats[0].device) for norm in torch._foreach_norm(floats)]
+    return bool(torch.stack(norms).isfinite().all())
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for value in state.values():
+            yield from _tensors(value)
+    elif isinstance(state, (list, tuple)):
+        for value in state:
+            yield from _tensors(value)
 
 
 def check_same_network(own: Mapping[str, Tensor], other: Mapping[str, Tensor], *, where: str) -> None:
@@ -146,7 +161,8 @@ def load_state(path: Path, *, lazy: bool = False) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} is not there: nothing to go on from, start the run anew")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy)
+        with warnings.catch_warnings(action="ignore"):  # torch's words about pickles of others: the error says it
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"checkpoint {path} holds more than tensors, numbers and text, or is damaged: it was not opened"

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import torch
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CHILD = getattr(signal, "SIGCHLD", None)
 
@@ -18,6 +20,10 @@ class Interrupted(KeyboardInterrupt):
 
 class DataError(ValueError):
     """A process that prepares patches died, or a case could not be read while training."""
+
+
+class MemoryFault(ValueError):
+    """The GPU has too little memory for the run."""
 
 
 class StopSignals:
@@ -62,14 +68,19 @@ class StopSignals:
 
 
 @contextmanager
-def data_faults(resume: str) -> Iterator[None]:
-    """Turn the many lines of a failed data worker into one.
+def one_line_faults(resume: str) -> Iterator[None]:
+    """Turn the many lines of a failed data worker, or of a GPU without memory, into one.
 
     Raises:
         DataError: naming what happened and how to go on.
+        MemoryFault: saying what makes the run smaller.
     """
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryFault(
+            "the GPU has too little memory: lower patches.batch_size or patches.size, or set network.checkpointing"
+        ) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segmed.training.checkpoint import Checkpoints, is_finite, set_random_state
-from segmed.training.interruption import DataError, Interrupted, StopSignals, data_faults
+from segmed.training.interruption import DataError, Interrupted, StopSignals, one_line_faults
 from segmed.training.journal import Journal, NotFinite
 from segmed.training.schedule import Budget
 from segmed.training.steps import Step
@@ -106,16 +106,17 @@ def fit(
         settings: how often to validate and to save.
         checkpoints: files to write and to go on from.
         tracker: what one looks at.
-        validate: scores a network in evaluation mode, with the same result on all processes.
+        validate: scores a network in evaluation mode; with several processes the leading one's result counts.
 
     Raises:
         Interrupted: SIGTERM or Ctrl-C; the checkpoint is written.
         NotFinite: a loss became NaN; the last good checkpoint is kept.
         DataError: the batches ended or a process that prepares them died.
+        MemoryFault: the GPU has too little memory.
         DiskError: a file could not be written; the ones before it are kept.
     """
     session = _Session(step, budget, settings=settings, checkpoints=checkpoints, tracker=tracker, validate=validate)
-    with StopSignals() as stop, data_faults(settings.resume_command):
+    with StopSignals() as stop, one_line_faults(settings.resume_command):
         resumed = session.restore() if settings.resume else None
         state, journal = session.state, session.journal
         data = iter(batches(state.step)) if not state.ended else iter(())
@@ -251,13 +252,12 @@ class _Session:
         self.journal.excluding(self._save)
 
     def _save(self) -> None:
-        if not is_finite(self.step.network):
+        method = self.step.state_dict()
+        if not is_finite(method):
             raise NotFinite(f"a weight is not finite at step {self.state.step}: lower learning_rate; {self.kept()}")
         self.state.seconds = self.budget.seconds
         self.tracker.flush()
-        self.checkpoints.save(
-            {"step": self.step.state_dict(), "fit": asdict(self.state), "budget": self.budget.state_dict()}
-        )
+        self.checkpoints.save({"step": method, "fit": asdict(self.state), "budget": self.budget.state_dict()})
         self._saved_step, self._saved_seconds = self.state.step, self.budget.seconds
 
     def kept(self) -> str:
@@ -308,17 +308,18 @@ class _Session:
 
     def _judge(self, result: ValidationResult) -> None:
         state = self.state
-        score = -math.inf if math.isnan(result.score) else float(result.score)
+        score, metrics = self.ranks.lead(lambda: (float(result.score), dict(result.metrics)))
+        score = -math.inf if math.isnan(score) else score
         better = state.best_score is None or score > state.best_score
         if better:
             self.checkpoints.save_weights("best", self.step.evaluation_network, step=state.step, score=f"{score:.6f}")
             state.best_score, state.best_step, state.worse = score, state.step, 0
-            state.best_metrics = {name: float(value) for name, value in result.metrics.items()}
+            state.best_metrics = {name: float(value) for name, value in metrics.items()}
         else:
             state.worse += 1
         self.tracker.validation(
             state.step,
-            {"score": score, **result.metrics},
+            {"score": score, **metrics},
             minutes=self.budget.seconds / 60,
             figures=result.figures,
             note="best so far" if better else f"best {state.best_score:.4f} at step {state.best_step}",

@@ -87,11 +87,11 @@ def choose_precision(
         ranks: the processes that train.
         device: that trains.
         fixed: precision and memory format that are given, or `auto`.
-        limit_seconds: no further candidate is begun after this time.
+        limit_seconds: after this time no third candidate is begun; both precisions come first.
     """
     precisions = ["bf16", "fp32"] if fixed[0] == "auto" else [fixed[0]]
     formats = ["contiguous", "channels_last"] if fixed[1] == "auto" else [fixed[1]]
-    candidates = [Choice(cast(Precision, p), cast(MemoryFormat, m)) for p, m in product(precisions, formats)]
+    candidates = [Choice(cast(Precision, p), cast(MemoryFormat, m)) for m, p in product(formats, precisions)]
     if len(candidates) == 1:
         return candidates[0]
     measured = ranks.lead(lambda: _measure(candidates, network, loss, shape, torch.device(device), limit_seconds))
@@ -125,17 +125,29 @@ def _measure(
     measured: list[Choice] = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for choice in candidates:
-            if measured and time.perf_counter() - began > limit_seconds:
+            if len(measured) >= 2 and time.perf_counter() - began > limit_seconds:
                 break
-            seconds = _time(choice, network, loss.to(device), (image.to(device), label.to(device)), best)
+            batch = (image.to(device), label.to(device))
+            try:
+                seconds = _time(choice, network, loss.to(device), batch, best=best, limit_seconds=limit_seconds / 4)
+            except torch.OutOfMemoryError:
+                seconds = float("inf")
             best = min(best, seconds)
             name = f"{choice.precision} {choice.memory_format}"
             measured.append(Choice(choice.precision, choice.memory_format, {name: seconds}))
     return measured
 
 
-def _time(choice: Choice, network: nn.Module, loss: nn.Module, batch: tuple[Tensor, Tensor], best: float) -> float:
-    """Seconds of the fastest of a few steps; of the first alone where that is hopeless."""
+def _time(
+    choice: Choice,
+    network: nn.Module,
+    loss: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    *,
+    best: float,
+    limit_seconds: float,
+) -> float:
+    """Seconds of the fastest of a few steps; the first one, which sets up the kernels, counts only if it is alone."""
     image, label = batch
     image = choice.arrange(image)
     network = choice.place(copy.deepcopy(network), image.device).train()
@@ -149,6 +161,6 @@ def _time(choice: Choice, network: nn.Module, loss: nn.Module, batch: tuple[Tens
         if image.device.type == "cuda":
             torch.cuda.synchronize(image.device)
         times.append(time.perf_counter() - start)
-        if times[-1] > max(HOPELESS[0] * best, HOPELESS[1]):
-            return times[-1]
-    return min(times[1:])
+        if times[-1] > max(HOPELESS[0] * best, HOPELESS[1]) or sum(times) > limit_seconds:
+            break
+    return min(times[1:] or times)
