@@ -140,7 +140,7 @@ def _draw_heart(rng: np.random.Generator) -> Heart:
         rv_mm=(float(rng.uniform(24, 34)), float(rng.uniform(34, 46))),
         rv_angle_rad=float(np.pi + rng.uniform(0.0, 0.5)),
         scars=tuple(_draw_scar(rng) for _ in range(count)),
-        fat=(float(rng.uniform(1, 8)), _angle(rng)),
+        fat=(float(rng.uniform(2, 8)), _angle(rng)),
         papillary_rad=(float(rng.uniform(0.5, 1.2)), float(rng.uniform(2.0, 2.7))),
     )
 
@@ -173,8 +173,8 @@ def _draw_contrast(rng: np.random.Generator) -> Contrast:
     blood = float(rng.uniform(0.42, 0.68))
     return Contrast(
         air=0.0,
-        lung=float(rng.uniform(0.05, 0.12)),
-        myocardium=float(rng.uniform(0.1, 0.24)),
+        lung=float(rng.uniform(0.03, 0.07)),
+        myocardium=float(rng.uniform(0.13, 0.25)),
         blood=blood,
         scar=float(blood + rng.uniform(0.1, 0.4)),
         fat=float(rng.uniform(0.5, 1.0)),
@@ -295,7 +295,7 @@ def _draw_right(
     def within(margin_mm: float | Field) -> np.ndarray:
         return (rim - 1) * np.minimum(thick, tall) < margin_mm
 
-    fat = heart.fat[0] * np.clip(0.25 + np.cos(np.arctan2(v, u) * 2 + heart.fat[1] + 2 * level), 0, 1)
+    fat = heart.fat[0] * np.clip(0.25 + np.cos(np.arctan2(v, u) * 2 + heart.fat[1] + 2 * level), 0.1, 1)
     around = here & (within(THIN_WALL_MM + fat) & (taper > 0.05) | (radius < epi + fat))
     signal[around] = contrast.fat
     free_wall = here & within(THIN_WALL_MM) & (taper > 0.05)
