@@ -45,13 +45,10 @@ class Plan:
     memory_bytes: int
     machine: Machine
 
-    @property
-    def plane_axis(self) -> int | None:
-        """Axis of canonical volumes across which 2D slices are taken; none for 3D."""
-        return PLANES[self.config.patches.plane] if self.config.patches.dims == 2 else None
-
     def __str__(self) -> str:
-        lines = [f"  {key}: {reason}" for key, reason in self.reasons.items()]
+        sections = self.config.model_dump()
+        values = {key: sections[key.split(".")[0]][key.split(".")[1]] for key in self.reasons}
+        lines = [f"  {key} = {values[key]}: {reason}" for key, reason in self.reasons.items()]
         need = f"{self.memory_bytes / GIB:.1f} GiB needed, {self.machine.memory_bytes / GIB:.1f} GiB free"
         return "\n".join(
             ["plan", *lines, f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]

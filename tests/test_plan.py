@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from segmed.build import plane_axis
 from segmed.config import ExperimentConfig
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
@@ -74,7 +75,7 @@ def test_few_thick_slices_are_planned_in_2d_and_keep_their_own_distance():
     made = plan(facts((256, 256, 5), (0.75, 0.75, 12.0)) + facts((256, 256, 5), (0.8, 0.8, 20.0)))
     assert made.config.patches.dims == 2
     assert made.config.preprocess.spacing_mm[2] == 0
-    assert made.plane_axis == 2
+    assert plane_axis(made.config) == 2
 
 
 def test_thick_stacks_that_point_in_different_ways_get_their_slices_last():
@@ -138,6 +139,12 @@ def test_a_plan_that_fits_says_what_it_needs_and_stays_below_what_is_free():
     made = plan(facts((256, 256, 256)))
     assert made.memory_bytes < made.machine.memory_bytes
     assert "GiB needed" in str(made)
+
+
+def test_a_plan_reads_as_value_and_reason():
+    made = plan(facts(spacing=(1.0, 1.0, 1.0)))
+    assert "  preprocess.spacing_mm = native: all cases have 1 × 1 × 1 mm" in str(made).splitlines()
+    assert all(f"  {key} = " in str(made) for key in made.reasons)
 
 
 def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
