@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
-from tiny_run import EACH_STEP, EXACT, train_tiny
+from tiny_run import EACH_STEP, EXACT, forked, train_tiny
 
 from segmed.training.checkpoint import load_state
 from segmed.training.interruption import Interrupted
@@ -36,32 +35,6 @@ def started(folder: Path, *options: object, launcher: list[str] | None = None) -
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-
-
-def forked(action) -> list[int]:
-    """Exit codes of two processes forked from this one (nothing has to be imported again) that join over gloo."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = []
-    for rank in range(2):
-        child = os.fork()
-        if child == 0:
-            os.environ.update(
-                MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", LOCAL_RANK=str(rank), NODE_RANK="0"
-            )
-            code = 1
-            try:
-                fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
-                fabric.launch()
-                action(fabric)
-                code = 0
-            except BaseException as error:
-                print(f"process {rank}: {error!r}", file=sys.stderr, flush=True)
-            finally:
-                os._exit(code)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from monai.data import MetaTensor
+from tiny_run import forked
 from torch import nn
 
 from segmed.config import EvaluateConfig, InferenceConfig, PatchConfig, PreprocessConfig
@@ -152,6 +153,21 @@ def test_without_spacing_there_is_no_figure_in_mm(tmp_path):
     metrics = validator([make_case(tmp_path, "a")], spacing_known=False)(Reader()).metrics
     assert metrics["dice/scar"] == 1
     assert not [name for name in metrics if "mm" in name or "ml" in name]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_two_processes_share_the_cases_and_get_the_result_of_one(tmp_path, number):
+    cases = [make_case(tmp_path, name, stray=name == "b") for name in "abc"[:number]]
+    alone = validator(cases, figures=0)
+    expected = alone(Reader()), alone.gains_from_cleaning(Reader())
+
+    def shared(fabric) -> None:
+        together = validator(cases, figures=0)
+        assert len(together._own) < max(number, 2)
+        assert (together(Reader()), together.gains_from_cleaning(Reader())) == expected
+        assert together.rehearse(Reader()) > 0
+
+    assert forked(shared) == [0, 0]
 
 
 def test_no_cases_is_one_line():

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import socket
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +181,32 @@ def train_tiny(
         tracker=tracker or Tracker(),
         validate=validate or Validate(),
     )
+
+
+def forked(action: Callable[[Fabric], object]) -> list[int]:
+    """Exit codes of two processes forked from this one (nothing has to be imported again) that join over gloo."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    children = []
+    for rank in range(2):
+        child = os.fork()
+        if child == 0:
+            os.environ.update(
+                MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", LOCAL_RANK=str(rank), NODE_RANK="0"
+            )
+            code = 1
+            try:
+                fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
+                fabric.launch()
+                action(fabric)
+                code = 0
+            except BaseException as error:
+                print(f"process {rank}: {error!r}", file=sys.stderr, flush=True)
+            finally:
+                os._exit(code)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 class Shouting(RunTracker):
