@@ -95,6 +95,7 @@ def prepare(config: ExperimentConfig) -> tuple[Dataset, Audit, Split, Plan]:
         PlanError: the experiment does not fit.
     """
     machine = this_machine()
+    config = _with_absolute_paths(config)
     dataset = build_dataset(config, progress=True)
     audit = audit_dataset(dataset, workers=machine.cores, progress=True)
     if audit.errors:
@@ -120,6 +121,13 @@ def prepare(config: ExperimentConfig) -> tuple[Dataset, Audit, Split, Plan]:
     config = config.model_copy(update={"data": data})
     plan = resolve(config, seen, channels=len(dataset.modalities), machine=machine)
     return dataset, audit, split, plan
+
+
+def _with_absolute_paths(config: ExperimentConfig) -> ExperimentConfig:
+    """The run's config works from whichever folder the run is gone on with."""
+    data = config.data.model_copy(update={"root": config.data.root.absolute()})
+    cache = (config.cache or config.runs / "cache").absolute()
+    return config.model_copy(update={"data": data, "runs": config.runs.absolute(), "cache": cache})
 
 
 def _launch(config: ExperimentConfig) -> tuple[Fabric, Ranks]:

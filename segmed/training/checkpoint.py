@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
 import re
@@ -21,6 +22,7 @@ from segmed.files import atomic_path
 from segmed.training.ranks import Ranks
 
 FORMAT = 1
+METADATA = "segmed"  # key of the text beside the weights
 
 
 class CheckpointError(ValueError):
@@ -93,7 +95,8 @@ def save_weights(path: Path, network: nn.Module, metadata: Mapping[str, object])
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights_of(network).items()}
     text = {key: str(value) for key, value in {**metadata, "fingerprint": fingerprint(network)}.items()}
-    content = to_safetensors(tensors, metadata=text)
+    one = {METADATA: json.dumps(text, sort_keys=True)}  # safetensors shuffles several: equal weights, equal bytes
+    content = to_safetensors(tensors, metadata=one)
     _write(path, lambda file: file.write(content))
 
 
@@ -122,8 +125,9 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise CheckpointError(f"weights {path} are not there: train first, or name another run")
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+            text = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            return {str(key): str(value) for key, value in dict(text).items()}
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"weights {path} are damaged or no safetensors ({error}): copy them again") from error
 
 
