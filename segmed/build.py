@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from segmed.config import (
+    PHANTOM_FILES,
     DynUNetConfig,
     ExperimentConfig,
     InferenceConfig,
     Loss,
     Network,
-    PatternLayout,
     PhantomLayout,
     SegResNetConfig,
     SwinUNETRConfig,
@@ -47,8 +47,7 @@ def build_dataset(config: ExperimentConfig, *, progress: bool = False) -> Datase
     data = config.data
     if isinstance(data.layout, PhantomLayout):
         make_phantom(data.root, cases=data.layout.cases, seed=data.layout.seed, progress=progress)
-        pattern = PatternLayout(images={"LGE": "{case}/{case}_LGE.nii.gz"}, label="{case}/{case}_label.nii.gz")
-        data = data.model_copy(update={"layout": pattern})
+        data = data.model_copy(update={"layout": PHANTOM_FILES})
     return read_dataset(data)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,7 +29,8 @@ class Arguments(Section):
     """Score label maps, of segmed or of anybody, against references.
 
     Writes cases.csv, summary.json, summary.md, figures and report.html, and prints the table. A case whose files
-    can't be compared is named and left out; a reference without a prediction counts as a miss of every label.
+    can't be compared is named and left out; a reference without a prediction counts as a miss of every label, but for
+    those that --run learned from.
 
     Exit code 0: all cases are scored; 1: some can't be; 2: a folder or an option can't be used.
     """
@@ -91,8 +93,9 @@ def main() -> int:
         pattern=arguments.reference_pattern,
         subject=arguments.subject,
     )
+    parts = _parts(references, arguments.run) if arguments.run is not None else {}
     if arguments.test_only and arguments.run is not None:
-        references = _test_part(references, arguments.run / "split.json")
+        references = tuple(reference for reference in references if parts.get(reference.id) == "test")
     predictions = [p for p in find_volumes(arguments.predictions) if not p.is_relative_to(arguments.output)]
     pairing = pair(predictions, references, folder=arguments.predictions)
     if not pairing.predictions:
@@ -100,6 +103,10 @@ def main() -> int:
             f"no prediction fits a reference: {arguments.predictions} holds {_named(p.name for p in pairing.unused)}, "
             f"the references are {_named(pairing.missing)}; name the files alike"
         )
+    if parts:  # nobody predicts the cases that the run learned from, so they are not missed
+        unasked = {case for case in pairing.missing if parts.get(case) in ("train", "validation")}
+        references = tuple(reference for reference in references if reference.id not in unasked)
+        pairing = replace(pairing, missing=tuple(case for case in pairing.missing if case not in unasked))
     if arguments.allow_missing:
         references = tuple(reference for reference in references if reference.id in pairing.predictions)
     scoring = Scoring(
@@ -108,7 +115,8 @@ def main() -> int:
         spacing_known=not arguments.spacing_unknown and (experiment is None or experiment.data.spacing_known),
         resample=arguments.resample,
     )
-    return _evaluate(arguments, references, pairing, scoring)
+    learned = [case for case in pairing.predictions if parts.get(case) in ("train", "validation")]
+    return _evaluate(arguments, references, pairing, scoring, learned)
 
 
 # ---------------------------------------------------------------- options -> what to do
@@ -138,28 +146,37 @@ def _structures(experiment: ExperimentConfig | None, named: LabelSet | None, ign
     raise ConfigError("no labels: give --labels, such as --labels myocardium=200,1220 scar=2221, or --run")
 
 
-def _test_part(references: Sequence[Reference], path: Path) -> tuple[Reference, ...]:
+def _parts(references: Sequence[Reference], run: Path) -> dict[str, str]:
+    """Reference -> the part of the run's split that it is in; references that the run never saw are left out."""
     from segmed.data.pairs import plain_name
     from segmed.data.splits import Split
 
-    wanted = set(Split.load(path).test)
-    chosen = []
+    split, parts = Split.load(run / "split.json"), {}
+    part_of = {case: part for part in ("train", "validation", "test") for case in getattr(split, part)}
     for reference in references:
         names = {reference.id, *reference.names[0], *reference.names[1]}
-        if wanted & (names | {plain_name(name) for name in names}):
-            chosen.append(reference)
-    if len(chosen) < len(wanted):
+        found = {part_of[name] for name in names | {plain_name(name) for name in names} if name in part_of}
+        if found:
+            parts[reference.id] = min(found, key=("train", "validation", "test").index)
+    missing = len(split.test) - sum(part == "test" for part in parts.values())
+    if missing and parts:
         raise ConfigError(
-            f"{len(wanted) - len(chosen)} of the {len(wanted)} test cases of {path} have no reference: "
-            f"give the references of {_named(sorted(wanted))}"
+            f"{missing} of the {len(split.test)} test cases of {run} have no reference: "
+            f"give the references of {_named(split.test)}"
         )
-    return tuple(chosen)
+    return parts
 
 
 # ---------------------------------------------------------------- doing it
 
 
-def _evaluate(arguments: Arguments, references: Sequence[Reference], pairing: Pairing, scoring: Scoring) -> int:
+def _evaluate(
+    arguments: Arguments,
+    references: Sequence[Reference],
+    pairing: Pairing,
+    scoring: Scoring,
+    learned: Sequence[str],
+) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -189,6 +206,8 @@ def _evaluate(arguments: Arguments, references: Sequence[Reference], pairing: Pa
             workers=arguments.workers or default_workers(), done=lambda case: progress.advance(task),
         )  # fmt: skip
     notes = _notes(arguments, pairing, scores)
+    if learned:
+        notes.append(f"{len(learned)} of the cases trained or selected the run, no test: {_named(learned)}")
     for note in notes:
         print(note, file=sys.stderr)
     if not scores.rows:

@@ -1,0 +1,95 @@
+"""The schema of every experiment: frozen, validated models whose fields say what they mean.
+
+Every field that may be `auto` is resolved by `segmed.plan` from the data and the machine.
+This package imports neither torch nor MONAI, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from segmed.config.base import Auto, Section, known
+from segmed.config.data import (
+    PHANTOM_FILES,
+    DataConfig,
+    Layout,
+    ManifestLayout,
+    MsdLayout,
+    NnunetLayout,
+    PatternLayout,
+    PhantomLayout,
+    PreprocessConfig,
+    SplitConfig,
+)
+from segmed.config.network import (
+    DiceCELossConfig,
+    DiceFocalLossConfig,
+    DiceLossConfig,
+    DynUNetConfig,
+    GeneralisedDiceLossConfig,
+    Loss,
+    Network,
+    SegResNetConfig,
+    SwinUNETRConfig,
+    TopKCELossConfig,
+    TverskyLossConfig,
+    UNetConfig,
+)
+from segmed.config.patches import AUGMENT_PRESETS, AugmentConfig, PatchConfig
+from segmed.config.training import EvaluateConfig, InferenceConfig, TrainConfig
+
+__all__ = [
+    "AUGMENT_PRESETS",
+    "PHANTOM_FILES",
+    "AugmentConfig",
+    "Auto",
+    "DataConfig",
+    "DiceCELossConfig",
+    "DiceFocalLossConfig",
+    "DiceLossConfig",
+    "DynUNetConfig",
+    "EvaluateConfig",
+    "ExperimentConfig",
+    "GeneralisedDiceLossConfig",
+    "InferenceConfig",
+    "Layout",
+    "Loss",
+    "ManifestLayout",
+    "MsdLayout",
+    "Network",
+    "NnunetLayout",
+    "PatchConfig",
+    "PatternLayout",
+    "PhantomLayout",
+    "PreprocessConfig",
+    "Section",
+    "SegResNetConfig",
+    "SplitConfig",
+    "SwinUNETRConfig",
+    "TopKCELossConfig",
+    "TrainConfig",
+    "TverskyLossConfig",
+    "UNetConfig",
+    "known",
+]
+
+
+class ExperimentConfig(Section):
+    """One experiment, whole."""
+
+    name: str = Field("experiment", description="shown in the run's folder and tables")
+    seed: int = Field(0, description="of weights, patches and augmentation")
+    runs: Path = Field(Path("runs"), description="folder in which runs are made")
+    cache: Path | None = Field(None, description="folder of preprocessed volumes; none: `cache` inside the runs folder")
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    augment: AugmentConfig = AugmentConfig()
+    patches: PatchConfig = PatchConfig()
+    network: Network = UNetConfig()
+    loss: Loss = DiceCELossConfig()
+    train: TrainConfig = TrainConfig()
+    inference: InferenceConfig = InferenceConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()

@@ -1,0 +1,35 @@
+"""What all sections share: frozen models, and the types of their fields."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Auto = Literal["auto"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Probability = Fraction
+Positive = Annotated[float, Field(gt=0)]
+Length = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Spacing = tuple[Length, Length, Length]
+
+
+T = TypeVar("T")
+
+
+def known(value: T | Auto) -> T:
+    """A value that planning has resolved.
+
+    Raises:
+        ValueError: it is still `auto`.
+    """
+    if isinstance(value, str) and value == "auto":
+        raise ValueError("a value of the config is still 'auto': plan the experiment with segmed.plan first")
+    return value
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

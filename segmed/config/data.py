@@ -1,0 +1,130 @@
+"""Where the cases are, which of them train, and how they come onto the network's grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from segmed.config.base import Auto, Count, Fraction, Section, Spacing
+
+
+class MsdLayout(Section):
+    """Medical Segmentation Decathlon: `dataset.json`, `imagesTr/`, `labelsTr/`."""
+
+    name: Literal["msd"] = "msd"
+
+
+class NnunetLayout(Section):
+    """nnU-Net raw: `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz`, `dataset.json`."""
+
+    name: Literal["nnunet"] = "nnunet"
+
+
+class PatternLayout(Section):
+    """Files named by patterns, for one folder a case, for pairs of folders, and for pairs of 2D images."""
+
+    name: Literal["pattern"] = "pattern"
+    images: dict[str, str] = Field(
+        {"image": "{case}/{case}.nii.gz"},
+        description="modality -> pattern below the root; {case} and {subject} stand for any text without a slash, "
+        "* for text that does not matter",
+    )
+    label: str | None = Field(None, description="pattern of the label map; none: cases without labels")
+    subject: str | None = Field(
+        None, description="regular expression found in the case id whose match (or first group) is the subject"
+    )
+
+
+class ManifestLayout(Section):
+    """A CSV or JSON table: image (or image:MODALITY), label, subject, site, split; paths relative to the table."""
+
+    name: Literal["manifest"] = "manifest"
+    file: str = Field("manifest.csv", description="the table, below the root")
+
+
+class PhantomLayout(Section):
+    """A synthetic cardiac LGE data set, made below the root when it is not there yet."""
+
+    name: Literal["phantom"] = "phantom"
+    cases: Count = Field(20, description="number of synthetic subjects")
+    seed: int = Field(0, description="seed of the data set")
+
+
+PHANTOM_FILES = PatternLayout(images={"LGE": "{case}/{case}_LGE.nii.gz"}, label="{case}/{case}_label.nii.gz")
+
+Layout = Annotated[
+    MsdLayout | NnunetLayout | PatternLayout | ManifestLayout | PhantomLayout, Field(discriminator="name")
+]
+
+
+class DataConfig(Section):
+    """Where the cases are and what their labels mean."""
+
+    root: Path = Field(Path("data/phantom"), description="folder of the data set")
+    layout: Layout = Field(PhantomLayout(), description="how the files are arranged")
+    images: tuple[str, ...] | Auto = Field("auto", description="modalities to use, in the order of channels")
+    components: dict[str, int] = Field(
+        {}, description="name -> index of a component of a 4D file (a channel or a time point), usable in `images`"
+    )
+    labels: dict[str, int | list[int]] | Auto = Field(
+        "auto",
+        description="label name -> value or values (merged) in the files; auto: from dataset.json, or one a value",
+    )
+    unlabelled: Literal["error", "skip"] = Field(
+        "error", description="cases without a label map, where others have one: an error, or left out"
+    )
+    ignore: tuple[int, ...] = Field((), description="values in the label files that are neither trained nor scored")
+    regions: dict[str, list[str]] = Field(
+        {}, description="region name -> labels whose union is scored too, e.g. whole tumour"
+    )
+    mirror_pairs: tuple[tuple[str, str], ...] = Field(
+        (), description="labels that swap when left and right are flipped"
+    )
+    spacing_known: bool = Field(
+        True, description="false: the files' spacing is nominal; no figure in mm or ml is given"
+    )
+
+
+class SplitConfig(Section):
+    """Which subjects train, select and test. Always by subject."""
+
+    test: Fraction = Field(0.2, description="fraction of subjects used once, at the end")
+    validation: Fraction = Field(0.15, description="fraction of the remaining subjects that selects the weights")
+    folds: Annotated[int, Field(ge=2)] = Field(
+        5, description="number of cross-validation folds, where folds are asked for"
+    )
+    fold: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="test on this fold (from 0) instead of on the hold-out; none: hold-out"
+    )
+    by: Literal["subject", "site"] = Field("subject", description="unit that never stands on two sides")
+    stratify: bool = Field(True, description="balance the parts by which labels the cases hold, and by site")
+    from_manifest: bool = Field(False, description="take the parts from the manifest's split column")
+    file: Path | None = Field(None, description="take the parts from this split.json of another run")
+    seed: int = Field(0, description="seed of the split, apart from the seed of training")
+
+
+class PreprocessConfig(Section):
+    """From the scanner's grid to the network's."""
+
+    orientation: Literal["auto", "ras", "slices_last"] = Field(
+        "auto",
+        description="ras: axes to the right, front and head; slices_last: the axis across thick slices comes last, "
+        "whatever way the stack points (oblique short-axis stacks)",
+    )
+    spacing_mm: Spacing | Literal["auto", "native"] = Field(
+        "auto", description="target grid, 0 leaves that axis as it is; native: leaves all"
+    )
+    crop: Literal["auto", "none", "nonzero", "body"] = Field("auto", description="what is cut away around the patient")
+    intensity: Literal["auto", "zscore", "zscore_nonzero", "percentile", "none"] = Field(
+        "auto",
+        description="zscore over the volume, over its non-zero voxels, percentiles to [0, 1], or untouched",
+    )
+    clip_percentiles: tuple[float, float] = Field((0.5, 99.5), description="intensities outside are clipped first")
+    interpolation: Literal["auto", "linear", "cubic"] = Field(
+        "auto", description="of images; labels are never interpolated in value"
+    )
+    separate_z: bool | Auto = Field(
+        "auto", description="resample thick slices in plane only, and between slices by nearest"
+    )

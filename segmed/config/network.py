@@ -1,0 +1,110 @@
+"""Networks and losses that a config can name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from segmed.config.base import Auto, Count, Fraction, Section
+
+Strides = tuple[tuple[int, ...], ...]
+
+
+class UNetConfig(Section):
+    """U-Net: an encoder of ours, skips, a decoder."""
+
+    name: Literal["unet"] = "unet"
+    encoder: Literal["plain", "residual", "dense"] = Field("plain", description="kind of the encoder")
+    channels: tuple[Count, ...] | Auto = Field("auto", description="feature maps of each level, finest first")
+    strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis; the first is usually 1")
+    blocks: Count = Field(2, description="convolutions (plain), residual blocks or dense layers a level")
+    norm: Literal["instance", "batch", "group"] = Field("instance", description="normalisation")
+    upsampling: Literal["transposed", "interpolate"] = Field("transposed", description="of the decoder")
+    dropout: Fraction = Field(0.0, description="of feature maps, in each block")
+    deep_supervision: bool = Field(True, description="losses at coarser levels too")
+    checkpointing: bool = Field(False, description="recompute activations: less memory, a third more time")
+
+
+class DynUNetConfig(Section):
+    """MONAI's DynUNet, nnU-Net's network."""
+
+    name: Literal["dynunet"] = "dynunet"
+    channels: tuple[Count, ...] | Auto = Field("auto", description="feature maps of each level, finest first")
+    strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis")
+
+
+class SegResNetConfig(Section):
+    """MONAI's SegResNet."""
+
+    name: Literal["segresnet"] = "segresnet"
+    init_filters: Count = Field(16, description="feature maps of the finest level")
+
+
+class SwinUNETRConfig(Section):
+    """MONAI's SwinUNETR; patch sizes must be multiples of 32."""
+
+    name: Literal["swinunetr"] = "swinunetr"
+    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = Field(
+        24, description="feature maps of the finest level"
+    )
+
+
+Network = Annotated[UNetConfig | DynUNetConfig | SegResNetConfig | SwinUNETRConfig, Field(discriminator="name")]
+
+
+class DiceLossConfig(Section):
+    """Soft Dice, over the labels without background."""
+
+    name: Literal["dice"] = "dice"
+    batch: bool = Field(True, description="sums run over the batch: a patch without a label does no harm")
+
+
+class DiceCELossConfig(Section):
+    """Soft Dice plus cross-entropy."""
+
+    name: Literal["dice_ce"] = "dice_ce"
+    batch: bool = Field(True, description="sums run over the batch")
+    ce_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the cross-entropy")
+
+
+class DiceFocalLossConfig(Section):
+    """Soft Dice plus focal loss."""
+
+    name: Literal["dice_focal"] = "dice_focal"
+    batch: bool = Field(True, description="sums run over the batch")
+    gamma: Annotated[float, Field(ge=0)] = Field(2.0, description="focus on hard voxels")
+
+
+class TverskyLossConfig(Section):
+    """Tversky: false positives and false negatives weighed apart."""
+
+    name: Literal["tversky"] = "tversky"
+    alpha: Fraction = Field(0.3, description="weight of false positives")
+    beta: Fraction = Field(0.7, description="weight of false negatives")
+    batch: bool = Field(True, description="sums run over the batch")
+
+
+class GeneralisedDiceLossConfig(Section):
+    """Dice with labels weighted by the inverse square of their volume."""
+
+    name: Literal["generalised_dice"] = "generalised_dice"
+    batch: bool = Field(True, description="sums run over the batch")
+
+
+class TopKCELossConfig(Section):
+    """Cross-entropy of the hardest voxels."""
+
+    name: Literal["topk_ce"] = "topk_ce"
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="share of the voxels that count")
+
+
+Loss = Annotated[
+    DiceLossConfig
+    | DiceCELossConfig
+    | DiceFocalLossConfig
+    | TverskyLossConfig
+    | GeneralisedDiceLossConfig
+    | TopKCELossConfig,
+    Field(discriminator="name"),
+]

@@ -1,0 +1,105 @@
+"""What one training sample is, and how it is changed at random."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from segmed.config.base import Auto, Count, Fraction, Probability, Section
+
+AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; the others stay at their defaults
+    "none": {},
+    "light": {
+        "affine_probability": 0.3,
+        "rotation_deg": 15.0,
+        "scale": 0.15,
+        "noise_probability": 0.1,
+        "blur_probability": 0.1,
+        "gamma_probability": 0.2,
+    },
+    "full": {
+        "affine_probability": 0.5,
+        "rotation_deg": 20.0,
+        "scale": 0.25,
+        "shear": 0.05,
+        "elastic_probability": 0.2,
+        "elastic_mm": 4.0,
+        "bias_probability": 0.15,
+        "ghosting_intensity": 0.8,
+        "ghosting_probability": 0.05,
+        "motion_deg": 2.0,
+        "motion_mm": 2.0,
+        "motion_probability": 0.05,
+        "spike_intensity": 0.2,
+        "spike_probability": 0.02,
+        "noise_sd": 0.2,
+        "noise_probability": 0.15,
+        "blur_probability": 0.15,
+        "gamma_probability": 0.3,
+        "low_resolution_probability": 0.15,
+    },
+}
+
+
+class AugmentConfig(Section):
+    """Random changes of training patches. `name` fills in the numbers that are not given."""
+
+    name: Literal["none", "light", "full"] = Field("light", description="the preset")
+    affine_probability: Probability = Field(
+        0.0, description="rotation, scaling, shear and translation, one resampling with the elastic part"
+    )
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = Field(
+        0.0, description="largest angle about each axis (2D and thick slices: in plane)"
+    )
+    scale: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="zoom drawn from 1 - scale to 1 + scale")
+    shear: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="largest shear")
+    translation_mm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest shift")
+    elastic_probability: Probability = Field(0.0, description="smooth random displacement")
+    elastic_mm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest displacement of a control point")
+    flip_probability: Probability = Field(
+        0.0, description="left-right flip; swaps data.mirror_pairs; leave 0 where the anatomy has a side"
+    )
+    bias_probability: Probability = Field(0.0, description="MRI bias field")
+    bias_coefficient: Annotated[float, Field(ge=0)] = Field(
+        0.3, description="size of the bias polynomial's coefficients"
+    )
+    ghosting_probability: Probability = Field(0.0, description="ghosts along a phase-encoding axis")
+    ghosting_intensity: Annotated[float, Field(ge=0)] = Field(0.3, description="largest strength of the ghosts")
+    motion_probability: Probability = Field(0.0, description="motion during the acquisition")
+    motion_deg: Annotated[float, Field(ge=0)] = Field(3.0, description="largest rotation while moving")
+    motion_mm: Annotated[float, Field(ge=0)] = Field(3.0, description="largest shift while moving")
+    spike_probability: Probability = Field(0.0, description="spikes in k-space (herringbone)")
+    spike_intensity: Annotated[float, Field(ge=0)] = Field(0.5, description="largest strength of a spike")
+    noise_probability: Probability = Field(0.0, description="Gaussian noise")
+    noise_sd: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="largest standard deviation, of z-scored intensities"
+    )
+    blur_probability: Probability = Field(0.0, description="Gaussian blur")
+    blur_sd_voxels: Annotated[float, Field(ge=0)] = Field(1.0, description="largest width of the blur, in voxels")
+    gamma_probability: Probability = Field(0.0, description="intensities to a power")
+    gamma_log: Annotated[float, Field(ge=0)] = Field(0.3, description="largest absolute log of the power")
+    low_resolution_probability: Probability = Field(0.0, description="down- and upsampling of one patch")
+    low_resolution_factor: Annotated[float, Field(ge=1)] = Field(2.0, description="largest loss of resolution")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        preset = AUGMENT_PRESETS.get(str(given.get("name", "light")), {})
+        return {**preset, **given}
+
+
+class PatchConfig(Section):
+    """What one training sample is."""
+
+    dims: Literal[2, 3] | Auto = Field("auto", description="2: slices along `plane`; 3: volumes")
+    plane: Literal["auto", "sagittal", "coronal", "axial", "slices"] = Field(
+        "auto", description="of 2D slices; slices: those of a thick stack, whatever way it points"
+    )
+    size: tuple[int, ...] | Auto = Field("auto", description="voxels; 2 or 3 numbers")
+    batch_size: Count | Auto = Field("auto", description="patches in a step on one device")
+    foreground: Fraction = Field(0.5, description="fraction of patches that are centred near a labelled voxel")
+    jitter: Fraction = Field(0.5, description="largest shift of such a centre, in half patches")
+    balance_labels: bool = Field(True, description="draw the label first, so that rare labels are seen as often")

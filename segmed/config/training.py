@@ -1,0 +1,59 @@
+"""Training, inference and evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from segmed.config.base import Auto, Count, Fraction, Positive, Section
+
+
+class TrainConfig(Section):
+    """How long, how fast, on what."""
+
+    epochs: Count = Field(100, description="passes of `steps_per_epoch` steps; not used with budget_minutes")
+    budget_minutes: Positive | None = Field(None, description="fit the schedule to this time, validation included")
+    steps_per_epoch: Count | Auto = Field("auto", description="auto: every training case is drawn about twice")
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd is with Nesterov momentum 0.99")
+    learning_rate: Positive | Auto = Field("auto", description="peak; auto: 1e-3 for adamw, 1e-2 for sgd")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decay of the weights")
+    schedule: Literal["cosine", "polynomial", "constant"] = Field("cosine", description="from the peak to zero")
+    warmup: Fraction = Field(0.03, description="share of the run in which the rate rises")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="decay of the averaged weights; 0: none")
+    clip: Annotated[float, Field(ge=0)] = Field(12.0, description="largest norm of the gradient; 0: none")
+    accumulate: Count = Field(1, description="batches before one step of the optimiser")
+    class_weights: tuple[Positive, ...] | None = Field(
+        None, description="of background and labels, in the cross-entropy"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: measured on this machine")
+    memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="auto: measured")
+    compile: bool = Field(False, description="torch.compile the network")
+    devices: Count | Auto = Field("auto", description="GPUs or processes on this node; torchrun decides by itself")
+    workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="processes that prepare patches")
+    validations: Count = Field(10, description="how often in the run whole volumes are validated")
+    validation_cases: Count | None = Field(None, description="at most this many of them; none: all")
+    patience: Count | None = Field(None, description="stop after so many validations without a better one; none: never")
+    checkpoint_minutes: Positive = Field(5.0, description="a killed run loses at most this much")
+
+
+class InferenceConfig(Section):
+    """From a volume to a label map."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="of neighbouring windows")
+    windows: Count | Auto = Field("auto", description="windows in one batch")
+    mirror: bool = Field(False, description="average over mirrored copies (slower, a little better)")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: as in training")
+    largest_component: tuple[str, ...] | Auto = Field(
+        "auto", description="labels of which only the largest piece is kept; auto: where validation says so"
+    )
+
+
+class EvaluateConfig(Section):
+    """What is measured, and how misses count."""
+
+    surface_dice_tolerance_mm: Positive = Field(1.0, description="surface Dice counts distances up to here as right")
+    bootstrap: Count = Field(2000, description="resamplings for the 95 % intervals")
+    missed: Literal["diagonal", "skip"] = Field(
+        "diagonal", description="distance of a missed or invented structure: the image's diagonal, or left out of means"
+    )
