@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segmed.config import DataConfig, PatternLayout, PhantomLayout
+from segmed.config import PHANTOM_FILES, DataConfig, PatternLayout, PhantomLayout
 from segmed.data.case import Case
 from segmed.data.cases import DatasetError, find_volumes, read_dataset
 from segmed.data.guess import guess_layout
@@ -126,8 +126,7 @@ def _readable(data: DataConfig) -> DataConfig:
     """A phantom is read as the files it consists of."""
     if not isinstance(data.layout, PhantomLayout):
         return data
-    layout = PatternLayout(images={"LGE": "{case}/{case}_LGE.nii.gz"}, label="{case}/{case}_label.nii.gz")
-    return data.model_copy(update={"layout": layout})
+    return data.model_copy(update={"layout": PHANTOM_FILES})
 
 
 def _from_case(case: Case, folder: Path) -> Reference:
