@@ -109,6 +109,14 @@ def test_a_resumed_run_leaves_no_step_twice(tmp_path):
     assert [event.value for event in board(tmp_path).Scalars("loss")][8:] == [1.0, 1.0, 1.0]
 
 
+def test_a_run_killed_before_its_first_checkpoint_starts_with_an_empty_slate(tmp_path):
+    for value in (99.0, 1.0):
+        with RunTracker(tmp_path, console=quiet()) as tracker:
+            tracker.scalars(1, {"loss": value}, minutes=1)
+    assert [event.value for event in board(tmp_path).Scalars("loss")] == [1.0]
+    assert (tmp_path / "history.csv").read_text() == "step,minutes,loss\n1,1,1\n"
+
+
 def test_what_ended_a_run_stands_in_its_log_but_is_printed_by_the_tool(tmp_path):
     console = quiet()
     with pytest.raises(ValueError, match="no luck"), RunTracker(tmp_path, console=console):

@@ -87,9 +87,10 @@ class RunTracker(Tracker):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.board = self.folder / "tensorboard"
+        went_on = self.board.is_dir() and any(self.board.iterdir())
         with disk_errors(self.board):
             self._writer = SummaryWriter(
-                str(self.board), purge_step=step + 1 if step else None, flush_secs=FLUSH_SECONDS
+                str(self.board), purge_step=step + 1 if went_on else None, flush_secs=FLUSH_SECONDS
             )
         self.history = History(self.folder / "history.csv", step=step)
         self.console = console or Console()
