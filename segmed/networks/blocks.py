@@ -17,10 +17,12 @@ Strides = tuple[tuple[int, ...], ...]
 
 SLOPE = 0.01  # of LeakyReLU below zero, as in nnU-Net
 EPSILON = 1e-5  # added to a variance
-GROUPS = 8  # of group normalisation, or fewer where they don't divide the channels
+GROUPS = 8  # of group normalisation; fewer where each would hold less than two channels
 
 CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+DROPOUTS: dict[int, Callable[..., nn.Module]] = {2: nn.Dropout2d, 3: nn.Dropout3d}
+BATCH_NORMS: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class NetworkError(ValueError):
@@ -69,7 +71,7 @@ def convolution(inputs: int, outputs: int, kernel: Sequence[int], stride: Sequen
 
     Where a step is wider than the kernel, the kernel grows so that no voxel is skipped.
     """
-    sizes = tuple(max(k, s + 1 - s % 2) for k, s in zip(kernel, stride, strict=True))
+    sizes = tuple(max(k, 2 * s - 1) for k, s in zip(kernel, stride, strict=True))
     padding = tuple(size // 2 for size in sizes)
     return CONVOLUTIONS[len(sizes)](inputs, outputs, sizes, tuple(stride), padding, bias=bias)
 
@@ -123,9 +125,11 @@ def normalisation(norm: Norm, channels: int, dims: int) -> nn.Module:
     if norm == "instance":
         return InstanceNorm(channels)
     if norm == "batch":
-        return nn.BatchNorm2d(channels) if dims == 2 else nn.BatchNorm3d(channels)
+        return BATCH_NORMS[dims](channels)
     if norm == "group":
-        return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+        # a group of one channel would be instance normalisation by another name
+        groups = 1 if channels % 2 else math.gcd(GROUPS, channels // 2)
+        return nn.GroupNorm(groups, channels)
     raise NetworkError(f"no normalisation '{norm}': choose instance, batch or group")
 
 
@@ -134,17 +138,11 @@ def activation() -> nn.Module:
     return nn.LeakyReLU(SLOPE, inplace=True)
 
 
-def feature_dropout(probability: float, dims: int) -> nn.Module:
-    """Dropout of whole feature maps: neighbouring voxels are too alike for voxels to be dropped alone."""
-    if probability == 0:
-        return nn.Identity()
-    return nn.Dropout2d(probability) if dims == 2 else nn.Dropout3d(probability)
-
-
 class ConvBlock(nn.Sequential):
-    """Convolution, normalisation, LeakyReLU, dropout of feature maps.
+    """Convolution, normalisation, LeakyReLU, dropout of whole feature maps.
 
-    The convolution has no bias: the normalisation that follows would take it away.
+    The convolution has no bias: the normalisation that follows would take it away. Neighbouring voxels are too
+    alike for dropout to take them one by one.
     """
 
     def __init__(
@@ -163,7 +161,7 @@ class ConvBlock(nn.Sequential):
         self.norm = normalisation(norm, outputs, dims)
         self.act = activation()
         if dropout:
-            self.drop = feature_dropout(dropout, dims)
+            self.drop = DROPOUTS[dims](dropout)
 
 
 def initialise(network: nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Sequence
 
 import torch
@@ -24,7 +23,7 @@ from segmed.networks.blocks import (
 )
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(nn.Module):
     """Image (B, C, *spatial) -> one feature map a level, finest first.
 
     A subclass fills `levels` with one module a level, which takes the map of the level before (the first: the
