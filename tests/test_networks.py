@@ -1,62 +1,32 @@
-"""Networks: what every encoder, decoder and composition promises, MONAI's included, and what they cost."""
+"""Networks: what every encoder, decoder and composition promises."""
 
 import copy
-import json
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import (
+    CHANNELS,
+    ENCODERS,
+    LAYOUTS,
+    NORMS,
+    STRIDES,
+    every_dims,
+    every_encoder,
+    every_norm,
+    every_stride,
+    gradients,
+    image_of,
+    make_net,
+)
 
 from segmed.config import ExperimentConfig
 from segmed.networks.blocks import SLOPE, Merge, NetworkError, convolution, kernels_for, normalisation
 from segmed.networks.decoders import UNetDecoder
-from segmed.networks.encoders import DenseEncoder, PlainEncoder, ResidualEncoder
+from segmed.networks.encoders import PlainEncoder
 from segmed.networks.models import SegmentationNet
-from segmed.networks.peers import monai_network
-from segmed.networks.summary import summarise
-
-ENCODERS = [PlainEncoder, ResidualEncoder, DenseEncoder]
-NORMS = ["instance", "batch", "group"]
-CHANNELS = (4, 6, 8)
-STRIDES = {
-    ("isotropic", 2): ((1, 1), (2, 2), (2, 2)),
-    ("isotropic", 3): ((1, 1, 1), (2, 2, 2), (2, 2, 2)),
-    ("anisotropic", 2): ((1, 1), (2, 1), (2, 2)),
-    ("anisotropic", 3): ((1, 1, 1), (2, 2, 1), (2, 1, 2)),
-}
-LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
-
-every_encoder = pytest.mark.parametrize("encoder_type", ENCODERS)
-every_norm = pytest.mark.parametrize("norm", NORMS)
-every_dims = pytest.mark.parametrize("dims", [2, 3])
-every_stride = pytest.mark.parametrize("kind", ["isotropic", "anisotropic"])
-
-
-def image_of(dims: int, *, batch: int = 2, channels: int = 2, size: int = 8, seed: int = 0) -> torch.Tensor:
-    return torch.randn((batch, channels, *[size] * dims), generator=torch.Generator().manual_seed(seed))
-
-
-def make_net(
-    encoder_type=PlainEncoder, dims=3, kind="isotropic", *, deep_supervision=True, upsampling="transposed", **kw
-):
-    torch.manual_seed(0)
-    encoder = encoder_type(2, CHANNELS, STRIDES[kind, dims], dims=dims, **kw)
-    return SegmentationNet(encoder, 3, deep_supervision=deep_supervision, upsampling=upsampling)
-
-
-def gradients(net: torch.nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Gradients of a fixed random function of all logits."""
-    net.zero_grad()
-    generator = torch.Generator().manual_seed(1)
-    logits = net.all_logits(image)
-    torch.stack([(torch.randn(level.shape, generator=generator) * level).sum() for level in logits]).sum().backward()
-    return {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
-
 
 # ---------------------------------------------------------------- the contract of all encoders
 
@@ -177,14 +147,6 @@ def test_checkpointing_gives_the_same_values_gradients_and_statistics(encoder_ty
     assert [norm.momentum for norm in saving.modules() if hasattr(norm, "momentum")] == [
         norm.momentum for norm in plain.modules() if hasattr(norm, "momentum")
     ]
-
-
-@every_encoder
-def test_checkpointing_keeps_less_for_backward(encoder_type):
-    plain, saving = (make_net(encoder_type, checkpointing=flag) for flag in (False, True))
-    full, less = (summarise(net, (32, 32, 32)) for net in (plain, saving))
-    assert less.activation_bytes < 0.4 * full.activation_bytes
-    assert less.peak_bytes < full.peak_bytes
 
 
 @every_encoder
@@ -378,84 +340,6 @@ def test_a_small_network_learns_to_find_an_edge(encoder_type, upsampling):
     assert right > 0.9
 
 
-# ---------------------------------------------------------------- MONAI's networks
-
-PEERS = {
-    "dynunet": {"channels": (4, 6, 8, 8), "strides": ((1, 1, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2))},
-    "segresnet": {"init_filters": 8},
-    "swinunetr": {"feature_size": 12},
-}
-
-
-def make_peer(name: str, dims: int) -> torch.nn.Module:
-    torch.manual_seed(0)
-    options = dict(PEERS[name])
-    if name == "dynunet":
-        options["strides"] = tuple(stride[:dims] for stride in options["strides"])
-    return monai_network(name, in_channels=2, out_channels=3, dims=dims, **options)
-
-
-@every_dims
-@pytest.mark.parametrize("name", list(PEERS))
-def test_a_network_of_monai_keeps_our_contract(name, dims):
-    net = make_peer(name, dims).train()
-    assert (net.dims, net.in_channels, net.out_channels, len(net.divisor)) == (dims, 2, 3, dims)
-    size = (*net.divisor[:-1], 2 * net.divisor[-1])
-    image = torch.randn(1, 2, *size)
-    logits = net.all_logits(image)
-    assert len(logits) == net.supervised_levels
-    assert logits[0].shape == (1, 3, *size)
-    assert torch.equal(logits[0], net(image))
-    assert torch.equal(copy.deepcopy(net).eval()(image), logits[0])
-    gradient = gradients(net, image)
-    reached = [name for name, value in gradient.items() if value.isfinite().all() and value.abs().max() > 0]
-    assert len(reached) > 0.9 * len(gradient)
-
-
-@pytest.mark.parametrize("name", list(PEERS))
-def test_a_network_of_monai_names_the_sizes_that_fit(name):
-    net = make_peer(name, 3)
-    with pytest.raises(NetworkError, match="sizes must be multiples of") as caught:
-        net(torch.zeros(1, 2, 31, 32, 32))
-    assert str((32, 32, 32)) in str(caught.value)
-
-
-def test_dynunet_gives_the_logits_of_monais_own_forward():
-    net = make_peer("dynunet", 3)
-    image = image_of(3, batch=1, size=16)
-    coarse = net.all_logits(image)[1]
-    stacked = net.body.train()(image)
-    assert torch.equal(stacked[:, 0], net(image))
-    assert torch.equal(stacked[:, 1], torch.nn.functional.interpolate(coarse, stacked.shape[3:]))
-    assert torch.equal(net.body.eval()(image), net(image))
-
-
-def test_dynunet_has_as_many_parameters_as_our_plain_unet_of_the_same_plan():
-    plan = {"channels": (4, 6, 8, 8), "strides": ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))}
-    net = monai_network("dynunet", in_channels=2, out_channels=3, dims=3, **plan)
-    ours = SegmentationNet(PlainEncoder(2, **plan, dims=3), 3)
-    up_biases = sum(level.up.bias.numel() for level in ours.decoder.levels)
-    assert summarise(net, (16, 16, 16)).multiply_adds == summarise(ours, (16, 16, 16)).multiply_adds
-    assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in ours.parameters()) - up_biases
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("unetr", {}, "no MONAI network 'unetr': choose dynunet"),
-        ("segresnet", {"feature_size": 12}, "unexpected keyword argument 'feature_size'"),
-        ("segresnet", {"init_filters": 12}, "multiple of 8"),
-        ("swinunetr", {"feature_size": 10}, "multiple of 12"),
-        ("dynunet", {"channels": (4, 8), "strides": ((1, 1, 1), (2, 2, 2))}, "at least 3 levels"),
-        ("dynunet", {"channels": (4, 8, 8), "strides": ((2, 1, 1), (2, 2, 2), (2, 2, 2))}, "the first with stride 1"),
-    ],
-)
-def test_a_network_of_monai_that_cannot_be_built_says_why(name, options, message):
-    with pytest.raises(NetworkError, match=message) as caught:
-        monai_network(name, in_channels=1, out_channels=2, dims=3, **options)
-    assert "\n" not in str(caught.value)
-
-
 # ---------------------------------------------------------------- faults of ours
 
 
@@ -493,102 +377,3 @@ def test_every_encoder_and_option_of_the_schema_exists():
                 section = ExperimentConfig.model_validate({"network": fields}).network
                 net = make_net(encoder, norm=section.norm, upsampling=section.upsampling, blocks=section.blocks)
                 assert net(image_of(3)).shape == (2, 3, 8, 8, 8)
-
-
-# ---------------------------------------------------------------- what a network costs
-
-
-def test_a_summary_counts_what_can_be_counted_by_hand():
-    net = SegmentationNet(PlainEncoder(1, (4, 8), ((1, 1), (2, 2)), dims=2, blocks=1), 3, decoder_blocks=1)
-    summary = summarise(net, (16, 16), batch=2)
-    encoder = 9 * 4 + 8 + 9 * 4 * 8 + 16  # convolutions, and scale and shift of their normalisation
-    decoder = (4 * 8 * 4 + 4) + (9 * 8 * 4 + 8)
-    assert summary.parameters == encoder + decoder + (4 * 3 + 3)
-    fine, coarse = 2 * 16 * 16, 2 * 8 * 8
-    assert summary.multiply_adds == fine * (9 * 4 + 9 * 8 * 4 + 4 * 3) + coarse * (9 * 4 * 8 + 8 * 4 * 4)
-    # image, then for each convolution its result and the activation; the joined map; the log-probabilities
-    maps = fine * (1 + 4 + 4 + 8 + 4 + 4 + 3) + coarse * (8 + 8)
-    assert summary.activation_bytes == pytest.approx(4 * maps, rel=0.02)
-    assert summary.peak_bytes > summary.activation_bytes
-    assert summary.outputs == ((2, 3, 16, 16),)
-
-
-@pytest.mark.parametrize("name", ["plain", *PEERS])
-def test_a_summary_needs_no_memory_and_leaves_the_network_alone(name):
-    net = make_net() if name == "plain" else make_peer(name, 3)
-    before = {key: value.clone() for key, value in net.state_dict().items()}
-    one, two = summarise(net, (64, 64, 64)), summarise(net, (64, 64, 64), batch=2)
-    assert two.activation_bytes == pytest.approx(2 * one.activation_bytes, rel=0.02)
-    assert two.multiply_adds == 2 * one.multiply_adds
-    huge = summarise(net, (1024, 1024, 1024))
-    assert huge.activation_bytes > 100 * 2**30
-    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
-    assert net.training
-
-
-def test_a_summary_of_a_forward_pass_keeps_nothing():
-    net = make_net()
-    forward, step = (summarise(net, (32, 32, 32), training=flag) for flag in (False, True))
-    assert forward.activation_bytes == 0
-    assert forward.peak_bytes < 0.5 * step.peak_bytes
-    assert forward.multiply_adds == step.multiply_adds
-
-
-def test_a_summary_is_the_same_for_a_network_on_the_meta_device():
-    with torch.device("meta"):
-        ghost = make_net()
-    assert summarise(ghost, (32, 32, 32)) == summarise(make_net(), (32, 32, 32))
-
-
-@every_encoder
-def test_an_encoder_alone_has_a_summary_too(encoder_type):
-    encoder = make_net(encoder_type).encoder
-    summary = summarise(encoder, (16, 16, 16))
-    assert summary.outputs == ((1, 4, 16, 16, 16), (1, 6, 8, 8, 8), (1, 8, 4, 4, 4))
-    assert summary.channels == CHANNELS
-    assert summary.parameters == sum(p.numel() for p in encoder.parameters())
-
-
-def test_a_summary_reads_well():
-    summary = summarise(make_net(), (32, 32, 32))
-    lines = str(summary).splitlines()
-    assert 5 <= len(lines) <= 10
-    assert lines[0].endswith("SegmentationNet (PlainEncoder)")
-    assert "4 6 8" in lines[2]
-    assert "\n" not in summary.one_line
-
-
-def test_a_summary_refuses_a_size_that_does_not_fit():
-    with pytest.raises(NetworkError, match="multiples"):
-        summarise(make_net(), (30, 32, 32))
-
-
-STEP = """
-import json, sys
-import torch
-from segmed.networks.encoders import DenseEncoder, PlainEncoder
-from segmed.networks.models import SegmentationNet
-from segmed.networks.summary import summarise
-torch.set_num_threads(1)
-kind = {"plain": PlainEncoder, "dense": DenseEncoder}[sys.argv[1]]
-net = SegmentationNet(kind(1, (16, 24, 32), ((1, 1, 1), (2, 2, 2), (2, 2, 2)), dims=3), 3)
-def step(size):
-    loss = sum(level.log_softmax(1).mean() for level in net.all_logits(torch.randn(2, 1, *size)))
-    loss.backward()
-def peak():  # not getrusage: a process inherits that maximum from the one that started it
-    return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-step((16, 16, 16))
-before = peak()
-step((48, 48, 48))
-print(json.dumps([peak() - before, summarise(net, (48, 48, 48), batch=2).peak_bytes]))
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("encoder", ["plain", "dense"])
-def test_the_peak_of_a_summary_is_near_what_a_step_really_takes(encoder):
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed leaves the process at once
-    command = [sys.executable, "-c", STEP, encoder]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    real, estimate = json.loads(done.stdout)
-    assert 0.9 < real / estimate < 1.1
