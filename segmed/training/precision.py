@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal, cast
 
@@ -18,8 +18,8 @@ from segmed.training.ranks import Ranks
 Precision = Literal["fp32", "bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-REPEATS = 2  # timed steps of a candidate, after one that is not
-HOPELESS = (2.0, 2.0)  # a first step of so many times the best one, and so many seconds, is not repeated
+TURNS = 4  # timed steps of a candidate, after one that sets up the kernels; the fastest counts
+HOPELESS = 3.0  # a candidate that takes so many times the best one's time is not timed again
 GAIN = 0.97  # a candidate must take less than this share of the time of the simpler one before it
 
 
@@ -60,10 +60,6 @@ class Choice:
         if not self.seconds:
             return "given"
         return "measured: " + ", ".join(f"{name} {seconds:.3g} s" for name, seconds in self.seconds.items()) + " a step"
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the run's record."""
-        return asdict(self)
 
 
 def choose_precision(
@@ -121,46 +117,34 @@ def _measure(
     image = torch.randn(tuple(shape), generator=generator)
     classes = int(cast(Any, network).out_channels)
     label = torch.randint(0, classes, (shape[0], *shape[2:]), generator=generator, dtype=torch.uint8)
-    began, best = time.perf_counter(), float("inf")
-    measured: list[Choice] = []
+    batch, loss = (image.to(device), label.to(device)), loss.to(device)
+    times: dict[int, list[float]] = {number: [] for number in range(len(candidates))}
+    began = time.perf_counter()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for choice in candidates:
-            if len(measured) >= 2 and time.perf_counter() - began > limit_seconds:
-                break
-            batch = (image.to(device), label.to(device))
-            try:
-                seconds = _time(choice, network, loss.to(device), batch, best=best, limit_seconds=limit_seconds / 4)
-            except torch.OutOfMemoryError:
-                seconds = float("inf")
-            best = min(best, seconds)
-            name = f"{choice.precision} {choice.memory_format}"
-            measured.append(Choice(choice.precision, choice.memory_format, {name: seconds}))
-    return measured
+        for turn in range(1 + TURNS):  # in turns, so that a machine busy for a while is busy for all of them
+            for number, choice in enumerate(candidates):
+                if time.perf_counter() - began > limit_seconds and (turn or number >= 2):
+                    break
+                if turn and min(times[number]) > HOPELESS * min(map(min, filter(None, times.values()))):
+                    continue
+                times[number].append(_time(choice, network, loss, batch))
+    names = {number: f"{choice.precision} {choice.memory_format}" for number, choice in enumerate(candidates)}
+    fastest = {number: min(found[1:] or found) for number, found in times.items() if found}
+    return [replace(candidates[number], seconds={names[number]: seconds}) for number, seconds in fastest.items()]
 
 
-def _time(
-    choice: Choice,
-    network: nn.Module,
-    loss: nn.Module,
-    batch: tuple[Tensor, Tensor],
-    *,
-    best: float,
-    limit_seconds: float,
-) -> float:
-    """Seconds of the fastest of a few steps; the first one, which sets up the kernels, counts only if it is alone."""
+def _time(choice: Choice, network: nn.Module, loss: nn.Module, batch: tuple[Tensor, Tensor]) -> float:
+    """Seconds of one forward and backward pass; infinite where memory does not suffice."""
     image, label = batch
-    image = choice.arrange(image)
-    network = choice.place(copy.deepcopy(network), image.device).train()
-    times: list[float] = []
-    for _ in range(1 + REPEATS):
+    try:
+        image = choice.arrange(image)
+        network = choice.place(copy.deepcopy(network), image.device).train()
         start = time.perf_counter()
         with choice.autocast(image.device):
             value = loss(cast(Any, network).all_logits(image), label)
         value.backward()
-        network.zero_grad(set_to_none=True)
         if image.device.type == "cuda":
             torch.cuda.synchronize(image.device)
-        times.append(time.perf_counter() - start)
-        if times[-1] > max(HOPELESS[0] * best, HOPELESS[1]) or sum(times) > limit_seconds:
-            break
-    return min(times[1:] or times)
+    except torch.OutOfMemoryError:
+        return float("inf")
+    return time.perf_counter() - start
