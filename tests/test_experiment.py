@@ -307,3 +307,40 @@ def test_resume_takes_no_other_option():
     command = [sys.executable, str(ROOT / "tools" / "train_seg.py"), "--resume", "x", "--train.epochs", "3"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+
+
+def test_evaluating_a_part_against_all_references_counts_no_training_case_as_missed(finished, phantom, tmp_path):
+    script = ROOT / "tools" / "evaluate.py"
+    options = [
+        "--predictions",
+        finished.predictions,
+        "--references",
+        phantom,
+        "--run",
+        finished.path,
+        "--output",
+        tmp_path,
+    ]
+    made = subprocess.run(
+        [sys.executable, str(script), *map(str, options)], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    ours = json.loads((tmp_path / "summary.json").read_text())
+    theirs = json.loads((finished.test / "summary.json").read_text())
+    assert ours["cases"] == theirs["cases"]
+    assert ours["labels"]["rv"]["dice"]["mean"] == pytest.approx(theirs["labels"]["rv"]["dice"]["mean"])
+
+
+def test_evaluating_cases_that_trained_the_run_says_so(finished, phantom, tmp_path):
+    learned = Split.load(finished.split).train[0]
+    shutil.copytree(finished.predictions, tmp_path / "predictions")
+    shutil.copy(phantom / learned / f"{learned}_label.nii.gz", tmp_path / "predictions" / f"{learned}.nii.gz")
+    script = ROOT / "tools" / "evaluate.py"
+    options = [
+        "--predictions", tmp_path / "predictions", "--references", phantom, "--run", finished.path,
+        "--output", tmp_path / "out",
+    ]  # fmt: skip
+    made = subprocess.run(
+        [sys.executable, str(script), *map(str, options)], capture_output=True, text=True, check=False
+    )
+    assert f"trained or selected the run, no test: {learned}" in made.stderr
