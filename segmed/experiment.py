@@ -31,7 +31,7 @@ from segmed.training.tracking import RunTracker, Tracker
 def run(config: ExperimentConfig, folder: Path | None) -> int:
     """Plan, train and test one experiment in a new run folder."""
     fabric, ranks = _launch(config)
-    made = Run(ranks.lead(lambda: start(config, folder).path))
+    made = Run(ranks.lead(lambda: start(config, folder, processes=ranks.world).path))
     _train_and_test(made, fabric, ranks, resume=False)
     return 0
 
@@ -74,9 +74,9 @@ def cross_validate(config: ExperimentConfig, folder: Path | None) -> int:
 # ---------------------------------------------------------------- before training
 
 
-def start(config: ExperimentConfig, folder: Path | None) -> Run:
+def start(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
-    dataset, audit, split, plan = prepare(config)
+    dataset, audit, split, plan = prepare(config, processes=processes)
     print(plan)
     made = new_run(folder, runs=config.runs, name=config.name)
     write_config(made, plan.config, plan.reasons)
@@ -87,7 +87,7 @@ def start(config: ExperimentConfig, folder: Path | None) -> Run:
     return made
 
 
-def prepare(config: ExperimentConfig) -> tuple[Dataset, Audit, Split, Plan]:
+def prepare(config: ExperimentConfig, *, processes: int = 1) -> tuple[Dataset, Audit, Split, Plan]:
     """Read and check the data, draw the parts, plan.
 
     Raises:
@@ -119,7 +119,7 @@ def prepare(config: ExperimentConfig) -> tuple[Dataset, Audit, Split, Plan]:
     )
     seen = [fact for fact in audit.facts if fact.id not in set(split.test)]
     config = config.model_copy(update={"data": data})
-    plan = resolve(config, seen, channels=len(dataset.modalities), machine=machine)
+    plan = resolve(config, seen, channels=len(dataset.modalities), machine=machine, processes=processes)
     return dataset, audit, split, plan
 
 
@@ -135,6 +135,7 @@ def _launch(config: ExperimentConfig) -> tuple[Fabric, Ranks]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.set_float32_matmul_precision("high")  # TF32
+        torch.backends.cudnn.deterministic = True
     accelerator = "cuda" if cuda else "cpu"
     if dist.is_torchelastic_launched():
         local = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,9 @@ class Plan:
         )
 
 
-def resolve(config: ExperimentConfig, facts: Sequence[CaseFacts], *, channels: int, machine: Machine) -> Plan:
+def resolve(
+    config: ExperimentConfig, facts: Sequence[CaseFacts], *, channels: int, machine: Machine, processes: int = 1
+) -> Plan:
     """Resolve every `auto` of a config.
 
     Args:
@@ -63,12 +65,15 @@ def resolve(config: ExperimentConfig, facts: Sequence[CaseFacts], *, channels: i
         facts: fingerprint of the training and validation cases.
         channels: number of modalities.
         machine: what the run may use.
+        processes: that train together; on a CPU they share its memory.
 
     Raises:
         PlanError: the data hold nothing to plan from, or the plan does not fit in memory.
     """
     if not facts:
         raise PlanError("no case to plan from: the training part is empty")
+    if machine.device == "cpu":
+        machine = replace(machine, memory_bytes=machine.memory_bytes // processes)
     planner = _Planner(config, facts, machine)
     planner.preprocessing()
     planner.patches()
@@ -81,8 +86,9 @@ def resolve(config: ExperimentConfig, facts: Sequence[CaseFacts], *, channels: i
         planner.set("patches.batch_size", batch, _batch_reason(batch, config, machine))
         config = planner.config
     if config.train.steps_per_epoch == "auto":
-        steps = max(1, math.ceil(2 * len(facts) / (batch * config.train.accumulate)))
-        planner.set("train.steps_per_epoch", steps, f"{len(facts)} cases, each drawn about twice, {batch} a step")
+        patches = batch * config.train.accumulate * processes
+        steps = max(1, math.ceil(2 * len(facts) / patches))
+        planner.set("train.steps_per_epoch", steps, f"{len(facts)} cases, each drawn about twice, {patches} a step")
     return Plan(planner.config, planner.reasons, summary, need, machine)
 
 
