@@ -110,6 +110,25 @@ def contour_figure(
     return figure
 
 
+def shown_case(
+    image: MetaTensor,
+    *,
+    reference: MetaTensor | None = None,
+    prediction: MetaTensor | None = None,
+    overlay: MetaTensor | None = None,
+) -> CaseVolumes:
+    """Volumes as they are read and segmented, in any orientation, as figures take them.
+
+    Args:
+        image: (C, X, Y, Z); its first channel is shown.
+        reference, prediction: (1, X, Y, Z) label indices on the same grid.
+        overlay: (1, X, Y, Z) on the same grid, from 0 on.
+    """
+    canonical = to_canonical(with_data(image, image.as_tensor()[:1], as_affine(image.affine)))
+    maps = [None if v is None else to_canonical(v).numpy(force=True)[0] for v in (reference, prediction, overlay)]
+    return CaseVolumes(canonical.numpy(force=True)[0], maps[0], maps[1], spacing_of(canonical.affine), maps[2])
+
+
 def volume_figure(
     image: MetaTensor,
     *,
@@ -118,22 +137,13 @@ def volume_figure(
     overlay: MetaTensor | None = None,
     title: str = "",
 ) -> Figure:
-    """`contour_figure` of volumes as they are read and segmented: on one grid, in any orientation.
-
-    Args:
-        image: (C, X, Y, Z); its first channel is shown.
-        reference, prediction: (1, X, Y, Z) label indices.
-        overlay: (1, X, Y, Z), from 0 on.
-        title: above the panels.
+    """`contour_figure` of volumes as `shown_case` takes them.
 
     Raises:
         ValueError: volumes of different shapes.
     """
-    canonical = to_canonical(with_data(image, image.as_tensor()[:1], as_affine(image.affine)))
-    maps = [None if v is None else to_canonical(v).numpy(force=True)[0] for v in (reference, prediction, overlay)]
-    return contour_figure(
-        canonical.numpy(force=True)[0], maps[0], maps[1], spacing_of(canonical.affine), title, overlay=maps[2]
-    )
+    case = shown_case(image, reference=reference, prediction=prediction, overlay=overlay)
+    return contour_figure(case.image, case.reference, case.prediction, case.spacing_mm, title, overlay=case.overlay)
 
 
 def montage(cases: Sequence[tuple[str, CaseVolumes]], *, title: str = "", columns: int = 6) -> Figure:
