@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 SMALL = {
     "first_run": {"CASES": 5, "MINUTES": 0.05, "CHANNELS": (4, 8, 16)},
-    "looking_inside": {"CASES": 4, "MINUTES": 0.05, "PATCH": (32, 32, 32), "CHANNELS": (4, 8, 16)},
+    "looking_inside": {"CASES": 4, "MINUTES": 0.05, "PATCH": (48, 48, 48), "CHANNELS": (4, 8)},
 }
 MAY_IMPORT = {"IPython", "datetime", "json", "pathlib", "segmed", "warnings"}
 SECONDS = 300  # a cell; far more than one takes
@@ -96,6 +96,6 @@ def test_runs_and_shows_its_figures(name, tmp_path, monkeypatch):
         (tmp_path / f"{number}.png").write_bytes(base64.b64decode(picture))
         pixels = imread(tmp_path / f"{number}.png")
         assert min(pixels.shape[:2]) > 150, cell.source
-        assert len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) > 20, cell.source  # not an empty page
+        assert len(np.unique(pixels[::5, ::5, 0])) > 20, cell.source  # not an empty page
     warned = [output.text for cell in code_cells(book) for output in cell.outputs if output.get("name") == "stderr"]
     assert not [text for text in warned if "Traceback" in text]
