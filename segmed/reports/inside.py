@@ -84,8 +84,8 @@ def patch_figure(
 ) -> Figure:
     """Training samples, a row a group, with the contours of their labels.
 
-    A sample is shown by the slice across its last axis in which the first sample of the same number has most of its
-    labels, and all share the grey range of the first row, so that what differs between rows was done by augmentation.
+    The first sample of each number sets the standard: those of the same number are cut where it has most of its
+    labels, and all share one range of grey, so that what differs from it was done by augmentation.
 
     Args:
         rows: name of a row -> samples of a `PatchDataset`: image (C, *spatial), label (*spatial), case, index.
@@ -100,10 +100,11 @@ def patch_figure(
     if not drawn:
         raise ValueError("no patch to draw: give at least one sample")
     first = next(iter(drawn.values()))
-    slices: dict[int, int] = {}
+    standard: dict[int, Mapping[str, Any]] = {}
     for sample in (sample for row in drawn.values() for sample in row):
-        slices.setdefault(sample["index"], fullest_slice(np.asarray(sample["label"])))
-    window = grey_range(np.concatenate([np.asarray(sample["image"])[0].ravel() for sample in first]))
+        standard.setdefault(sample["index"], sample)
+    slices = {index: fullest_slice(np.asarray(sample["label"])) for index, sample in standard.items()}
+    window = grey_range(np.concatenate([np.asarray(sample["image"])[0].ravel() for sample in standard.values()]))
     most = max(len(row) for row in drawn.values())
     height = TILE_INCHES * tallness(np.asarray(first[0]["label"]))
     figure = Figure(figsize=(TILE_INCHES * most + 0.9, height * len(drawn) + 0.8), layout="constrained")
