@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -246,7 +247,13 @@ def _one_line(box: str) -> str:
 
 
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
-    """Run a tool's `main`; user errors become one line on stderr and exit code 2."""
+    """Run a tool's `main`; user errors become one line on stderr and exit code 2.
+
+    Threads of torch that wait for each other sleep instead of spinning: where other processes (data workers, other
+    people) want the processor too, training is several times faster. libgomp takes this from the environment only,
+    when it is loaded; what the user has set stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = main() or 0
     except KeyboardInterrupt as stop:
