@@ -29,7 +29,7 @@ def test_a_config_plans_builds_and_learns(path):
     )
     shape, spacing = GRIDS.get(path.stem, THIN)
     intensity = dict.fromkeys(("min", "p0_5", "p50", "p99_5", "max", "mean", "sd"), 1.0) | {"zero_fraction": 0.0}
-    facts = [CaseFacts("a", shape, spacing, "RAS", {name: intensity for name in images}, {}, {}, shape)]
+    facts = [CaseFacts("a", shape, spacing, "RAS", dict.fromkeys(images, intensity), {}, {}, shape)]
     config = resolve(config, facts, channels=len(images), machine=Machine("cpu", "CPU", 20 * GIB, 2)).config
     classes, dims = len(known(config.data.labels)) + 1, known(config.patches.dims)
     torch.manual_seed(0)

@@ -15,9 +15,8 @@ GPU = Machine("cuda", "a GPU", 40 * GIB, 16)
 
 
 def facts(shape=(36, 50, 35), spacing=(1.0, 1.0, 1.0), *, body=None, count=5, zeros=0.0, mean=300.0, sd=100.0, low=0.0):
-    intensity = {
-        "MR": {"min": low, "p0_5": 0, "p50": mean, "p99_5": 900, "max": 999, "mean": mean, "sd": sd, "zero_fraction": zeros}
-    }  # fmt: skip
+    numbers = {"min": low, "p0_5": 0, "p50": mean, "p99_5": 900, "max": 999, "mean": mean, "sd": sd}
+    intensity = {"MR": {**numbers, "zero_fraction": zeros}}
     return [
         CaseFacts(f"case_{n}", shape, spacing, "RAS", intensity, {"a": 1.0}, {"a": 1000}, body or shape)
         for n in range(count)
@@ -50,8 +49,12 @@ def test_hippocampus_gets_the_patch_and_strides_that_nnunet_publishes():
 def test_nothing_stays_auto_but_what_is_measured_later():
     left = set(leftovers(plan(facts()).config))
     assert left == {
-        "train.precision", "train.memory_format", "inference.windows", "inference.precision", "inference.largest_component"
-    }  # fmt: skip
+        "train.precision",
+        "train.memory_format",
+        "inference.windows",
+        "inference.precision",
+        "inference.largest_component",
+    }
 
 
 def test_every_resolved_value_has_a_reason():
@@ -158,12 +161,12 @@ def test_a_patch_that_does_not_fit_is_refused_with_one_that_might():
 
 
 def test_a_patch_of_the_wrong_number_of_axes_is_one_line():
-    with pytest.raises(PlanError, match="has 2 numbers, patches.dims is 3"):
+    with pytest.raises(PlanError, match=r"has 2 numbers, patches\.dims is 3"):
         plan(facts(), patches={"size": [64, 64]})
 
 
 def test_channels_and_strides_of_different_depth_are_one_line():
-    with pytest.raises(PlanError, match="2 levels, network.strides 1"):
+    with pytest.raises(PlanError, match=r"2 levels, network\.strides 1"):
         plan(facts(), network={"name": "unet", "channels": [8, 16], "strides": [[1, 1, 1]]})
 
 

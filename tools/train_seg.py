@@ -27,9 +27,9 @@ class Arguments(Section):
 
 
 def main() -> int | None:
-    if any(argument.split("=")[0] == "--resume" for argument in sys.argv[1:]):
-        if len([a for a in sys.argv[1:] if a.startswith("--")]) > 1:
-            raise ConfigError("--resume takes no other option: the run's own config.yaml says what to do")
+    options = [argument.split("=")[0] for argument in sys.argv[1:] if argument.startswith("--")]
+    if "--resume" in options and len(options) > 1:
+        raise ConfigError("--resume takes no other option: the run's own config.yaml says what to do")
     arguments, config = parse_experiment(Arguments, description=__doc__, default_config=FIRST_RUN)
 
     from segmed import experiment  # heavy: torch and MONAI
