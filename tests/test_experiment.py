@@ -2,16 +2,20 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from segmed import experiment
 from segmed.build import load_run
@@ -347,3 +351,53 @@ def test_evaluating_cases_that_trained_the_run_says_so(finished, phantom, tmp_pa
         [sys.executable, str(script), *map(str, options)], capture_output=True, text=True, check=False
     )
     assert f"trained or selected the run, no test: {learned}" in made.stderr
+
+
+# ---------------------------------------------------------------- the tool as a process
+
+
+def written(config: ExperimentConfig, path: Path) -> Path:
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return path
+
+
+def train(*options, launcher=()) -> list[str]:
+    return [sys.executable, *launcher, str(ROOT / "tools" / "train_seg.py"), *map(str, options)]
+
+
+@pytest.mark.slow
+def test_a_stopped_tool_says_how_to_go_on_and_ends_with_the_weights_of_one_never_stopped(phantom, tmp_path):
+    steps = {"epochs": 40, "steps_per_epoch": 5, "workers": 1}
+    config = written(small(phantom, tmp_path, train=steps), tmp_path / "c.yaml")
+    stopped, whole = Run(tmp_path / "stopped"), Run(tmp_path / "whole")
+    process = subprocess.Popen(
+        train("--config", config, "--run-dir", stopped.path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    history = stopped.path / "history.csv"
+    while process.poll() is None and not (history.is_file() and len(history.read_text().splitlines()) > 1):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert f"--resume {stopped.path}" in said
+    assert not stopped.weights("last").exists()
+    for command in (train("--resume", stopped.path), train("--config", config, "--run-dir", whole.path)):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert stopped.weights("last").read_bytes() == whole.weights("last").read_bytes()
+    assert (stopped.test / "cases.csv").read_text() == (whole.test / "cases.csv").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_under_torchrun_train_and_test_one_run(phantom, tmp_path):
+    config = written(small(phantom, tmp_path), tmp_path / "c.yaml")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    made = subprocess.run(
+        train("--config", config, "--run-dir", tmp_path / "run", launcher=launcher),
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert (tmp_path / "run" / "test" / "summary.json").is_file()
+    assert made.stdout.count("mean of labels") == 1, "both processes printed"

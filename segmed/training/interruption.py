@@ -14,6 +14,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CHILD = getattr(signal, "SIGCHLD", None)
 
 
+def _overlook(number: int, frame: FrameType | None) -> None:
+    """Does nothing. Unlike SIG_DFL it may be set while a signal is waiting to be handled."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The run was stopped from outside and can go on; the message says how."""
 
@@ -51,7 +55,7 @@ class StopSignals:
         again, self.requested = self.requested, True
         if CHILD is not None and CHILD not in self._before:
             # The signal may go to the data workers, too. Torch would raise their end in the middle of our last step.
-            self._before[CHILD] = signal.signal(CHILD, signal.SIG_DFL)
+            self._before[CHILD] = signal.signal(CHILD, _overlook)
         if again or self._at_once:
             raise KeyboardInterrupt(signal.Signals(number).name)
 
@@ -85,7 +89,7 @@ def one_line_faults(resume: str) -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         if CHILD is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(CHILD, signal.SIG_DFL)  # else torch may raise the same again, out of this block
+            signal.signal(CHILD, _overlook)  # else torch may raise the same again, out of this block
         raise DataError(
             f"a process that prepares patches died ({_last_line(error)}): it may have run out of memory;"
             f" lower train.workers, then {resume}"

@@ -18,6 +18,7 @@ from segmed.training.ranks import Ranks
 Precision = Literal["fp32", "bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+FIRST = 3  # candidates that are timed whatever it takes: bf16 in both formats, and fp32
 TURNS = 4  # timed steps of a candidate, after one that sets up the kernels; the fastest counts
 HOPELESS = 3.0  # a candidate that takes so many times the best one's time is not timed again
 GAIN = 0.97  # a candidate must take less than this share of the time of the simpler one before it
@@ -83,11 +84,11 @@ def choose_precision(
         ranks: the processes that train.
         device: that trains.
         fixed: precision and memory format that are given, or `auto`.
-        limit_seconds: after this time no third candidate is begun; both precisions come first.
+        limit_seconds: after this time nothing is begun but the first step of the first three candidates.
     """
     precisions = ["bf16", "fp32"] if fixed[0] == "auto" else [fixed[0]]
     formats = ["contiguous", "channels_last"] if fixed[1] == "auto" else [fixed[1]]
-    candidates = [Choice(cast(Precision, p), cast(MemoryFormat, m)) for m, p in product(formats, precisions)]
+    candidates = [Choice(cast(Precision, p), cast(MemoryFormat, m)) for p, m in product(precisions, formats)]
     if len(candidates) == 1:
         return candidates[0]
     measured = ranks.lead(lambda: _measure(candidates, network, loss, shape, torch.device(device), limit_seconds))
@@ -123,7 +124,7 @@ def _measure(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for turn in range(1 + TURNS):  # in turns, so that a machine busy for a while is busy for all of them
             for number, choice in enumerate(candidates):
-                if time.perf_counter() - began > limit_seconds and (turn or number >= 2):
+                if time.perf_counter() - began > limit_seconds and (turn or number >= FIRST):
                     break
                 if turn and min(times[number]) > HOPELESS * min(map(min, filter(None, times.values()))):
                     continue
