@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from segmed.build import build_network
+from segmed.build import PLANE_AXES, build_network
 from segmed.config import DynUNetConfig, ExperimentConfig, UNetConfig, known
 from segmed.data.audit import CaseFacts
 from segmed.machine import GIB, Machine
@@ -22,10 +22,9 @@ from segmed.networks.summary import Summary, summarise
 THICK = 3.0  # largest over smallest spacing from which slices count as thick
 FEW_SLICES = 16  # a thick stack with at most so many slices has little to see across them
 SMALLEST_MAP = 4  # voxels an axis of the coarsest feature map
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2, "slices": 2}
-VOXELS = {("cpu", 2): 256**2, ("cpu", 3): 64**3, ("cuda", 2): 512**2, ("cuda", 3): 128**3}
+VOXELS = {("cpu", 2): 192**2, ("cpu", 3): 64**3, ("cuda", 2): 512**2, ("cuda", 3): 128**3}
 BATCH = {("cpu", 2): 8, ("cpu", 3): 2, ("cuda", 2): 32, ("cuda", 3): 4}
-WIDTH = {("cpu", 2): 24, ("cpu", 3): 16, ("cuda", 2): 32, ("cuda", 3): 32}
+WIDTH = {("cpu", 2): 16, ("cpu", 3): 16, ("cuda", 2): 32, ("cuda", 3): 32}
 WIDEST = {2: 512, 3: 320}
 BASE_BYTES = int(1.5 * GIB)  # the interpreter with its libraries, and a volume or two
 STATE_BYTES = 4 + 4 + 8 + 4 + 4  # a parameter: weight, gradient, two moments, average, a copy while saving
@@ -163,7 +162,7 @@ class _Planner:
         if self.is_auto("preprocess.interpolation"):
             self.set("preprocess.interpolation", "linear", "never overshoots the scanner's intensities")
         if self.config.patches.plane == "auto":
-            names = {axis: name for name, axis in PLANES.items() if name != "slices"}
+            names = {axis: name for name, axis in PLANE_AXES.items() if name != "slices"}
             plane = "slices" if self.config.preprocess.orientation == "slices_last" else names[across if thick else 2]
             self.set("patches.plane", plane, "across the thickest axis" if thick else "the usual reading direction")
         self._crop_and_intensity()
@@ -216,7 +215,7 @@ class _Planner:
         spacing = np.median(np.broadcast_to(target, self.spacings.shape), axis=0)
         axes = [0, 1, 2]
         if self.config.patches.dims == 2:
-            axes.remove(PLANES[self.config.patches.plane])
+            axes.remove(PLANE_AXES[self.config.patches.plane])
         return [max(1, round(float(shape[a]))) for a in axes], [float(spacing[a]) for a in axes]
 
     def patches(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from monai.data import MetaTensor
@@ -15,9 +15,9 @@ from segmed.data.cases import Case, Dataset, DatasetError, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.reports.evaluation import Row, evaluate_case, write_evaluation
-from segmed.reports.figures import CaseVolumes
+from segmed.reports.figures import CaseVolumes, shown_case
 from segmed.runs import Run
-from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, to_canonical, write_volume
+from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, write_volume
 
 
 def run_test(
@@ -67,17 +67,11 @@ def _prediction(made: Run, case: Case) -> Path:
 
 
 def _shown(made: Run, case: Case, dataset: Dataset) -> CaseVolumes:
-    """A test case for the montage, in canonical axes."""
+    """A test case for the montage."""
     image, reference = read_case(case, dataset)
     path = _prediction(made, case)
     found = torch.from_numpy(dataset.labels.encode(read_label_volume(path).numpy(), where=str(path)))
-    canonical = to_canonical(cast(MetaTensor, image[:1]))
-    return CaseVolumes(
-        image=canonical.numpy()[0],
-        reference=None if reference is None else to_canonical(reference).numpy()[0],
-        prediction=to_canonical(MetaTensor(found, affine=image.affine)).numpy()[0],
-        spacing_mm=spacing_mm(canonical.affine),
-    )
+    return shown_case(image, reference=reference, prediction=MetaTensor(found, affine=image.affine))
 
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
