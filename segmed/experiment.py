@@ -7,14 +7,16 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import yaml
 from lightning_fabric import Fabric
 
 from segmed.build import build_dataset
+from segmed.cli import load_config
 from segmed.config import ExperimentConfig
 from segmed.data.audit import Audit, audit_dataset
 from segmed.data.cases import Dataset, DatasetError
 from segmed.data.splits import Split, make_split
-from segmed.files import write_json
+from segmed.files import atomic_write_text, write_json
 from segmed.machine import this_machine
 from segmed.plan import Plan, resolve
 from segmed.reports.evaluation import Row, write_evaluation
@@ -27,6 +29,8 @@ from segmed.training.checkpoint import Checkpoints
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import RunTracker, Tracker
 
+FOLDS = "folds.yaml"  # the config of a cross-validation, in the folder that holds its folds
+
 
 def run(config: ExperimentConfig, folder: Path | None) -> int:
     """Plan, train and test one experiment in a new run folder."""
@@ -37,7 +41,9 @@ def run(config: ExperimentConfig, folder: Path | None) -> int:
 
 
 def resume(folder: Path) -> int:
-    """Go on with a run that was stopped; the result is that of a run never stopped."""
+    """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
+    if (folder / FOLDS).is_file():
+        return _run_folds(load_config(folder / FOLDS), folder)
     made = open_run(folder)
     fabric, ranks = _launch(read_config(made))
     _train_and_test(made, fabric, ranks, resume=True)
@@ -53,21 +59,38 @@ def show_plan(config: ExperimentConfig) -> int:
 
 def cross_validate(config: ExperimentConfig, folder: Path | None) -> int:
     """Train and test every fold, and sum up over all cases: each was tested once, by a model that never saw it."""
+    parent = new_run(folder, runs=config.runs, name=f"{config.name}-folds").path
+    config = _with_absolute_paths(config)
+    atomic_write_text(parent / FOLDS, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    return _run_folds(config, parent)
+
+
+def _run_folds(config: ExperimentConfig, parent: Path) -> int:
+    """The folds one after the other; those that are done are only tested again."""
     fabric, ranks = _launch(config)
     if ranks.world > 1:
         raise DatasetError("folds run one after the other on one process: start each with --fold under torchrun")
-    parent = new_run(folder, runs=config.runs, name=f"{config.name}-folds")
     rows: list[Row] = []
+    subjects: dict[str, str] = {}
     for fold in range(config.split.folds):
         print(f"fold {fold + 1} of {config.split.folds}")
-        split = config.split.model_copy(update={"fold": fold})
-        part = start(config.model_copy(update={"split": split}), parent.path / f"fold_{fold}")
-        rows += _train_and_test(part, fabric, ranks, resume=False)
+        part = Run(parent / f"fold_{fold}")
+        begun = part.config.is_file()
+        if not begun:
+            split = config.split.model_copy(update={"fold": fold})
+            part = start(config.model_copy(update={"split": split}), part.path)
+        rows += _train_and_test(part, fabric, ranks, resume=begun)
+        subjects |= {case.id: case.subject for case in build_dataset(read_config(part)).cases}
+    title = f"{config.name}, {config.split.folds} folds"
     summary = write_evaluation(
-        rows, parent.test, title=f"{config.name}, {config.split.folds} folds", config=config.evaluate
+        rows,
+        parent / "test",
+        title=title,
+        config=config.evaluate,
+        subjects={row["case"]: subjects[row["case"]] for row in rows},
     )
     print(table_text(summary))
-    print(f"folds: {parent.path}")
+    print(f"folds: {parent}")
     return 0
 
 
@@ -79,11 +102,11 @@ def start(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) 
     dataset, audit, split, plan = prepare(config, processes=processes)
     print(plan)
     made = new_run(folder, runs=config.runs, name=config.name)
-    write_config(made, plan.config, plan.reasons)
     write_json(made.plan, {"reasons": plan.reasons, "memory_bytes": plan.memory_bytes, "network": str(plan.summary)})
     split.save(made.split)
     write_json(made.environment, {**environment(), "device": plan.machine.name, "cases": len(dataset.cases)})
     audit.save_json(made.path / "audit.json")
+    write_config(made, plan.config, plan.reasons)  # last: with it the folder is a run
     return made
 
 

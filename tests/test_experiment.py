@@ -151,7 +151,13 @@ def test_folds_test_every_case_once_and_are_summed_up(phantom, tmp_path):
     experiment.cross_validate(small(phantom, tmp_path, split={"folds": 2}), tmp_path / "folds")
     parts = [Split.load(tmp_path / "folds" / f"fold_{fold}" / "split.json").test for fold in range(2)]
     assert sorted(parts[0] + parts[1]) == [f"phantom_{number:03d}" for number in range(CASES)]
-    assert json.loads((tmp_path / "folds" / "test" / "summary.json").read_text())["cases"] == CASES
+    summary = tmp_path / "folds" / "test" / "summary.json"
+    whole = summary.read_text()
+    assert json.loads(whole)["cases"] == CASES
+    shutil.rmtree(tmp_path / "folds" / "fold_1")  # as if it had been stopped after the first fold
+    summary.unlink()
+    experiment.resume(tmp_path / "folds")
+    assert summary.read_text() == whole
 
 
 def test_the_plan_can_be_seen_without_training(phantom, tmp_path, capsys):
