@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from segmed.training.checkpoint import Checkpoints, load_weights
 from segmed.training.loop import FitSettings, FitState, fit
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.schedule import Budget, StepBudget, TimeBudget
-from segmed.training.steps import SupervisedStep
+from segmed.training.steps import Step, SupervisedStep
 from segmed.training.tracking import Tracker
 from segmed.training.validation import ValidationCase, Validator, spread
 
@@ -55,66 +55,77 @@ class Session:
 
     def train(self, tracker: Tracker, *, resume: bool) -> FitState:
         """Cache, choose the precision, fit, and keep what validation taught for inference."""
-        volumes = self._volumes(self.split.train, tracker)
+        volumes = self._volumes(self.split.train)
         choice = self._precision()
-        config, train = self.config, self.config.train
+        train = self.config.train
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
-        patches = PatchDataset(
-            volumes,
-            patches=config.patches,
-            plane_axis=plane_axis(config),
-            augmentation=Augmentation(
-                config.augment,
-                dims=known(config.patches.dims),
-                labels=self.dataset.labels,
-                mirror_pairs=config.data.mirror_pairs,
-            ),
-            seed=config.seed,
-        )
         method = SupervisedStep(self.network, self.loss, train, fabric=self.fabric, choice=choice)
-        validator = self._validator(choice, tracker)
+        validator = self._validator(tracker)
         steps = None if train.budget_minutes else train.epochs * known(train.steps_per_epoch)
-        budget: Budget = StepBudget(steps or 1)
-        if train.budget_minutes:
-            seconds = validator.rehearse(method.evaluation_network) if validator else 0.0
-            budget = TimeBudget(train.budget_minutes, validation_seconds=seconds)
-        batches = partial(
-            patch_loader,
-            patches,
-            batch_size=known(config.patches.batch_size) * train.accumulate,
-            total_steps=steps,
-            workers=known(train.workers),
-            rank=self.ranks.rank,
-            world=self.ranks.world,
-            pin_memory=self.fabric.device.type == "cuda",
+        settings = FitSettings(
+            validations=train.validations,
+            patience=train.patience,
+            checkpoint_minutes=train.checkpoint_minutes,
+            seed=self.config.seed,
+            resume=resume,
+            resume_command=f"python tools/train_seg.py --resume {self.run.path}",
         )
         state = fit(
             method,
-            lambda start: batches(start_step=start),
-            budget,
-            settings=FitSettings(
-                validations=train.validations,
-                patience=train.patience,
-                checkpoint_minutes=train.checkpoint_minutes,
-                seed=config.seed,
-                resume=resume,
-                resume_command=f"python tools/train_seg.py --resume {self.run.path}",
-            ),
+            self._batches(volumes, steps),
+            self._budget(steps, method, validator),
+            settings=settings,
             checkpoints=self.checkpoints,
             tracker=tracker,
             validate=validator,
         )
-        if config.inference.largest_component == "auto":
+        if self.config.inference.largest_component == "auto":
             self._clean_what_gains(validator)
         return state
 
-    def _validator(self, choice: Choice, tracker: Tracker) -> Validator | None:
+    def _batches(self, volumes: Sequence[CachedVolume], steps: int | None) -> Callable[[int], Iterable[dict[str, Any]]]:
+        """First step -> the training batches from there on."""
+        config = self.config
+        augmentation = Augmentation(
+            config.augment,
+            dims=known(config.patches.dims),
+            labels=self.dataset.labels,
+            mirror_pairs=config.data.mirror_pairs,
+        )
+        patches = PatchDataset(
+            volumes,
+            patches=config.patches,
+            plane_axis=plane_axis(config),
+            augmentation=augmentation,
+            seed=config.seed,
+        )
+        return lambda start: patch_loader(
+            patches,
+            batch_size=known(config.patches.batch_size) * config.train.accumulate,
+            start_step=start,
+            total_steps=steps,
+            workers=known(config.train.workers),
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            pin_memory=self.fabric.device.type == "cuda",
+        )
+
+    def _budget(self, steps: int | None, method: Step, validator: Validator | None) -> Budget:
+        """In steps, or in minutes of which the time of the last validation is kept free."""
+        minutes = self.config.train.budget_minutes
+        if minutes is None:
+            return StepBudget(steps or 1)
+        return TimeBudget(
+            minutes, validation_seconds=validator.rehearse(method.evaluation_network) if validator else 0.0
+        )
+
+    def _validator(self, tracker: Tracker) -> Validator | None:
         """Scores whole validation volumes; none where the split has no such part."""
         if not self.split.validation:
             tracker.line("no validation cases: the last weights are kept as the best")
             return None
         cases = cases_of(self.dataset, self.split.validation)
-        volumes = self._volumes([case.id for case in cases], tracker)
+        volumes = self._volumes(self.split.validation)
         together = [
             ValidationCase(volume, case.label)
             for volume, case in zip(volumes, cases, strict=True)
@@ -139,7 +150,7 @@ class Session:
             reason = "validation: the largest piece alone scores better" if names else "validation: no label gains"
         self._resolve("inference", {"largest_component": names}, reason)
 
-    def _volumes(self, ids: Sequence[str], tracker: Tracker) -> list[CachedVolume]:
+    def _volumes(self, ids: Sequence[str]) -> list[CachedVolume]:
         """Preprocessed volumes of cases; the leading process prepares what is not in the cache."""
         config = self.config
         cache = VolumeCache(config.cache or config.runs / "cache")
