@@ -18,10 +18,10 @@ from segmed.config import DynUNetConfig, ExperimentConfig, UNetConfig, known
 from segmed.data.audit import CaseFacts
 from segmed.machine import GIB, Machine
 from segmed.networks.summary import Summary, summarise
+from segmed.pyramid import patch_within, pooling, round_up
 
 THICK = 3.0  # largest over smallest spacing from which slices count as thick
 FEW_SLICES = 16  # a thick stack with at most so many slices has little to see across them
-SMALLEST_MAP = 4  # voxels an axis of the coarsest feature map
 VOXELS = {("cpu", 2): 192**2, ("cpu", 3): 64**3, ("cuda", 2): 512**2, ("cuda", 3): 128**3}
 BATCH = {("cpu", 2): 8, ("cpu", 3): 2, ("cuda", 2): 32, ("cuda", 3): 4}
 WIDTH = {("cpu", 2): 16, ("cpu", 3): 16, ("cuda", 2): 32, ("cuda", 3): 32}
@@ -223,8 +223,8 @@ class _Planner:
         shape, spacing = self._working_grid()
         if self.config.patches.size == "auto":
             limit = VOXELS[self.machine.device, dims]
-            size = _patch_within(shape, spacing, limit)
-            size = _round_up(size, pooling(size, spacing))
+            size = patch_within(shape, spacing, limit)
+            size = round_up(size, pooling(size, spacing))
             why = f"median volume {_text(shape)} voxels, at most about {limit} on this device"
             self.set("patches.size", tuple(size), f"{why}, rounded up for the network's strides")
         elif len(self.config.patches.size) != dims:
@@ -268,47 +268,6 @@ class _Planner:
             self.set("train.workers", workers, f"{self.machine.cores} cores, one left to the training itself")
         if train.devices == "auto":
             self.set("train.devices", self.machine.devices, "all that are there")
-
-
-def pooling(size: Sequence[int], spacing: Sequence[float], *, levels: int | None = None) -> tuple[tuple[int, ...], ...]:
-    """Strides of each level, finest first.
-
-    An axis is halved while at least 4 voxels remain and its spacing is less than twice the finest one's.
-
-    Args:
-        size: patch, in voxels.
-        spacing: in mm, an entry an axis.
-        levels: at most so many; none: 6.
-    """
-    now, gaps = [float(n) for n in size], list(spacing)
-    strides: list[tuple[int, ...]] = [(1,) * len(now)]
-    while len(strides) < (levels or 6):
-        able = [a for a in range(len(now)) if now[a] >= 2 * SMALLEST_MAP]
-        if not able:
-            break
-        finest = min(gaps[a] for a in able)
-        step = tuple(2 if a in able and gaps[a] < 2 * finest else 1 for a in range(len(now)))
-        now = [n / s for n, s in zip(now, step, strict=True)]
-        gaps = [g * s for g, s in zip(gaps, step, strict=True)]
-        strides.append(step)
-    return tuple(strides)
-
-
-def _patch_within(shape: Sequence[int], spacing: Sequence[float], voxels: int) -> list[int]:
-    """The largest cube in mm, clipped to the volume, of at most `voxels` voxels."""
-    low, high = 0.0, max(n * s for n, s in zip(shape, spacing, strict=True))
-    if math.prod(shape) <= voxels:
-        return list(shape)
-    for _ in range(50):
-        edge = (low + high) / 2
-        size = [min(n, edge / s) for n, s in zip(shape, spacing, strict=True)]
-        low, high = (edge, high) if math.prod(size) <= voxels else (low, edge)
-    return [max(1, min(n, round(low / s))) for n, s in zip(shape, spacing, strict=True)]
-
-
-def _round_up(size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
-    divisor = [math.prod(level[a] for level in strides) for a in range(len(size))]
-    return [math.ceil(n / d) * d for n, d in zip(size, divisor, strict=True)]
 
 
 def _fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Machine) -> tuple[int, Summary, int]:

@@ -8,7 +8,8 @@ from segmed.build import plane_axis
 from segmed.config import ExperimentConfig
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
-from segmed.plan import PlanError, pooling, resolve
+from segmed.plan import PlanError, resolve
+from segmed.pyramid import pooling
 
 CPU = Machine("cpu", "CPU, 2 cores", 20 * GIB, 2)
 GPU = Machine("cuda", "a GPU", 40 * GIB, 16)

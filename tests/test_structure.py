@@ -9,7 +9,7 @@ FLOORS = [
     {"config", "files", "geometry"},
     {"cli", "formats", "labels"},
     {"volumes"},
-    {"networks", "losses", "metrics", "machine"},
+    {"networks", "losses", "metrics", "machine", "pyramid"},
     {"data"},
     {"segmenters", "reports"},
     {"training", "runs"},
