@@ -1,5 +1,6 @@
 """Shared by all tests: one thread, a headless matplotlib, and the real data where it is present."""
 
+import locale
 import os
 from pathlib import Path
 
@@ -10,6 +11,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def same_locale():
+    """Writing DICOM through ITK leaves the process in the C locale; the next test shall not notice."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture

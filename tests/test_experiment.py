@@ -406,4 +406,4 @@ def test_two_processes_under_torchrun_train_and_test_one_run(phantom, tmp_path):
     )  # fmt: skip
     assert made.returncode == 0, made.stderr[-2000:]
     assert (tmp_path / "run" / "test" / "summary.json").is_file()
-    assert made.stdout.count("mean of labels") == 1, "both processes printed"
+    assert made.stdout.count("Mean ± SD over") == 1, "both processes printed"
