@@ -223,7 +223,7 @@ class AdversarialLoss:
         The boundary is 0, 0.5 for least_squares, and midway between the two means for wasserstein.
         """
         real, fake = real.float(), fake.float()
-        boundary = real.new_tensor(0.5 if self.name == "least_squares" else 0.0)
+        boundary: Tensor | float = 0.5 if self.name == "least_squares" else 0.0
         if self.name == "wasserstein":
             boundary = (real.mean() + fake.mean()) / 2
         return (2 + (real - boundary).sign().mean() + (boundary - fake).sign().mean()) / 4

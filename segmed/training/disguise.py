@@ -1,0 +1,193 @@
+"""What a discriminator gets to see of references and results, so that softness alone does not tell them apart.
+
+A result is soft, a reference is 0 and 1: a discriminator that sees both as they are needs no look at any shape.
+Maps go through a disguise first; voxels that nobody annotated are masked after it, in both alike, as a disguise fills
+them too.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segmed.labels import IGNORE
+
+
+class DisguiseError(ValueError):
+    """A disguise that can't be built as asked; one line says what to change."""
+
+
+def reference_maps(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Labels as the maps that a perfect and certain network would give.
+
+    Args:
+        labels: (B, *spatial), integer, with `IGNORE`.
+        classes: number of classes, background included.
+
+    Returns:
+        One-hot float32 maps (B, classes, *spatial), all 0 where the label is `IGNORE`, and the mask of the voxels that
+        count, bool (B, 1, *spatial).
+    """
+    return _one_hot(labels[:, None], classes), (labels != IGNORE)[:, None]
+
+
+def _one_hot(indices: Tensor, classes: int) -> Tensor:
+    """Indices (B, 1, *spatial) -> float32 (B, classes, *spatial); an index that is no class is 0 everywhere."""
+    numbers = torch.arange(classes, device=indices.device).view(1, -1, *[1] * (indices.dim() - 2))
+    return (indices == numbers).float()
+
+
+class Disguise(ABC):
+    """What is shown in the place of results and of references, in fp32."""
+
+    @abstractmethod
+    def fake(self, probabilities: Tensor, progress: float) -> Tensor:
+        """Show a result.
+
+        Args:
+            probabilities: (B, K, *spatial), after softmax.
+            progress: share of the run that is done, in [0, 1].
+
+        Returns:
+            Maps of the same shape, with a gradient to `probabilities`.
+        """
+
+    @abstractmethod
+    def real(self, reference: Tensor, probabilities: Tensor, progress: float) -> Tensor:
+        """Show a reference.
+
+        Args:
+            reference: (B, K, *spatial), one-hot, as `reference_maps` gives it.
+            probabilities: (B, K, *spatial), the result for the same images.
+            progress: share of the run that is done, in [0, 1].
+
+        Returns:
+            Maps of the same shape, with no gradient.
+        """
+
+
+class Undisguised(Disguise):
+    """Both as they are: softness alone gives a result away, however good its shapes."""
+
+    def fake(self, probabilities: Tensor, progress: float) -> Tensor:
+        return probabilities.float()
+
+    def real(self, reference: Tensor, probabilities: Tensor, progress: float) -> Tensor:
+        return reference.detach().float()
+
+
+class Softened(Disguise):
+    """The reference takes the softness of the result.
+
+    Its true class gets the result's probability, at least `confidence`; the others share the rest as they do in the
+    result. Where the result is right and that sure, both are the same to the bit. Where it is right but less sure, as
+    at borders, a discriminator still tells them apart.
+
+    Args:
+        confidence: the least probability of a true class, above 0.5 and below 1.
+
+    Raises:
+        DisguiseError: a confidence outside of that.
+
+    Source: Luc et al. 2016, arXiv 1611.08408, section 3.2, "scale", with 0.9.
+    """
+
+    def __init__(self, confidence: float = 0.9) -> None:
+        if not 0.5 < confidence < 1:
+            raise DisguiseError(f"disguise 'soften' with confidence {confidence}: give more than 0.5 and less than 1")
+        self.confidence = confidence
+
+    def fake(self, probabilities: Tensor, progress: float) -> Tensor:
+        return probabilities.float()
+
+    def real(self, reference: Tensor, probabilities: Tensor, progress: float) -> Tensor:
+        reference, soft = reference.detach().float(), probabilities.detach().float()
+        sure = (soft * reference).sum(1, keepdim=True) >= self.confidence
+        others = soft * (1 - reference)
+        # where the division matters the others have at least 1 - confidence; where it does not they may have 0
+        shares = others / others.sum(1, keepdim=True).clamp(min=torch.finfo(soft.dtype).tiny)
+        raised = self.confidence * reference + (1 - self.confidence) * shares
+        return torch.where(sure, soft, raised)
+
+
+class StraightThrough(Disguise):
+    """The result is shown as 0 and 1 too, its likeliest class; its gradient is that of the probabilities.
+
+    A result whose labels are those of the reference is the reference to the bit, so only shapes are left to judge.
+
+    Source: Bengio et al. 2013, arXiv 1308.3432, section 4, on the argmax of the classes.
+    """
+
+    def fake(self, probabilities: Tensor, progress: float) -> Tensor:
+        soft = probabilities.float()
+        sharp = _one_hot(soft.detach().argmax(1, keepdim=True), soft.shape[1])
+        return sharp + (soft - soft.detach())  # the bracket is 0 to the bit, and all of the gradient
+
+    def real(self, reference: Tensor, probabilities: Tensor, progress: float) -> Tensor:
+        return reference.detach().float()
+
+
+class InstanceNoise(Disguise):
+    """Gaussian noise on both, from the global generator of the device; it fades, and with it the disguise.
+
+    Args:
+        sd: standard deviation of the noise at the start, in units of probability.
+        until: progress at which it has fallen to 0, on a straight line.
+
+    Raises:
+        DisguiseError: `sd` is not above 0, or `until` not in (0, 1].
+
+    Source: Sønderby et al. 2016, arXiv 1610.04490, section 3; Roth et al. 2017, arXiv 1705.09367.
+    """
+
+    def __init__(self, sd: float = 1.0, until: float = 1.0) -> None:
+        if not 0 < sd < float("inf"):
+            raise DisguiseError(f"disguise 'noise' with sd {sd}: give a number above 0")
+        if not 0 < until <= 1:
+            raise DisguiseError(f"disguise 'noise' until {until}: give a share of the run, above 0 and at most 1")
+        self.sd = sd
+        self.until = until
+
+    def sd_at(self, progress: float) -> float:
+        """Standard deviation of the noise at a share of the run."""
+        return self.sd * max(0.0, 1 - progress / self.until)
+
+    def fake(self, probabilities: Tensor, progress: float) -> Tensor:
+        return self._noisy(probabilities, progress)
+
+    def real(self, reference: Tensor, probabilities: Tensor, progress: float) -> Tensor:
+        return self._noisy(reference.detach(), progress)
+
+    def _noisy(self, maps: Tensor, progress: float) -> Tensor:
+        maps, sd = maps.float(), self.sd_at(progress)
+        return maps + sd * torch.randn_like(maps) if sd else maps
+
+
+def disguise(name: str, **options: Any) -> Disguise:
+    """A disguise by its name in a config.
+
+    Args:
+        name: none, soften, straight_through or noise.
+        options: of that disguise: confidence, or sd and until.
+
+    Raises:
+        DisguiseError: a name or an option is not known, or out of its range.
+    """
+    if name not in DISGUISES:
+        raise DisguiseError(f"no disguise '{name}': choose {', '.join(DISGUISES)}")
+    try:
+        return DISGUISES[name](**options)
+    except TypeError as error:
+        raise DisguiseError(f"disguise '{name}': {str(error).split('() ')[-1]}") from error
+
+
+DISGUISES: dict[str, Callable[..., Disguise]] = {
+    "none": Undisguised,
+    "soften": Softened,
+    "straight_through": StraightThrough,
+    "noise": InstanceNoise,
+}
