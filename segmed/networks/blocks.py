@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-Norm = Literal["instance", "batch", "group"]
+Norm = Literal["instance", "batch", "group", "none"]
 Strides = tuple[tuple[int, ...], ...]
 
 SLOPE = 0.01  # of LeakyReLU below zero, as in nnU-Net
@@ -82,10 +82,10 @@ class Merge(nn.Module):
     It does the work of an average pooling and a 1 x 1 convolution; PyTorch has no pooling in bf16 on a CPU.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: Sequence[int]) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: Sequence[int], *, bias: bool = False) -> None:
         super().__init__()
         self.stride = tuple(stride)
-        self.conv = CONVOLUTIONS[len(stride)](inputs, outputs, self.stride, self.stride, bias=False)
+        self.conv = CONVOLUTIONS[len(stride)](inputs, outputs, self.stride, self.stride, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """features: (B, inputs, *spatial) -> (B, outputs, *strided)."""
@@ -117,7 +117,7 @@ class InstanceNorm(nn.Module):
 
 
 def normalisation(norm: Norm, channels: int, dims: int) -> nn.Module:
-    """The normalisation of a block, with a learnt scale and shift.
+    """The normalisation of a block, with a learnt scale and shift; `none` leaves the maps as they are.
 
     Raises:
         NetworkError: `norm` is not known.
@@ -130,7 +130,9 @@ def normalisation(norm: Norm, channels: int, dims: int) -> nn.Module:
         # a group of one channel would be instance normalisation by another name
         groups = 1 if channels % 2 else math.gcd(GROUPS, channels // 2)
         return nn.GroupNorm(groups, channels)
-    raise NetworkError(f"no normalisation '{norm}': choose instance, batch or group")
+    if norm == "none":
+        return nn.Identity()
+    raise NetworkError(f"no normalisation '{norm}': choose instance, batch, group or none")
 
 
 def activation() -> nn.Module:
@@ -141,8 +143,8 @@ def activation() -> nn.Module:
 class ConvBlock(nn.Sequential):
     """Convolution, normalisation, LeakyReLU, dropout of whole feature maps.
 
-    The convolution has no bias: the normalisation that follows would take it away. Neighbouring voxels are too
-    alike for dropout to take them one by one.
+    The convolution has no bias, as the normalisation that follows would take it away; with norm `none` it has one.
+    Neighbouring voxels are too alike for dropout to take them one by one.
     """
 
     def __init__(
@@ -157,7 +159,7 @@ class ConvBlock(nn.Sequential):
     ) -> None:
         dims = len(kernel)
         super().__init__()
-        self.conv = convolution(inputs, outputs, kernel, stride, bias=False)
+        self.conv = convolution(inputs, outputs, kernel, stride, bias=norm == "none")
         self.norm = normalisation(norm, outputs, dims)
         self.act = activation()
         if dropout:

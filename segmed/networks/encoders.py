@@ -155,7 +155,7 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.first = ConvBlock(inputs, outputs, kernel, stride, norm=norm, dropout=dropout)
-        self.conv = convolution(outputs, outputs, kernel, (1,) * len(kernel), bias=False)
+        self.conv = convolution(outputs, outputs, kernel, (1,) * len(kernel), bias=norm == "none")
         self.norm = normalisation(norm, outputs, len(kernel))
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs or max(stride) > 1:
@@ -213,7 +213,9 @@ class DenseLevel(nn.Module):
         self.transition: nn.Module = nn.Identity()
         if max(stride) > 1:
             self.transition = nn.Sequential(
-                Merge(inputs, growth, stride), normalisation(norm, growth, len(kernel)), activation()
+                Merge(inputs, growth, stride, bias=norm == "none"),
+                normalisation(norm, growth, len(kernel)),
+                activation(),
             )
             inputs = growth
         widths = [inputs + growth * layer for layer in range(blocks + 1)]
