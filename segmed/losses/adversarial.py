@@ -226,7 +226,7 @@ class AdversarialLoss:
         boundary: Tensor | float = 0.5 if self.name == "least_squares" else 0.0
         if self.name == "wasserstein":
             boundary = (real.mean() + fake.mean()) / 2
-        return (2 + (real - boundary).sign().mean() + (boundary - fake).sign().mean()) / 4
+        return 0.5 + ((real - boundary).sign().mean() - (fake - boundary).sign().mean()) / 4
 
 
 def adversarial_loss(name: str, *, smoothing: float = 0.0) -> AdversarialLoss:
