@@ -306,8 +306,10 @@ def check_depth(size: Sequence[int], strides: Sequence[Sequence[int]], *, where:
     fits = fitting_depth(size, strides)
     if fits < len(strides):
         levels = "1 level" if len(strides) == 1 else f"{len(strides)} levels"
-        most = "no level fits" if fits == 0 else "at most 1 level fits" if fits == 1 else f"at most {fits} levels fit"
-        way_out = f"give {fits} channels and strides" if fits else "give smaller strides"
+        most, way_out = {
+            0: ("no level fits", "give smaller strides"),
+            1: ("at most 1 level fits", "give 1 channel and stride"),
+        }.get(fits, (f"at most {fits} levels fit", f"give {fits} channels and strides"))
         raise NetworkError(
             f"{where} has {levels}, too deep for a patch of {' x '.join(map(str, size))}: {most}; {way_out}, "
             "or larger patches"
