@@ -296,6 +296,8 @@ def test_an_encoder_without_normalisation_scales_with_its_image_where_biases_are
     for once, doubled in zip(encoder(image), encoder(2 * image), strict=True):
         assert torch.equal(doubled, 2 * once)
     assert not [name for name, _ in encoder.named_parameters() if "norm" in name]
+    unbiased = [n for n, m in encoder.named_modules() if isinstance(m, (nn.Conv2d, nn.Conv3d)) and m.bias is None]
+    assert all("shortcut" in name for name in unbiased)  # beside a convolution that has one
     assert SegmentationNet(encoder, CLASSES)(image).shape == (2, CLASSES, *[8] * dims)
 
 
