@@ -67,6 +67,11 @@ class Run:
         return self.path / "test"
 
     @property
+    def timing(self) -> Path:
+        """Seconds that segmenting each test case took, and on what."""
+        return self.test / "timing.json"
+
+    @property
     def predictions(self) -> Path:
         """Label maps of the test part, on the grids of their images."""
         return self.path / "predictions"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from segmed.config import ExperimentConfig
 from segmed.data.cases import Case, Dataset, DatasetError, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
+from segmed.files import write_json
 from segmed.reports.evaluation import Row, evaluate_case, write_evaluation
 from segmed.reports.figures import CaseVolumes, shown_case
 from segmed.runs import Run
@@ -23,18 +25,22 @@ from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, write_vo
 def run_test(
     made: Run, config: ExperimentConfig, dataset: Dataset, split: Split, *, device: str
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Segment the test part with the best weights, write label maps and figures; used once, at the end."""
+    """Segment the test part with the best weights, write label maps, figures and times; used once, at the end."""
     segmenter = load_run(made.path, device=device)
     rows: list[Row] = []
+    seconds: dict[str, float] = {}
     cases = {case.id: case for case in cases_of(dataset, split.test)}
     for case in cases.values():
         image, reference = read_case(case, dataset)
         if reference is None:
             raise DatasetError(f"test case {case.id} has no label map: leave it out of the layout")
+        began = time.perf_counter()
         found = segmenter(image)
+        labels = found.numpy()[0]  # waits for the device
+        seconds[case.id] = time.perf_counter() - began
         _write_prediction(made, case, found, dataset)
         rows += evaluate_case(
-            found.numpy()[0],
+            labels,
             reference.numpy()[0],
             dataset.labels,
             case=case.id,
@@ -42,15 +48,22 @@ def run_test(
             config=config.evaluate,
             spacing_known=config.data.spacing_known,
         )
+    _write_timing(made, seconds, device=device)
     summary = write_evaluation(
         rows,
         made.test,
-        title=f"{config.name}: {len(cases)} test cases",
+        title=f"{config.title}: {len(cases)} test cases",
         config=config.evaluate,
         subjects={case.id: case.subject for case in cases.values()},
         load=lambda name: _shown(made, cases[name], dataset),
     )
     return rows, summary
+
+
+def _write_timing(made: Run, seconds: Mapping[str, float], *, device: str) -> None:
+    """Write what each case took, from the volume in memory to its label map; reading and writing do not count."""
+    mean = sum(seconds.values()) / len(seconds) if seconds else None
+    write_json(made.timing, {"device": device, "seconds_a_case": mean, "seconds": dict(seconds)})
 
 
 def _write_prediction(made: Run, case: Case, found: MetaTensor, dataset: Dataset) -> None:
