@@ -44,8 +44,8 @@ def table_text(summary: Mapping[str, Any]) -> str:
         first = figures["dice"]
         short = name if len(name) <= width else name[: width - 1] + "…"
         body.append([f"{short:<{width}}", f"{first['n']:>5}", f"{first['missed']:>6}"])
-        body[-1] += [_mean_sd(figures[metric], metric) for metric in metrics]
-        body.append([" " * width, " " * 5, " " * 6, *(_interval(figures[metric], metric) for metric in metrics)])
+        body[-1] += [mean_sd(figures[metric], metric) for metric in metrics]
+        body.append([" " * width, " " * 5, " " * 6, *(interval(figures[metric], metric) for metric in metrics)])
     widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
     lines = [
         "  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip() for line in [head, *body]
@@ -61,10 +61,10 @@ def markdown(summary: Mapping[str, Any]) -> str:
     Args:
         summary: of `write_evaluation`, with title and notes.
     """
-    lines = [f"# {_escaped(summary['title'])}", "", f"{_count(summary)}. {' '.join(whole_meaning(summary))}", ""]
-    lines += [f"- {_escaped(note)}" for note in summary["notes"]] + ([""] if summary["notes"] else [])
+    lines = [f"# {escaped(summary['title'])}", "", f"{_count(summary)}. {' '.join(whole_meaning(summary))}", ""]
+    lines += [f"- {escaped(note)}" for note in summary["notes"]] + ([""] if summary["notes"] else [])
     shown = entries(summary)
-    lines.append("| metric | " + " | ".join(_escaped(name) for name, _ in shown) + " |")
+    lines.append("| metric | " + " | ".join(escaped(name) for name, _ in shown) + " |")
     lines.append("|---" * (len(shown) + 1) + "|")
     for metric, title in TITLES.items():
         if line := cells(summary, metric):
@@ -92,7 +92,7 @@ def cells(summary: Mapping[str, Any], metric: str) -> list[tuple[str, str]]:
     for _, figures in entries(summary):
         figure = figures[metric]
         fewer = f"n = {figure['n']}" if figure["n"] not in (0, figures["dice"]["n"]) else ""
-        line.append((_mean_sd(figure, metric), f"{_interval(figure, metric)} {fewer}".strip()))
+        line.append((mean_sd(figure, metric), f"{interval(figure, metric)} {fewer}".strip()))
     return line
 
 
@@ -127,22 +127,24 @@ def whole_meaning(summary: Mapping[str, Any]) -> list[str]:
     return [*meaning(summary), *([tolerance] if summary["spacing_known"] else [])]
 
 
-def _mean_sd(figure: Mapping[str, Any], metric: str) -> str:
+def mean_sd(figure: Mapping[str, Any], metric: str) -> str:
+    """Mean ± SD of an entry of `summarise`."""
     if figure["mean"] is None:
         return "–"
-    digits = _digits(figure, metric)
-    mean = f"{figure['mean']:.{digits}f}"
-    return mean if figure["sd"] is None else f"{mean} ± {figure['sd']:.{digits}f}"
+    decimals = digits(figure, metric)
+    mean = f"{figure['mean']:.{decimals}f}"
+    return mean if figure["sd"] is None else f"{mean} ± {figure['sd']:.{decimals}f}"
 
 
-def _interval(figure: Mapping[str, Any], metric: str) -> str:
+def interval(figure: Mapping[str, Any], metric: str) -> str:
+    """[low, high] of an entry of `summarise`; empty where there is none."""
     if figure["ci95"] is None:
         return ""
-    digits = _digits(figure, metric)
-    return f"[{figure['ci95'][0]:.{digits}f}, {figure['ci95'][1]:.{digits}f}]"
+    decimals = digits(figure, metric)
+    return f"[{figure['ci95'][0]:.{decimals}f}, {figure['ci95'][1]:.{decimals}f}]"
 
 
-def _digits(figure: Mapping[str, Any], metric: str) -> int:
+def digits(figure: Mapping[str, Any], metric: str) -> int:
     """Decimals that show three to four figures, the same for mean, SD and interval."""
     if not metric.endswith("_ml"):
         return 2 if metric.endswith("_mm") else 3
@@ -150,5 +152,6 @@ def _digits(figure: Mapping[str, Any], metric: str) -> int:
     return 3 if size < 1 else 2 if size < 100 else 1
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text that Markdown takes as it is."""
     return "".join(f"\\{sign}" if sign in "|*_<>`#[]\\" else sign for sign in str(text)).replace("\n", " ")
