@@ -93,7 +93,7 @@ class Softened(Disguise):
     Raises:
         DisguiseError: a confidence outside of that.
 
-    Source: Luc et al. 2016, arXiv 1611.08408, section 3.2, "scale", with 0.9.
+    Source: Luc et al. 2016, arXiv 1611.08408, "scale", with 0.9.
     """
 
     def __init__(self, confidence: float = 0.9) -> None:
@@ -119,7 +119,7 @@ class StraightThrough(Disguise):
 
     A result whose labels are those of the reference is the reference to the bit, so only shapes are left to judge.
 
-    Source: Bengio et al. 2013, arXiv 1308.3432, section 4, on the argmax of the classes.
+    Source: Bengio et al. 2013, arXiv 1308.3432, on the argmax of the classes.
     """
 
     def fake(self, probabilities: Tensor, progress: float) -> Tensor:
@@ -146,7 +146,7 @@ class InstanceNoise(Disguise):
     Raises:
         DisguiseError: `sd` is not above 0, or `until` not in (0, 1].
 
-    Source: Sønderby et al. 2016, arXiv 1610.04490, section 3; Roth et al. 2017, arXiv 1705.09367.
+    Source: Sønderby et al. 2016, arXiv 1610.04490; Roth et al. 2017, arXiv 1705.09367.
     """
 
     def __init__(self, sd: float = 3.0, until: float = 1.0) -> None:
