@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,16 +13,13 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from segmed.cli import ConfigError, load_config, parse, run_tool
 from segmed.config import EvaluateConfig, ExperimentConfig, Section
-from segmed.labels import LabelSet
-from segmed.reports.structures import Structures, parse_structures
+from segmed.reports.structures import parse_structures
 
 if TYPE_CHECKING:
     from segmed.data.pairs import Pairing, Reference
     from segmed.reports.figures import CaseVolumes
     from segmed.reports.scoring import Scores, Scoring
     from segmed.volumes import Source
-
-NAMED = 5  # files in a message
 
 
 class Arguments(Section):
@@ -83,9 +80,8 @@ def main() -> int:
     given = parse_structures(arguments.labels, arguments.ignore) if arguments.labels else None
     experiment = _experiment(arguments.run)
 
-    from segmed.data.cases import find_volumes
-    from segmed.data.pairs import find_references, pair
-    from segmed.reports.scoring import Scoring
+    from segmed.data.pairs import find_references
+    from segmed.reports.scoring import Scoring, known_structures, pair_folder
 
     references, named = find_references(
         arguments.references,
@@ -96,13 +92,7 @@ def main() -> int:
     parts = _parts(references, arguments.run) if arguments.run is not None else {}
     if arguments.test_only and arguments.run is not None:
         references = tuple(reference for reference in references if parts.get(reference.id) == "test")
-    predictions = [p for p in find_volumes(arguments.predictions) if not p.is_relative_to(arguments.output)]
-    pairing = pair(predictions, references, folder=arguments.predictions)
-    if not pairing.predictions:
-        raise ConfigError(
-            f"no prediction fits a reference: {arguments.predictions} holds {_named(p.name for p in pairing.unused)}, "
-            f"the references are {_named(pairing.missing)}; name the files alike"
-        )
+    pairing = pair_folder(arguments.predictions, references, besides=arguments.output)
     if parts:  # nobody predicts the cases that the run learned from, so they are not missed
         unasked = {case for case in pairing.missing if parts.get(case) in ("train", "validation")}
         references = tuple(reference for reference in references if reference.id not in unasked)
@@ -110,7 +100,7 @@ def main() -> int:
     if arguments.allow_missing:
         references = tuple(reference for reference in references if reference.id in pairing.predictions)
     scoring = Scoring(
-        given or _structures(experiment, named, arguments.ignore),
+        given or known_structures(experiment.data if experiment else None, named, arguments.ignore),
         _settings(arguments, experiment),
         spacing_known=not arguments.spacing_unknown and (experiment is None or experiment.data.spacing_known),
         resample=arguments.resample,
@@ -136,20 +126,11 @@ def _settings(arguments: Arguments, experiment: ExperimentConfig | None) -> Eval
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
-def _structures(experiment: ExperimentConfig | None, named: LabelSet | None, ignore: Sequence[int]) -> Structures:
-    """From the run, else from the data set."""
-    data = experiment.data if experiment is not None else None
-    if data is not None and isinstance(data.labels, dict):
-        return Structures.of(LabelSet.from_config(data.labels, (*data.ignore, *ignore), data.regions))
-    if named is not None and len(named):
-        return Structures.of(named)
-    raise ConfigError("no labels: give --labels, such as --labels myocardium=200,1220 scar=2221, or --run")
-
-
 def _parts(references: Sequence[Reference], run: Path) -> dict[str, str]:
     """Reference -> the part of the run's split that it is in; references that the run never saw are left out."""
     from segmed.data.pairs import plain_name
     from segmed.data.splits import Split
+    from segmed.reports.results import first_few
 
     split, parts = Split.load(run / "split.json"), {}
     part_of = {case: part for part in ("train", "validation", "test") for case in getattr(split, part)}
@@ -162,7 +143,7 @@ def _parts(references: Sequence[Reference], run: Path) -> dict[str, str]:
     if missing and parts:
         raise ConfigError(
             f"{missing} of the {len(split.test)} test cases of {run} have no reference: "
-            f"give the references of {_named(split.test)}"
+            f"give the references of {first_few(split.test)}"
         )
     return parts
 
@@ -182,6 +163,7 @@ def _evaluate(
 
     from segmed.reports.evaluation import table_text, write_evaluation
     from segmed.reports.html import write_report
+    from segmed.reports.results import first_few
     from segmed.reports.scoring import default_workers, load_volumes, score_cases
     from segmed.volumes import VolumeError
 
@@ -207,7 +189,7 @@ def _evaluate(
         )  # fmt: skip
     notes = _notes(arguments, pairing, scores)
     if learned:
-        notes.append(f"{len(learned)} of the cases trained or selected the run, no test: {_named(learned)}")
+        notes.append(f"{len(learned)} of the cases trained or selected the run, no test: {first_few(learned)}")
     for note in notes:
         print(note, file=sys.stderr)
     if not scores.rows:
@@ -241,25 +223,23 @@ def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, S
 
 def _notes(arguments: Arguments, pairing: Pairing, scores: Scores) -> list[str]:
     """What is not in the figures, or not as one might think, a line each."""
+    from segmed.reports.results import first_few
+
     notes = [f"case {case} is left out: {why}" for case, why in scores.failed.items()]
     if pairing.missing:
-        count, names = len(pairing.missing), _named(pairing.missing)
+        count, names = len(pairing.missing), first_few(pairing.missing)
         how = "left out" if arguments.allow_missing else "counted as misses (--allow-missing leaves them out)"
         notes.append(f"{count} references have no prediction and are {how}: {names}")
     if pairing.unused:
-        notes.append(f"{len(pairing.unused)} files have no reference: {_named(path.name for path in pairing.unused)}")
+        notes.append(
+            f"{len(pairing.unused)} files have no reference: {first_few([path.name for path in pairing.unused])}"
+        )
     if scores.strange:
         values = ", ".join(f"{value} (in {count} cases)" for value, count in scores.strange.items())
         notes.append(f"values of predictions that no label and no reference has, taken as background: {values}")
     if scores.absent:
         notes.append(f"in no reference: {', '.join(scores.absent)}; check the values of --labels")
     return notes
-
-
-def _named(names: Iterable[str]) -> str:
-    """The first few of them."""
-    listed = list(names)
-    return ", ".join(listed[:NAMED]) + (f" and {len(listed) - NAMED} more" if len(listed) > NAMED else "")
 
 
 if __name__ == "__main__":

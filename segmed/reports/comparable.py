@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from segmed.metrics.statistics import FEWEST_PAIRS
-from segmed.reports.results import Method, Result, ResultsError, named
+from segmed.reports.results import Method, Result, ResultsError, first_few
 
 
 def check_names(methods: Sequence[Method], reference: str) -> None:
@@ -58,14 +58,14 @@ def shared_cases(methods: Sequence[Method], *, common_only: bool = False) -> tup
         if missing and not common_only:
             raise ResultsError(
                 f"method '{method.name}': {result.source} was not tested on {len(missing)} of {len(every)} cases that "
-                f"others were, {named(missing)}: compare runs of the same split, or add --common-cases"
+                f"others were, {first_few(missing)}: compare runs of the same split, or add --common-cases"
             )
     common = tuple(case for case in every if all(case in own for own in tested))
     if not common:
         raise ResultsError("the methods have no test case in common: compare runs of the same split")
     if len(common) == len(every):
         return common, []
-    out = named([case for case in every if case not in set(common)])
+    out = first_few([case for case in every if case not in set(common)])
     return common, [f"only {len(common)} of {len(every)} cases, those that all were tested on; left out: {out}"]
 
 
@@ -82,7 +82,7 @@ def common_labels(methods: Sequence[Method]) -> dict[str, str]:
             if differing := sorted({row["label"] for row in result.rows} ^ set(kinds)):
                 raise ResultsError(
                     f"method '{method.name}': {result.source} and {first.source} have different labels, "
-                    f"{named(differing)} in one alone: score the same with tools/evaluate.py --labels"
+                    f"{first_few(differing)} in one alone: score the same with tools/evaluate.py --labels"
                 )
     return kinds
 

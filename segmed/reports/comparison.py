@@ -190,8 +190,16 @@ class _Tables:
 
     def _array(self, metric: str) -> np.ndarray:
         """(seeds, cases, labels) of the labels that have rows."""
-        found = [[[rows[case, name][metric] for name in self._names] for case in self._cases] for rows in self._rows]
-        return np.array(found, dtype=np.float64)  # None becomes NaN
+        found = [
+            [[_as_written(rows[case, name][metric]) for name in self._names] for case in self._cases]
+            for rows in self._rows
+        ]
+        return np.array(found, dtype=np.float64)
+
+
+def _as_written(value: float | None) -> float:
+    """To the digits of cases.csv: else what was read and what was just scored would differ, and be tested for it."""
+    return math.nan if value is None else float(f"{value:.6g}")
 
 
 def _with(values: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def read_result(path: Path) -> Result:
     return Result(rows, str(path), subjects, missed=_json(table.parent / "summary.json").get("missed"))
 
 
-def named(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """The first few of them."""
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
@@ -125,8 +125,8 @@ def _of_run(path: Path) -> Result:
     tested = {row["case"] for row in rows}
     splits = [Split.load(part / "split.json") for part in parts]
     if missing := sorted({case for split in splits for case in split.test} - tested):
-        raise ResultsError(f"the test of run {path} lacks {len(missing)} of its cases, {named(missing)}: {go_on}")
-    config = load_config(parts[0] / "config.yaml")
+        raise ResultsError(f"the test of run {path} lacks {len(missing)} of its cases, {first_few(missing)}: {go_on}")
+    config = run_config(path)
     timings = [_json(part / "test" / "timing.json") for part in parts]
     return Result(
         rows,
@@ -140,6 +140,15 @@ def _of_run(path: Path) -> Result:
         missed=_json(table.parent / "summary.json").get("missed"),
         device=_json(parts[0] / "environment.json").get("device"),
     )
+
+
+def run_config(path: Path) -> ExperimentConfig:
+    """The resolved config of a run, or of the first fold of a cross-validation.
+
+    Raises:
+        ConfigError: it can't be read.
+    """
+    return load_config((_parts(path) or [path / "fold_0"])[0] / "config.yaml")
 
 
 def _parts(path: Path) -> list[Path]:
@@ -167,6 +176,13 @@ def _mean_seconds(timings: Sequence[Mapping[str, Any]]) -> float | None:
 def _mean_known(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def predicting_seconds(folder: Path) -> float | None:
+    """Mean a case of what tools/predict.py did in a folder, reading and writing included; None where it did not."""
+    cases = _json(folder / "prediction.json").get("cases")
+    seconds = [case.get("seconds") for case in cases if isinstance(case, dict)] if isinstance(cases, list) else []
+    return _mean_known([value for value in seconds if value])
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from segmed.config import EvaluateConfig
-from segmed.data.pairs import Reference
+from segmed.config import DataConfig, EvaluateConfig
+from segmed.data.cases import DatasetError, find_volumes
+from segmed.data.pairs import Pairing, Reference, pair
+from segmed.labels import LabelError, LabelSet
 from segmed.reports.evaluation import Row, absent_case, evaluate_case
 from segmed.reports.figures import CaseVolumes
+from segmed.reports.results import Result, first_few, predicting_seconds
 from segmed.reports.structures import Structures, encode_known
 from segmed.volumes import (
     GeometryError,
@@ -28,6 +31,45 @@ from segmed.volumes import (
     spacing_mm,
     to_canonical,
 )
+
+
+def known_structures(data: DataConfig | None, named: LabelSet | None, ignore: Sequence[int] = ()) -> Structures:
+    """What is scored where nobody says it: the labels of a run, else those that a data set names.
+
+    Args:
+        data: section of the run's config, if there is a run.
+        named: of the references' dataset.json, if there is one.
+        ignore: values of the references that are not scored, besides those of the run.
+
+    Raises:
+        LabelError: neither names labels.
+    """
+    if data is not None and isinstance(data.labels, dict):
+        return Structures.of(LabelSet.from_config(data.labels, (*data.ignore, *ignore), data.regions))
+    if named is not None and len(named):
+        return Structures.of(named)
+    raise LabelError("no labels: give --labels, such as --labels myocardium=200,1220 scar=2221, or --run")
+
+
+def pair_folder(folder: Path, references: Sequence[Reference], *, besides: Path | None = None) -> Pairing:
+    """The predictions of a folder and the references that they belong to.
+
+    Args:
+        folder: label maps, at any depth.
+        references: of `find_references`.
+        besides: a folder within it whose files are none.
+
+    Raises:
+        DatasetError: none belongs to a reference, or one to several.
+    """
+    files = [path for path in find_volumes(folder) if besides is None or not path.is_relative_to(besides)]
+    pairing = pair(files, references, folder=folder)
+    if not pairing.predictions:
+        raise DatasetError(
+            f"no prediction fits a reference: {folder} holds {first_few([path.name for path in pairing.unused])}, the "
+            f"references are {first_few(pairing.missing)}; name the files alike"
+        )
+    return pairing
 
 
 @dataclass(frozen=True)
@@ -130,6 +172,40 @@ def _in_parallel(
                     raise error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def score_folder(folder: Path, references: Sequence[Reference], scoring: Scoring, *, workers: int = 1) -> Result:
+    """The figures of a folder of label maps, to be compared; what has no label map is not among its cases.
+
+    Args:
+        folder: label maps, at any depth. Where tools/predict.py made them, it says how long they took.
+        references: of `find_references`.
+        scoring, workers: as in `score_cases`.
+
+    Raises:
+        DatasetError: a file can't be scored, or none belongs to a reference.
+    """
+    pairing = pair_folder(folder, references)
+    kept = [reference for reference in references if reference.id in pairing.predictions]
+    scores = score_cases(kept, pairing.predictions, scoring, workers=workers)
+    if scores.failed:
+        case, why = next(iter(scores.failed.items()))
+        raise DatasetError(f"{len(scores.failed)} label maps of {folder} can't be scored, first of case {case}: {why}")
+    remarks = []
+    if scores.strange:
+        values = ", ".join(f"{value} (in {count} cases)" for value, count in scores.strange.items())
+        remarks.append(f"{folder} holds values that no label has, taken as background: {values}")
+    seconds = predicting_seconds(folder)
+    if seconds is not None:
+        remarks.append(f"the seconds of {folder} include reading and writing, those of runs do not")
+    return Result(
+        scores.rows,
+        str(folder),
+        {reference.id: reference.subject for reference in kept},
+        inference_seconds=seconds,
+        missed=scoring.config.missed,
+        remarks=tuple(remarks),
+    )
 
 
 def default_workers() -> int:

@@ -1,0 +1,168 @@
+"""Methods on the same test cases: python tools/compare.py --methods supervised=RUN,RUN patch=RUN,RUN --output FOLDER"""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from pydantic import Field, PositiveInt
+
+from segmed.cli import ConfigError, parse, run_tool
+from segmed.config import EvaluateConfig, ExperimentConfig, Section
+from segmed.reports.structures import parse_structures
+
+if TYPE_CHECKING:
+    from segmed.reports.results import Result
+
+
+class Arguments(Section):
+    """Compare methods on the same test cases, each with the runs (seeds) that it has.
+
+    A value is a run's folder, one of a cross-validation, a folder or cases.csv of tools/evaluate.py, or a folder of
+    label maps of anybody (with --references). Runs of a method are averaged a case; then methods are compared pairwise
+    with the reference: paired differences with intervals, Wilcoxon's test, Holm's correction. Prints the tables and
+    writes comparison.md, comparison.csv, comparison.json and comparison.png.
+
+    Exit code 0: compared; 2: something can't be compared, one line says what.
+    """
+
+    methods: tuple[str, ...] = Field(
+        description="NAME=FOLDER[,FOLDER] of each method; patterns may stand in quotes, as 'patch=runs/patch_*'"
+    )
+    reference: str | None = Field(None, description="name of the method to compare with; none: the first")
+    output: Path = Field(description="folder for tables and figure; files of an earlier comparison are replaced")
+    common_cases: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="compare the cases that all were tested on, instead of refusing methods with others"
+    )
+    references: Path | None = Field(None, description="of folders of label maps: references, or a data set")
+    labels: tuple[str, ...] = Field(
+        (), description="of folders of label maps: NAME=VALUE[,VALUE] of every label; none: those of --run"
+    )
+    run: Path | None = Field(
+        None,
+        description="of folders of label maps: run whose labels and evaluate section count; none: the first compared",
+    )
+    bootstrap: PositiveInt = Field(2000, description="resamplings for the 95 % intervals")
+    title: str | None = Field(None, description="of tables and figure; none: the names of the methods")
+    workers: PositiveInt | None = Field(None, description="cases scored at once; none: one a processor, at most 8")
+
+
+def main() -> None:
+    """Print the tables."""
+    arguments = parse(Arguments, description=Arguments.__doc__)
+    paths = _paths(arguments.methods)
+    reference = arguments.reference or next(iter(paths))
+    if reference not in paths:
+        raise ConfigError(f"--reference {reference} is no method: choose one of {', '.join(paths)}")
+
+    from segmed.reports.comparison import compare_methods
+    from segmed.reports.comparison_text import write_comparison
+    from segmed.reports.results import Method, has_table, is_run, read_result
+
+    every = [path for own in paths.values() for path in own]
+    of_path = {path: read_result(path) for path in every if is_run(path) or has_table(path)}
+    others = [path for path in every if path not in of_path]
+    if others:
+        of_path |= _scored(others, arguments, [path for path in of_path if is_run(path)])
+    methods = [Method(name, tuple(of_path[path] for path in own)) for name, own in paths.items()]
+    comparison = compare_methods(
+        methods, reference=reference, resamples=arguments.bootstrap, common_cases=arguments.common_cases
+    )
+    title = arguments.title or f"{', '.join(name for name in paths if name != reference)} against {reference}"
+    print(write_comparison(comparison, arguments.output, title=title))
+    for note in comparison.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"written: {arguments.output} (comparison.md, comparison.csv, comparison.json, comparison.png)")
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+def _paths(texts: Sequence[str]) -> dict[str, list[Path]]:
+    """Method -> its folders and tables, patterns expanded."""
+    methods: dict[str, list[Path]] = {}
+    for text in texts:
+        name, sign, values = text.partition("=")
+        if not name.strip() or not sign or not values.strip(","):
+            raise ConfigError(f"--methods {text} is not NAME=FOLDER: give a name and folders, as patch=runs/a,runs/b")
+        if name in methods:
+            raise ConfigError(f"method '{name}' is given twice: give all its runs at once, as {name}=RUN,RUN")
+        methods[name] = [path for value in values.split(",") if value for path in _expanded(value, name)]
+    if len(methods) < 2:
+        raise ConfigError("one method alone can't be compared: give two or more, as supervised=RUN,RUN patch=RUN,RUN")
+    _check_apart(methods)
+    return methods
+
+
+def _expanded(value: str, name: str) -> Iterable[Path]:
+    path = Path(value).expanduser()
+    if path.exists():
+        return [path]
+    found = [Path(match) for match in sorted(glob.glob(str(path)))]
+    found = [match for match in found if match.is_dir() or match.suffix == ".csv"]
+    if not found:
+        what = "no folder fits the pattern" if glob.has_magic(value) else "there is no"
+        raise ConfigError(f"method '{name}': {what} {value}: name a run, an evaluation or a folder of label maps")
+    return found
+
+
+def _check_apart(methods: Mapping[str, Sequence[Path]]) -> None:
+    """What stands twice would count as two seeds, or be compared with itself."""
+    owner: dict[Path, str] = {}
+    for name, paths in methods.items():
+        for path in paths:
+            if (same := _whose(path)) in owner:
+                twice = f"in '{name}'" if owner[same] == name else f"in '{owner[same]}' and in '{name}'"
+                raise ConfigError(f"{path} is given twice, {twice}: leave one out")
+            owner[same] = name
+
+
+def _whose(path: Path) -> Path:
+    """The run or evaluation that a table or a folder belongs to."""
+    path = path.resolve()
+    path = path.parent if path.name == "cases.csv" else path
+    in_run = path.name == "test" and any((path.parent / name).is_file() for name in ("config.yaml", "folds.yaml"))
+    return path.parent if in_run else path
+
+
+# ---------------------------------------------------------------- folders of label maps
+
+
+def _scored(folders: Sequence[Path], arguments: Arguments, runs: Sequence[Path]) -> dict[Path, Result]:
+    """Figures of folders that hold label maps only."""
+    if arguments.references is None:
+        raise ConfigError(
+            f"{folders[0]} is neither a run nor an evaluation: if it holds label maps, give --references FOLDER"
+        )
+    given = parse_structures(arguments.labels) if arguments.labels else None
+    experiment = _experiment(arguments.run, runs)
+
+    from segmed.data.pairs import find_references
+    from segmed.reports.scoring import Scoring, default_workers, known_structures, score_folder
+
+    data = experiment.data if experiment else None
+    references, named = find_references(arguments.references, data=data)
+    scoring = Scoring(
+        given or known_structures(data, named),
+        experiment.evaluate if experiment else EvaluateConfig(),
+        spacing_known=data is None or data.spacing_known,
+    )
+    workers = arguments.workers or default_workers()
+    return {folder: score_folder(folder, references, scoring, workers=workers) for folder in folders}
+
+
+def _experiment(run: Path | None, runs: Sequence[Path]) -> ExperimentConfig | None:
+    from segmed.reports.results import is_run, run_config
+
+    if run is not None and not is_run(run):
+        raise ConfigError(f"{run} is no run: it holds no config.yaml")
+    chosen = run or next(iter(runs), None)
+    return run_config(chosen) if chosen is not None else None
+
+
+if __name__ == "__main__":
+    run_tool(main)
