@@ -10,12 +10,15 @@ from torch import nn
 
 from segmed.config import (
     PHANTOM_FILES,
+    Discriminator,
     DynUNetConfig,
     ExperimentConfig,
     InferenceConfig,
     Loss,
     Network,
     PhantomLayout,
+    PixelDiscriminatorConfig,
+    SeganCriticConfig,
     SegResNetConfig,
     SwinUNETRConfig,
     UNetConfig,
@@ -25,6 +28,12 @@ from segmed.data.cases import Dataset, read_dataset
 from segmed.data.phantoms import make_phantom
 from segmed.labels import LabelSet
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
+from segmed.networks.discriminators import (
+    ImageDiscriminator,
+    MultiScaleCritic,
+    PatchDiscriminator,
+    PixelDiscriminator,
+)
 from segmed.networks.encoders import DenseEncoder, PlainEncoder, PyramidEncoder, ResidualEncoder
 from segmed.networks.models import SegmentationModel, SegmentationNet
 from segmed.networks.peers import monai_network
@@ -86,6 +95,48 @@ def build_network(
                 return monai_network(
                     in_channels=in_channels, out_channels=out_channels, dims=dims, **config.model_dump()
                 )
+
+
+def build_discriminator(
+    config: Discriminator, *, image_channels: int, classes: int, dims: int, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """The discriminator of a resolved config.
+
+    Args:
+        config: without `auto`.
+        image_channels: modalities.
+        classes: labels and background.
+        dims: 2 or 3.
+        device: `meta` builds without memory, for a summary.
+    """
+    if isinstance(config, SeganCriticConfig):
+        in_channels = image_channels * (classes - 1)
+    else:
+        in_channels = classes + (image_channels if config.conditional else 0)
+    with torch.device(device):
+        if isinstance(config, PixelDiscriminatorConfig):
+            return PixelDiscriminator(
+                in_channels,
+                config.channels,
+                classes=classes,
+                dims=dims,
+                spectral_norm=config.spectral_norm,
+                norm=config.norm,
+            )
+        encoder = ENCODERS[config.encoder](
+            in_channels,
+            known(config.channels),
+            known(config.strides),
+            dims=dims,
+            blocks=config.blocks,
+            norm=config.norm,
+        )
+        if isinstance(config, SeganCriticConfig):
+            return MultiScaleCritic(
+                encoder, image_channels=image_channels, classes=classes, spectral_norm=config.spectral_norm
+            )
+        kind = ImageDiscriminator if config.name == "image" else PatchDiscriminator
+        return kind(encoder, classes=classes, spectral_norm=config.spectral_norm)
 
 
 def build_loss(config: Loss, network: SegmentationModel, *, class_weights: tuple[float, ...] | None) -> nn.Module:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from segmed.config import ExperimentConfig
 
 Model = TypeVar("Model", bound=BaseModel)
+OPTIONAL_SECTIONS = ("adversary",)  # of an experiment: none by default, and there as soon as one option names them
 
 
 class ConfigError(ValueError):
@@ -192,6 +193,9 @@ def parse_experiment(
         value = _value_of(argv, option.split("=")[0])
         if value is not None:
             _set(data, option.split("=")[0][2:].replace("-", "_").split("."), value)
+    for section in OPTIONAL_SECTIONS:
+        if data.get(section) is None and any(re.match(rf"--{section}\.|--help$|-h$", option) for option in argv):
+            data[section] = {}
     default = validate(ExperimentConfig, data, where=str(path or "defaults"))
 
     class Both(model):  # type: ignore[valid-type, misc]
@@ -234,6 +238,9 @@ def _one_line(box: str) -> str:
     words = re.sub(
         r"^(Unrecognized options|Value error|Parsing error|Missing.*?|Invalid.*?) (?=\1|Error|Missing)", "", words
     )
+    whole_section = re.search(r"validation errors? for \w+ Value error, (.*?) \[type=", words)
+    if whole_section:
+        return whole_section.group(1)
     pydantic = re.search(r"validation errors? for (\w+) ([\w.]+) (.*?) \[type=.*?input_value=(.*?), input_type", words)
     if pydantic:
         section = re.search(r"Error parsing (?:experiment\.?)?([\w.]*)", words)

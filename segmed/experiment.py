@@ -59,7 +59,7 @@ def show_plan(config: ExperimentConfig) -> int:
 
 def cross_validate(config: ExperimentConfig, folder: Path | None) -> int:
     """Train and test every fold, and sum up over all cases: each was tested once, by a model that never saw it."""
-    parent = new_run(folder, runs=config.runs, name=f"{config.name}-folds").path
+    parent = new_run(folder, runs=config.runs, name=f"{config.title}-folds").path
     config = _with_absolute_paths(config)
     atomic_write_text(parent / FOLDS, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return _run_folds(config, parent)
@@ -81,7 +81,7 @@ def _run_folds(config: ExperimentConfig, parent: Path) -> int:
             part = start(config.model_copy(update={"split": split}), part.path)
         rows += _train_and_test(part, fabric, ranks, resume=begun)
         subjects |= {case.id: case.subject for case in build_dataset(read_config(part)).cases}
-    title = f"{config.name}, {config.split.folds} folds"
+    title = f"{config.title}, {config.split.folds} folds"
     summary = write_evaluation(
         rows,
         parent / "test",
@@ -101,7 +101,7 @@ def start(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) 
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
     dataset, audit, split, plan = prepare(config, processes=processes)
     print(plan)
-    made = new_run(folder, runs=config.runs, name=config.name)
+    made = new_run(folder, runs=config.runs, name=config.title)
     write_json(made.plan, {"reasons": plan.reasons, "memory_bytes": plan.memory_bytes, "network": str(plan.summary)})
     split.save(made.split)
     write_json(made.environment, {**environment(), "device": plan.machine.name, "cases": len(dataset.cases)})
@@ -127,13 +127,15 @@ def prepare(config: ExperimentConfig, *, processes: int = 1) -> tuple[Dataset, A
             f"{dataset.root} has {len(audit.errors)} errors, first: case {first.case}: {first.what}; {first.fix} "
             f"(all of them: python tools/audit_data.py {dataset.root})"
         )
-    unlabelled = [case.id for case in dataset.cases if case.label is None]
+    unlabelled = [case.id for case in dataset.cases if case.label is None and case.id not in dataset.unlabelled]
     if unlabelled:
         raise DatasetError(
-            f"{len(unlabelled)} cases have no label map, first {unlabelled[0]}: leave them out of the layout"
+            f"{len(unlabelled)} cases have no label map, first {unlabelled[0]}: leave them out of the layout, or list "
+            "them in data.unlabelled"
         )
     strata = {fact.id: "+".join(name for name, ml in fact.label_voxels.items() if ml) for fact in audit.facts}
-    split = make_split(dataset.cases, config.split, strata=strata)
+    split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
+    _check_adversary(config, split)
     data = config.data.model_copy(
         update={
             "images": dataset.modalities,
@@ -144,6 +146,20 @@ def prepare(config: ExperimentConfig, *, processes: int = 1) -> tuple[Dataset, A
     config = config.model_copy(update={"data": data})
     plan = resolve(config, seen, channels=len(dataset.modalities), machine=machine, processes=processes)
     return dataset, audit, split, plan
+
+
+def _check_adversary(config: ExperimentConfig, split: Split) -> None:
+    """Refuse unlabelled cases that the adversary can't judge.
+
+    Raises:
+        DatasetError: there are some, and the adversary compares with a reference or gives no probability.
+    """
+    adversary = config.adversary
+    if adversary is not None and split.unlabelled and not adversary.gives_confidence:
+        raise DatasetError(
+            f"{len(split.unlabelled)} unlabelled cases can't join with adversary.loss {adversary.loss_name}, which "
+            "gives no confidence: choose the discriminator pixel, patch or image, and another loss than wasserstein"
+        )
 
 
 def _with_absolute_paths(config: ExperimentConfig) -> ExperimentConfig:

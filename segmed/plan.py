@@ -9,29 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from segmed.build import PLANE_AXES, build_network
-from segmed.config import DynUNetConfig, ExperimentConfig, UNetConfig, known
+from segmed.build import PLANE_AXES
+from segmed.config import DynUNetConfig, ExperimentConfig, PixelDiscriminatorConfig, UNetConfig, known
 from segmed.data.audit import CaseFacts
 from segmed.machine import GIB, Machine
-from segmed.networks.summary import Summary, summarise
+from segmed.memory import PlanError, batch_reason, fit_batch
+from segmed.networks.discriminators import check_depth
+from segmed.networks.summary import Summary
 from segmed.pyramid import patch_within, pooling, round_up
 
 THICK = 3.0  # largest over smallest spacing from which slices count as thick
 FEW_SLICES = 16  # a thick stack with at most so many slices has little to see across them
 VOXELS = {("cpu", 2): 192**2, ("cpu", 3): 64**3, ("cuda", 2): 512**2, ("cuda", 3): 128**3}
-BATCH = {("cpu", 2): 8, ("cpu", 3): 2, ("cuda", 2): 32, ("cuda", 3): 4}
 WIDTH = {("cpu", 2): 16, ("cpu", 3): 16, ("cuda", 2): 32, ("cuda", 3): 32}
 WIDEST = {2: 512, 3: 320}
-BASE_BYTES = int(1.5 * GIB)  # the interpreter with its libraries, and a volume or two
-STATE_BYTES = 4 + 4 + 8 + 4 + 4  # a parameter: weight, gradient, two moments, average, a copy while saving
-
-
-class PlanError(ValueError):
-    """A config that can't be run on these data or this machine; the message says what to change."""
+PATCH_LEVELS = 4  # of the patch discriminator: each decision sees 31 voxels
+DISCRIMINATOR_WIDTH = {"cpu": 16, "cuda": 32}
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Plan:
 
     def __str__(self) -> str:
         sections = self.config.model_dump()
-        values = {key: sections[key.split(".")[0]][key.split(".")[1]] for key in self.reasons}
+        values = {key: reduce(lambda section, name: section[name], key.split("."), sections) for key in self.reasons}
         lines = [f"  {key} = {values[key]}: {reason}" for key, reason in self.reasons.items()]
         need = f"{self.memory_bytes / GIB:.1f} GiB needed, {self.machine.memory_bytes / GIB:.1f} GiB free"
         return "\n".join(
@@ -77,12 +76,13 @@ def resolve(
     planner.preprocessing()
     planner.patches()
     planner.network()
+    planner.adversary()
     planner.training()
     config = planner.config
     classes = len(known(config.data.labels)) + 1
-    batch, summary, need = _fit_batch(config, channels, classes, machine)
+    batch, summary, need = fit_batch(config, channels, classes, machine)
     if config.patches.batch_size == "auto":
-        planner.set("patches.batch_size", batch, _batch_reason(batch, config, machine))
+        planner.set("patches.batch_size", batch, batch_reason(batch, config, machine))
         config = planner.config
     if config.train.steps_per_epoch == "auto":
         patches = batch * config.train.accumulate * processes
@@ -104,10 +104,13 @@ class _Planner:
         self.spacings = np.array([fact.spacing_mm for fact in facts], float)
 
     def set(self, key: str, value: Any, reason: str) -> None:
-        """Replace one value of a section and keep the reason."""
-        section, field = key.split(".")
-        changed = getattr(self.config, section).model_copy(update={field: value})
-        self.config = self.config.model_copy(update={section: changed})
+        """Replace one value, its section or sections before a dot, and keep the reason."""
+        *sections, field = key.split(".")
+        parts = [self.config, *accumulate(sections, getattr, initial=self.config)][1:]
+        changed: Any = value
+        for part, name in zip(reversed(parts), [field, *reversed(sections)], strict=True):
+            changed = part.model_copy(update={name: changed})
+        self.config = changed
         self.reasons[key] = reason
 
     def is_auto(self, key: str) -> bool:
@@ -254,6 +257,45 @@ class _Planner:
                 "give as many of each, or leave one `auto`"
             )
 
+    def adversary(self) -> None:
+        """Levels of the discriminator from the patch, as for the network."""
+        adversary = self.config.adversary
+        if adversary is None:
+            return
+        if adversary.loss == "auto":
+            self.set(
+                "adversary.loss", adversary.loss_name, f"usual with the discriminator {adversary.discriminator.name}"
+            )
+        if adversary.gradient_penalty == "auto":
+            why = "keeps a Wasserstein critic Lipschitz" if adversary.gradient_penalty_weight else "not needed"
+            self.set("adversary.gradient_penalty", adversary.gradient_penalty_weight, why)
+        discriminator = adversary.discriminator
+        if isinstance(discriminator, PixelDiscriminatorConfig):
+            return
+        key = "adversary.discriminator"
+        dims, size, strides = known(self.config.patches.dims), known(self.config.patches.size), discriminator.strides
+        if strides == "auto":
+            most = PATCH_LEVELS if discriminator.name == "patch" else None
+            levels = most if discriminator.channels == "auto" else len(discriminator.channels)
+            strides = pooling(size, self.spacing, levels=None if levels is None else levels + 1)[1:]
+            self.set(f"{key}.strides", strides, "each level halves what still has 8 voxels, thick slices last")
+        channels = discriminator.channels
+        if channels == "auto":
+            width = DISCRIMINATOR_WIDTH[self.machine.device]
+            channels = tuple(min(width * 2**level, WIDEST[dims]) for level in range(len(strides)))
+            self.set(f"{key}.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
+        if not channels:
+            raise PlanError(
+                f"patch {' x '.join(map(str, size))} is too small for the discriminator {discriminator.name}: "
+                "use the discriminator pixel, or larger patches"
+            )
+        if len(channels) != len(strides):
+            raise PlanError(
+                f"{key}.channels has {len(channels)} levels, {len(strides)} fit a patch of "
+                f"{' x '.join(map(str, size))}: give {len(strides)}, or strides of your own"
+            )
+        check_depth(size, strides, where=key)
+
     # -- training
 
     def training(self) -> None:
@@ -268,43 +310,6 @@ class _Planner:
             self.set("train.workers", workers, f"{self.machine.cores} cores, one left to the training itself")
         if train.devices == "auto":
             self.set("train.devices", self.machine.devices, "all that are there")
-
-
-def _fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Machine) -> tuple[int, Summary, int]:
-    """The batch size that fits, the network's summary, and the bytes that the run needs."""
-    dims, size = known(config.patches.dims), known(config.patches.size)
-    network = build_network(config.network, in_channels=channels, out_channels=classes, dims=dims, device="meta")
-    summary = summarise(network, size, batch=1)
-    fixed = summary.parameters * STATE_BYTES + (BASE_BYTES if machine.device == "cpu" else GIB // 2)
-    each = summary.peak_bytes + 4 * math.prod(size) * (channels + 4 * classes)
-    room = int(0.85 * machine.memory_bytes) - fixed
-    given = config.patches.batch_size
-    batch = BATCH[machine.device, dims] if given == "auto" else given
-    fitting = room // each
-    if given == "auto":
-        batch = min(batch, fitting)
-    if batch < 1 or batch > fitting:
-        raise PlanError(_does_not_fit(fixed + max(batch, 1) * each, machine, size, batch, fitting, room / each))
-    return batch, summary, fixed + batch * each
-
-
-def _does_not_fit(need: int, machine: Machine, size: tuple[int, ...], batch: int, fitting: int, ratio: float) -> str:
-    free = f"{machine.memory_bytes / GIB:.1f} GiB are free"
-    what = f"patch {size} with batch {max(batch, 1)} needs {need / GIB:.1f} GiB, {free}"
-    if fitting >= 1:
-        return f"{what}: set --patches.batch-size {fitting} (and --train.accumulate for the rest)"
-    factor = max(ratio, 0.0) ** (1 / len(size))
-    smaller = tuple(max(8, int(n * factor) // 8 * 8) for n in size)
-    return (
-        f"{what}: set --patches.size {' '.join(map(str, smaller))}, --network.checkpointing or fewer --network.channels"
-    )
-
-
-def _batch_reason(batch: int, config: ExperimentConfig, machine: Machine) -> str:
-    usual = BATCH[machine.device, known(config.patches.dims)]
-    if batch == usual:
-        return f"usual on a {machine.device.upper()}, and it fits in {machine.memory_bytes / GIB:.1f} GiB"
-    return f"what fits in {machine.memory_bytes / GIB:.1f} GiB (usual: {usual})"
 
 
 def _text(values: Sequence[float] | np.ndarray) -> str:

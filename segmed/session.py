@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
-from segmed.build import build_loss, build_network, network_segmenter, plane_axis
+from segmed.build import build_discriminator, build_loss, build_network, network_segmenter, plane_axis
 from segmed.config import ExperimentConfig, known
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
 from segmed.data.cases import Dataset, cases_of
 from segmed.data.patches import PatchDataset, patch_loader
 from segmed.data.splits import Split
+from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.files import write_json
 from segmed.machine import this_machine
 from segmed.runs import Run, write_config
+from segmed.training.adversarial import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_weights
 from segmed.training.loop import FitSettings, FitState, fit
 from segmed.training.precision import Choice, choose_precision
@@ -59,7 +62,7 @@ class Session:
         choice = self._precision()
         train = self.config.train
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
-        method = SupervisedStep(self.network, self.loss, train, fabric=self.fabric, choice=choice)
+        method = self._method(choice)
         validator = self._validator(tracker)
         steps = None if train.budget_minutes else train.epochs * known(train.steps_per_epoch)
         settings = FitSettings(
@@ -72,7 +75,7 @@ class Session:
         )
         state = fit(
             method,
-            self._batches(volumes, steps),
+            self._batches(volumes, self._unlabelled(tracker), steps),
             self._budget(steps, method, validator),
             settings=settings,
             checkpoints=self.checkpoints,
@@ -83,8 +86,50 @@ class Session:
             self._clean_what_gains(validator)
         return state
 
-    def _batches(self, volumes: Sequence[CachedVolume], steps: int | None) -> Callable[[int], Iterable[dict[str, Any]]]:
-        """First step -> the training batches from there on."""
+    def _method(self, choice: Choice) -> Step:
+        """Supervised, or against the adversary of the config."""
+        config = self.config
+        if config.adversary is None:
+            return SupervisedStep(self.network, self.loss, config.train, fabric=self.fabric, choice=choice)
+        discriminator = build_discriminator(
+            config.adversary.discriminator,
+            image_channels=len(self.dataset.modalities),
+            classes=self.dataset.labels.classes,
+            dims=known(config.patches.dims),
+        )
+        return AdversarialStep(
+            self.network,
+            self.loss,
+            discriminator,
+            train=config.train,
+            adversary=config.adversary,
+            fabric=self.fabric,
+            choice=choice,
+        )
+
+    def _unlabelled(self, tracker: Tracker) -> list[CachedVolume]:
+        """Volumes that train without their labels; none without an adversary, from which alone they can learn."""
+        ids = self.split.unlabelled
+        if ids and self.config.adversary is None:
+            tracker.line(f"{len(ids)} unlabelled cases teach nothing without an adversary section: they are left out")
+        if not ids or self.config.adversary is None:
+            return []
+        tracker.line(f"{len(ids)} unlabelled cases train beside {len(self.split.train)} labelled ones")
+        return self._volumes(ids)
+
+    def _batches(
+        self, volumes: Sequence[CachedVolume], unlabelled: Sequence[CachedVolume], steps: int | None
+    ) -> Callable[[int], Iterable[dict[str, Any]]]:
+        """First step -> the training batches from there on; with unlabelled cases each holds as many of them."""
+        labelled = self._loader(PatchDataset, volumes, steps)
+        if not unlabelled:
+            return labelled
+        others = self._loader(UnlabelledPatches, unlabelled, steps)
+        return lambda start: map(with_unlabelled, labelled(start), others(start))
+
+    def _loader(
+        self, kind: type[PatchDataset], volumes: Sequence[CachedVolume], steps: int | None
+    ) -> Callable[[int], Iterable[dict[str, Any]]]:
         config = self.config
         augmentation = Augmentation(
             config.augment,
@@ -92,7 +137,7 @@ class Session:
             labels=self.dataset.labels,
             mirror_pairs=config.data.mirror_pairs,
         )
-        patches = PatchDataset(
+        patches = kind(
             volumes,
             patches=config.patches,
             plane_axis=plane_axis(config),
@@ -155,6 +200,8 @@ class Session:
         config = self.config
         cache = VolumeCache(config.cache or config.runs / "cache")
         cases = cases_of(self.dataset, ids)
+        hidden = set(self.split.unlabelled)
+        cases = [replace(case, label=None) if case.id in hidden else case for case in cases]
         workers = this_machine().cores
         self.ranks.lead(
             lambda: cache.build(cases, self.dataset, config.preprocess, workers=workers, progress=True) and None

@@ -14,6 +14,7 @@ FLOORS = [
     {"segmenters", "reports"},
     {"training", "runs"},
     {"build"},
+    {"memory"},
     {"plan", "session", "testing"},
     {"experiment"},
 ]

@@ -18,7 +18,8 @@ from tiny_run import EACH_STEP, tiny_train, train_tiny
 from segmed.files import DiskError
 from segmed.reports.curves import read_history
 from segmed.training.history import History
-from segmed.training.tracking import RunTracker, patch_picture
+from segmed.training.pictures import patch_picture
+from segmed.training.tracking import RunTracker
 
 
 def quiet() -> Console:

@@ -10,6 +10,14 @@ from pathlib import Path
 
 from pydantic import Field
 
+from segmed.config.adversary import (
+    AdversaryConfig,
+    Discriminator,
+    ImageDiscriminatorConfig,
+    PatchDiscriminatorConfig,
+    PixelDiscriminatorConfig,
+    SeganCriticConfig,
+)
 from segmed.config.base import Auto, Section, known
 from segmed.config.data import (
     PHANTOM_FILES,
@@ -43,16 +51,19 @@ from segmed.config.training import EvaluateConfig, InferenceConfig, TrainConfig
 __all__ = [
     "AUGMENT_PRESETS",
     "PHANTOM_FILES",
+    "AdversaryConfig",
     "AugmentConfig",
     "Auto",
     "DataConfig",
     "DiceCELossConfig",
     "DiceFocalLossConfig",
     "DiceLossConfig",
+    "Discriminator",
     "DynUNetConfig",
     "EvaluateConfig",
     "ExperimentConfig",
     "GeneralisedDiceLossConfig",
+    "ImageDiscriminatorConfig",
     "InferenceConfig",
     "Layout",
     "Loss",
@@ -61,11 +72,14 @@ __all__ = [
     "Network",
     "NnunetLayout",
     "PatchConfig",
+    "PatchDiscriminatorConfig",
     "PatternLayout",
     "PhantomLayout",
+    "PixelDiscriminatorConfig",
     "PreprocessConfig",
     "Section",
     "SegResNetConfig",
+    "SeganCriticConfig",
     "SplitConfig",
     "SwinUNETRConfig",
     "TopKCELossConfig",
@@ -91,5 +105,11 @@ class ExperimentConfig(Section):
     network: Network = UNetConfig()
     loss: Loss = DiceCELossConfig()
     train: TrainConfig = TrainConfig()
+    adversary: AdversaryConfig | None = Field(None, description="a discriminator to train against; none: supervised")
     inference: InferenceConfig = InferenceConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def title(self) -> str:
+        """The name, with that of the discriminator where there is one."""
+        return self.name if self.adversary is None else f"{self.name}-{self.adversary.discriminator.name}"

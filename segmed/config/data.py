@@ -72,8 +72,10 @@ class DataConfig(Section):
         "auto",
         description="label name -> value or values (merged) in the files; auto: from dataset.json, or one a value",
     )
-    unlabelled: Literal["error", "skip"] = Field(
-        "error", description="cases without a label map, where others have one: an error, or left out"
+    unlabelled: Literal["error", "skip"] | tuple[str, ...] = Field(
+        "error",
+        description="cases without a label map, where others have one: an error, or left out; or ids, or patterns such "
+        "as `site2_*`, of cases that train through the adversary, whose label maps are not read if there are any",
     )
     ignore: tuple[int, ...] = Field((), description="values in the label files that are neither trained nor scored")
     regions: dict[str, list[str]] = Field(
@@ -102,6 +104,9 @@ class SplitConfig(Section):
     stratify: bool = Field(True, description="balance the parts by which labels the cases hold, and by site")
     from_manifest: bool = Field(False, description="take the parts from the manifest's split column")
     file: Path | None = Field(None, description="take the parts from this split.json of another run")
+    withhold: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of the training subjects whose label maps are held back: they count as unlabelled"
+    )
     seed: int = Field(0, description="seed of the split, apart from the seed of training")
 
 

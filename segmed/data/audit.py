@@ -110,12 +110,8 @@ def audit_dataset(
     """
     if not dataset.cases:
         raise AuditError(f"{dataset.root} has no cases: check data.root and data.layout")
-    check = partial(
-        check_case,
-        modalities=dataset.modalities,
-        labels=dataset.labels,
-        labelled=any(case.label is not None for case in dataset.cases),
-    )
+    labelled = any(case.label is not None for case in dataset.cases)
+    check = partial(_check, dataset=dataset, labelled=labelled)
     columns = (TextColumn("auditing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     reports: list[CaseReport] = []
     with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
@@ -126,6 +122,11 @@ def audit_dataset(
     findings += check_together(facts, dataset.labels)
     findings.sort(key=lambda finding: finding.severity != "error")
     return Audit(facts, tuple(findings), dataset.modalities, dataset.labels.names)
+
+
+def _check(case: Case, *, dataset: Dataset, labelled: bool) -> CaseReport:
+    expected = labelled and case.id not in dataset.unlabelled
+    return check_case(case, modalities=dataset.modalities, labels=dataset.labels, labelled=expected)
 
 
 def _reports(check: Callable[[Case], CaseReport], cases: Sequence[Case], workers: int) -> Iterator[CaseReport]:

@@ -41,6 +41,7 @@ class Found:
         modalities: that every case should have.
         labels: name -> values, where the layout names them.
         ignore: values to ignore, where the layout names them.
+        test_images: cases of a layout's test folder, without label maps; they are used where a config lists them.
     """
 
     name: str
@@ -48,3 +49,4 @@ class Found:
     modalities: tuple[str, ...]
     labels: Mapping[str, Sequence[int]] | None = None
     ignore: tuple[int, ...] = ()
+    test_images: tuple[Case, ...] = ()

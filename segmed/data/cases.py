@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Dataset:
         cases: sorted by id.
         modalities: names of the images, in the order of channels; every case has them all.
         labels: what the label maps mean; empty where no case has one.
+        unlabelled: ids of the cases that the config lists as unlabelled; their label maps, if any, are left out.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Dataset:
     cases: tuple[Case, ...]
     modalities: tuple[str, ...]
     labels: LabelSet
+    unlabelled: tuple[str, ...] = ()
 
 
 def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
@@ -56,19 +59,40 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
         DatasetError: nothing there; files that don't fit the layout; incomplete cases; unknown names.
         LabelError: labels that contradict each other.
     """
+    listed = data.unlabelled if isinstance(data.unlabelled, tuple) else ()
     found = _read_layout(data.root, data.layout)
-    modalities, cases = _choose_images(found, data)
+    named = tuple(case for case in found.test_images if _fits(case, listed))
+    modalities, cases = _choose_images(replace(found, cases=found.cases + named), data)
     twice = [case.id for first, case in pairwise(cases) if first.id == case.id]
     if twice and complete:
         raise DatasetError(f"{data.root} has case '{twice[0]}' twice: give the cases different names")
     if data.unlabelled == "skip" and any(case.label for case in cases):
         cases = [case for case in cases if case.label]
+    unlabelled: tuple[str, ...] = ()
+    if listed:
+        cases, unlabelled = _set_apart(cases, listed, data.root)
     if complete:
-        _check_complete(cases, modalities, data.root)
+        _check_complete(cases, modalities, data.root, unlabelled)
     labels = _labels(found, data, cases, readable_only=not complete)
     for name in (name for pair in data.mirror_pairs for name in pair):
         labels.index(name)
-    return Dataset(found.name, data.root, tuple(cases), modalities, labels)
+    return Dataset(found.name, data.root, tuple(cases), modalities, labels, unlabelled)
+
+
+def _set_apart(cases: Sequence[Case], listed: Sequence[str], root: Path) -> tuple[list[Case], tuple[str, ...]]:
+    """The cases, those that are listed as unlabelled without their label maps; and the ids of these."""
+    idle = [pattern for pattern in listed if not any(_fits(case, [pattern]) for case in cases)]
+    if idle:
+        raise DatasetError(
+            f"data.unlabelled: '{idle[0]}' fits no case of {root}, whose ids are like '{cases[0].id}': list ids, or "
+            "patterns with *"
+        )
+    chosen = tuple(case.id for case in cases if _fits(case, listed))
+    return [replace(case, label=None) if case.id in chosen else case for case in cases], chosen
+
+
+def _fits(case: Case, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(case.id, pattern) for pattern in patterns)
 
 
 def _read_layout(root: Path, layout: Layout) -> Found:
@@ -114,7 +138,7 @@ def _components(case: Case, components: Mapping[str, int]) -> dict[str, Source]:
     return {name: Source(path, index) for path in paths for name, index in components.items()}
 
 
-def _check_complete(cases: Sequence[Case], modalities: Sequence[str], root: Path) -> None:
+def _check_complete(cases: Sequence[Case], modalities: Sequence[str], root: Path, listed: Sequence[str] = ()) -> None:
     for case in cases:
         missing = [name for name in modalities if name not in case.images]
         if len(missing) == len(modalities) and case.label:
@@ -126,12 +150,12 @@ def _check_complete(cases: Sequence[Case], modalities: Sequence[str], root: Path
     lost = [source.path for case in cases for source in _sources(case) if not source.path.exists()]
     if lost:
         raise DatasetError(f"{len(lost)} files of {root} are listed but not there, e.g. {lost[0]}: copy them again")
-    unlabelled = [case for case in cases if case.label is None]
+    unlabelled = [case for case in cases if case.label is None and case.id not in listed]
     if unlabelled and len(unlabelled) < len(cases):
         first = next(iter(unlabelled[0].images.values())).path
         raise DatasetError(
             f"{len(unlabelled)} of {len(cases)} cases have no label map, e.g. {first}: "
-            "add it, make the pattern of images narrower, or set data.unlabelled to skip"
+            "add it, make the pattern of images narrower, or set data.unlabelled to skip or to a list of them"
         )
 
 

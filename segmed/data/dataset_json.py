@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,24 @@ def read_msd(root: Path) -> Found:
     listed = described.get("training")
     if not isinstance(listed, list) or not listed:
         raise DatasetError(f"{root / 'dataset.json'} lists no cases under 'training': use another data.layout")
-    cases = []
-    for number, entry in enumerate(listed, 1):
-        image, label = _msd_entry(entry, f"{root / 'dataset.json'}, training entry {number}")
-        path = root / image
-        if len(modalities) > 1:
-            images = {name: Source(path, index) for index, name in enumerate(modalities)}
-        else:
-            images = {modalities[0]: Source(path)}
-        name = strip_suffix(path)
-        cases.append(Case(name, name, images, Source(root / label) if label else None))
+    cases = [_msd_case(root, entry, modalities, f"training entry {n}") for n, entry in enumerate(listed, 1)]
+    others = described.get("test")
+    others = others if isinstance(others, list) else []
+    tests = [_msd_case(root, entry, modalities, f"test entry {n}") for n, entry in enumerate(others, 1)]
     labels, ignore = _label_names(described, root)
-    return Found(str(described.get("name") or root.name), tuple(cases), modalities, labels, ignore)
+    name = str(described.get("name") or root.name)
+    return Found(name, tuple(cases), modalities, labels, ignore, tuple(replace(case, label=None) for case in tests))
+
+
+def _msd_case(root: Path, entry: Any, modalities: Sequence[str], where: str) -> Case:
+    image, label = _msd_entry(entry, f"{root / 'dataset.json'}, {where}")
+    path = root / image
+    if len(modalities) > 1:
+        images = {name: Source(path, index) for index, name in enumerate(modalities)}
+    else:
+        images = {modalities[0]: Source(path)}
+    name = strip_suffix(path)
+    return Case(name, name, images, Source(root / label) if label else None)
 
 
 def _msd_entry(entry: Any, where: str) -> tuple[str, str | None]:
@@ -61,17 +68,16 @@ def read_nnunet(root: Path) -> Found:
         names = dict(enumerate(_channel_names(described, root)))
         if numbers[-1] >= len(names):
             raise DatasetError(f"{root} has a channel _{numbers[-1]:04d}, but dataset.json names {len(names)}: add it")
-    cases = tuple(
-        Case(
-            case,
-            case,
-            {names[number]: Source(path) for number, path in sorted(images.get(case, {}).items())},
-            Source(labels[case]) if case in labels else None,
-        )
-        for case in sorted(images.keys() | labels.keys())
-    )
+
+    def case(name: str, files: Mapping[int, Path]) -> Case:
+        sources = {names[number]: Source(path) for number, path in sorted(files.items()) if number in names}
+        return Case(name, name, sources, Source(labels[name]) if name in labels else None)
+
+    cases = tuple(case(name, images.get(name, {})) for name in sorted(images.keys() | labels.keys()))
+    others = _channels(root / "imagesTs") if (root / "imagesTs").is_dir() else {}
+    tests = tuple(replace(case(name, files), label=None) for name, files in others.items() if name not in images)
     values, ignore = _label_names(described, root)
-    return Found(str(described.get("name") or root.name), cases, tuple(names.values()), values, ignore)
+    return Found(str(described.get("name") or root.name), cases, tuple(names.values()), values, ignore, tests)
 
 
 def _files_by_name(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
@@ -79,6 +85,15 @@ def _files_by_name(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Pa
     folder, label_folder = root / "imagesTr", root / "labelsTr"
     if not folder.is_dir():
         raise DatasetError(f"{root} has no folder imagesTr, which nnU-Net data have: use another data.layout")
+    images = _channels(folder)
+    if not images:
+        raise DatasetError(f"{folder} holds no volumes: put CASE_0000.nii.gz and so on there")
+    files = sorted(label_folder.iterdir()) if label_folder.is_dir() else []
+    return images, {strip_suffix(path): path for path in files if is_volume_file(path)}
+
+
+def _channels(folder: Path) -> dict[str, dict[int, Path]]:
+    """Images of a folder by case and channel."""
     images: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.iterdir()):
         if not is_volume_file(path):
@@ -87,10 +102,7 @@ def _files_by_name(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Pa
         if match is None:
             raise DatasetError(f"{path} does not end in a channel such as _0000: rename it, or use layout msd")
         images.setdefault(match["case"], {})[int(match["channel"])] = path
-    if not images:
-        raise DatasetError(f"{folder} holds no volumes: put CASE_0000.nii.gz and so on there")
-    files = sorted(label_folder.iterdir()) if label_folder.is_dir() else []
-    return images, {strip_suffix(path): path for path in files if is_volume_file(path)}
+    return images
 
 
 def _listed_files(root: Path, listed: Mapping[str, Any]) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:

@@ -16,7 +16,6 @@ from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume
 from segmed.data.case import DatasetError
 
-ROUND_STREAM, SAMPLE_STREAM = 0, 1  # keep the draws of rounds and of samples apart
 SMALL_PADDING = 16  # voxels of padding that are never too many: strides make patches larger than a small volume
 PREFETCH = 4  # batches a worker: a resampled patch takes a hundred times as long as a plain one
 
@@ -40,6 +39,8 @@ class PatchDataset(Dataset[dict[str, Any]]):
         ValueError: a field is `auto`, or sizes and dimensions do not fit.
     """
 
+    streams = (0, 1)  # keep the draws of rounds and of samples apart
+
     def __init__(
         self,
         volumes: Sequence[CachedVolume],
@@ -56,7 +57,15 @@ class PatchDataset(Dataset[dict[str, Any]]):
         self.seed = seed % 2**63
         self._size = _volume_size(patches, plane_axis, augmentation)
         self._weights: dict[int, np.ndarray] = {}
-        _check_volumes(self.volumes, self._size)
+        _check_size(self.volumes, self._size)
+        self.check_labels(self.volumes)
+
+    def check_labels(self, volumes: tuple[CachedVolume, ...]) -> None:
+        """Refuse cases that this data set can't use."""
+        without = [volume.id for volume in volumes if volume.label is None]
+        if without:
+            more = f" and {len(without) - 5} more" if len(without) > 5 else ""
+            raise DatasetError(f"no label map for {', '.join(without[:5])}{more}: leave them out of the training part")
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Make sample `index` >= 0.
@@ -64,9 +73,16 @@ class PatchDataset(Dataset[dict[str, Any]]):
         Returns:
             `image` (C, *spatial) float32; `label` (*spatial) uint8; `case`, its id; `index`.
         """
+        image, label, volume = self.sample(index)
+        if label is None:
+            raise DatasetError(f"case {volume.id} has no label map: leave it out of the training part")
+        return {"image": image, "label": label, "case": volume.id, "index": index}
+
+    def sample(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None, CachedVolume]:
+        """Image (C, *spatial) and label (*spatial), where there is one, of sample `index`; and the case."""
         if index < 0:
             raise IndexError(f"sample {index}: samples are numbered from 0")
-        generator = np.random.default_rng([self.seed, SAMPLE_STREAM, index])
+        generator = np.random.default_rng([self.seed, self.streams[1], index])
         case = self._case(index)
         volume = self.volumes[case]
         start = self._start(case, volume, generator)
@@ -78,16 +94,15 @@ class PatchDataset(Dataset[dict[str, Any]]):
             spacing_mm=volume.spacing_mm,
             generator=generator,
         )
-        if label is None:
-            raise DatasetError(f"case {volume.id} has no label map: leave it out of the training part")
         if self.plane_axis is not None:
-            image, label = image.squeeze(self.plane_axis + 1), label.squeeze(self.plane_axis)
-        return {"image": image, "label": label, "case": volume.id, "index": index}
+            image = image.squeeze(self.plane_axis + 1)
+            label = None if label is None else label.squeeze(self.plane_axis)
+        return image, label, volume
 
     def _case(self, index: int) -> int:
         """Which case: without replacement within a round of all of them."""
         turn, place = divmod(index, len(self.volumes))
-        order = np.random.default_rng([self.seed, ROUND_STREAM, turn]).permutation(len(self.volumes))
+        order = np.random.default_rng([self.seed, self.streams[0], turn]).permutation(len(self.volumes))
         return int(order[place])
 
     def _start(self, case: int, volume: CachedVolume, generator: np.random.Generator) -> np.ndarray:
@@ -137,13 +152,9 @@ def _volume_size(patches: PatchConfig, plane_axis: int | None, augmentation: Aug
     return np.insert(np.array(patches.size), plane_axis, 1)
 
 
-def _check_volumes(volumes: Sequence[CachedVolume], size: np.ndarray) -> None:
+def _check_size(volumes: Sequence[CachedVolume], size: np.ndarray) -> None:
     if not volumes:
         raise DatasetError("no training cases: check data.root and the split")
-    without = [volume.id for volume in volumes if volume.label is None]
-    if without:
-        more = f" and {len(without) - 5} more" if len(without) > 5 else ""
-        raise DatasetError(f"no label map for {', '.join(without[:5])}{more}: leave them out of the training part")
     largest = np.max([volume.image.shape[1:] for volume in volumes], axis=0)
     padding = size - largest
     if (padding > np.maximum(SMALL_PADDING, largest // 2)).any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ NAMES_IN_MANIFESTS = {"training": "train", "tr": "train", "val": "validation", "
 
 @dataclass(frozen=True)
 class Split:
-    """Case ids of the three parts, sorted.
+    """Case ids of the three parts, sorted, and of the cases that train without labels.
 
     Attributes:
         train, validation, test: case ids.
+        unlabelled: ids of cases in no part; their label maps, if there are any, are not read.
         seed: of the drawing.
         by: unit that never stands on two sides, `subject` or `site`.
         fold: number of the fold that is the test part, from 0; None: hold-out.
@@ -38,6 +39,7 @@ class Split:
     by: str = "subject"
     fold: int | None = None
     folds: int | None = None
+    unlabelled: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -53,6 +55,7 @@ class Split:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             parts = {part: _ids(data[part]) for part in PARTS}
+            parts["unlabelled"] = _ids(data.get("unlabelled", []))
             numbers = {name: data.get(name) for name in ("seed", "fold", "folds")}
         except FileNotFoundError as error:
             raise DatasetError(f"{path} does not exist: give the split.json of a run") from error
@@ -73,7 +76,13 @@ def _ids(values: Any) -> tuple[str, ...]:
     return tuple(values)
 
 
-def make_split(cases: Sequence[Case], config: SplitConfig, *, strata: Mapping[str, str] | None = None) -> Split:
+def make_split(
+    cases: Sequence[Case],
+    config: SplitConfig,
+    *,
+    strata: Mapping[str, str] | None = None,
+    unlabelled: Sequence[str] = (),
+) -> Split:
     """Share the cases out.
 
     Hold-out: the test part is drawn first, the validation part from the rest. With `config.fold` the test part is
@@ -84,24 +93,44 @@ def make_split(cases: Sequence[Case], config: SplitConfig, *, strata: Mapping[st
         cases: of a data set.
         config: fractions or folds, or where the parts are written down.
         strata: case id -> class that the parts share evenly; the cases' sites are balanced too.
+        unlabelled: ids of cases that are in no part; `config.withhold` adds training cases to them.
 
     Raises:
         DatasetError: fewer units than folds or parts, a case without a site, unknown ids or none for a case in a
-            file, a subject on two sides.
+            file, a subject on two sides, an unlabelled case in a part.
     """
+    everyone, cases = cases, [case for case in cases if case.id not in unlabelled]
     if config.file is not None:
         split = Split.load(config.file)
+        _check_unlabelled(split, unlabelled, config.file)
+        cases = [case for case in cases if case.id not in split.unlabelled]
         if config.fold is not None and config.fold != split.fold:
             raise DatasetError(
                 f"{config.file} is of fold {split.fold}, not {config.fold}: leave out split.file or fold"
             )
         _check_file(split, cases, config.file)
     elif config.from_manifest:
+        _check_manifest(everyone, unlabelled)
         split = _from_manifest(cases, config, strata)
     else:
         split = _drawn(cases, config, strata)
-    _check_apart(split, cases, split.by)
+    split = _withhold(split, cases, config, strata)
+    split = replace(split, unlabelled=tuple(sorted({*split.unlabelled, *unlabelled})))
+    _check_apart(split, everyone, split.by)
     return split
+
+
+def _withhold(split: Split, cases: Sequence[Case], config: SplitConfig, strata: Mapping[str, str] | None) -> Split:
+    """Hold back the label maps of a share of the training subjects; the other parts stay as they are."""
+    if not config.withhold or split.unlabelled:
+        return split
+    units = _units([case for case in cases if case.id in split.train], config, strata)
+    held, kept = _take(units, config.withhold)
+    if not kept:
+        raise DatasetError(
+            f"split.withhold {config.withhold} leaves none of {len(units)} training {config.by}s: give less"
+        )
+    return replace(split, train=_cases_of(kept), unlabelled=_cases_of(held))
 
 
 # ---------------------------------------------------------------- drawing
@@ -265,15 +294,39 @@ def _check_file(split: Split, cases: Sequence[Case], path: Path) -> None:
         raise DatasetError(f"{path} leaves out {len(left)} cases, e.g. '{left[0]}': make a new split")
 
 
+def _check_unlabelled(split: Split, unlabelled: Sequence[str], path: Path) -> None:
+    """Listed cases must not be in a part that is written down."""
+    for part in PARTS:
+        both = sorted({*unlabelled, *split.unlabelled} & set(getattr(split, part)))
+        if both:
+            raise DatasetError(
+                f"case '{both[0]}' is unlabelled and in the {part} part of {path}: take it out of data.unlabelled"
+            )
+
+
+def _check_manifest(cases: Sequence[Case], unlabelled: Sequence[str]) -> None:
+    """Listed cases must not be in the manifest's test or validation part."""
+    for case in cases:
+        given = case.meta.get("split", "").strip().lower()
+        part = NAMES_IN_MANIFESTS.get(given, given)
+        if case.id in unlabelled and part in ("validation", "test"):
+            raise DatasetError(
+                f"case '{case.id}' is unlabelled and in the {part} part of the manifest: take it out of data.unlabelled"
+            )
+
+
 def _check_apart(split: Split, cases: Sequence[Case], by: str) -> None:
-    """No subject (and with `by` site, no site) on two sides."""
+    """No subject (and with `by` site, no site) on two sides; the unlabelled stand on the side of training."""
     part_of = {case_id: part for part in PARTS for case_id in getattr(split, part)}
+    part_of |= dict.fromkeys(split.unlabelled, "train")
     for unit in {"subject", by}:
         owner: dict[str, tuple[str, str]] = {}
         for case in cases:
             name, part = _unit_name(case, unit), part_of[case.id]
             other, other_part = owner.setdefault(name, (case.id, part))
             if other_part != part:
+                hidden = [each for each in (other, case.id) if each in split.unlabelled]
+                way_out = "take it out of data.unlabelled" if hidden else "keep it in one part"
                 raise DatasetError(
-                    f"{unit} '{name}' stands in {other_part} ({other}) and in {part} ({case.id}): keep it in one part"
+                    f"{unit} '{name}' stands in {other_part} ({other}) and in {part} ({case.id}): {way_out}"
                 )

@@ -21,6 +21,8 @@ class _FullPrecision(nn.Module):
         self.norm = norm
 
     def forward(self, weight: Tensor) -> Tensor:
+        if weight.device.type == "meta":  # which knows no autocast
+            return self.norm(weight)
         with torch.autocast(weight.device.type, enabled=False):
             return self.norm(weight)
 

@@ -324,8 +324,9 @@ class _Session:
             figures=result.figures,
             note="best so far" if better else f"best {state.best_score:.4f} at step {state.best_step}",
         )
-        if self._last_batch is not None:
+        if self._last_batch is not None and self.ranks.leads:
             self.tracker.patches(state.step, self._last_batch)
+            self.tracker.views(state.step, self._last_batch, self.step.views(self._last_batch))
 
     def end(self) -> None:
         """Write the last weights; where nothing was validated they are the best, too."""

@@ -21,7 +21,9 @@ def peak_rate(train: TrainConfig) -> float:
     return PEAK_RATE[train.optimiser] if train.learning_rate == "auto" else float(train.learning_rate)
 
 
-def make_optimiser(network: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+def make_optimiser(
+    network: nn.Module, train: TrainConfig, *, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.Optimizer:
     """AdamW, or SGD with Nesterov momentum; norms and biases are not decayed."""
     weights = [p for p in network.parameters() if p.requires_grad]
     groups = [
@@ -32,7 +34,7 @@ def make_optimiser(network: nn.Module, train: TrainConfig) -> torch.optim.Optimi
     fused = weights[0].device.type in FUSED
     rate = peak_rate(train)
     if train.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, fused=fused)
+        return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused)
     return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True, fused=fused)
 
 

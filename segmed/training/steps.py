@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -12,10 +11,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segmed.config import TrainConfig
-from segmed.training.checkpoint import CheckpointError, check_same_network
-from segmed.training.optimisation import Average, make_optimiser, peak_rate, set_rate
+from segmed.training.checkpoint import CheckpointError
+from segmed.training.learner import Learner
 from segmed.training.precision import Choice
-from segmed.training.schedule import rate_factor
 
 
 class Step(ABC):
@@ -48,6 +46,17 @@ class Step(ABC):
     @abstractmethod
     def rates(self) -> dict[str, float]:
         """Learning rates of the last step, by name."""
+
+    def views(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What there is to see of a training batch beside image and labels; nothing here.
+
+        Args:
+            batch: as in `step`.
+
+        Returns:
+            Maps (B, *spatial) by name, on the CPU: label indices as integers, probabilities as floats in [0, 1].
+        """
+        return {}
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -93,18 +102,12 @@ class SupervisedStep(Step):
     """
 
     def __init__(self, network: nn.Module, loss: nn.Module, train: TrainConfig, *, fabric: Fabric, choice: Choice):
-        self.network = choice.place(network, fabric.device).train()
+        self.learner = Learner(network, train, fabric=fabric, choice=choice, call=AllLogits)
+        self.network = self.learner.network
         self.loss = loss.to(fabric.device)
         self.train = train
         self.fabric = fabric
         self.choice = choice
-        self.average = Average(self.network, train.ema) if train.ema else None
-        module = AllLogits(self.network)
-        if train.compile:
-            module = cast(AllLogits, torch.compile(module))
-        optimiser = make_optimiser(self.network, train)
-        self._module, self._stepper = fabric.setup(module, optimiser)
-        self.optimiser = optimiser
 
     def step(self, batch: Mapping[str, Any], progress: float) -> dict[str, Tensor]:
         """Forward, backward, clip, step, average.
@@ -113,16 +116,8 @@ class SupervisedStep(Step):
             batch: image (B, C, *spatial), label (B, *spatial).
             progress: in [0, 1].
         """
-        rate = peak_rate(self.train) * rate_factor(progress, self.train.schedule, warmup=self.train.warmup)
-        set_rate(self.optimiser, rate)
         total = self._gradients(batch["image"], batch["label"])
-        largest = self.train.clip or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), largest)
-        self._stepper.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update()
-        return {"loss": total, "gradient_norm": norm.detach()}
+        return {"loss": total, "gradient_norm": self.learner.advance(progress)}
 
     def _gradients(self, images: Tensor, labels: Tensor) -> Tensor:
         """Add up the gradients of the batch's pieces; the mean loss, detached."""
@@ -132,38 +127,32 @@ class SupervisedStep(Step):
         for number, (image, label) in enumerate(pieces, start=1):
             image = self.choice.arrange(image.to(device, non_blocking=True))
             label = label.to(device, non_blocking=True)
-            with self._unsynchronised(number < len(pieces)):
+            with self.learner.unsynchronised(number < len(pieces)):
                 with self.choice.autocast(device):
-                    loss = self.loss(self._module(image), label) * (len(image) / len(images))
+                    loss = self.loss(self.learner.module(image), label) * (len(image) / len(images))
                 self.fabric.backward(loss)
             total += loss.detach()
         return total
 
-    def _unsynchronised(self, wait: bool) -> AbstractContextManager:
-        """Gradients travel between processes with the last piece only."""
-        return self.fabric.no_backward_sync(self._module, enabled=wait)
-
     @property
     def evaluation_network(self) -> nn.Module:
         """The averaged network, or the trained one where no average is kept."""
-        return self.network if self.average is None else self.average.network
+        return self.learner.evaluation_network
 
     @property
     def rates(self) -> dict[str, float]:
         """The learning rate."""
-        return {"learning_rate": float(self.optimiser.param_groups[0]["lr"])}
+        return {"learning_rate": self.learner.rate}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, averaged weights, optimiser."""
-        state = {"method": "supervised", "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        return state if self.average is None else {**state, "average": self.average.state_dict()}
+        return {"method": "supervised", **self.learner.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
-        if state.get("method") != "supervised" or ("average" in state) != (self.average is not None):
-            raise CheckpointError("the checkpoint is of another training method or without its averaged weights")
-        check_same_network(self.network.state_dict(), state["network"], where="the checkpoint")
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        if state.get("method") != "supervised":
+            raise CheckpointError(
+                f"the checkpoint is of {state.get('method')} training, this run is supervised: go on with the config "
+                "that the run began with"
+            )
+        self.learner.load_state_dict(state, where="the checkpoint")

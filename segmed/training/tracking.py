@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import matplotlib
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,11 +18,10 @@ from torch.utils.tensorboard.summary import hparams
 
 from segmed.files import disk_errors
 from segmed.training.history import History
+from segmed.training.pictures import patch_picture, view_picture
 
 LINE_SECONDS = 30.0  # between two plain lines of a run without a terminal
 FLUSH_SECONDS = 20
-PATCHES = 8  # training patches in a picture
-SHADE = 0.4  # of a label's colour over the image
 SHOWN = ("loss", "score", "patches_per_second")  # beside the progress bar
 FILE_ONLY = "segmed_file_only"
 
@@ -47,6 +45,9 @@ class Tracker:
 
     def patches(self, step: int, batch: Mapping[str, Any]) -> None:
         """Training patches as the network sees them: image (B, C, *spatial), label (B, *spatial)."""
+
+    def views(self, step: int, batch: Mapping[str, Any], views: Mapping[str, Any]) -> None:
+        """What the method shows of training patches, see `Step.views`; nothing where it shows nothing."""
 
     def progress(self, share: float, step: int) -> None:
         """Where the run stands, in [0, 1]."""
@@ -160,6 +161,15 @@ class RunTracker(Tracker):
         picture = patch_picture(np.asarray(batch["image"]), np.asarray(batch["label"]) if "label" in batch else None)
         self._board(lambda: self._writer.add_image("training patches", picture, step, dataformats="HWC"))
 
+    def views(self, step: int, batch: Mapping[str, Any], views: Mapping[str, Any]) -> None:
+        """What the method shows of training patches, below image and reference."""
+        if not views:
+            return
+        arrays = {name: np.asarray(view) for name, view in views.items()}
+        picture = view_picture(np.asarray(batch["image"]), np.asarray(batch["label"]), arrays)
+        rows = ", ".join(["image", "reference", *views])  # from the top
+        self._board(lambda: self._writer.add_image(f"slices/{rows}", picture, step, dataformats="HWC"))
+
     def text(self, name: str, text: str) -> None:
         """A text such as the config, shown as it is."""
         quoted = "\n".join(f"    {line}" for line in text.splitlines())
@@ -251,39 +261,3 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int |
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float, str)) else str(value)
     return flat
-
-
-def patch_picture(image: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-    """Patches side by side, of each its first channel and its slice with the most labelled voxels, labels in colour.
-
-    Args:
-        image: (B, C, *spatial), 2D or 3D.
-        label: (B, *spatial), or none.
-
-    Returns:
-        (H, W, 3) uint8; the first axis of a slice runs to the right, the second upwards.
-    """
-    tiles = []
-    for number in range(min(len(image), PATCHES)):
-        grey = image[number, 0].astype(np.float32)
-        marks = np.zeros(grey.shape, np.uint8)
-        if label is not None and label[number].shape == grey.shape:
-            marks = label[number]
-        if grey.ndim == 3:
-            known = ((marks > 0) & (marks < 255)).sum(axis=(0, 1))
-            slice_number = int(known.argmax()) if known.any() else grey.shape[2] // 2
-            grey, marks = grey[..., slice_number], marks[..., slice_number]
-        tiles.append(_tile(grey, marks))
-    height = max(tile.shape[0] for tile in tiles)
-    padded = [np.pad(tile, ((0, height - tile.shape[0]), (0, 2), (0, 0))) for tile in tiles]
-    return np.concatenate(padded, axis=1)
-
-
-def _tile(grey: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(grey, (1, 99))
-    shade = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)[..., None].repeat(3, axis=-1)
-    colours = np.asarray(matplotlib.colormaps["tab10"].colors)  # type: ignore[attr-defined]
-    coloured = colours[(marks.astype(int) - 1) % len(colours)]
-    known = ((marks > 0) & (marks < 255))[..., None]
-    shade = np.where(known, (1 - SHADE) * shade + SHADE * coloured, shade)
-    return (255 * shade.transpose(1, 0, 2)[::-1]).astype(np.uint8)
