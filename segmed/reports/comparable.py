@@ -56,9 +56,10 @@ def shared_cases(methods: Sequence[Method], *, common_only: bool = False) -> tup
     for (method, result), own in zip(results, tested, strict=True):
         missing = [case for case in every if case not in own]
         if missing and not common_only:
+            other = next(other for (_, other), cases in zip(results, tested, strict=True) if missing[0] in cases)
             raise ResultsError(
-                f"method '{method.name}': {result.source} was not tested on {len(missing)} of {len(every)} cases that "
-                f"others were, {first_few(missing)}: compare runs of the same split, or add --common-cases"
+                f"method '{method.name}': {result.source} was not tested on {len(missing)} of {len(every)} cases, "
+                f"{first_few(missing)}, as {other.source} was: compare runs of the same split, or add --common-cases"
             )
     common = tuple(case for case in every if all(case in own for own in tested))
     if not common:
