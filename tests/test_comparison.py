@@ -261,6 +261,7 @@ def test_a_test_that_could_find_nothing_is_said():
     assert few.notes == ("5 subjects are too few for a paired test: none is done below 6",)
     assert few.figures["b", "scar", "dice"].p is None
     assert few.families == {"dice": 0}
+    assert "p (Holm)" not in comparison_markdown(few, title="x")
     several = compare(simple("a", BASE), simple("b", BETTER), simple("c", BETTER))
     assert several.notes == ("with 6 subjects and 2 tests no corrected p can be below 0.062",)
 

@@ -76,8 +76,9 @@ def meaning(comparison: Comparison) -> list[str]:
     lines = [
         f"Mean ± SD over {over}, each with its mean over the runs of a method; bootstrap intervals over subjects.",
         f"Differences are paired, method − {escaped(comparison.reference)}; p: Wilcoxon's signed-rank test on {pairs}.",
-        f"p (Holm) is corrected over {family} of a metric (all methods × all labels{mean}).",
     ]
+    if any(tests):
+        lines.append(f"p (Holm) is corrected over {family} of a metric (all methods × all labels{mean}).")
     if any(counts.any() for counts in comparison.misses.values()):
         distance = {"diagonal": " and the image's diagonal as distance", "skip": " and no distance"}
         policy = distance.get(comparison.missed_policy or "", "")
@@ -104,9 +105,7 @@ def _methods_table(comparison: Comparison) -> list[str]:
             escaped(budgets) or NONE,
             training_text(method) or NONE,
         ])  # fmt: skip
-    empty = [column for column in range(2, len(head)) if all(line[column] == NONE for line in body)]
-    kept = [column for column in range(len(head)) if column not in empty]
-    return _table([[line[column] for column in kept] for line in [head, *body]])
+    return _table(_without_empty([head, *body], first=2))
 
 
 def _metric_table(comparison: Comparison, metric: str) -> list[str]:
@@ -118,9 +117,7 @@ def _metric_table(comparison: Comparison, metric: str) -> list[str]:
             figure = comparison.figures[method.name, label, metric]
             name = escaped(label) if not number else ""
             lines.append([name, _name(comparison, method.name), *_cells(figure, len(comparison.cases))])
-    if all(line[4] == NONE for line in lines[1:]):  # one run each
-        lines = [line[:4] + line[5:] for line in lines]
-    return _table(lines)
+    return _table(_without_empty(lines, first=4))
 
 
 def _cells(figure: Figure, cases: int) -> list[str]:
@@ -155,6 +152,12 @@ def _minus(text: str) -> str:
 
 def _short(value: float | None) -> str:
     return NONE if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _without_empty(lines: Sequence[Sequence[str]], *, first: int) -> list[list[str]]:
+    """Without the columns, from `first` on, of which nothing is known for anybody."""
+    columns = [column for column in range(len(lines[0])) if column < first or any(x[column] != NONE for x in lines[1:])]
+    return [[line[column] for column in columns] for line in lines]
 
 
 def _table(lines: Sequence[Sequence[str]]) -> list[str]:
