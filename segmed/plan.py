@@ -16,10 +16,20 @@ from typing import Any
 import numpy as np
 
 from segmed.build import PLANE_AXES
-from segmed.config import DynUNetConfig, ExperimentConfig, PixelDiscriminatorConfig, UNetConfig, known
+from segmed.config import (
+    DynUNetConfig,
+    ExperimentConfig,
+    ImageDiscriminatorConfig,
+    PatchDiscriminatorConfig,
+    PixelDiscriminatorConfig,
+    SeganCriticConfig,
+    UNetConfig,
+    known,
+)
 from segmed.data.audit import CaseFacts
 from segmed.machine import GIB, Machine
 from segmed.memory import PlanError, batch_reason, fit_batch
+from segmed.networks.blocks import NetworkError, check_strides
 from segmed.networks.discriminators import check_depth
 from segmed.networks.summary import Summary
 from segmed.pyramid import patch_within, pooling, round_up
@@ -269,31 +279,39 @@ class _Planner:
         if adversary.gradient_penalty == "auto":
             why = "keeps a Wasserstein critic Lipschitz" if adversary.gradient_penalty_weight else "not needed"
             self.set("adversary.gradient_penalty", adversary.gradient_penalty_weight, why)
-        discriminator = adversary.discriminator
-        if isinstance(discriminator, PixelDiscriminatorConfig):
-            return
-        key = "adversary.discriminator"
-        dims, size, strides = known(self.config.patches.dims), known(self.config.patches.size), discriminator.strides
+        if not isinstance(adversary.discriminator, PixelDiscriminatorConfig):
+            self._levels_of_discriminator(adversary.discriminator)
+
+    def _levels_of_discriminator(
+        self, discriminator: PatchDiscriminatorConfig | ImageDiscriminatorConfig | SeganCriticConfig
+    ) -> None:
+        key, strides, channels = "adversary.discriminator", discriminator.strides, discriminator.channels
+        dims, size = known(self.config.patches.dims), known(self.config.patches.size)
+        patch = " x ".join(map(str, size))
         if strides == "auto":
             most = PATCH_LEVELS if discriminator.name == "patch" else None
-            levels = most if discriminator.channels == "auto" else len(discriminator.channels)
+            levels = most if channels == "auto" else len(channels)
             strides = pooling(size, self.spacing, levels=None if levels is None else levels + 1)[1:]
+            if not strides:
+                raise PlanError(
+                    f"patch {patch} is too small for the discriminator {discriminator.name}: use the discriminator "
+                    "pixel, or larger patches"
+                )
             self.set(f"{key}.strides", strides, "each level halves what still has 8 voxels, thick slices last")
-        channels = discriminator.channels
         if channels == "auto":
             width = DISCRIMINATOR_WIDTH[self.machine.device]
             channels = tuple(min(width * 2**level, WIDEST[dims]) for level in range(len(strides)))
             self.set(f"{key}.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
-        if not channels:
-            raise PlanError(
-                f"patch {' x '.join(map(str, size))} is too small for the discriminator {discriminator.name}: "
-                "use the discriminator pixel, or larger patches"
-            )
         if len(channels) != len(strides):
+            fit, number = ("1 fits", 1) if len(strides) == 1 else (f"{len(strides)} fit", len(strides))
             raise PlanError(
-                f"{key}.channels has {len(channels)} levels, {len(strides)} fit a patch of "
-                f"{' x '.join(map(str, size))}: give {len(strides)}, or strides of your own"
+                f"{key}.channels has {len(channels)} levels, {fit} a patch of {patch}: give {number}, or strides of "
+                "your own"
             )
+        try:
+            check_strides(channels, strides, dims)
+        except NetworkError as error:
+            raise PlanError(f"{key}: {error}") from None
         check_depth(size, strides, where=key)
 
     # -- training

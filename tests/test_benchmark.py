@@ -13,10 +13,20 @@ import torch
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 sys.path.insert(0, str(TOOLS))
 
+from benchmarks.adversarial import (  # noqa: E402
+    DISCRIMINATORS,
+    SLICES,
+    VOLUMES,
+    adversarial_2d_row,
+    adversarial_3d_row,
+    planned,
+    share_percent,
+)
 from benchmarks.distances import distances_row  # noqa: E402
 from benchmarks.patches import one_core  # noqa: E402
 from benchmarks.processes import PeerError, Worker  # noqa: E402
 from benchmarks.report import duration, markdown, verdict  # noqa: E402
+from benchmarks.steps import TASKS, StepSize  # noqa: E402
 from benchmarks.synthetic import LABELS, PLAIN, heart, stored  # noqa: E402
 from benchmarks.timing import Outcome, Setting, Target, Timing, alternate, ratio, timed  # noqa: E402
 from benchmarks.training import training_step_row  # noqa: E402
@@ -28,6 +38,7 @@ from segmed.data.splits import Split  # noqa: E402
 from segmed.metrics.segmentation import overlaps  # noqa: E402
 from segmed.runs import Run, write_config  # noqa: E402
 from segmed.training.checkpoint import save_weights  # noqa: E402
+from segmed.training.precision import Choice  # noqa: E402
 
 SEPARATE = ("windows", "epoch", "augmentation", "patch", "help")  # the others have a test of their own
 
@@ -87,7 +98,97 @@ def test_the_step_is_measured_with_its_memory_and_without_nnunet_says_why(tmp_pa
 
 
 def test_all_rows_of_the_tool_are_tested():
-    assert set(rows_of()) == {*SEPARATE, "distances", "step"}
+    assert set(rows_of()) == {*SEPARATE, "distances", "step", "adversarial_3d", "adversarial_2d"}
+
+
+# ---------------------------------------------------------------- adversarial training
+
+
+@pytest.fixture(scope="module")
+def adversarial(tmp_path_factory) -> Outcome:
+    return adversarial_3d_row(setting(tmp_path_factory.mktemp("scratch"), generator=(4, 8)))
+
+
+def test_the_adversarial_row_tells_time_memory_and_share_beside_supervised(adversarial):
+    check(adversarial)
+    assert adversarial.ours == "supervised"
+    assert all(timing.memory_bytes > 2**20 for timing in adversarial.timings.values())
+    share = adversarial.targets[0]
+    assert share.value == pytest.approx(100 * (1 - 1 / adversarial.ratio("patch")))
+    assert (share.bound, share.limit, share.unit) == ("below", 35, "%")
+
+
+def test_the_adversarial_row_takes_the_generator_that_it_is_given(adversarial):
+    assert "U-Net of 2 levels, 4–8 maps, patch 16³" in adversarial.work
+
+
+def test_the_generator_runs_once_in_a_step_of_the_adversarial_row(adversarial):
+    assert str(adversarial.targets[1]) == "forward passes of the generator: 1 a step, at most 1 a step"
+    assert adversarial.targets[1].met
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+def test_the_generator_runs_once_in_a_step_against_every_discriminator(kind, dims):
+    size = StepSize((4, 8), patch=16, dims=dims)
+    options = {
+        "channels": size.channels,
+        "patch": size.shape[2:],
+        "batch": size.batch,
+        "threads": 1,
+        "precision": "bf16",
+        "memory_format": "contiguous",
+        "adversary": planned(kind, size).model_dump(mode="json"),
+    }
+    work = TASKS["adversarial"](options)
+    assert [work(), work()] == [1, 1]
+
+
+@pytest.mark.parametrize("size", [VOLUMES, SLICES])
+def test_the_measured_patch_discriminator_has_four_halving_levels_from_16_maps(size):
+    discriminator = planned("patch", size).discriminator
+    assert discriminator.channels == (16, 32, 64, 128)
+    assert discriminator.strides == ((2,) * size.dims,) * 4
+
+
+def test_the_row_of_slices_measures_slices(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("benchmarks.adversarial.Worker", fake_worker(asked))
+    monkeypatch.setattr("benchmarks.adversarial.chosen", lambda size: Choice())
+    outcome = adversarial_2d_row(setting(tmp_path, quick=False, rounds=2, generator=(8, 16)))
+    check(outcome)
+    assert list(outcome.timings) == ["supervised", *DISCRIMINATORS]
+    assert all(options["patch"] == (192, 192) and options["batch"] == 8 for options in asked)
+    assert [target.value for target in outcome.targets] == [1]
+    assert outcome.notes[0] == "patch: 16, 32, 64, 128 maps, 50 % of the step, +0 MiB"
+
+
+def fake_worker(asked: list):
+    """Processes that do no work: the one that is asked for third takes three seconds."""
+
+    class Fake:
+        memory_bytes, found = 5, 1
+
+        def __init__(self, module, options):
+            asked.append(options)
+            self.seconds = len(asked)
+
+        def __call__(self):
+            return float(self.seconds)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    return Fake
+
+
+@pytest.mark.parametrize(("adversarial", "share"), [((4.0, 40.0, 4.0), 75), ((1.0, 10.0, 1.0), 0)])
+def test_the_share_is_what_the_step_takes_beyond_the_supervised_one(adversarial, share):
+    timings = {"supervised": Timing((1.0, 10.0, 1.0)), "patch": Timing(adversarial)}
+    assert share_percent(timings, "patch") == share
 
 
 @pytest.fixture

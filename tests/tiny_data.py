@@ -61,6 +61,7 @@ def tiny(root: Path, runs: Path, **sections: Any) -> ExperimentConfig:
             "epochs": 2, "steps_per_epoch": 2, "workers": 0, "validations": 1, "precision": "fp32",
             "memory_format": "contiguous", "devices": 1,
         },
+        "inference": {"windows": 4},
         "evaluate": {"bootstrap": 20},
     }  # fmt: skip
     for name, section in sections.items():

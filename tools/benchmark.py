@@ -16,11 +16,15 @@ from pydantic import Field, PositiveInt
 from segmed.cli import ConfigError, parse, run_tool
 from segmed.config import Auto, Section
 
-RowName = Literal["windows", "step", "epoch", "augmentation", "patch", "distances", "help"]
+RowName = Literal[
+    "windows", "step", "epoch", "adversarial_3d", "adversarial_2d", "augmentation", "patch", "distances", "help"
+]
 ROWS: dict[RowName, tuple[str, str]] = {  # module and function, imported when it is their turn
     "windows": ("windows", "sliding_window_row"),
     "step": ("training", "training_step_row"),
     "epoch": ("training", "epoch_row"),
+    "adversarial_3d": ("adversarial", "adversarial_3d_row"),
+    "adversarial_2d": ("adversarial", "adversarial_2d_row"),
     "augmentation": ("patches", "augmentation_row"),
     "patch": ("patches", "cached_patch_row"),
     "distances": ("distances", "distances_row"),
@@ -43,6 +47,9 @@ class Arguments(Section):
     output: Path | None = Field(None, description="folder for benchmark.md and benchmark.json")
     nnunet_python: Path | None = Field(None, description="Python interpreter of an environment with nnunetv2")
     run: Path | None = Field(None, description="trained run whose Dice in bf16 is compared with that in fp32")
+    generator: tuple[PositiveInt, ...] | Auto = Field(
+        "auto", description="feature maps of each level of the network in the adversarial rows; auto: 16 to 256"
+    )
     threads: PositiveInt | Auto = Field("auto", description="of every contender; auto: one a core")
     rounds: PositiveInt | Auto = Field("auto", description=f"timed turns of each; auto: {ROUNDS}")
     quick: tyro.conf.FlagCreatePairsOff[bool] = Field(
@@ -79,6 +86,7 @@ def main() -> None:
             scratch=Path(scratch),
             nnunet_python=arguments.nnunet_python and arguments.nnunet_python.absolute(),
             run=arguments.run,
+            generator=None if arguments.generator == "auto" else arguments.generator,
         )
         for row in arguments.rows:
             module, function = ROWS[row]

@@ -11,6 +11,7 @@ from segmed.config.base import Auto, Count, Fraction, Positive, Section
 from segmed.config.network import Strides
 
 Weight = Annotated[float, Field(ge=0)]
+Channels = Annotated[tuple[Count, ...], Field(min_length=1)]
 EncoderName = Literal["plain", "residual", "dense"]
 DiscriminatorNorm = Literal["none", "instance", "batch", "group"]
 
@@ -19,7 +20,7 @@ class PixelDiscriminatorConfig(Section):
     """Judges every voxel by itself, through 1 x 1 convolutions."""
 
     name: Literal["pixel"] = "pixel"
-    channels: tuple[Count, ...] = Field((16, 32), description="feature maps of each layer")
+    channels: Channels = Field((16, 32), description="feature maps of each layer")
     norm: DiscriminatorNorm = Field("none", description="normalisation; spectral norm needs none")
     spectral_norm: bool = Field(True, description="keep each layer's largest gain at 1")
     conditional: bool = Field(True, description="sees the image beside the map")
@@ -30,7 +31,7 @@ class PatchDiscriminatorConfig(Section):
 
     name: Literal["patch"] = "patch"
     encoder: EncoderName = Field("plain", description="kind of the encoder")
-    channels: tuple[Count, ...] | Auto = Field("auto", description="feature maps of each level, finest first")
+    channels: Channels | Auto = Field("auto", description="feature maps of each level, finest first")
     strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis")
     blocks: Count = Field(1, description="convolutions (plain), residual blocks or dense layers a level")
     norm: DiscriminatorNorm = Field("none", description="normalisation; any but none widens what a decision sees")
@@ -49,7 +50,7 @@ class SeganCriticConfig(Section):
 
     name: Literal["segan"] = "segan"
     encoder: EncoderName = Field("plain", description="kind of the encoder")
-    channels: tuple[Count, ...] | Auto = Field("auto", description="feature maps of each level, finest first")
+    channels: Channels | Auto = Field("auto", description="feature maps of each level, finest first")
     strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis")
     blocks: Count = Field(1, description="convolutions (plain), residual blocks or dense layers a level")
     norm: DiscriminatorNorm = Field("none", description="normalisation; spectral norm needs none")
@@ -130,7 +131,7 @@ class AdversaryConfig(Section):
         1.0, description="steps of the discriminator for each of the generator: 1, 2, 3, ... or 0.5 (every second), ..."
     )
     optimiser: Literal["adamw", "sgd"] = Field("adamw", description="of the discriminator; adamw with betas 0.5, 0.999")
-    learning_rate: Positive = Field(2e-4, description="peak, of the discriminator; it follows train.schedule")
+    learning_rate: Positive = Field(1e-3, description="peak, of the discriminator; it follows train.schedule")
     unlabelled: UnlabelledConfig = UnlabelledConfig()
     watch_steps: Count = Field(
         200, description="the log warns when the discriminator's mean accuracy over so many steps says won or lost"

@@ -38,6 +38,7 @@ class Worker:
 
     Attributes:
         memory_bytes: the largest resident memory so far, beyond that of the process after its imports.
+        found: the number that the work returned last; None where it returns none.
 
     Raises:
         PeerError: the process could not be started or prepared.
@@ -47,6 +48,7 @@ class Worker:
         self, module: str, options: Mapping[str, Any], *, python: Path | str = sys.executable, times: int = 1
     ) -> None:
         self.memory_bytes: int | None = None
+        self.found: float | None = None
         self._times = times
         self._module = module
         self._complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
@@ -71,6 +73,7 @@ class Worker:
             self._process.stdin.flush()
         reply = self._reply()
         self.memory_bytes = int(reply["memory_bytes"])
+        self.found = reply["found"]
         return float(reply["seconds"]) / self._times
 
     def _reply(self) -> dict[str, Any]:
@@ -113,10 +116,12 @@ def serve(tasks: Mapping[str, Prepare]) -> None:
     for _ in sys.stdin:
         start = time.perf_counter()
         for _ in range(options["times"]):
-            work()
+            found = work()
         seconds = time.perf_counter() - start
         memory = max(0, _memory_bytes("VmHWM") - imported)
-        print(json.dumps({"seconds": seconds, "memory_bytes": memory}), file=replies, flush=True)
+        number = found if isinstance(found, (int, float)) else None
+        reply = {"seconds": seconds, "memory_bytes": memory, "found": number}
+        print(json.dumps(reply), file=replies, flush=True)
 
 
 def _memory_bytes(field: str) -> int:

@@ -1,4 +1,4 @@
-"""One training step of segmed and of MONAI's DynUNet; run as a module, each in a process of its own."""
+"""One training step of segmed, supervised or adversarial, and of MONAI's DynUNet; run as a module, one a process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from monai.networks.nets import DynUNet
 from torch import Tensor
 
 from benchmarks.processes import Work, serve
-from segmed.build import build_loss, build_network
-from segmed.config import DiceCELossConfig, TrainConfig, UNetConfig
+from segmed.build import build_discriminator, build_loss, build_network
+from segmed.config import AdversaryConfig, DiceCELossConfig, TrainConfig, UNetConfig
 from segmed.networks.models import SegmentationModel
+from segmed.training.adversarial import AdversarialStep
 from segmed.training.precision import Choice
 from segmed.training.steps import SupervisedStep
 
 CLASSES = 4
+PROGRESS = 0.5  # of the run: a discriminator plays by then
 
 
 @dataclass(frozen=True)
@@ -29,23 +31,29 @@ class StepSize:
     channels: tuple[int, ...] = (32, 64, 128, 256, 320)
     patch: int = 64
     batch: int = 2
+    dims: int = 3
 
     @property
     def strides(self) -> tuple[tuple[int, ...], ...]:
         """Of each level: all but the first halve."""
-        return ((1, 1, 1), *((2, 2, 2),) * (len(self.channels) - 1))
+        return ((1,) * self.dims, *((2,) * self.dims,) * (len(self.channels) - 1))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(B, C, X, Y, Z)."""
-        return (self.batch, 1, *(self.patch,) * 3)
+        """(B, C, *spatial)."""
+        return (self.batch, 1, *(self.patch,) * self.dims)
+
+    def __str__(self) -> str:
+        widths = f"{self.channels[0]}–{self.channels[-1]}"
+        patch = f"{self.patch}{'²³'[self.dims - 2]}"
+        return f"U-Net of {len(self.channels)} levels, {widths} maps, patch {patch}, batch {self.batch}"
 
 
 def unet(size: StepSize) -> SegmentationModel:
     """Our U-Net of plain blocks, with weights of a fixed seed."""
     torch.manual_seed(0)
     config = UNetConfig(encoder="plain", channels=size.channels, strides=size.strides)
-    return build_network(config, in_channels=1, out_channels=CLASSES, dims=3)
+    return build_network(config, in_channels=1, out_channels=CLASSES, dims=size.dims)
 
 
 def supervised_step(size: StepSize, choice: Choice) -> SupervisedStep:
@@ -60,8 +68,23 @@ def supervised_step(size: StepSize, choice: Choice) -> SupervisedStep:
     )
 
 
+def adversarial_step(size: StepSize, choice: Choice, adversary: AdversaryConfig) -> AdversarialStep:
+    """The same against a discriminator."""
+    network = unet(size)
+    discriminator = build_discriminator(adversary.discriminator, image_channels=1, classes=CLASSES, dims=size.dims)
+    return AdversarialStep(
+        network,
+        build_loss(DiceCELossConfig(), network, class_weights=None),
+        discriminator,
+        train=TrainConfig(learning_rate=1e-3),
+        adversary=adversary,
+        fabric=Fabric(accelerator="cpu", devices=1),
+        choice=choice,
+    )
+
+
 def fixed_batch(size: StepSize) -> dict[str, Tensor]:
-    """image (B, 1, X, Y, Z), label (B, X, Y, Z), drawn once."""
+    """image (B, 1, *spatial), label (B, *spatial), drawn once."""
     torch.manual_seed(1)
     label = torch.randint(0, CLASSES, (size.batch, *size.shape[2:]), dtype=torch.uint8)
     return {"image": torch.randn(size.shape), "label": label}
@@ -74,7 +97,26 @@ def _segmed(options: Mapping[str, Any]) -> Work:
     size = _size(options)
     step = supervised_step(size, Choice(options["precision"], options["memory_format"]))
     batch = fixed_batch(size)
-    return lambda: step.step(batch, 0.5)
+    return lambda: step.step(batch, PROGRESS)
+
+
+def _adversarial(options: Mapping[str, Any]) -> Work:
+    """Returns how often the generator's encoder ran, the most in any step so far."""
+    size = _size(options)
+    adversary = AdversaryConfig.model_validate(options["adversary"])
+    step = adversarial_step(size, Choice(options["precision"], options["memory_format"]), adversary)
+    batch = fixed_batch(size)
+    runs, most = [], 0
+    step.network.get_submodule("encoder").register_forward_hook(lambda *_: runs.append(1))
+
+    def work() -> int:
+        nonlocal most
+        runs.clear()
+        step.step(batch, PROGRESS)
+        most = max(most, len(runs))
+        return most
+
+    return work
 
 
 def _dynunet(options: Mapping[str, Any]) -> Work:
@@ -112,8 +154,10 @@ def _dynunet(options: Mapping[str, Any]) -> Work:
 
 def _size(options: Mapping[str, Any]) -> StepSize:
     torch.set_num_threads(options["threads"])
-    return StepSize(tuple(options["channels"]), options["patch"][0], options["batch"])
+    return StepSize(tuple(options["channels"]), options["patch"][0], options["batch"], dims=len(options["patch"]))
 
+
+TASKS = {"segmed": _segmed, "adversarial": _adversarial, "dynunet": _dynunet}
 
 if __name__ == "__main__":
-    serve({"segmed": _segmed, "dynunet": _dynunet})
+    serve(TASKS)

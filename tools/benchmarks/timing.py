@@ -23,6 +23,7 @@ class Setting:
         scratch: empty folder for volumes and caches.
         nnunet_python: interpreter with nnunetv2; None: its contenders are left out.
         run: of tools/train_seg.py, whose Dice in bf16 is compared with that in fp32; None: it is not.
+        generator: feature maps of each level of the network in the rows of adversarial training; None: theirs.
     """
 
     quick: bool
@@ -31,6 +32,7 @@ class Setting:
     scratch: Path
     nnunet_python: Path | None = None
     run: Path | None = None
+    generator: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

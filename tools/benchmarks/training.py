@@ -60,7 +60,7 @@ def training_step_row(setting: Setting) -> Outcome:
             Target("peak memory, ours / nnU-Net's", share, "below", 1.0),
         ]
     note = f"segmed takes {choice.precision}, {choice.memory_format} ({choice.reason})"
-    return Outcome("step", f"training step, {_words(size)}", OURS, timings, tuple(targets), (note, *missing))
+    return Outcome("step", f"training step, {size}", OURS, timings, tuple(targets), (note, *missing))
 
 
 def epoch_row(setting: Setting) -> Outcome:
@@ -77,7 +77,7 @@ def epoch_row(setting: Setting) -> Outcome:
     step.step(batch, 0.5)
     timings = alternate(contenders, rounds=min(setting.rounds, EPOCH_ROUNDS), warm_ups=0)
     target = Target("an epoch / its bare steps", ratio(timings[EPOCH], timings[BARE]), "at most", 1.05)
-    return Outcome("epoch", f"{steps} steps of an epoch, {_words(size)}", EPOCH, timings, (target,))
+    return Outcome("epoch", f"{steps} steps of an epoch, {size}", EPOCH, timings, (target,))
 
 
 @cache
@@ -120,8 +120,3 @@ class _Clock(RunTracker):
         """Where the run stands, and when."""
         super().progress(share, step)
         self.ends.append(time.perf_counter())
-
-
-def _words(size: StepSize) -> str:
-    widths = f"{size.channels[0]}–{size.channels[-1]}"
-    return f"U-Net of {len(size.channels)} levels, {widths} maps, patch {size.patch}³, batch {size.batch}"
