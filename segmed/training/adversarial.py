@@ -34,7 +34,8 @@ class _Piece:
     image: Tensor
     label: Tensor
     unlabelled: Tensor | None
-    share: float
+    share: float  # of the labelled images of the batch
+    unlabelled_share: float
 
 
 class _Figures(dict[str, Tensor]):
@@ -118,21 +119,26 @@ class AdversarialStep(Step):
             if "discriminator/accuracy" in figures:
                 self.balance.add(figures["discriminator/accuracy"])
             if isinstance(self.disguise, InstanceNoise):
-                figures["discriminator/noise_sd"] = torch.tensor(self.disguise.sd_at(progress))
+                sd = self.disguise.sd_at(progress)
+                figures["discriminator/noise_sd"] = torch.full((), sd, device=self.fabric.device)
         return dict(figures)
 
     def _pieces(self, batch: Mapping[str, Any]) -> Iterator[tuple[_Piece, bool]]:
         """The parts whose gradients are added up, each with whether it is the last."""
         device, number = self.fabric.device, self.train.accumulate
         images, labels = batch["image"].chunk(number), batch["label"].chunk(number)
-        unlabelled = batch["unlabelled"].chunk(number) if "unlabelled" in batch else [None] * len(images)
-        for place, (image, label, extra) in enumerate(zip(images, labels, unlabelled, strict=True), start=1):
+        others = batch.get("unlabelled", batch["image"][:0])
+        # there may be another number of them, and none in some pieces
+        for place, (image, label, extra) in enumerate(
+            zip(images, labels, others.tensor_split(len(images)), strict=True), start=1
+        ):
             yield (
                 _Piece(
                     self._placed(image),
                     label.to(device, non_blocking=True),
-                    None if extra is None else self._placed(extra),
+                    self._placed(extra) if len(extra) else None,
                     len(image) / len(batch["image"]),
+                    len(extra) / max(len(others), 1),
                 ),
                 place == len(images),
             )
@@ -169,13 +175,14 @@ class AdversarialStep(Step):
         exhibit = None
         if playing:
             exhibit, deceived = self._deceive(piece, labelled[0], progress, figures)
+            deceived = deceived * piece.share
             if extra is not None:
-                others = leaves[0][len(piece.image) :]
-                deceived = deceived + self._deceive_unlabelled(extra, others, piece.share, progress, figures)
-            (slope,) = torch.autograd.grad(deceived * piece.share, leaves[0])
+                others, share = leaves[0][len(piece.image) :], piece.unlabelled_share
+                deceived = deceived + share * self._deceive_unlabelled(extra, others, share, progress, figures)
+            (slope,) = torch.autograd.grad(deceived, leaves[0])
             figures.add(AT_LOGITS + "adversarial", slope.float().square().sum())
             slopes[0] = slopes[0] + slope
-            total = total + deceived * piece.share
+            total = total + deceived
         torch.autograd.backward(logits, slopes)
         figures.add("loss", total)
         return exhibit
