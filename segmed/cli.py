@@ -117,7 +117,7 @@ def validate(model: type[Model], data: Any, *, where: str) -> Model:
         raise ConfigError(f"{where}: {problems[0]}{more}") from None
 
 
-_UNION_MEMBER = re.compile(r"[\[(]|^(int|float|str|bool|tuple|list|dict|literal|is-instance)$")
+_UNION_MEMBER = re.compile(r"[\[(]|^(int|float|str|bool|tuple|list|dict|literal|is-instance|constrained-\w+)$")
 
 
 def _describe(problem: Any, model: type[BaseModel]) -> str:
@@ -128,6 +128,8 @@ def _describe(problem: Any, model: type[BaseModel]) -> str:
         hint = f", did you mean '{near[0]}'?" if near else f", known here: {', '.join(known)}"
         return f"unknown key '{'.'.join(location)}'{hint}"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "union_tag_not_found":
+        message = "its 'name' is missing: say which one is meant"
     shown = repr(problem["input"])
     shown = shown if len(shown) < 60 else shown[:57] + "..."
     return f"'{'.'.join(location)}' is {shown}: {message[0].lower() + message[1:]}" if location else message
@@ -241,7 +243,10 @@ def _one_line(box: str) -> str:
     whole_section = re.search(r"validation errors? for \w+ Value error, (.*?) \[type=", words)
     if whole_section:
         return whole_section.group(1)
-    pydantic = re.search(r"validation errors? for (\w+) ([\w.]+) (.*?) \[type=.*?input_value=(.*?), input_type", words)
+    member = r"(?:\.(?:`[^`]*`|[\w\[\],-]+))*"  # of a union, or an entry of a tuple: pydantic names it after the field
+    pydantic = re.search(
+        rf"validation errors? for (\w+) (\w+){member} (.*?) \[type=.*?input_value=(.*?), input_type", words
+    )
     if pydantic:
         section = re.search(r"Error parsing (?:experiment\.?)?([\w.]*)", words)
         path = ".".join(part for part in (section.group(1) if section else "", pydantic.group(2)) if part)

@@ -68,11 +68,11 @@ class _Judged(nn.Module):
 
 
 def _discriminator_summary(config: ExperimentConfig, channels: int, classes: int) -> Summary:
-    """What one image costs the discriminator."""
+    """What one image costs the discriminator; its spectral norm, slow to set up, adds as good as nothing."""
     if config.adversary is None:
         raise ValueError("no adversary")
     discriminator = build_discriminator(
-        config.adversary.discriminator,
+        config.adversary.discriminator.model_copy(update={"spectral_norm": False}),
         image_channels=channels,
         classes=classes,
         dims=known(config.patches.dims),

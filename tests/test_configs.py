@@ -1,4 +1,4 @@
-"""Every config in configs/seg is valid, can be planned, builds, and learns from two steps."""
+"""Every config in configs/seg is valid, can be planned, builds, and learns from two steps; the adversary's fields."""
 
 from pathlib import Path
 
@@ -6,10 +6,11 @@ import pytest
 import torch
 import yaml
 from lightning_fabric import Fabric
+from pydantic import Field
 
 from segmed.build import build_discriminator, build_loss, build_network
-from segmed.cli import load_config
-from segmed.config import known
+from segmed.cli import ConfigError, load_config, parse_experiment
+from segmed.config import AdversaryConfig, Section, known
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
 from segmed.plan import resolve
@@ -92,3 +93,89 @@ def test_every_config_says_why_beside_its_values():
         text = path.read_text()
         assert text.startswith("# "), f"{path.name} opens without saying what it is"
         assert "python tools/train_seg.py" in text, f"{path.name} does not show its command"
+
+
+# ---------------------------------------------------------------- the adversary on the command line
+
+
+class Arguments(Section):
+    config: Path | None = Field(None, description="YAML")
+
+
+def adversary_of(*argv: object) -> AdversaryConfig | None:
+    return parse_experiment(Arguments, list(map(str, argv)))[1].adversary
+
+
+def test_one_option_turns_the_adversary_on():
+    assert adversary_of() is None
+    assert adversary_of("--train.epochs", 3) is None
+    image = adversary_of("--adversary.discriminator.name", "image")
+    assert image == AdversaryConfig.model_validate({"discriminator": {"name": "image"}})
+    assert adversary_of("--adversary.weight", 0.3) == AdversaryConfig(weight=0.3)
+    assert adversary_of("--adversary.warmup=0.5") == AdversaryConfig(warmup=0.5)
+
+
+def test_an_option_of_the_adversary_keeps_what_the_file_says_of_it():
+    phantom = load_config(ADVERSARIAL[-1]).adversary
+    made = adversary_of("--config", ADVERSARIAL[-1], "--adversary.disguise.name", "noise", "--adversary.disguise.sd", 2)
+    assert made is not None
+    assert made.disguise.model_dump() == {"name": "noise", "sd": 2.0, "until": 1.0}
+    assert made.model_copy(update={"disguise": phantom.disguise}) == phantom
+
+
+FAULTS = [
+    (["ratio=0"], "'adversary.ratio' is 0", "the discriminator would never learn: give 1 to begin with"),
+    (["ratio=-1"], "'adversary.ratio' is -1", "the discriminator would never learn"),
+    (["ratio=0.7"], "'adversary.ratio' is 0.7", "give a whole number from 1 on, or 1 divided by one, such as 0.5"),
+    (["smoothing=0.1", "loss=hinge"], "adversary.smoothing has no target to soften in hinge: set it to 0", ""),
+    (["discriminator.name=segan", "loss=hinge"], "adversary.loss hinge does not fit", "segan has no other"),
+    (["loss=segan_l1"], "adversary.loss segan_l1 does not fit adversary.discriminator patch", "leave loss 'auto'"),
+    (["discriminator.name=segan", "r1=1"], "adversary.r1, gradient_penalty and feature_matching need", "with segan"),
+    (["warmup=1"], "'adversary.warmup' is 1", "less than 1"),
+    (["gradient_penalty=-5"], "'adversary.gradient_penalty' is -5", "greater than or equal to 0"),
+    (["disguise.name=noisy"], "'noisy'", "'none', 'soften', 'straight_through', 'noise'"),
+]
+
+
+@pytest.mark.parametrize(("options", "said", "more"), FAULTS, ids=[" ".join(fault[0]) for fault in FAULTS])
+def test_what_an_adversary_can_not_be_is_one_line_from_both_sides(tmp_path, options, said, more):
+    section: dict = {}
+    for option in options:
+        name, value = option.split("=")
+        *parents, field = name.split(".")
+        inner = section
+        for key in parents:
+            inner = inner.setdefault(key, {})
+        inner[field] = yaml.safe_load(value)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"adversary": section}))
+    with pytest.raises(ConfigError) as from_file:
+        load_config(path)
+    with pytest.raises(ConfigError) as from_line:
+        adversary_of(*(f"--adversary.{option}" for option in options))
+    for error in (from_file, from_line):
+        assert said in str(error.value)
+        assert more in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_discriminator_without_its_name_is_one_line(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("adversary: {discriminator: {channels: [8]}}")
+    with pytest.raises(ConfigError, match=r"'adversary\.discriminator' is .*: its 'name' is missing"):
+        load_config(path)
+
+
+def test_a_discriminator_has_a_level():
+    with pytest.raises(ValueError, match="at least 1 item"):
+        AdversaryConfig.model_validate({"discriminator": {"name": "pixel", "channels": []}})
+
+
+def test_help_documents_the_adversary(capsys):
+    with pytest.raises(SystemExit):
+        parse_experiment(Arguments, ["--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    for name in AdversaryConfig.model_fields:
+        assert f"--adversary.{name.replace('_', '-')}" in words
+    assert "steps of the discriminator for each of the generator" in words
+    assert "--adversary.unlabelled.confidence" in words

@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from segmed.build import plane_axis
 from segmed.config import ExperimentConfig
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
+from segmed.networks.discriminators import check_depth
 from segmed.plan import PlanError, resolve
 from segmed.pyramid import pooling
 
@@ -174,3 +177,125 @@ def test_channels_and_strides_of_different_depth_are_one_line():
 def test_no_cases_are_one_line():
     with pytest.raises(PlanError, match="no case"):
         plan([])
+
+
+# ---------------------------------------------------------------- the adversary
+
+
+def against(name="patch", **fields):
+    """An adversary section."""
+    return {"discriminator": {"name": name, **fields}}
+
+
+def levels(made):
+    """Channels and strides of a planned discriminator."""
+    discriminator = made.config.adversary.discriminator
+    return discriminator.channels, discriminator.strides
+
+
+@pytest.mark.parametrize("name", ["pixel", "patch", "image", "segan"])
+def test_every_auto_of_an_adversary_is_resolved_with_a_reason(name):
+    before, after = config(adversary=against(name)), plan(facts(), adversary=against(name))
+    resolved = set(leftovers(before)) - set(leftovers(after.config))
+    assert {key for key in resolved if key.startswith("adversary.")} >= {"adversary.loss", "adversary.gradient_penalty"}
+    assert resolved == set(after.reasons)
+    assert not [key for key in leftovers(after.config) if key.startswith("adversary.")]
+
+
+@pytest.mark.parametrize(
+    ("section", "loss", "penalty"),
+    [
+        (against("patch"), "non_saturating", 0),
+        (against("segan"), "segan_l1", 0),
+        ({"loss": "wasserstein"}, "wasserstein", 10),
+        ({"loss": "wasserstein", "gradient_penalty": 3}, "wasserstein", 3),
+        ({"loss": "hinge"}, "hinge", 0),
+    ],
+)
+def test_loss_and_penalty_of_an_adversary_follow_the_discriminator_and_the_loss(section, loss, penalty):
+    adversary = plan(facts(), adversary=section).config.adversary
+    assert (adversary.loss, adversary.gradient_penalty) == (loss, penalty)
+
+
+def test_a_patch_discriminator_sees_31_voxels_an_image_discriminator_all():
+    found = facts((256, 256, 5), (0.75, 0.75, 12.0))
+    assert levels(plan(found, adversary=against("patch"))) == ((16, 32, 64, 128), ((2, 2),) * 4)
+    assert levels(plan(found, adversary=against("image"))) == ((16, 32, 64, 128, 256), ((2, 2),) * 5)
+    assert levels(plan(found, machine=GPU, adversary=against("patch")))[0] == (32, 64, 128, 256)
+
+
+def test_a_discriminator_of_thick_slices_strides_them_last():
+    made = plan(facts((256, 256, 40), (0.8, 0.8, 5.0)), adversary=against("image"))
+    assert made.config.patches.dims == 3
+    across = [stride[2] for stride in levels(made)[1]]
+    assert across[:2] == [1, 1]
+    assert 2 in across
+    assert all(stride[:2] == (2, 2) for stride in levels(made)[1])
+
+
+def test_given_levels_of_a_discriminator_stay():
+    assert levels(plan(facts(), adversary=against(channels=[5, 6]))) == ((5, 6), ((2, 2, 2), (2, 2, 2)))
+    made = plan(facts(), adversary=against(strides=[[1, 1, 1], [2, 2, 2]]))
+    assert levels(made) == ((16, 32), ((1, 1, 1), (2, 2, 2)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.lists(st.integers(8, 160), min_size=2, max_size=3),
+    spacing=st.tuples(*[st.floats(0.3, 12)] * 3),
+    levels=st.none() | st.integers(1, 6),
+)
+def test_the_strides_of_auto_fit_every_patch_from_8_voxels_on(size, spacing, levels):
+    strides = pooling(size, spacing[: len(size)], levels=levels and levels + 1)[1:]
+    assert 1 <= len(strides) <= (levels or 5)
+    check_depth(size, strides, where="adversary.discriminator")
+
+
+TINY_NETWORK = {"name": "unet", "channels": [4]}
+
+
+@pytest.mark.parametrize(
+    ("size", "section", "said"),
+    [
+        ((8, 8, 8), against(channels=[4, 8, 16]), "channels has 3 levels, 1 fits a patch of 8 x 8 x 8: give 1, or"),
+        ((16, 16, 16), against("image", channels=[4] * 5), "5 levels, 2 fit a patch of 16 x 16 x 16: give 2, or"),
+        ((16, 16, 4), against(channels=[4, 8, 16]), "3 levels, 2 fit a patch of 16 x 16 x 4: give 2"),
+        ((8, 8, 8), against(strides=[[2, 2, 2]] * 4), "for a patch of 8 x 8 x 8: at most 2 levels fit; give 2"),
+        ((4, 4, 4), against(), "patch 4 x 4 x 4 is too small for the discriminator patch: use the discriminator pixel"),
+        ((7, 7, 7), against("segan", channels=[4]), "patch 7 x 7 x 7 is too small for the discriminator segan"),
+        ((8, 8, 8), against(channels=[4], strides=[[2, 2]]), r"discriminator: stride \(2, 2\) does not fit: give 3"),
+        ((8, 8, 8), against(strides=[[2, 0, 2]]), r"discriminator: stride \(2, 0, 2\) does not fit"),
+        ((8, 8, 8), against(strides=[]), "discriminator: 0 channels and 0 strides"),
+    ],
+)  # fmt: skip
+def test_a_discriminator_that_does_not_fit_the_patch_is_one_line_that_says_what_fits(size, section, said):
+    with pytest.raises(ValueError, match=said) as error:
+        plan(facts(), patches={"size": size}, network=TINY_NETWORK, adversary=section)
+    assert "\n" not in str(error.value)
+
+
+def test_a_pixel_discriminator_fits_any_patch():
+    made = plan(facts(), patches={"size": [4, 4, 4]}, network=TINY_NETWORK, adversary=against("pixel"))
+    assert made.config.adversary.discriminator.channels == (16, 32)
+
+
+@pytest.mark.parametrize("name", ["pixel", "patch", "image", "segan"])
+def test_an_adversary_needs_memory_and_more_with_more_channels(name):
+    supervised = plan(facts()).memory_bytes
+    narrow = plan(facts(), adversary=against(name, channels=[16, 32])).memory_bytes
+    wide = plan(facts(), adversary=against(name, channels=[64, 128])).memory_bytes
+    assert supervised < narrow < wide
+
+
+def test_an_adversary_that_leaves_no_room_makes_the_batch_smaller():
+    big = facts((256, 256, 256))
+    machine = replace(GPU, memory_bytes=24 * GIB)
+    alone = plan(big, machine=machine).config.patches.batch_size
+    both = plan(big, machine=machine, adversary=against("pixel", channels=[32, 32])).config.patches.batch_size
+    assert 1 <= both < alone
+
+
+def test_the_supervised_plan_is_the_same_with_an_adversary_beside_it():
+    supervised, both = plan(facts()), plan(facts(), adversary=against())
+    assert both.config.model_copy(update={"adversary": None}) == supervised.config
+    assert {k: v for k, v in both.reasons.items() if not k.startswith("adversary.")} == supervised.reasons
