@@ -194,8 +194,7 @@ def plain_gradients(network, discriminator, batch, *, loss, weights, accumulate)
     return gradients(network)
 
 
-@every_accumulation
-@pytest.mark.parametrize("deep", [False, True], ids=["one level", "deep supervision"])
+@pytest.mark.parametrize(("deep", "accumulate"), [(False, 1), (True, 2)], ids=["plain", "deep and accumulated"])
 @every_game
 def test_the_generator_s_gradient_is_that_of_the_weighted_sum(kind, loss, deep, accumulate):
     network = make_net(dims=2, deep_supervision=deep)
@@ -294,7 +293,7 @@ def accuracies(step, steps: int) -> list[float]:
 
 @pytest.mark.parametrize("kind", KINDS[:3])
 def test_no_discriminator_tells_perfect_maps_apart_behind_a_straight_through(kind):
-    assert accuracies(knowing(kind, "straight_through"), 60) == [0.5] * 60
+    assert accuracies(knowing(kind, "straight_through"), 40) == [0.5] * 40
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])
