@@ -497,6 +497,104 @@ def test_a_bad_json_table_gives_one_line(tmp_path, content, said):
         read(tmp_path, ManifestLayout(file="m.json"))
 
 
+# ---------------------------------------------------------------- cases listed as unlabelled
+
+
+def label_less(dataset: Dataset) -> list[str]:
+    return [case.id for case in dataset.cases if case.label is None]
+
+
+@pytest.mark.parametrize("listed", [["c3"], ["c3", "c3"], ["c[3-9]"], ["*3", "c3"]])
+def test_a_listed_case_needs_no_label_map(tmp_path, listed):
+    put(make_cases(tmp_path) / "c3" / "c3_LGE.nii.gz")
+    dataset = read(tmp_path, PATTERN, unlabelled=listed)
+    assert [case.id for case in dataset.cases] == ["c1", "c2", "c3"]
+    assert label_less(dataset) == list(dataset.unlabelled) == ["c3"]
+
+
+def test_the_label_map_of_a_listed_case_is_not_read(tmp_path):
+    (make_cases(tmp_path) / "c2" / "c2_gd.nii.gz").write_bytes(b"no volume")
+    dataset = read(tmp_path, PATTERN, unlabelled=["c2"], labels="auto")
+    assert label_less(dataset) == list(dataset.unlabelled) == ["c2"]
+    assert dataset.labels.names == ("label_1", "label_2")
+
+
+def test_a_case_that_is_not_listed_still_needs_its_label_map(tmp_path):
+    put(make_cases(tmp_path) / "c3" / "c3_LGE.nii.gz")
+    with pytest.raises(DatasetError, match=r"1 of 3 cases have no label map, e\.g\. .*c3_LGE\.nii\.gz"):
+        read(tmp_path, PATTERN, unlabelled=["c2"])
+
+
+def test_test_entries_of_an_msd_folder_appear_where_they_are_listed(tmp_path):
+    root = make_msd(tmp_path)
+    put(root / "imagesTs" / "heart_09.nii.gz")
+    plain = read(root, MsdLayout())
+    assert [case.id for case in plain.cases] == ["heart_01", "heart_02", "heart_03"]
+    assert plain.unlabelled == ()
+    dataset = read(root, MsdLayout(), unlabelled=["heart_09", "heart_02"])
+    assert [case.id for case in dataset.cases] == ["heart_01", "heart_02", "heart_03", "heart_09"]
+    assert label_less(dataset) == list(dataset.unlabelled) == ["heart_02", "heart_09"]
+    assert dataset.cases[3].images == {"MRI": Source(root / "imagesTs/heart_09.nii.gz")}
+
+
+def test_a_listed_test_entry_that_is_not_on_the_disk_is_one_line(tmp_path):
+    with pytest.raises(DatasetError, match=r"1 files of .* are listed but not there, e\.g\. .*heart_09\.nii\.gz"):
+        read(make_msd(tmp_path), MsdLayout(), unlabelled=["heart_09"])
+
+
+@pytest.mark.parametrize("entries", [None, [None], [{"label": "x"}], "x", 3])
+def test_test_entries_that_make_no_sense_matter_only_where_cases_are_listed(tmp_path, entries):
+    described = json.loads((make_msd(tmp_path) / "dataset.json").read_text())
+    write_json(tmp_path / "dataset.json", {**described, "test": entries})
+    assert len(read(tmp_path, MsdLayout()).cases) == 3
+    with pytest.raises(DatasetError, match=r"test entry 1 has no 'image'|'heart_09' fits no case"):
+        read(tmp_path, MsdLayout(), unlabelled=["heart_09"])
+
+
+def test_images_of_nnunets_test_folder_appear_where_they_are_listed(tmp_path):
+    root = make_nnunet(tmp_path)
+    for name in ("la_007_0000", "la_007_0001", "la_008_0000", "la_001_0000"):
+        put(root / "imagesTs" / f"{name}.nii.gz")
+    assert [case.id for case in read(root, NnunetLayout()).cases] == ["la_001", "la_002"]
+    dataset = read(root, NnunetLayout(), unlabelled=["la_007"])
+    assert [case.id for case in dataset.cases] == ["la_001", "la_002", "la_007"]
+    assert label_less(dataset) == list(dataset.unlabelled) == ["la_007"]
+    assert dataset.cases[2].images["T2"] == Source(root / "imagesTs/la_007_0001.nii.gz")
+    with pytest.raises(DatasetError, match="case 'la_008' has no image 'T2'"):
+        read(root, NnunetLayout(), unlabelled=["la_00[78]"])
+
+
+def test_a_test_folder_of_other_names_matters_only_where_cases_are_listed(tmp_path):
+    put(make_nnunet(tmp_path) / "imagesTs" / "la_007.nii.gz")
+    assert len(read(tmp_path, NnunetLayout()).cases) == 2
+    with pytest.raises(DatasetError, match=r"la_007\.nii\.gz does not end in a channel"):
+        read(tmp_path, NnunetLayout(), unlabelled=["la_007"])
+
+
+@pytest.mark.parametrize("listed", [["c9"], ["c1", "site2_*"], ["C1"], ["heart_09"]])
+def test_a_name_that_fits_no_case_is_one_line(tmp_path, listed):
+    said = (
+        rf"data\.unlabelled: '{listed[-1].replace('*', '.')}' fits no case of .*, whose ids are like 'c1': list ids, or"
+    )
+    with pytest.raises(DatasetError, match=said) as caught:
+        read(make_cases(tmp_path), PATTERN, unlabelled=listed)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_list_is_no_list(tmp_path):
+    assert read(make_cases(tmp_path), PATTERN, unlabelled=[]) == read(tmp_path, PATTERN)
+
+
+def test_rows_of_a_manifest_may_lack_the_label_of_a_listed_case(tmp_path):
+    for name in "ab":
+        put(tmp_path / f"img/{name}.nii.gz")
+    put(tmp_path / "lab/a.nii.gz", [0, 1])
+    write_csv(tmp_path / "manifest.csv", [{**ROWS[0], "label": ""}, ROWS[1]])
+    assert label_less(read(tmp_path, ManifestLayout(), unlabelled=["b"])) == ["b"]
+    write_csv(tmp_path / "manifest.csv", ROWS)  # names a map that is not there
+    assert label_less(read(tmp_path, ManifestLayout(), unlabelled=["b"])) == ["b"]
+
+
 # ---------------------------------------------------------------- what holds for all layouts
 
 

@@ -221,3 +221,147 @@ def test_a_file_that_is_no_split_gives_one_line(tmp_path, content):
         Split.load(tmp_path / "split.json")
     with pytest.raises(DatasetError, match=r"gone\.json does not exist"):
         Split.load(tmp_path / "gone.json")
+
+
+# ---------------------------------------------------------------- cases that train without labels
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    withhold=st.floats(0.1, 0.8),
+    subjects=st.integers(12, 40),
+    per_subject=st.integers(1, 3),
+    fold=st.none() | st.integers(0, 4),
+    seed=st.integers(0, 3),
+)
+def test_withheld_subjects_come_from_the_training_part_alone(withhold, subjects, per_subject, fold, seed):
+    cases = make_cases(subjects, per_subject=per_subject)
+    whole = make_split(cases, SplitConfig(seed=seed, fold=fold))
+    split = make_split(cases, SplitConfig(seed=seed, fold=fold, withhold=withhold))
+    assert (split.test, split.validation) == (whole.test, whole.validation)
+    assert sorted(split.train + split.unlabelled) == list(whole.train)
+    kept, held = ({name.split("_")[0] for name in part} for part in (split.train, split.unlabelled))
+    assert not kept & held
+    assert len(held) == max(1, round(withhold * len(kept | held)))
+    assert make_split(cases[::-1], SplitConfig(seed=seed, fold=fold, withhold=withhold)) == split
+
+
+def test_withheld_subjects_hold_their_share_of_each_stratum():
+    cases = make_cases(40)
+    strata = {case.id: "scar" if index % 4 == 0 else "none" for index, case in enumerate(cases)}
+    split = make_split(cases, SplitConfig(test=0.2, validation=0.25, withhold=0.5), strata=strata)
+    assert Counter(strata[name] for name in split.unlabelled) == {"scar": 3, "none": 9}
+
+
+def test_withheld_sites_stay_whole():
+    cases = make_cases(60, sites=("A", "B", "C", "D", "E", "F"))
+    site = {case.id: case.meta["site"] for case in cases}
+    split = make_split(cases, SplitConfig(by="site", test=0.3, validation=0.2, withhold=0.5))
+    assert not {site[name] for name in split.train} & {site[name] for name in split.unlabelled}
+    assert split.unlabelled
+
+
+def test_labels_can_be_withheld_from_parts_that_are_written_down(tmp_path):
+    cases = make_cases(12, split=("train", "train", "test"))
+    plain = make_split(cases, SplitConfig(from_manifest=True))
+    split = make_split(cases, SplitConfig(from_manifest=True, withhold=0.5))
+    assert (split.test, split.validation) == (plain.test, plain.validation)
+    assert len(split.unlabelled) == round(0.5 * len(plain.train))
+    plain.save(tmp_path / "split.json")
+    assert make_split(cases, SplitConfig(file=tmp_path / "split.json", withhold=0.5)) == split
+
+
+def test_a_split_with_unlabelled_cases_survives_its_file(tmp_path):
+    cases = make_cases(12)
+    config = SplitConfig(withhold=0.5)
+    split = make_split(cases, config, unlabelled=["p003_0"])
+    assert "p003_0" in split.unlabelled
+    assert len(split.unlabelled) > 1
+    split.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == split
+    again = config.model_copy(update={"file": tmp_path / "split.json"})
+    for listed in ([], ["p003_0"]):
+        assert make_split(cases, again, unlabelled=listed) == split
+
+
+def test_labels_are_withheld_beside_the_listed_cases_of_a_file(tmp_path):
+    cases = make_cases(12)
+    make_split(cases, SplitConfig(), unlabelled=["p003_0"]).save(tmp_path / "split.json")
+    config = SplitConfig(file=tmp_path / "split.json", withhold=0.5)
+    split = make_split(cases, config, unlabelled=["p003_0"])
+    assert split == make_split(cases, SplitConfig(withhold=0.5), unlabelled=["p003_0"])
+    assert len(split.unlabelled) > 1
+
+
+def test_a_split_file_from_before_there_were_unlabelled_cases_loads(tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps(GOOD))
+    assert Split.load(tmp_path / "split.json").unlabelled == ()
+    assert make_split(make_cases(4), SplitConfig(file=tmp_path / "split.json")).test == ("p003_0",)
+
+
+def test_listed_cases_are_in_no_part_and_the_others_are_split_without_them():
+    cases = make_cases(20)
+    listed = [case.id for case in cases[5:10]]
+    split = make_split(cases, SplitConfig(), unlabelled=listed)
+    assert split.unlabelled == tuple(listed)
+    others = make_split([case for case in cases if case.id not in listed], SplitConfig())
+    assert parts(split) == parts(others)
+
+
+@pytest.mark.parametrize("fold", range(5))
+def test_folds_work_with_listed_and_withheld_cases(fold):
+    cases = make_cases(20)
+    split = make_split(cases, SplitConfig(fold=fold, withhold=0.5), unlabelled=["p000_0", "p007_0"])
+    assert {"p000_0", "p007_0"} < set(split.unlabelled)
+    assert sorted([*split.train, *split.validation, *split.test, *split.unlabelled]) == [case.id for case in cases]
+
+
+SCANNED_TWICE = make_cases(12, per_subject=2)
+
+
+@pytest.mark.parametrize(
+    ("cases", "config", "listed", "said"),
+    [
+        (make_cases(12), SplitConfig(withhold=0.99), [], r"split\.withhold 0\.99 leaves none of \d training subjects"),
+        (
+            make_cases(12, split=("train", "test")),
+            SplitConfig(from_manifest=True),
+            ["p001_0"],
+            r"case 'p001_0' is unlabelled and in the test part of the manifest: take it out of data\.unlabelled",
+        ),
+        (
+            make_cases(12, split=("train", "Val", "test")),
+            SplitConfig(from_manifest=True),
+            ["p001_0"],
+            "case 'p001_0' is unlabelled and in the validation part of the manifest",
+        ),
+        (
+            SCANNED_TWICE,
+            SplitConfig(),
+            [f"{make_split(SCANNED_TWICE, SplitConfig()).test[0]}"],
+            r"subject 'p\d+' stands in \w+ \(p\d+_\d\) and in \w+ \(p\d+_\d\): take it out of data\.unlabelled",
+        ),
+    ],
+    ids=["all withheld", "listed test case", "listed validation case", "subject in test"],
+)
+def test_unlabelled_cases_that_can_not_be_give_one_line(cases, config, listed, said):
+    with pytest.raises(DatasetError, match=said) as caught:
+        make_split(cases, config, unlabelled=listed)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "listed", "said"),
+    [
+        ({}, ["p003_0"], r"case 'p003_0' is unlabelled and in the test part of .*split\.json: take it out of data"),
+        ({}, ["p002_0"], "case 'p002_0' is unlabelled and in the validation part of"),
+        ({"unlabelled": ["p003_0"]}, [], "case 'p003_0' is unlabelled and in the test part of"),
+        ({"unlabelled": ["x"]}, [], r"names 1 unknown cases, e\.g\. 'x': it is of another data set"),
+        ({"unlabelled": "p000_0"}, [], "is not a split"),
+    ],
+)
+def test_unlabelled_cases_that_do_not_fit_a_split_file_give_one_line(tmp_path, change, listed, said):
+    (tmp_path / "split.json").write_text(json.dumps({**GOOD, **change}))
+    with pytest.raises(DatasetError, match=said) as caught:
+        make_split(make_cases(4), SplitConfig(file=tmp_path / "split.json"), unlabelled=listed)
+    assert "\n" not in str(caught.value)

@@ -60,7 +60,7 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
         LabelError: labels that contradict each other.
     """
     listed = data.unlabelled if isinstance(data.unlabelled, tuple) else ()
-    found = _read_layout(data.root, data.layout)
+    found = _read_layout(data.root, data.layout, test=bool(listed))
     named = tuple(case for case in found.test_images if _fits(case, listed))
     modalities, cases = _choose_images(replace(found, cases=found.cases + named), data)
     twice = [case.id for first, case in pairwise(cases) if first.id == case.id]
@@ -95,16 +95,16 @@ def _fits(case: Case, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(case.id, pattern) for pattern in patterns)
 
 
-def _read_layout(root: Path, layout: Layout) -> Found:
+def _read_layout(root: Path, layout: Layout, *, test: bool) -> Found:
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder: set data.root to the folder of the data set")
     if not any(root.iterdir()):
         raise DatasetError(f"{root} is empty: put the data set there or set data.root to where it is")
     match layout:
         case MsdLayout():
-            return read_msd(root)
+            return read_msd(root, test=test)
         case NnunetLayout():
-            return read_nnunet(root)
+            return read_nnunet(root, test=test)
         case PatternLayout():
             return read_patterns(root, layout)
         case ManifestLayout():

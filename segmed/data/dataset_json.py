@@ -16,15 +16,20 @@ from segmed.volumes import Source, is_volume_file, strip_suffix
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
-def read_msd(root: Path) -> Found:
-    """Medical Segmentation Decathlon; a 4D file's components are the modalities, by name."""
+def read_msd(root: Path, *, test: bool = False) -> Found:
+    """Medical Segmentation Decathlon; a 4D file's components are the modalities, by name.
+
+    Args:
+        root: folder of dataset.json.
+        test: whether the cases listed under `test` are read, too.
+    """
     described = read_json(root / "dataset.json")
     modalities = _channel_names(described, root)
     listed = described.get("training")
     if not isinstance(listed, list) or not listed:
         raise DatasetError(f"{root / 'dataset.json'} lists no cases under 'training': use another data.layout")
     cases = [_msd_case(root, entry, modalities, f"training entry {n}") for n, entry in enumerate(listed, 1)]
-    others = described.get("test")
+    others = described.get("test") if test else None
     others = others if isinstance(others, list) else []
     tests = [_msd_case(root, entry, modalities, f"test entry {n}") for n, entry in enumerate(others, 1)]
     labels, ignore = _label_names(described, root)
@@ -57,8 +62,13 @@ def _msd_entry(entry: Any, where: str) -> tuple[str, str | None]:
     return entry["image"], label
 
 
-def read_nnunet(root: Path) -> Found:
-    """nnU-Net raw: one file a channel, named CASE_0000, CASE_0001 and so on; dataset.json names the channels."""
+def read_nnunet(root: Path, *, test: bool = False) -> Found:
+    """nnU-Net raw: one file a channel, named CASE_0000, CASE_0001 and so on; dataset.json names the channels.
+
+    Args:
+        root: folder of imagesTr.
+        test: whether the cases in imagesTs are read, too.
+    """
     described = read_json(root / "dataset.json") if (root / "dataset.json").exists() else {}
     listed = described.get("dataset")
     images, labels = _listed_files(root, listed) if isinstance(listed, dict) else _files_by_name(root)
@@ -74,7 +84,7 @@ def read_nnunet(root: Path) -> Found:
         return Case(name, name, sources, Source(labels[name]) if name in labels else None)
 
     cases = tuple(case(name, images.get(name, {})) for name in sorted(images.keys() | labels.keys()))
-    others = _channels(root / "imagesTs") if (root / "imagesTs").is_dir() else {}
+    others = _channels(root / "imagesTs") if test and (root / "imagesTs").is_dir() else {}
     tests = tuple(replace(case(name, files), label=None) for name, files in others.items() if name not in images)
     values, ignore = _label_names(described, root)
     return Found(str(described.get("name") or root.name), cases, tuple(names.values()), values, ignore, tests)

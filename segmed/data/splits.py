@@ -102,7 +102,7 @@ def make_split(
     everyone, cases = cases, [case for case in cases if case.id not in unlabelled]
     if config.file is not None:
         split = Split.load(config.file)
-        _check_unlabelled(split, unlabelled, config.file)
+        _check_unlabelled(split, everyone, unlabelled, config.file)
         cases = [case for case in cases if case.id not in split.unlabelled]
         if config.fold is not None and config.fold != split.fold:
             raise DatasetError(
@@ -114,7 +114,8 @@ def make_split(
         split = _from_manifest(cases, config, strata)
     else:
         split = _drawn(cases, config, strata)
-    split = _withhold(split, cases, config, strata)
+    if not set(split.unlabelled) - set(unlabelled):  # else a file says who is withheld
+        split = _withhold(split, cases, config, strata)
     split = replace(split, unlabelled=tuple(sorted({*split.unlabelled, *unlabelled})))
     _check_apart(split, everyone, split.by)
     return split
@@ -122,7 +123,7 @@ def make_split(
 
 def _withhold(split: Split, cases: Sequence[Case], config: SplitConfig, strata: Mapping[str, str] | None) -> Split:
     """Hold back the label maps of a share of the training subjects; the other parts stay as they are."""
-    if not config.withhold or split.unlabelled:
+    if not config.withhold:
         return split
     units = _units([case for case in cases if case.id in split.train], config, strata)
     held, kept = _take(units, config.withhold)
@@ -294,8 +295,11 @@ def _check_file(split: Split, cases: Sequence[Case], path: Path) -> None:
         raise DatasetError(f"{path} leaves out {len(left)} cases, e.g. '{left[0]}': make a new split")
 
 
-def _check_unlabelled(split: Split, unlabelled: Sequence[str], path: Path) -> None:
-    """Listed cases must not be in a part that is written down."""
+def _check_unlabelled(split: Split, cases: Sequence[Case], unlabelled: Sequence[str], path: Path) -> None:
+    """Unlabelled cases must be there, and not in a part that is written down."""
+    unknown = sorted(set(split.unlabelled) - {case.id for case in cases})
+    if unknown:
+        raise DatasetError(f"{path} names {len(unknown)} unknown cases, e.g. '{unknown[0]}': it is of another data set")
     for part in PARTS:
         both = sorted({*unlabelled, *split.unlabelled} & set(getattr(split, part)))
         if both:
