@@ -23,7 +23,15 @@ from small_networks import (
 )
 
 from segmed.config import ExperimentConfig
-from segmed.networks.blocks import SLOPE, Merge, NetworkError, convolution, kernels_for, normalisation
+from segmed.networks.blocks import (
+    CONVOLUTIONS,
+    SLOPE,
+    Merge,
+    NetworkError,
+    convolution,
+    kernels_for,
+    normalisation,
+)
 from segmed.networks.decoders import UNetDecoder
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.models import SegmentationNet
@@ -377,3 +385,17 @@ def test_every_encoder_and_option_of_the_schema_exists():
                 section = ExperimentConfig.model_validate({"network": fields}).network
                 net = make_net(encoder, norm=section.norm, upsampling=section.upsampling, blocks=section.blocks)
                 assert net(image_of(3)).shape == (2, 3, 8, 8, 8)
+
+
+@pytest.mark.parametrize("size", [(2, 8, 8), (8, 2, 8), (8, 8, 2), (2, 2, 2), (3, 8, 8)])
+def test_weight_gradients_under_bf16_are_those_of_fp32_on_maps_of_two_voxels_too(size):
+    torch.manual_seed(0)
+    conv = CONVOLUTIONS[3](16, 16, 3, padding=1)
+    image = torch.randn(2, 16, *size)
+    gradients = []
+    for enabled in (False, True):
+        conv.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            conv(image).float().sum().backward()
+        gradients.append(conv.weight.grad.clone())
+    assert (gradients[1] - gradients[0]).norm() < 0.01 * gradients[0].norm()

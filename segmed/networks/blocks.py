@@ -19,7 +19,23 @@ SLOPE = 0.01  # of LeakyReLU below zero, as in nnU-Net
 EPSILON = 1e-5  # added to a variance
 GROUPS = 8  # of group normalisation; fewer where each would hold less than two channels
 
-CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+
+class Conv3d(nn.Conv3d):
+    """PyTorch's, but for one shape that it gets wrong in bf16 on a CPU and that is computed in fp32 here.
+
+    Where the first spatial axis has 2 voxels, kernel 3 and stride 1, torch 2.13 takes a part of the weight's gradient
+    from memory that nobody has written: the first two of its three planes were off by any factor, up to infinity.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: (B, inputs, X, Y, Z) -> (B, outputs, *strided)."""
+        if features.shape[2] == 2 and features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(features.float())
+        return super().forward(features)
+
+
+CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: Conv3d}
 TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 DROPOUTS: dict[int, Callable[..., nn.Module]] = {2: nn.Dropout2d, 3: nn.Dropout3d}
 BATCH_NORMS: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
