@@ -29,7 +29,7 @@ def read_history(path: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def training_curves(history: Mapping[str, Sequence[tuple[float, float]]], *, title: str = "") -> Figure | None:
-    """Losses, and figures of validation, over the steps; None where there is neither.
+    """Losses, figures of validation and, of adversarial training, of the discriminator; None where there is none.
 
     Args:
         history: of `read_history`.
@@ -37,14 +37,17 @@ def training_curves(history: Mapping[str, Sequence[tuple[float, float]]], *, tit
     """
     losses = [name for name in history if name == "loss" or name.startswith("loss/")]
     dice = [name for name in history if name.startswith("dice/")] or [name for name in history if name == "score"]
-    panels = [(names, text) for names, text in ((losses, "loss"), (dice, "validation Dice")) if names]
+    adversary = [f"discriminator/{name}" for name in ("real", "fake", "accuracy", "distance")]
+    adversary = [name for name in adversary if name in history]
+    every = ((losses, "loss"), (dice, "validation Dice"), (adversary, "discriminator"))
+    panels = [(names, text) for names, text in every if names]
     if not panels:
         return None
     figure = Figure(figsize=(3.8 * len(panels), 2.6), layout="constrained")
     for axes, (names, text) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for number, name in enumerate(names[: len(COLOURS)]):
             steps, values = zip(*history[name], strict=True)
-            marker = "o" if text != "loss" else None
+            marker = "o" if text == "validation Dice" else None
             label = name.split("/", 1)[-1]
             axes.plot(steps, values, color=COLOURS[number], linewidth=1, marker=marker, markersize=3, label=label)
         axes.set_xlabel("step", fontsize=8, color=INK)
