@@ -355,7 +355,7 @@ def test_a_discriminator_too_deep_for_the_patch_is_refused_and_leaves_no_folder(
     options = ("--config", config, "--run-dir", tmp_path / "run", "--adversary.discriminator.channels", 4, 8, 16)
     assert train_seg(monkeypatch, *options) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert "adversary.discriminator.channels has 3 levels, 1 fit a patch of 8 x 8 x 8: give 1" in line
+    assert "adversary.discriminator.channels has 3 levels, 1 fits a patch of 8 x 8 x 8: give 1" in line
     assert not (tmp_path / "run").exists()
 
 

@@ -10,13 +10,22 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
-from tiny_run import EACH_STEP, EXACT, forked, train_tiny
+from tiny_run import EACH_STEP, EXACT, RESUME, TinyLoss, TinyNet, TinyPatches, batches_of, forked, single, train_tiny
 
-from segmed.training.checkpoint import load_state
+from segmed.config import AdversaryConfig
+from segmed.data.unlabelled import with_unlabelled
+from segmed.networks.discriminators import MultiScaleCritic
+from segmed.training.adversarial import AdversarialStep
+from segmed.training.checkpoint import Checkpoints, load_state
 from segmed.training.interruption import Interrupted
 from segmed.training.journal import NotFinite
+from segmed.training.loop import FitSettings, fit
+from segmed.training.opponents import Decider
+from segmed.training.precision import Choice
 from segmed.training.ranks import RankError, Ranks
+from segmed.training.schedule import StepBudget
 from segmed.training.tracking import Tracker
+from tests.small_discriminators import CLASSES, make, make_encoder
 
 SCRIPT = str(Path(__file__).with_name("tiny_run.py"))
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -139,3 +148,97 @@ def test_a_run_of_two_goes_on_alone_with_a_warning(pair, tmp_path):
     state = train_tiny(tmp_path, steps=STEPS, resume=True, tracker=lines)
     assert state.ended
     assert any(line.startswith("resumed on 1 processes instead of 2") for line in lines.lines)
+
+
+# ---------------------------------------------------------------- against an adversary
+
+GAMES = {
+    "patch": {},
+    "R1, two steps, accumulation": {"r1": 1.0, "ratio": 2, "accumulate": 2},
+    "segan": {"discriminator": {"name": "segan"}},
+    "unlabelled": {"unlabelled": {"weight": 0.5, "pseudo_weight": 0.5, "confidence": 0, "start": 0.5}},
+}
+OF_EACH_PROCESS = {  # noise is drawn, and mean features of a batch are matched, by each process for itself
+    "noise": {"disguise": {"name": "noise"}},
+    "feature matching": {"feature_matching": 1.0},
+}
+
+
+def play(folder: Path, fabric: Fabric, *, batch: int, game: str) -> None:
+    """Four steps against an adversary from the second on; each process writes the state that it ends with."""
+    section = dict({**GAMES, **OF_EACH_PROCESS}[game])
+    train = EXACT["train"].model_copy(update={"accumulate": section.pop("accumulate", 1)})
+    torch.manual_seed(3)
+    network = TinyNet(dropout=0.0, batch_norm=False)
+    # each piece of a batch is a step of the power iteration: with pieces, samples meet norms of another step
+    discriminator = make("patch", 3, image_channels=1, spectral_norm=train.accumulate == 1)
+    if game == "segan":
+        discriminator = MultiScaleCritic(make_encoder(CLASSES - 1, 3), image_channels=1, classes=CLASSES)
+    step = AdversarialStep(
+        network,
+        TinyLoss(),
+        discriminator,
+        train=train,
+        adversary=AdversaryConfig(warmup=0.25, optimiser="sgd", learning_rate=0.01, **section),
+        fabric=fabric,
+        choice=Choice(),
+    )
+    ranks = Ranks()
+    batches = batches_of(TinyPatches(), batch=batch * train.accumulate, ranks=ranks)
+    if game == "unlabelled":
+        labelled, others = batches, batches_of(Later(), batch=batch, ranks=ranks)
+        batches = lambda start: map(with_unlabelled, labelled(start), others(start))  # noqa: E731
+    fit(
+        step,
+        batches,
+        StepBudget(4),
+        settings=FitSettings(validations=1, resume_command=RESUME),
+        checkpoints=Checkpoints(folder, ranks=ranks),
+        tracker=Tracker(),
+    )
+    torch.save(step.state_dict(), folder / f"end_{ranks.rank}_of_{ranks.world}.pt")
+
+
+class Later(TinyPatches):
+    """Other samples than those of the same numbers."""
+
+    def __getitem__(self, index: int) -> dict:
+        return super().__getitem__(index + 1000)
+
+
+def both_networks(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / f"end_{name}.pt")
+    sides = {"generator": state["network"], "discriminator": state["discriminator"]["network"]}
+    return {f"{side}.{key}": value for side, weights in sides.items() for key, value in weights.items()}
+
+
+@pytest.mark.parametrize("game", [*GAMES, *OF_EACH_PROCESS])
+def test_two_processes_play_the_game_of_one_with_twice_the_batch(tmp_path, game):
+    assert forked(lambda fabric: play(tmp_path, fabric, batch=2, game=game)) == [0, 0]
+    first, second = (both_networks(tmp_path, f"{rank}_of_2") for rank in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    if game in GAMES:
+        play(tmp_path, single(), batch=4, game=game)
+        for name, value in both_networks(tmp_path, "0_of_1").items():
+            torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_nan_of_one_discriminator_stops_both_processes(tmp_path, monkeypatch):
+    losses, calls = Decider.discriminator_losses, []
+
+    def broken(self, exhibit):
+        loss, figures = losses(self, exhibit)
+        calls.append(1)
+        if len(calls) == 2 and self.learner.fabric.global_rank == 1:
+            return loss * float("nan"), {**figures, "loss/discriminator": loss.detach() * float("nan")}
+        return loss, figures
+
+    monkeypatch.setattr(Decider, "discriminator_losses", broken)
+
+    def stopped(fabric: Fabric) -> None:
+        with pytest.raises(
+            NotFinite, match=r"loss/discriminator is nan at step 3 \(cases case_3, case_4, case_0, case_1"
+        ):
+            play(tmp_path, fabric, batch=2, game="patch")
+
+    assert forked(stopped) == [0, 0]
