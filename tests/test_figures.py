@@ -255,7 +255,7 @@ def test_curves_show_losses_and_validation_of_a_torn_history(tmp_path):
 
 def test_curves_of_adversarial_training_show_the_discriminator_too():
     points = [(10.0, 0.6), (20.0, 0.7)]
-    history = {name: points for name in ("loss", "discriminator/real", "discriminator/accuracy", "gradient_norm")}
+    history = dict.fromkeys(("loss", "discriminator/real", "discriminator/accuracy", "gradient_norm"), points)
     loss, discriminator = training_curves(history).axes
     assert loss.get_ylabel() == "loss"
     assert [text.get_text() for text in discriminator.get_legend().get_texts()] == ["real", "accuracy"]
