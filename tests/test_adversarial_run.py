@@ -115,7 +115,7 @@ def test_the_tool_trains_against_the_adversary_of_a_config_and_tests(finished):
     assert load_state(finished.checkpoint)["step"]["method"] == "adversarial"
 
 
-def test_the_resolved_config_of_an_adversarial_run_says_why_and_trains_again(finished):
+def test_the_resolved_config_of_an_adversarial_run_says_why(finished):
     config = load_run_config(finished.path)
     assert config.adversary is not None
     assert (config.adversary.loss, config.adversary.gradient_penalty) == ("non_saturating", 0)
