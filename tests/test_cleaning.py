@@ -1,0 +1,83 @@
+"""Cleaning: enclosed dark cores are filled, small pieces dropped, by volume and slice by slice."""
+
+import numpy as np
+import pytest
+from late_enhancement import ENDO_MM, EPI_MM, sector, stack
+
+from segmed.segmenters.cleaning import Cleaned, obstruction, small_pieces
+from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.segmenters.thresholds import StandardDeviations
+
+CORE = sector(90, 40, inner_mm=ENDO_MM + 3, outer_mm=EPI_MM - 3)
+ENDOCARDIAL = sector(90, 40, inner_mm=ENDO_MM, outer_mm=EPI_MM - 3)
+SCAR = sector(90, 90)
+
+
+class Given(TissueMethod):
+    """What `scene.found` calls scar."""
+
+    def probability(self, scene: Scene) -> np.ndarray:
+        return scene.found["scar"].astype(np.float32)
+
+
+def test_a_core_within_the_scar_is_filled():
+    scene = stack(SCAR)
+    assert np.array_equal(obstruction(SCAR & ~CORE, scene.region, axis=2), CORE)
+
+
+def test_a_core_at_the_endocardium_is_enclosed_by_scar_and_cavity_together():
+    scene = stack(SCAR)
+    assert not obstruction(SCAR & ~ENDOCARDIAL, scene.region, axis=2).any()
+    filled = obstruction(SCAR & ~ENDOCARDIAL, scene.region, axis=2, cavity=scene.found["pool"])
+    assert np.array_equal(filled, ENDOCARDIAL)
+
+
+def test_healthy_wall_and_a_core_open_to_it_are_left():
+    scene = stack(SCAR)
+    opened = SCAR & ~CORE & ~sector(120, 60, inner_mm=ENDO_MM + 4, outer_mm=EPI_MM - 4)
+    assert not obstruction(opened, scene.region, axis=2, cavity=scene.found["pool"]).any()
+    assert not obstruction(np.zeros_like(SCAR), scene.region, axis=2, cavity=scene.found["pool"]).any()
+
+
+def test_a_core_is_enclosed_in_its_slice_even_at_the_end_of_the_stack():
+    scene = stack(SCAR)
+    scar = SCAR & ~CORE
+    scar[:, :, 1] = False
+    filled = obstruction(scar, scene.region, axis=2)
+    assert np.array_equal(filled, CORE & np.array([True, False, True]))
+
+
+def test_pieces_are_measured_in_ml():
+    mask = np.zeros((12, 4, 4), bool)
+    mask[0:2, 0, 0] = True  # 2 voxels of 1.25 x 2 x 8 mm = 0.04 ml
+    mask[4:7, 0, 0] = True
+    mask[7, 1, 1] = True  # joined to the three by a corner
+    small = small_pieces(mask, (1.25, 2.0, 8.0), 0.04 + 1e-9)
+    assert small.sum() == 0
+    assert np.array_equal(np.argwhere(small_pieces(mask, (1.25, 2.0, 8.0), 0.041)), [[0, 0, 0], [1, 0, 0]])
+    assert np.array_equal(small_pieces(mask, (1.25, 2.0, 8.0), 0.081), mask)
+
+
+def test_obstruction_and_specks_of_a_method_are_mended_in_this_order():
+    scene = stack(SCAR & ~CORE)
+    scene.found["scar"][32, 32 + 20, :] = True
+    thin = SCAR.sum() * 8 / 1000
+    full = Cleaned(Given(), smallest_ml=thin, fill_obstruction=True).probability(scene)
+    assert np.array_equal(full > 0, SCAR)
+    assert not Cleaned(Given(), smallest_ml=thin).probability(scene).any()
+
+
+def test_scar_with_a_dark_core_comes_back_whole_from_the_intensities():
+    scene = stack(SCAR, obstruction=ENDOCARDIAL)
+    method = Cleaned(StandardDeviations(n=5), smallest_ml=0.1, fill_obstruction=True, cavity="pool")
+    assert np.array_equal(method.probability(scene) > 0, SCAR)
+
+
+def test_a_cavity_that_is_not_there_is_named():
+    with pytest.raises(MethodError, match="no mask 'lumen' beside the region; there: pool, scar"):
+        Cleaned(Given(), fill_obstruction=True, cavity="lumen").probability(stack(SCAR))
+
+
+def test_a_negative_volume_is_refused():
+    with pytest.raises(MethodError, match="0 or more"):
+        Cleaned(Given(), smallest_ml=-1)
