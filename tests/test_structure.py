@@ -11,7 +11,7 @@ FLOORS = [
     {"volumes"},
     {"networks", "losses", "metrics", "machine", "pyramid"},
     {"data"},
-    {"segmenters", "reports"},
+    {"segmenters", "reports", "cardiac"},
     {"training", "runs"},
     {"build"},
     {"memory"},
