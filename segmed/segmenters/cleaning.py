@@ -74,9 +74,9 @@ def obstruction(scar: np.ndarray, region: np.ndarray, *, axis: int, cavity: np.n
     dark = region[box] & ~scar[box]
     neighbours = _in_slice(axis)
     pieces, _ = ndimage.label(dark, structure=neighbours)
+    # beyond the array lies the outside, but not across slices, where the cross has no neighbours
     beside_outside = ndimage.binary_dilation(~inside, neighbours, border_value=1)
     beside_scar = ndimage.binary_dilation(scar[box], neighbours)
-    # what lies at the array's end along the axis has no neighbour there: the cross has none across slices
     enclosed = np.setdiff1d(pieces[beside_scar & dark], pieces[beside_outside & dark])
     result[box] = dark & np.isin(pieces, enclosed)
     return result

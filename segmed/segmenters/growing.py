@@ -25,9 +25,9 @@ class RegionGrowing(TissueMethod):
     With `lower`, to those above it (ConnectedThreshold of ITK; with `FullWidthHalfMaximum` that of Amado et al.).
     With None, to those within mean ± `deviations` SD of the seeds and their neighbours, then within mean ± SD of what
     was found, and so on until nothing changes (ConfidenceConnected of ITK, whose filter would take statistics from
-    outside the region too); where tissues overlap this spreads over all of the region, in noise as of thin LGE stacks
-    mostly so. Voxels are connected by faces, edges and corners. The result follows image * a + b, a > 0, unless `lower`
-    is a number or a threshold that does not.
+    outside the region too); where the intensities of tissues overlap, as they do in most clinical stacks, this spreads
+    over all of the region. Voxels are connected by faces, edges and corners. The result follows image * a + b, a > 0,
+    unless `lower` is a number or a threshold that does not.
 
     Args:
         lower: an intensity, the method that finds it, or None.
