@@ -17,7 +17,8 @@ from segmed.geometry import resample_onto
 from segmed.labels import LabelError, LabelSet
 from segmed.segmenters import network as network_module
 from segmed.segmenters.base import Segmenter, on_grid_of
-from segmed.segmenters.combine import LargestComponent, Mean, loose_pieces
+from segmed.segmenters.cascade import Cascade
+from segmed.segmenters.combine import LargestComponent, Mean, Vote, loose_pieces
 from segmed.segmenters.native import WayHome
 from segmed.segmenters.network import NetworkSegmenter, SegmenterError, evaluating
 from segmed.volumes import Source, grid_difference, read_volume
@@ -115,6 +116,19 @@ SEGMENTERS: dict[str, Callable[[], Segmenter]] = {
         plane_axis=2, orientation="slices_last", spacing_mm=(1.0, 1.0, 0.0), mirror=True
     ),
     "mean": lambda: Mean([segmenter(), segmenter(Threshold(1.0))]),
+    "vote": lambda: Vote([segmenter(), segmenter(Threshold(1.0)), segmenter(plane_axis=0)]),
+    "vote of one in two": lambda: Vote([segmenter(), segmenter(plane_axis=2)], at_least=1),
+    "cascade": lambda: Cascade(
+        segmenter(), segmenter(Threshold(1.0)), region=["left"], rest="left", labels=LABELS, margin_mm=1.5
+    ),
+    "cascade, cropped, of a vote": lambda: Cascade(
+        Vote([segmenter(), segmenter(plane_axis=1), segmenter(Threshold(1.0))]),
+        segmenter(spacing_mm=(1.3, 0.9, 2.0)),
+        region=["left", "right"],
+        rest=None,
+        labels=LABELS,
+        roi="crop",
+    ),
     "largest component": lambda: LargestComponent(segmenter(), ("left", "right")),
     "largest component of a mean": lambda: LargestComponent(Mean([segmenter(), segmenter(plane_axis=1)]), ["left"]),
 }
@@ -386,6 +400,30 @@ def test_a_mean_of_other_labels_is_refused():
             Mean([Fixed(nothing), Fixed(nothing, other)])
     with pytest.raises(ValueError, match="no segmenter"):
         Mean([])
+
+
+def label_maps(*maps: list[int]) -> list[Fixed]:
+    return [Fixed(one_hot(torch.tensor(map).view(-1, 1, 1))) for map in maps]
+
+
+@pytest.mark.parametrize(("at_least", "expected"), [(1, [1, 1, 1, 1, 2]), (2, [1, 1, 0, 0, 2]), (3, [1, 0, 0, 0, 0])])
+def test_a_label_needs_enough_votes(at_least, expected):
+    maps = label_maps([1, 1, 0, 1, 2], [1, 1, 0, 2, 2], [1, 0, 1, 0, 0])
+    found = Vote(maps, at_least)(volume_of(affine_of(np.eye(3)), (5, 1, 1)))
+    assert found.flatten().tolist() == expected
+
+
+def test_a_vote_is_of_more_than_half_and_its_probabilities_are_shares():
+    maps = label_maps([1, 1], [1, 2], [0, 0])
+    vote = Vote(maps)
+    assert vote.at_least == 2
+    found = vote.probabilities(volume_of(affine_of(np.eye(3)), (2, 1, 1))).as_tensor()[:, :, 0, 0]
+    torch.testing.assert_close(found, torch.tensor([[1 / 3, 1.0], [2 / 3, 0.0], [0.0, 0.0]]))
+
+
+def test_a_vote_that_nobody_can_win_is_refused():
+    with pytest.raises(ValueError, match="can't need 4 votes: give 1 to 3"):
+        Vote(label_maps([1], [1], [1]), at_least=4)
 
 
 def test_only_the_largest_piece_stays_and_the_rest_becomes_background():

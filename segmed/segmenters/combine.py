@@ -1,4 +1,4 @@
-"""Segmenters made of segmenters: the mean of several, and the largest piece of a label."""
+"""Segmenters made of segmenters: the mean or the vote of several, and the largest piece of a label."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of
 
 
-class Mean(Segmenter):
-    """Mean of the probabilities of several segmenters: an ensemble.
-
-    Args:
-        segmenters: one or more, of the same labels.
+class Ensemble(Segmenter):
+    """Several segmenters of the same labels.
 
     Raises:
         ValueError: none, or labels that differ.
@@ -35,6 +32,14 @@ class Mean(Segmenter):
                     f"number {number} has {_shown(other.labels)}"
                 )
 
+
+class Mean(Ensemble):
+    """Mean of the probabilities of several segmenters.
+
+    Args:
+        segmenters: one or more, of the same labels.
+    """
+
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         total = self.segmenters[0].probabilities(volume).as_tensor()
         for other in self.segmenters[1:]:
@@ -43,6 +48,44 @@ class Mean(Segmenter):
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         return self.segmenters[0](volume) if len(self.segmenters) == 1 else super().__call__(volume)
+
+
+class Vote(Ensemble):
+    """A voxel bears the label that enough of several label maps give it: two of three planes, say.
+
+    The probability of a label is its share of the votes; that of a label with too few goes to background. Where two
+    labels have enough, and as many, the first is taken.
+
+    Args:
+        segmenters: one or more, of the same labels.
+        at_least: votes that a label needs; None: more than half.
+
+    Raises:
+        ValueError: more votes are needed than there are segmenters, or none.
+
+    Source: Zabihollahy et al. 2020, Med Phys 47:1645: at least two of three planes.
+    """
+
+    def __init__(self, segmenters: Sequence[Segmenter], at_least: int | None = None) -> None:
+        super().__init__(segmenters)
+        self.at_least = len(self.segmenters) // 2 + 1 if at_least is None else at_least
+        if not 1 <= self.at_least <= len(self.segmenters):
+            raise ValueError(
+                f"a vote of {len(self.segmenters)} segmenters can't need {self.at_least} votes: give 1 to "
+                f"{len(self.segmenters)}"
+            )
+
+    def probabilities(self, volume: MetaTensor) -> MetaTensor:
+        votes = torch.zeros((self.labels.classes, *volume.shape[1:]))
+        for segmenter in self.segmenters:
+            chosen = segmenter(volume).as_tensor().long().to(votes.device)
+            votes.scatter_add_(0, chosen, torch.ones(chosen.shape))
+        elected = votes[1:] >= self.at_least
+        votes[1:] *= elected
+        rest, most = len(self.segmenters) - votes[1:].sum(dim=0), votes[1:].amax(dim=0)
+        # a label that has enough wins, however many votes background has
+        votes[0] = torch.where(elected.any(dim=0) & (rest >= most), most - 0.5, rest)
+        return on_grid_of(volume, votes / votes.sum(dim=0))
 
 
 class LargestComponent(Segmenter):
