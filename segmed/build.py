@@ -148,7 +148,8 @@ def build_loss(config: Loss, network: SegmentationModel, *, class_weights: tuple
 
 def label_set(config: ExperimentConfig) -> LabelSet:
     """The labels of a resolved config."""
-    return LabelSet.from_config(known(config.data.labels), ignore=config.data.ignore, regions=config.data.regions)
+    data = config.data
+    return LabelSet.from_config(known(data.labels), data.ignore, data.regions, data.background)
 
 
 def plane_axis(config: ExperimentConfig) -> int | None:

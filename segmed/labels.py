@@ -26,12 +26,14 @@ class LabelSet:
         values: the values in the files that each label stands for; the first is written back.
         ignore: values in the files that are neither trained nor scored.
         regions: name -> labels whose union is scored too.
+        background: values in the files, beside 0, that count as background.
     """
 
     names: tuple[str, ...]
     values: tuple[tuple[int, ...], ...]
     ignore: tuple[int, ...] = ()
     regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    background: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -42,8 +44,9 @@ class LabelSet:
         labels: Mapping[str, int | Sequence[int]],
         ignore: Sequence[int] = (),
         regions: Mapping[str, Sequence[str]] | None = None,
+        background: Sequence[int] = (),
     ) -> LabelSet:
-        """From the `labels`, `ignore` and `regions` of a config.
+        """From the `labels`, `ignore`, `regions` and `background` of a config.
 
         Raises:
             LabelError: no label, a value used twice, 0 as a label, an unknown name in a region.
@@ -52,7 +55,7 @@ class LabelSet:
             raise LabelError("data.labels is empty: name at least one label and its value")
         values = tuple((value,) if isinstance(value, int) else tuple(value) for value in labels.values())
         named = {name: tuple(members) for name, members in (regions or {}).items()}
-        return cls(tuple(labels), values, tuple(ignore), named)
+        return cls(tuple(labels), values, tuple(ignore), named, tuple(background))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -105,7 +108,7 @@ class LabelSet:
     def _known(self) -> dict[int, int]:
         """File value -> index."""
         pairs = {value: index for index, merged in enumerate(self.values, 1) for value in merged}
-        return {0: 0} | pairs | dict.fromkeys(self.ignore, IGNORE)
+        return {0: 0} | dict.fromkeys(self.background, 0) | pairs | dict.fromkeys(self.ignore, IGNORE)
 
     def _reject(self, values: np.ndarray, where: str) -> NoReturn:
         known = self._known()
@@ -115,7 +118,7 @@ class LabelSet:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise LabelError(
             f"{where} has unknown label values {shown}{more}; known are {sorted(known)}: "
-            "add them to data.labels or to data.ignore"
+            "add them to data.labels, data.ignore or data.background"
         )
 
     def decode(self, indices: np.ndarray) -> np.ndarray:
@@ -148,12 +151,14 @@ class LabelSet:
             "labels": {name: list(merged) for name, merged in zip(self.names, self.values, strict=True)},
             "ignore": list(self.ignore),
             "regions": {name: list(members) for name, members in self.regions.items()},
+            "background": list(self.background),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSet:
         """From `to_dict`."""
-        return cls.from_config(data["labels"], data.get("ignore", ()), data.get("regions", {}))
+        others = (data.get(name, empty) for name, empty in (("ignore", ()), ("regions", {}), ("background", ())))
+        return cls.from_config(data["labels"], *others)
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
@@ -168,6 +173,10 @@ def _check(labels: LabelSet) -> None:
     if len(labels.names) != len(set(labels.names)) or len(labels.names) != len(labels.values):
         raise LabelError("every label needs a name of its own and its values")
     owner: dict[int, str] = dict.fromkeys(labels.ignore, "ignore")
+    for value in labels.background:
+        if value in owner:
+            raise LabelError(f"value {value} is in ignore and in background: leave it in one of them")
+        owner[value] = "background"
     for name, merged in zip(labels.names, labels.values, strict=True):
         if not name.strip() or name == "background":
             raise LabelError(f"label name '{name}' can't be used: background is what no label holds")

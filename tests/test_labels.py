@@ -62,6 +62,22 @@ def test_background_can_be_ignored():
     assert labels.encode(np.array([0, 1]), where="x").tolist() == [IGNORE, 1]
 
 
+def test_other_values_can_be_background():
+    labels = LabelSet.from_config({"scar": 2221}, ignore=[9], background=[200, 500])
+    assert labels.encode(np.array([0, 200, 500, 2221, 9]), where="a").tolist() == [0, 0, 0, 1, IGNORE]
+    assert labels.decode(np.array([0, 1])).tolist() == [0, 2221]
+    assert LabelSet.from_dict(labels.to_dict()) == labels
+    with pytest.raises(LabelError, match=r"known are \[0, 9, 200, 500, 2221\]: add them to .* data.background"):
+        labels.encode(np.array([600]), where="a")
+
+
+def test_a_value_is_one_thing_only():
+    with pytest.raises(LabelError, match="value 9 is in ignore and in background"):
+        LabelSet.from_config({"scar": 1}, ignore=[9], background=[9])
+    with pytest.raises(LabelError, match="value 1 stands for 'background' and 'scar'"):
+        LabelSet.from_config({"scar": 1}, background=[1])
+
+
 @pytest.mark.parametrize("unknown", [7, -1, 100000])
 def test_an_unknown_value_is_named_with_its_file_and_the_known_ones(unknown):
     values = np.array([0, 200, unknown, unknown])
@@ -70,7 +86,7 @@ def test_an_unknown_value_is_named_with_its_file_and_the_known_ones(unknown):
     said = str(caught.value)
     assert said.startswith(f"Case3001_gd.nii.gz has unknown label values {unknown} (2 voxels)")
     assert "[0, 99, 200, 500, 600, 1220, 2221]" in said
-    assert "add them to data.labels or to data.ignore" in said
+    assert "add them to data.labels, data.ignore or data.background" in said
     assert "\n" not in said
 
 

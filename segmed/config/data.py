@@ -78,6 +78,7 @@ class DataConfig(Section):
         "as `site2_*`, of cases that train through the adversary, whose label maps are not read if there are any",
     )
     ignore: tuple[int, ...] = Field((), description="values in the label files that are neither trained nor scored")
+    background: tuple[int, ...] = Field((), description="values in the label files, beside 0, that are background")
     regions: dict[str, list[str]] = Field(
         {}, description="region name -> labels whose union is scored too, e.g. whole tumour"
     )

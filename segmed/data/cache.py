@@ -96,6 +96,7 @@ class VolumeCache:
             "label": label,
             "label_values": [list(values) for values in dataset.labels.values],
             "ignore": list(dataset.labels.ignore),
+            **({"background": list(dataset.labels.background)} if dataset.labels.background else {}),
             "preprocess": config.model_dump(mode="json"),
         }
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=20).hexdigest()

@@ -168,15 +168,18 @@ def _sources(case: Case) -> list[Source]:
 
 def _labels(found: Found, data: DataConfig, cases: Sequence[Case], *, readable_only: bool) -> LabelSet:
     if data.labels != "auto":
-        return LabelSet.from_config(data.labels, data.ignore, data.regions)
+        return LabelSet.from_config(data.labels, data.ignore, data.regions, data.background)
     named = found.labels
     if named is None:
         values = _values_in_files(cases, readable_only=readable_only)
-        named = {f"label_{value}": [value] for value in values if value not in data.ignore}
+        named = {f"label_{value}": [value] for value in values if value not in (*data.ignore, *data.background)}
     if not named:
         return LabelSet((), ())
     return LabelSet.from_config(
-        {name: list(values) for name, values in named.items()}, data.ignore or found.ignore, data.regions
+        {name: list(values) for name, values in named.items()},
+        data.ignore or found.ignore,
+        data.regions,
+        data.background,
     )
 
 

@@ -45,7 +45,7 @@ def known_structures(data: DataConfig | None, named: LabelSet | None, ignore: Se
         LabelError: neither names labels.
     """
     if data is not None and isinstance(data.labels, dict):
-        return Structures.of(LabelSet.from_config(data.labels, (*data.ignore, *ignore), data.regions))
+        return Structures.of(LabelSet.from_config(data.labels, (*data.ignore, *ignore), data.regions, data.background))
     if named is not None and len(named):
         return Structures.of(named)
     raise LabelError("no labels: give --labels, such as --labels myocardium=200,1220 scar=2221, or --run")

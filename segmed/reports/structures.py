@@ -99,7 +99,7 @@ def encode_known(values: np.ndarray, labels: LabelSet, *, where: str) -> tuple[n
     try:
         return labels.encode(values, where=where), ()
     except LabelError:
-        known = [0, *labels.ignore, *(value for merged in labels.values for value in merged)]
+        known = [0, *labels.background, *labels.ignore, *(value for merged in labels.values for value in merged)]
         strange = ~np.isin(values, known)
         indices = labels.encode(np.where(strange, 0, values), where=where)
         return indices, tuple(int(value) for value in np.unique(values[strange]))
