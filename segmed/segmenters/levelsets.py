@@ -28,9 +28,9 @@ class GeodesicActiveContour(TissueMethod):
 
     It starts from the mask `start` of `scene.found`, such as a rough blood pool or a rough wall, of which the part
     inside the region counts; without one from the brightest `seed_share` of the region's voxels, as far as Otsu's
-    threshold calls them bright. It sees edges
-    inside the region alone: the region's border is none, and what leaves the region is cut off. To let a rough mask
-    of a network or of a reader grow or shrink, give a region around it (`Around`).
+    threshold calls them bright. It sees edges inside the region alone: the region's border is none, and what leaves
+    the region is cut off. Pieces one voxel wide have no contour and vanish. To let a rough mask of a network or of a
+    reader grow or shrink, give a region around it (`Around`).
 
     The speed is g = 1 / (1 + (|gradient| / edge)^2), the gradient that of the image after a Gaussian; intensities
     count in standard deviations of the region, so a linear change of the image changes nothing. The contour moves by
@@ -91,8 +91,8 @@ class GeodesicActiveContour(TissueMethod):
         if self.start is None:
             inside = smooth[window.region]
             # Where the tissue is smaller than the share, Otsu's threshold keeps the start out of the rest.
-            lowest = max(np.quantile(inside, 1 - self.seed_share), threshold_otsu(inside))
-            start = window.region & (smooth > lowest)
+            start = window.region & (smooth > threshold_otsu(inside))
+            start &= smooth >= np.quantile(inside, 1 - self.seed_share)
         else:
             start = window.cut(mask_of(scene, self.start, NAME))
         if self.start_margin_mm:
@@ -127,7 +127,8 @@ class Around(Segmenter):
     Args:
         segmenter: finds the label.
         name: of the label that is to get surroundings.
-        margin_mm: background up to this distance becomes `around`; other labels stay.
+        margin_mm: background up to this distance becomes `around`; other labels stay. Below the distance of two
+            slices, no slice joins that holds nothing of the label.
         others: names of other labels whose voxels become `around` too where they are near enough.
 
     Raises:

@@ -91,7 +91,7 @@ def trace(
 
 
 def contour_mask(contour: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """The voxels on a closed contour and inside it.
+    """The voxels on a closed contour and inside it, so half a voxel more all around than its curve encloses.
 
     Args:
         contour: (M, 2) voxels in order, as from `trace`.
