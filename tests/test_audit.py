@@ -274,7 +274,7 @@ ERRORS = [
     (_sheared, "geometry", "not orthogonal", "resample to a regular grid"),
     (_shifted_label, "grid", "voxels lie up to 4 mm apart", "--fix-geometry"),
     (_smaller_label, "grid", "shape (11, 10, 8) against (12, 10, 8)", "resample the label map"),
-    (_unknown_value, "unknown_label", "700 (2 voxels)", "data.labels or to data.ignore"),
+    (_unknown_value, "unknown_label", "700 (2 voxels)", "data.labels, data.ignore or data.background"),
     (_fractions, "unreadable", "not whole numbers", "not interpolated"),
     (_no_label, "partner", "no label map", "add it"),
     (_no_image, "partner", "no image 'LGE'", "add it"),
