@@ -16,6 +16,7 @@ FLOORS = [
     {"build"},
     {"memory"},
     {"plan", "session", "testing"},
+    {"single"},
     {"experiment"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

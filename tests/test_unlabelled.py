@@ -257,7 +257,7 @@ def test_an_adversary_without_confidence_refuses_unlabelled_cases_before_it_trai
 
 
 def test_folds_train_with_withheld_labels_and_test_every_case_once(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "_train_and_test", lambda made, *rest, **options: [])
+    monkeypatch.setattr(experiment, "train_and_test", lambda made, *rest, **options: [])
     monkeypatch.setattr(experiment, "write_evaluation", lambda *rest, **options: {})
     monkeypatch.setattr(experiment, "table_text", str)
     config = tiny(whole, tmp_path, split={"folds": 2, "withhold": 0.4}, adversary=PLAYING)
