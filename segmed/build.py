@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from segmed.config import (
     PixelDiscriminatorConfig,
     SeganCriticConfig,
     SegResNetConfig,
+    StageConfig,
     SwinUNETRConfig,
     UNetConfig,
     known,
@@ -39,7 +41,8 @@ from segmed.networks.models import SegmentationModel, SegmentationNet
 from segmed.networks.peers import monai_network
 from segmed.runs import Run, open_run, read_config
 from segmed.segmenters.base import Segmenter
-from segmed.segmenters.combine import LargestComponent
+from segmed.segmenters.cascade import Cascade
+from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote
 from segmed.segmenters.network import NetworkSegmenter
 from segmed.training.checkpoint import load_weights
 
@@ -215,6 +218,11 @@ def load_run(
     config = read_config(run)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    load = partial(load_run, device=device, inference=inference, weights=weights)
+    if config.cascade is not None:
+        return build_cascade(config, *(load_stage(run.path / name, stage, load) for name, stage in stages_of(config)))
+    if config.ensemble is not None:
+        return load_stage(run.path, config.ensemble, load)
     network = build_network(
         config.network,
         in_channels=len(known(config.data.images)),
@@ -226,3 +234,44 @@ def load_run(
     segmenter = network_segmenter(network.to(device).eval(), config, device=device, inference=inference)
     cleaned = inference.largest_component
     return segmenter if cleaned == "auto" or not cleaned else LargestComponent(segmenter, cleaned)
+
+
+# ---------------------------------------------------------------- several networks
+
+
+def stages_of(config: ExperimentConfig) -> list[tuple[str, StageConfig]]:
+    """The stages of a composed experiment, with the folder of each in the run's; an ensemble's is the run's own."""
+    if config.cascade is not None:
+        return [("coarse", config.cascade.coarse), ("fine", config.cascade.fine)]
+    return [] if config.ensemble is None else [("", config.ensemble)]
+
+
+def load_stage(folder: Path, stage: StageConfig, load: Callable[[Path], Segmenter]) -> Segmenter:
+    """The networks of one stage as one segmenter.
+
+    Args:
+        folder: that holds a run for each view.
+        stage: with resolved views.
+        load: a run's folder -> its segmenter.
+    """
+    members = [load(folder / view) for view in known(stage.views)]
+    if stage.smallest_ml or stage.closing_mm:
+        members = [Tidied(member, smallest_ml=stage.smallest_ml, closing_mm=stage.closing_mm) for member in members]
+    if len(members) == 1:
+        return members[0]
+    return Vote(members, stage.at_least) if stage.fuse == "vote" else Mean(members)
+
+
+def build_cascade(config: ExperimentConfig, coarse: Segmenter, fine: Segmenter) -> Cascade:
+    """Two stages as one segmenter of the experiment's labels."""
+    if config.cascade is None:
+        raise ValueError("the experiment has no cascade")
+    return Cascade(
+        coarse,
+        fine,
+        region=config.cascade.region,
+        rest=config.cascade.rest,
+        labels=label_set(config),
+        margin_mm=config.cascade.margin_mm,
+        roi=config.cascade.roi,
+    )

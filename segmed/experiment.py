@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
+from lightning_fabric import Fabric
 
 from segmed.build import build_dataset
 from segmed.cli import load_config
+from segmed.composite import start_composite, train_composite
 from segmed.config import ExperimentConfig
 from segmed.data.cases import DatasetError
 from segmed.files import atomic_write_text
@@ -15,6 +17,7 @@ from segmed.reports.evaluation import Row, write_evaluation
 from segmed.reports.tables import table_text
 from segmed.runs import Run, new_run, open_run, read_config
 from segmed.single import launch, prepare, start, train_and_test, with_absolute_paths
+from segmed.training.ranks import Ranks
 
 FOLDS = "folds.yaml"  # the config of a cross-validation, in the folder that holds its folds
 
@@ -22,8 +25,8 @@ FOLDS = "folds.yaml"  # the config of a cross-validation, in the folder that hol
 def run(config: ExperimentConfig, folder: Path | None) -> int:
     """Plan, train and test one experiment in a new run folder."""
     fabric, ranks = launch(config)
-    made = Run(ranks.lead(lambda: start(config, folder, processes=ranks.world).path))
-    train_and_test(made, fabric, ranks, resume=False)
+    made = Run(ranks.lead(lambda: _begin(config, folder, processes=ranks.world).path))
+    _go_on(made, fabric, ranks, resume=False)
     return 0
 
 
@@ -33,8 +36,19 @@ def resume(folder: Path) -> int:
         return _run_folds(load_config(folder / FOLDS), folder)
     made = open_run(folder)
     fabric, ranks = launch(read_config(made))
-    train_and_test(made, fabric, ranks, resume=True)
+    _go_on(made, fabric, ranks, resume=True)
     return 0
+
+
+def _begin(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) -> Run:
+    """The folder of a run of one network, or of several."""
+    return start_composite(config, folder) if config.composed else start(config, folder, processes=processes)
+
+
+def _go_on(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> list[Row]:
+    """Train and test what a run folder describes."""
+    work = train_composite if read_config(made).composed else train_and_test
+    return work(made, fabric, ranks, resume=resume)
 
 
 def show_plan(config: ExperimentConfig) -> int:
@@ -65,8 +79,8 @@ def _run_folds(config: ExperimentConfig, parent: Path) -> int:
         begun = part.config.is_file()
         if not begun:
             split = config.split.model_copy(update={"fold": fold})
-            part = start(config.model_copy(update={"split": split}), part.path)
-        rows += train_and_test(part, fabric, ranks, resume=begun)
+            part = _begin(config.model_copy(update={"split": split}), part.path)
+        rows += _go_on(part, fabric, ranks, resume=begun)
         subjects |= {case.id: case.subject for case in build_dataset(read_config(part)).cases}
     title = f"{config.title}, {config.split.folds} folds"
     summary = write_evaluation(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from segmed.config import (
     PixelDiscriminatorConfig,
     SeganCriticConfig,
     UNetConfig,
+    View,
     known,
 )
 from segmed.data.audit import CaseFacts
@@ -328,6 +329,25 @@ class _Planner:
             self.set("train.workers", workers, f"{self.machine.cores} cores, one left to the training itself")
         if train.devices == "auto":
             self.set("train.devices", self.machine.devices, "all that are there")
+
+
+def useful_views(facts: Sequence[CaseFacts], in_plane: str) -> tuple[tuple[View, ...], str]:
+    """The planes whose slices are worth a network each, and why.
+
+    Args:
+        facts: fingerprint of the cases.
+        in_plane: what the planner took as the plane of the slices: axial, coronal, sagittal or slices.
+    """
+    spacings = np.array([fact.spacing_mm for fact in facts], float)
+    thick = spacings.max(axis=1) / spacings.min(axis=1) > THICK
+    if thick.mean() > 0.5:
+        gap = float(np.median(spacings.max(axis=1)))
+        return (cast(View, in_plane),), f"slices {gap:.3g} mm apart show nothing across them: the in-plane slices alone"
+    return (
+        "axial",
+        "coronal",
+        "sagittal",
+    ), f"spacing {_text(np.median(spacings, axis=0))} mm: every plane shows shapes"
 
 
 def _text(values: Sequence[float] | np.ndarray) -> str:

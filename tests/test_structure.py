@@ -17,6 +17,7 @@ FLOORS = [
     {"memory"},
     {"plan", "session", "testing"},
     {"single"},
+    {"composite"},
     {"experiment"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

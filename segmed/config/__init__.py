@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from segmed.config.adversary import (
     AdversaryConfig,
@@ -19,6 +19,7 @@ from segmed.config.adversary import (
     SeganCriticConfig,
 )
 from segmed.config.base import Auto, Section, known
+from segmed.config.composite import CascadeConfig, StageConfig, View
 from segmed.config.data import (
     PHANTOM_FILES,
     DataConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "AdversaryConfig",
     "AugmentConfig",
     "Auto",
+    "CascadeConfig",
     "DataConfig",
     "DiceCELossConfig",
     "DiceFocalLossConfig",
@@ -81,11 +83,13 @@ __all__ = [
     "SegResNetConfig",
     "SeganCriticConfig",
     "SplitConfig",
+    "StageConfig",
     "SwinUNETRConfig",
     "TopKCELossConfig",
     "TrainConfig",
     "TverskyLossConfig",
     "UNetConfig",
+    "View",
     "known",
 ]
 
@@ -106,8 +110,21 @@ class ExperimentConfig(Section):
     loss: Loss = DiceCELossConfig()
     train: TrainConfig = TrainConfig()
     adversary: AdversaryConfig | None = Field(None, description="a discriminator to train against; none: supervised")
+    ensemble: StageConfig | None = Field(None, description="networks of several views, fused; none: one network")
+    cascade: CascadeConfig | None = Field(None, description="two stages of networks; none: one")
     inference: InferenceConfig = InferenceConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _one_composition(self) -> ExperimentConfig:
+        if self.ensemble is not None and self.cascade is not None:
+            raise ValueError("ensemble and cascade exclude each other: a cascade's stages are ensembles themselves")
+        return self
+
+    @property
+    def composed(self) -> bool:
+        """Whether it takes several networks."""
+        return self.ensemble is not None or self.cascade is not None
 
     @property
     def title(self) -> str:

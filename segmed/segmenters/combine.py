@@ -1,7 +1,8 @@
-"""Segmenters made of segmenters: the mean or the vote of several, and the largest piece of a label."""
+"""Segmenters made of segmenters: the mean or the vote of several; label maps without loose pieces and gaps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
+from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of
 
@@ -124,6 +126,76 @@ class LargestComponent(Segmenter):
         for index in self.cleaned:
             indices[loose_pieces(indices == index)] = 0
         return on_grid_of(volume, torch.from_numpy(indices)[None].to(found.device))
+
+
+class Tidied(Segmenter):
+    """Removes small pieces of every label and closes gaps; what is removed goes to background, gaps are filled from it.
+
+    Args:
+        segmenter: whose result is tidied.
+        smallest_ml: connected pieces smaller than this are removed.
+        closing_mm: radius of the ball by which each label is then dilated and eroded again.
+
+    Raises:
+        ValueError: a negative volume or radius.
+    """
+
+    def __init__(self, segmenter: Segmenter, *, smallest_ml: float = 0.0, closing_mm: float = 0.0) -> None:
+        if smallest_ml < 0 or closing_mm < 0:
+            raise ValueError(f"tidying by {smallest_ml:g} ml and {closing_mm:g} mm: give 0 or more")
+        self.segmenter = segmenter
+        self.labels: LabelSet = segmenter.labels
+        self.smallest_ml, self.closing_mm = smallest_ml, closing_mm
+
+    def probabilities(self, volume: MetaTensor) -> MetaTensor:
+        found = self.segmenter.probabilities(volume).as_tensor()
+        spacing = spacing_mm(as_affine(volume.affine))
+        smallest = self.smallest_ml * 1000 / math.prod(spacing)
+        indices = found.argmax(0).numpy(force=True)
+        for index in range(1, self.labels.classes):
+            mask = indices == index
+            kept = mask & ~_smaller_pieces(mask, smallest)
+            closed = _closed(kept, spacing, self.closing_mm)
+            self._move(found, torch.from_numpy(mask & ~kept), index, 0)
+            self._move(found, torch.from_numpy(closed & (indices == 0)), 0, index)
+        return on_grid_of(volume, found)
+
+    def _move(self, found: torch.Tensor, where: torch.Tensor, source: int, target: int) -> None:
+        """Give one class what another has there, and so much that it is the most probable."""
+        where = where.to(found.device)
+        found[target, where] += found[source, where]
+        found[source, where] = 0.0
+        short = where & (found.argmax(0) != target)
+        found[:, short] = 0.0
+        found[target, short] = 1.0
+
+
+def _smaller_pieces(mask: np.ndarray, smallest: float) -> np.ndarray:
+    """Pieces of fewer voxels than `smallest`; voxels that touch at a corner are connected."""
+    if smallest <= 1 or not mask.any():
+        return np.zeros_like(mask)
+    pieces, _ = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+    small = np.bincount(pieces.ravel()) < smallest - 1e-6
+    small[0] = False
+    return small[pieces]
+
+
+def _closed(mask: np.ndarray, spacing: Sequence[float], radius_mm: float) -> np.ndarray:
+    """Dilated and eroded by a ball, in the box that this can change."""
+    extents = ndimage.find_objects(mask.astype(np.uint8))
+    if radius_mm < min(spacing) or not extents:
+        return mask
+    reach = [math.ceil(radius_mm / step) + 1 for step in spacing]
+    box = tuple(
+        slice(max(0, extent.start - step), extent.stop + step) for extent, step in zip(extents[0], reach, strict=True)
+    )
+    part = np.pad(mask[box], [(step, step) for step in reach])
+    near = ndimage.distance_transform_edt(~part, sampling=spacing) <= radius_mm
+    inside = ndimage.distance_transform_edt(near, sampling=spacing) > radius_mm
+    closed = mask.copy()
+    core = tuple(slice(step, size - step) for step, size in zip(reach, part.shape, strict=True))
+    closed[box] |= inside[core]
+    return closed
 
 
 def loose_pieces(mask: np.ndarray) -> np.ndarray:
