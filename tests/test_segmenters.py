@@ -18,7 +18,7 @@ from segmed.labels import LabelError, LabelSet
 from segmed.segmenters import network as network_module
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade
-from segmed.segmenters.combine import LargestComponent, Mean, Vote, loose_pieces
+from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote, loose_pieces
 from segmed.segmenters.native import WayHome
 from segmed.segmenters.network import NetworkSegmenter, SegmenterError, evaluating
 from segmed.volumes import Source, grid_difference, read_volume
@@ -118,6 +118,7 @@ SEGMENTERS: dict[str, Callable[[], Segmenter]] = {
     "mean": lambda: Mean([segmenter(), segmenter(Threshold(1.0))]),
     "vote": lambda: Vote([segmenter(), segmenter(Threshold(1.0)), segmenter(plane_axis=0)]),
     "vote of one in two": lambda: Vote([segmenter(), segmenter(plane_axis=2)], at_least=1),
+    "tidied": lambda: Tidied(segmenter(), smallest_ml=0.02, closing_mm=1.5),
     "cascade": lambda: Cascade(
         segmenter(), segmenter(Threshold(1.0)), region=["left"], rest="left", labels=LABELS, margin_mm=1.5
     ),
@@ -443,6 +444,35 @@ def test_only_the_largest_piece_stays_and_the_rest_becomes_background():
     torch.testing.assert_close(found.sum(0), torch.ones(12, 6, 6))
     assert torch.equal(found[2], blurred[2])
     assert (LargestComponent(Fixed(blurred), LABELS.names)(volume) == 2).sum() == 8
+
+
+def test_tidying_removes_small_pieces_and_closes_gaps_narrower_than_twice_the_radius():
+    indices = torch.zeros(14, 6, 6)
+    indices[1:4, 1:5, 1:5] = indices[5:8, 1:5, 1:5] = 1  # a gap of one voxel
+    indices[11, 1:3, 1] = 1  # 2 voxels
+    indices[12, 5, 5] = 2
+    volume = volume_of(affine_of(np.eye(3)), (14, 6, 6))
+    tidied = Tidied(Fixed(0.9 * one_hot(indices) + 0.1 / 3), smallest_ml=0.003, closing_mm=1.0)
+    found = tidied(volume).as_tensor()[0]
+    assert (found[1:8, 2:4, 2:4] == 1).all()
+    assert not found[8:].any()
+    assert not found[0].any()
+    untouched = Tidied(Fixed(one_hot(indices)), smallest_ml=0.001)(volume).as_tensor()[0]
+    assert torch.equal(untouched.long(), indices.long())
+
+
+def test_closing_knows_millimetres_and_leaves_other_labels_alone():
+    indices = torch.zeros(9, 9, 9)
+    indices[:, 2], indices[:, 6], indices[:, 4] = 1, 1, 2
+    across = volume_of(affine_of(np.eye(3), (1.0, 2.0, 1.0)), (9, 9, 9))
+    assert torch.equal(Tidied(Fixed(one_hot(indices)), closing_mm=3.9)(across)[0].long().as_tensor(), indices.long())
+    closed = Tidied(Fixed(one_hot(indices)), closing_mm=4.0)(across)[0].as_tensor()
+    assert closed[4, :, 4].tolist() == [0, 0, 1, 1, 2, 1, 1, 0, 0]
+
+
+def test_negative_tidying_is_refused():
+    with pytest.raises(ValueError, match="tidying by -1 ml and 0 mm"):
+        Tidied(Fixed(torch.zeros(3, 1, 1, 1)), smallest_ml=-1)
 
 
 def test_pieces_that_touch_at_a_corner_are_one():
