@@ -58,7 +58,8 @@ def build_dataset(config: ExperimentConfig, *, progress: bool = False) -> Datase
     """The cases of an experiment; a phantom is made first where it is not there yet."""
     data = config.data
     if isinstance(data.layout, PhantomLayout):
-        make_phantom(data.root, cases=data.layout.cases, seed=data.layout.seed, progress=progress)
+        layout = data.layout
+        make_phantom(data.root, cases=layout.cases, seed=layout.seed, isotropic=layout.isotropic, progress=progress)
         data = data.model_copy(update={"layout": PHANTOM_FILES})
     return read_dataset(data)
 
@@ -86,6 +87,7 @@ def build_network(
                     blocks=config.blocks,
                     norm=config.norm,
                     dropout=config.dropout,
+                    deep_dropout=config.deep_dropout,
                     checkpointing=config.checkpointing,
                 )
                 return SegmentationNet(

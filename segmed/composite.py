@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from monai.data import MetaTensor
 
 from segmed.build import build_dataset, load_run, load_stage, stages_of
 from segmed.config import DataConfig, ExperimentConfig, PatternLayout, SplitConfig, StageConfig, View, known
+from segmed.data.audit import CaseFacts
 from segmed.data.cases import Case, Dataset, DatasetError, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split, make_split
 from segmed.files import write_json
 from segmed.labels import IGNORE
-from segmed.plan import resolve, useful_views
+from segmed.plan import THICK, resolve
 from segmed.reports.evaluation import Row
 from segmed.reports.html import write_report
 from segmed.reports.tables import table_text
@@ -68,6 +69,22 @@ def start_composite(config: ExperimentConfig, folder: Path | None) -> Run:
     audit.save_json(made.path / "audit.json")
     write_config(made, config, reasons)
     return made
+
+
+def useful_views(facts: Sequence[CaseFacts], in_plane: str) -> tuple[tuple[View, ...], str]:
+    """The planes whose slices are worth a network each, and why.
+
+    Args:
+        facts: fingerprint of the cases.
+        in_plane: what the planner took as the plane of the slices: axial, coronal, sagittal or slices.
+    """
+    spacings = np.array([fact.spacing_mm for fact in facts], float)
+    thick = spacings.max(axis=1) / spacings.min(axis=1) > THICK
+    if thick.mean() > 0.5:
+        gap = float(np.median(spacings.max(axis=1)))
+        return (cast(View, in_plane),), f"slices {gap:.3g} mm apart show nothing across them: the in-plane slices alone"
+    spacing = " × ".join(f"{value:.3g}" for value in np.median(spacings, axis=0))
+    return ("axial", "coronal", "sagittal"), f"spacing {spacing} mm: every plane shows shapes"
 
 
 def _with_stage(config: ExperimentConfig, name: str, stage: StageConfig) -> ExperimentConfig:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from segmed.config import (
     PixelDiscriminatorConfig,
     SeganCriticConfig,
     UNetConfig,
-    View,
     known,
 )
 from segmed.data.audit import CaseFacts
@@ -34,6 +33,7 @@ from segmed.networks.blocks import NetworkError, check_strides
 from segmed.networks.discriminators import check_depth
 from segmed.networks.summary import Summary
 from segmed.pyramid import patch_within, pooling, round_up
+from segmed.training.optimisation import PEAK_RATE
 
 THICK = 3.0  # largest over smallest spacing from which slices count as thick
 FEW_SLICES = 16  # a thick stack with at most so many slices has little to see across them
@@ -320,8 +320,7 @@ class _Planner:
     def training(self) -> None:
         train = self.config.train
         if train.learning_rate == "auto":
-            rate = {"adamw": 1e-3, "sgd": 1e-2}[train.optimiser]
-            self.set("train.learning_rate", rate, f"usual peak for {train.optimiser}")
+            self.set("train.learning_rate", PEAK_RATE[train.optimiser], f"usual peak for {train.optimiser}")
         if train.workers == "auto":
             workers = (
                 min(self.machine.cores - 1, 12) if self.machine.device == "cuda" else min(self.machine.cores - 1, 2)
@@ -329,25 +328,6 @@ class _Planner:
             self.set("train.workers", workers, f"{self.machine.cores} cores, one left to the training itself")
         if train.devices == "auto":
             self.set("train.devices", self.machine.devices, "all that are there")
-
-
-def useful_views(facts: Sequence[CaseFacts], in_plane: str) -> tuple[tuple[View, ...], str]:
-    """The planes whose slices are worth a network each, and why.
-
-    Args:
-        facts: fingerprint of the cases.
-        in_plane: what the planner took as the plane of the slices: axial, coronal, sagittal or slices.
-    """
-    spacings = np.array([fact.spacing_mm for fact in facts], float)
-    thick = spacings.max(axis=1) / spacings.min(axis=1) > THICK
-    if thick.mean() > 0.5:
-        gap = float(np.median(spacings.max(axis=1)))
-        return (cast(View, in_plane),), f"slices {gap:.3g} mm apart show nothing across them: the in-plane slices alone"
-    return (
-        "axial",
-        "coronal",
-        "sagittal",
-    ), f"spacing {_text(np.median(spacings, axis=0))} mm: every plane shows shapes"
 
 
 def _text(values: Sequence[float] | np.ndarray) -> str:

@@ -158,6 +158,16 @@ def test_checkpointing_gives_the_same_values_gradients_and_statistics(encoder_ty
 
 
 @every_encoder
+def test_deep_dropout_is_in_the_two_coarsest_levels_alone(encoder_type):
+    encoder = encoder_type(1, (4, 8, 8, 8), ((1, 1), (2, 2), (2, 2), (2, 2)), dims=2, deep_dropout=0.5)
+    lost = [[m.p for m in level.modules() if isinstance(m, torch.nn.Dropout2d)] for level in encoder.levels]
+    assert not lost[0]
+    assert not lost[1]
+    assert set(lost[2]) == set(lost[3]) == {0.5}
+    assert encoder.dropout == 0.0
+
+
+@every_encoder
 def test_dropout_acts_in_training_and_drops_whole_maps(encoder_type):
     net = make_net(encoder_type, dropout=0.5)
     image = image_of(3)

@@ -158,7 +158,12 @@ def test_norms_and_biases_are_not_decayed():
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "kind", "rate"), [("adamw", torch.optim.AdamW, 1e-3), ("sgd", torch.optim.SGD, 1e-2)]
+    ("optimiser", "kind", "rate"),
+    [
+        ("adamw", torch.optim.AdamW, 1e-3),
+        ("sgd", torch.optim.SGD, 1e-2),
+        ("adadelta", torch.optim.Adadelta, 1.0),
+    ],
 )
 def test_each_optimiser_has_its_own_rate(optimiser, kind, rate):
     made = make_optimiser(TinyNet(), tiny_train(optimiser=optimiser, learning_rate="auto"))
@@ -232,7 +237,7 @@ def test_a_step_returns_detached_tensors():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "adadelta"])
 def test_every_precision_and_layout_learns_and_keeps_fp32_weights(precision, memory_format, optimiser):
     train = tiny_train(optimiser=optimiser, warmup=0, learning_rate=0.01)
     step = tiny_step(choice=Choice(precision, memory_format), train=train, dropout=0.0)

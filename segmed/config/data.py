@@ -50,6 +50,7 @@ class PhantomLayout(Section):
     name: Literal["phantom"] = "phantom"
     cases: Count = Field(20, description="number of synthetic subjects")
     seed: int = Field(0, description="seed of the data set")
+    isotropic: bool = Field(False, description="3D LGE of 1.3 mm instead of thick slices displaced by breathing")
 
 
 PHANTOM_FILES = PatternLayout(images={"LGE": "{case}/{case}_LGE.nii.gz"}, label="{case}/{case}_label.nii.gz")

@@ -22,6 +22,7 @@ class UNetConfig(Section):
     norm: Literal["instance", "batch", "group"] = Field("instance", description="normalisation")
     upsampling: Literal["transposed", "interpolate"] = Field("transposed", description="of the decoder")
     dropout: Fraction = Field(0.0, description="of feature maps, in each block")
+    deep_dropout: Fraction = Field(0.0, description="of feature maps, in the encoder's two coarsest levels, if larger")
     deep_supervision: bool = Field(True, description="losses at coarser levels too")
     checkpointing: bool = Field(False, description="recompute activations: less memory, a third more time")
 

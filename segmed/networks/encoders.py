@@ -23,6 +23,9 @@ from segmed.networks.blocks import (
 )
 
 
+DEEP = 2  # coarsest levels, to which `deep_dropout` applies
+
+
 class Encoder(nn.Module):
     """Image (B, C, *spatial) -> one feature map a level, finest first.
 
@@ -88,6 +91,7 @@ class PyramidEncoder(Encoder):
 
     Args (beside those of `Encoder`):
         blocks: convolutions, residual blocks or dense layers a level.
+        deep_dropout: of the two coarsest levels, where it is larger than `dropout`.
     """
 
     level: type[PlainLevel] | type[ResidualLevel] | type[DenseLevel]
@@ -102,6 +106,7 @@ class PyramidEncoder(Encoder):
         blocks: int = 2,
         norm: Norm = "instance",
         dropout: float = 0.0,
+        deep_dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:
         super().__init__(
@@ -109,9 +114,10 @@ class PyramidEncoder(Encoder):
         )
         if blocks < 1:
             raise NetworkError(f"{blocks} blocks a level: give at least 1")
-        inputs = in_channels
-        for outputs, kernel, stride in zip(self.channels, kernels_for(self.strides), self.strides, strict=True):
-            self.levels.append(self.level(inputs, outputs, kernel, stride, blocks=blocks, norm=norm, dropout=dropout))
+        inputs, shapes = in_channels, zip(self.channels, kernels_for(self.strides), self.strides, strict=True)
+        for number, (outputs, kernel, stride) in enumerate(shapes):
+            lost = max(dropout, deep_dropout) if number >= len(self.channels) - DEEP else dropout
+            self.levels.append(self.level(inputs, outputs, kernel, stride, blocks=blocks, norm=norm, dropout=lost))
             inputs = outputs
         initialise(self)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from segmed.config import TrainConfig
 
-PEAK_RATE = {"adamw": 1e-3, "sgd": 1e-2}
+PEAK_RATE = {"adamw": 1e-3, "sgd": 1e-2, "adadelta": 1.0}
 MOMENTUM = 0.99  # Source: Isensee et al. 2021, nnU-Net
 FUSED = ("cpu", "cuda")  # devices on which torch updates all weights in one kernel
 
@@ -24,7 +24,7 @@ def peak_rate(train: TrainConfig) -> float:
 def make_optimiser(
     network: nn.Module, train: TrainConfig, *, betas: tuple[float, float] = (0.9, 0.999)
 ) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; norms and biases are not decayed."""
+    """AdamW, Adadelta, or SGD with Nesterov momentum; norms and biases are not decayed."""
     weights = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in weights if p.ndim > 1], "weight_decay": train.weight_decay},
@@ -35,6 +35,8 @@ def make_optimiser(
     rate = peak_rate(train)
     if train.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused)
+    if train.optimiser == "adadelta":
+        return torch.optim.Adadelta(groups, lr=rate)
     return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True, fused=fused)
 
 
