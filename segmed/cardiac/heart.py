@@ -76,7 +76,7 @@ class HeartPosition:
         apex_mm: a point nearer to the apex than to the base, RAS mm.
         anterior_mm, inferior_mm: where the RV's free wall meets the LV in front and below, RAS mm; in any slice.
         level: of a stack of one slice.
-        oriented: whether the affine says where left, front and above are; False for images without such a header.
+        oriented: False for images whose affine does not say where left, front and above are.
     """
 
     long_axis: Literal["auto", "slices", "found"] = "auto"

@@ -28,7 +28,7 @@ class ScarOptions:
         density_g_per_ml: of myocardium.
     """
 
-    count_obstruction: bool = True
+    count_obstruction: bool = False
     outside_percent: float = 10.0
     grey: GreyZone | None = None
     model: Model = 17

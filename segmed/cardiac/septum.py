@@ -149,10 +149,8 @@ def _longest_run(touching: np.ndarray, *, gap: int) -> tuple[int, int]:
 
 def _which_is_anterior(view: ShortAxis, middle: float) -> tuple[int, tuple[str, ...]]:
     """1 where angles grow from the anterior insertion to the inferior one, -1 where they fall, and notes."""
-    if not view.oriented:
-        raise CardiacError(
-            f"the image has no orientation, so the anterior insertion of the RV can't be known: {GIVE_POINTS}"
-        )
+    if view.trouble is not None:
+        raise CardiacError(f"{view.trouble}, so the anterior insertion of the RV can't be known: {GIVE_POINTS}")
     by_body = _by_body(view, middle)
     if view.apex_from is not None and by_body == -1:
         raise CardiacError(

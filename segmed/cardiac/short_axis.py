@@ -17,6 +17,7 @@ Kind = Literal["ring", "partial", "cap"]
 TAPER = 0.15  # change of the cavity's radius from end to end, relative to its mean, that tells base from apex
 RV_TAPER = 0.3  # change of the RV's area between both halves, relative to the larger
 COMPACT = 0.4  # share of the disc around it that a cap of the apex fills; a crescent at the base fills less
+ALONG_SCANNER = 1 - 1e-7  # cosine of axes that run along the scanner's
 BODY_COSINE = 0.5  # the long axis must run this much along the direction of hearts in chests to tell its apex
 
 
@@ -54,7 +55,7 @@ class ShortAxis:
         interpolated: whether the slices were cut anew from a volume of thin voxels.
         apex_from: what told the apex from the base: `given`, `shape`, or `body` (the affine, taking it that the heart
             lies as usual in its chest); None: nothing did.
-        oriented: whether the affine says where left, front and above are.
+        trouble: why the affine does not say where left, front and above are; None where it does.
         notes: what a reader of the numbers has to know, one line each.
     """
 
@@ -62,8 +63,12 @@ class ShortAxis:
     slices: tuple[ShortSlice, ...]
     interpolated: bool
     apex_from: Literal["given", "shape", "body"] | None
-    oriented: bool
+    trouble: str | None
     notes: tuple[str, ...]
+
+    @property
+    def oriented(self) -> bool:
+        return self.trouble is None
 
     @property
     def long_axis(self) -> np.ndarray:
@@ -95,7 +100,9 @@ def short_axis_view(heart: HeartLabels, position: HeartPosition | None = None) -
     the outflow tract, count as basal.
 
     Base and apex are told apart by the shape: toward the apex the cavity and the RV grow smaller, and the wall closes.
-    Only where none of that says anything is it taken from the affine, and the notes say so.
+    Only where none of that says anything is it taken from the affine, and the notes say so. An affine that can't be
+    true is not used for that nor for the septum: slices of a heart's short axis that run exactly along the axes of the
+    scanner, as in files whose orientation was lost, or an apex that points up, back and to the right.
 
     Args:
         heart: labels, on any grid with right angles.
@@ -111,7 +118,8 @@ def short_axis_view(heart: HeartLabels, position: HeartPosition | None = None) -
         raise CardiacError(
             "the LV wall encloses no cavity in any slice: give the blood pool's label, or check that the wall is closed"
         )
-    from_end, apex_from = _apex_end(heart_cut, found, position)
+    trouble = _axes_trouble(heart_cut, stored, position)
+    from_end, apex_from = _apex_end(heart_cut, found, position, oriented=trouble is None)
     if from_end < 0:
         heart_cut, found = _reversed(heart_cut), found[::-1]
     kinds = _kinds(found, apex_known=apex_from is not None)
@@ -122,8 +130,18 @@ def short_axis_view(heart: HeartLabels, position: HeartPosition | None = None) -
         ShortSlice(number, stored_indices[number], number * heart_cut.spacing_mm[2], centre, ring, kind, level)
         for number, (centre, ring, kind, level) in enumerate(zip(_centres(found), found, kinds, levels, strict=True))
     )
+    if trouble is None and apex_from in ("given", "shape") and BODY_APEX @ heart_cut.axes[:, 2] < 0:
+        trouble = "by the image's header the apex points up, back and to the right"
     notes = _notes(slices, apex_from, stored=stored)
-    return ShortAxis(heart_cut, slices, not stored, apex_from, position.oriented, notes)
+    return ShortAxis(heart_cut, slices, not stored, apex_from, trouble, notes)
+
+
+def _axes_trouble(heart: Cut, stored: bool, position: HeartPosition) -> str | None:
+    if not position.oriented:
+        return "the image has no orientation"
+    if stored and np.abs(heart.axes).max(axis=0).min() > ALONG_SCANNER:
+        return "by the image's header the short-axis slices run exactly along the scanner's axes: it was lost"
+    return None
 
 
 def _reversed(heart: Cut) -> Cut:
@@ -138,7 +156,7 @@ def _reversed(heart: Cut) -> Cut:
 
 
 def _apex_end(
-    heart: Cut, found: list[Ring], position: HeartPosition
+    heart: Cut, found: list[Ring], position: HeartPosition, *, oriented: bool
 ) -> tuple[int, Literal["given", "shape", "body"] | None]:
     """1 where the apex lies at the last slice, -1 where it lies at the first, and what told so."""
     axis = heart.axes[:, 2]
@@ -149,7 +167,7 @@ def _apex_end(
     if votes != 0:
         return (1 if votes > 0 else -1), "shape"
     along = float(BODY_APEX @ axis)
-    if position.oriented and abs(along) >= BODY_COSINE:
+    if oriented and abs(along) >= BODY_COSINE:
         return (1 if along > 0 else -1), "body"
     return 1, None
 
