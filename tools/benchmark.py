@@ -17,7 +17,16 @@ from segmed.cli import ConfigError, parse, run_tool
 from segmed.config import Auto, Section
 
 RowName = Literal[
-    "windows", "step", "epoch", "adversarial_3d", "adversarial_2d", "augmentation", "patch", "distances", "help"
+    "windows",
+    "step",
+    "epoch",
+    "adversarial_3d",
+    "adversarial_2d",
+    "augmentation",
+    "patch",
+    "distances",
+    "maxflow",
+    "help",
 ]
 ROWS: dict[RowName, tuple[str, str]] = {  # module and function, imported when it is their turn
     "windows": ("windows", "sliding_window_row"),
@@ -28,6 +37,7 @@ ROWS: dict[RowName, tuple[str, str]] = {  # module and function, imported when i
     "augmentation": ("patches", "augmentation_row"),
     "patch": ("patches", "cached_patch_row"),
     "distances": ("distances", "distances_row"),
+    "maxflow": ("maxflow", "maxflow_row"),
     "help": ("commands", "help_row"),
 }
 ROUNDS, QUICK_ROUNDS = 3, 2

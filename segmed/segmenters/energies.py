@@ -138,7 +138,7 @@ class HierarchicalFlow(Segmenter):
             scene = Scene(image, compared, spacing_mm(as_affine(volume.affine)))
             for name, share in self._shares(scene, allowed, box).items():
                 if name in self.labels.names:
-                    result[(self.labels.index(name), *box)] = share
+                    result[self.labels.index(name)][box] = share
             outside = np.ones(image.shape, bool)
             outside[box] = False
             for index, name in enumerate(self.labels.names, start=1):

@@ -91,7 +91,8 @@ class Flow:
         self._voxels = int(inside.sum())
         self._edges = None if self._voxels == inside.numel() else self._edges_within(inside.view(self.shape))
         flat = torch.where(inside, flat - cheapest, 0.0)
-        self._ceiling, self._costs = (flat[0], flat[1:]) if len(flat) > tree.leaves else (None, flat)
+        self._ceiling: Tensor | None = flat[0] if len(flat) > tree.leaves else None
+        self._costs = flat[-tree.leaves :]
         self._inside = inside
         self._forbids = bool(flat.isinf().any())
         steepness = 4 * sum(per**2 for per in self._per_length)  # bound of |grad|²
@@ -157,7 +158,7 @@ class Flow:
                 torch.sub(self._through(parent)[begin:end], s, out=s)  # the new v
                 torch.sub(s, v, out=ahead)
                 if measured and node < self.tree.leaves:
-                    change += ahead.abs().sum(dtype=torch.float64)
+                    change += (ahead.abs() * self._inside[begin:end]).sum(dtype=torch.float64)
                 ahead.add_(s)
                 v.copy_(s)
         return float(change) * self._penalty / (self.tree.leaves * self._voxels) if measured else math.nan
@@ -222,7 +223,7 @@ class Flow:
         for begin, end in self._slabs():
             dual += self._dual(begin, end)
             primal += self._primal(begin, end)
-        return (primal - dual) / primal if primal > 0 else 0.0
+        return max(0.0, (primal - dual) / primal) if primal > 0 else 0.0
 
     def _dual(self, begin: int, end: int) -> float:
         """Most that the source can send through a slab."""

@@ -104,12 +104,13 @@ def neighbour_pairs(
         Pairs (M, 2) of places among the region's voxels, and weights (M,) in 1 / mm: the sum over the pairs that a
         surface parts, times the volume of a voxel, is its area.
     """
-    places = np.full(scene.region.shape, -1, np.int64)
+    shape: tuple[int, ...] = scene.region.shape
+    places = np.full(shape, -1, np.int64)
     places[scene.region] = np.arange(np.count_nonzero(scene.region))
     found, weights, squares = [np.zeros((0, 2), np.int64)], [np.zeros(0)], [np.zeros(0)]
     for step, per_mm in step_weights(scene, neighbours):
-        first = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, places.shape, strict=True))
-        second = tuple(slice(max(0, s), n + min(0, s)) for s, n in zip(step, places.shape, strict=True))
+        first = tuple(slice(max(0, -s), size - max(0, s)) for s, size in zip(step, shape, strict=True))
+        second = tuple(slice(max(0, s), size + min(0, s)) for s, size in zip(step, shape, strict=True))
         both = (places[first] >= 0) & (places[second] >= 0)
         found.append(np.stack((places[first][both], places[second][both]), axis=1))
         difference = scene.image[first][both].astype(np.float64) - scene.image[second][both]
