@@ -84,9 +84,7 @@ def tissue_at(at, sectors=(), taper=True, base_gap_deg=0.0):
     """0 nothing, 1 healthy wall, 2 pool, 3 RV, 4 scar, at points (..., 3) in mm along anterior, septal, apex."""
     a, s, w = at[..., 0], at[..., 1], at[..., 2]
     radius, angle_deg = np.hypot(a, s), np.mod(np.degrees(np.arctan2(s, a)), 360)
-    epi, endo = (
-        size[0] * np.sqrt(np.clip(1 - (w / size[1]) ** 2 * taper, 0, None)) for size in (EPI_MM, ENDO_MM)
-    )
+    epi, endo = (size[0] * np.sqrt(np.clip(1 - (w / size[1]) ** 2 * taper, 0, None)) for size in (EPI_MM, ENDO_MM))
     inside = (w >= 0) & (w < EPI_MM[1])
     wall = inside & (radius < epi) & (radius >= endo)
     wall &= ~((w < 0.1 * EPI_MM[1]) & (np.abs(angle_deg - 270) < base_gap_deg / 2))
