@@ -1,7 +1,4 @@
-"""Voxel classifiers: they learn a made scar, their probabilities mean something, and their files run no code.
-
-On the 25 cases of myops_lge inside the reference's wall: see the floor at the end.
-"""
+"""Voxel classifiers: they learn a made scar, their probabilities mean something, and their files run no code."""
 
 import json
 import logging
@@ -337,10 +334,10 @@ def test_a_scene_without_meaning_is_refused(classifiers):
 # ---------------------------------------------------------------- real data
 
 
-@pytest.mark.parametrize("kind", ["svm", "random_forest"])
-def test_scar_of_a_real_case_is_learnt_from_others(real_data, kind):
+@pytest.mark.parametrize(("kind", "floor"), [("svm", 0.4), ("random_forest", 0.55)])  # measured: 0.55 and 0.72
+def test_scar_of_a_real_case_is_learnt_from_others(real_data, kind, floor):
     folder = real_data("myops_lge")
     cases = [real_wall(folder, f"Case30{number:02}") for number in (6, 8, 11, 13)]
     classifier = trained(kind, cases, aim="dice")
     scene, scar = real_wall(folder, "Case3001")
-    assert dice(classifier.probability(scene) > 0.5, scar) > 0.5
+    assert dice(classifier.probability(scene) > 0.5, scar) > floor

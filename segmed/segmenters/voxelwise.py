@@ -37,9 +37,9 @@ WITNESSES = 200  # voxels whose probabilities show after loading whether the sam
 class VoxelClassifier(TissueMethod):
     """A trained classifier of voxels. `fit` makes one of cases, `load` of a file.
 
-    It is what it was trained on: sample and settings train it, here and after loading, in about a second. The same for
-    image * a + b, a > 0, as its features are. On 25 cases of MyoPS the four kinds differ by less than what divides the
-    cases, see `tests/test_voxelwise.py`.
+    It is what it was trained on: sample and settings train it, here and after loading, in a second or so. The same for
+    image * a + b, a > 0, as its features are. Volumes of millions of voxels all in the region take as many copies as
+    there are features; a wall takes next to nothing.
 
     Args:
         settings: of the classifier.
