@@ -44,8 +44,9 @@ class TissueCosts(ABC):
 class Mixture(TissueCosts):
     """Two Gaussians fitted to the region's intensities, the brighter one being the tissue sought.
 
-    Below the darker mean and above the brighter one, the costs stay what they are at the mean: otherwise a wide
-    Gaussian would claim both ends. A region of one tissue is split too, somewhere: it has to hold both.
+    What is brighter never fits the tissue less: where the wider Gaussian would claim the far end too, the costs stay
+    what they are where their difference is largest. A region of one tissue is split too, somewhere: it has to hold
+    both.
 
     Attributes:
         shares: whether the tissue that is rarer in the region costs the logarithm of its rarity too.
@@ -62,11 +63,20 @@ class Mixture(TissueCosts):
         mixture = GaussianMixture(2, random_state=self.seed, reg_covar=1e-4).fit(sample[:, None])
         order = np.argsort(mixture.means_[:, 0])
         means, variances = mixture.means_[order, 0], mixture.covariances_[order, 0, 0]
-        inner = np.clip(values, *means)
+        inner = np.clip(values, *_monotone_range(means, variances))
         costs = (inner - means[:, None]) ** 2 / (2 * variances[:, None]) + np.log(variances)[:, None] / 2
         if self.shares:
             costs -= np.log(mixture.weights_[order])[:, None]
         return costs.astype(np.float32)
+
+
+def _monotone_range(means: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
+    """From where to where the ratio of two Gaussians' likelihoods rises; both means, in order, lie within."""
+    weights = 1 / variances
+    if np.isclose(*weights):
+        return -np.inf, np.inf
+    turn = float((means[1] * weights[1] - means[0] * weights[0]) / (weights[1] - weights[0]))
+    return (-np.inf, turn) if weights[1] > weights[0] else (turn, np.inf)
 
 
 def standardised(scene: Scene) -> np.ndarray:
@@ -109,7 +119,7 @@ class Histograms:
             scenes: cases, with a mask in `found` for each label; `background` may be left out, being what is left.
             names: of the labels.
             bins: over four times the range of percentiles.
-            blur_bins: SD of the smoothing, so that what few voxels leave out is not impossible.
+            blur_bins: SD of the smoothing, so that what few voxels leave out is not impossible; 0: none.
 
         Raises:
             MethodError: no case, a label without a mask or without a voxel in all cases, a constant region.
@@ -125,7 +135,9 @@ class Histograms:
         for name, row in zip(names, counts, strict=True):
             if row.sum() == 0:
                 raise MethodError(f"no voxel of '{name}' lies in the region of any case: give cases that hold it")
-        smooth = gaussian_filter1d(counts / counts.sum(1, keepdims=True), blur_bins, axis=1, mode="nearest")
+        smooth = counts / counts.sum(1, keepdims=True)
+        if blur_bins > 0:
+            smooth = gaussian_filter1d(smooth, blur_bins, axis=1, mode="nearest")
         smooth += 1e-3 / bins  # what was never seen costs about 7 + log(bins)
         return cls(tuple(names), smooth / smooth.sum(1, keepdims=True))
 
