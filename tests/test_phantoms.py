@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from segmed.cardiac.heart import HeartLabels
+from segmed.cardiac.scar import scar_report
 from segmed.data.anatomy import LABEL_VALUES, MYOCARDIUM, SCAR, draw_anatomy, draw_heart
 from segmed.data.phantoms import PhantomError, make_phantom
 from segmed.volumes import orientation, read_label_volume, read_volume, spacing_mm
@@ -22,6 +24,13 @@ TOOL = Path(__file__).parents[1] / "tools" / "make_phantom.py"
 def phantom(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
     make_phantom(folder, cases=CASES, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def isotropic(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("isotropic")
+    make_phantom(folder, cases=1, seed=6, isotropic=True)
     return folder
 
 
@@ -61,14 +70,11 @@ def test_label_volumes_agree_with_the_truth(phantom):
             np.testing.assert_allclose(measured, true, rtol=0.08)
 
 
-def test_volumes_of_an_isotropic_phantom_agree_closely(tmp_path):
-    make_phantom(tmp_path / "p", cases=1, seed=3, isotropic=True)
-    found = label(tmp_path / "p", "phantom_000")
+def test_volumes_of_an_isotropic_phantom_agree_closely(isotropic):
+    found, true = label(isotropic, "phantom_000"), truth(isotropic, "phantom_000")["volumes_ml"]
     np.testing.assert_allclose(spacing_mm(np.asarray(found.affine)), 1.3, rtol=1e-5)
     for name, value in LABEL_VALUES.items():
-        assert volume_ml(found, value) == pytest.approx(
-            truth(tmp_path / "p", "phantom_000")["volumes_ml"][name], rel=0.03
-        )
+        assert volume_ml(found, value) == pytest.approx(true[name], rel=0.03)
 
 
 def test_volumes_are_those_of_hearts(phantom):
@@ -199,6 +205,38 @@ def test_slices_are_displaced_by_breathing(phantom):
         centres = [ndimage.center_of_mass(plane == 2) for plane in planes(segmentation) if (plane == 2).sum() > 300]
         jumps.append(np.abs(np.diff(centres, n=2, axis=0)).mean())
     assert np.mean(jumps) > 0.7
+
+
+# Middles of the segments, counted from the middle of the septum over the anterior wall.
+FROM_SEPTUM_DEG = {
+    **{first + step: 90 - 60 * step for first in (1, 7) for step in range(6)},
+    **{13 + step: 90 - 90 * step for step in range(4)},
+}
+
+
+def segments_of(folder, name):
+    found = label(folder, name)
+    values = found.numpy()[0]
+    heart = HeartLabels(np.isin(values, (MYOCARDIUM, SCAR)), np.asarray(found.affine), values == 2, values == 3)
+    return scar_report(heart, values == SCAR).segments
+
+
+@pytest.mark.parametrize(("kind", "least"), [("phantom", 2), ("isotropic", 1)])
+def test_scars_lie_in_the_segments_of_their_angles(request, kind, least):
+    """The labels and the header of a file say the same of a heart: its segments are found, and not mirrored."""
+    folder = request.getfixturevalue(kind)
+    compared = 0
+    for case in names(folder):
+        segments, true = segments_of(folder, case), truth(folder, case)
+        assert segments is not None, case
+        if len(true["scars"]) != 1:
+            continue
+        away = [one.scar_ml * np.exp(1j * np.radians(FROM_SEPTUM_DEG.get(one.number, 0))) for one in segments[:16]]
+        expected_rad = true["scars"][0]["angle_rad"] - true["rv_angle_rad"]
+        apart_deg = np.degrees(np.angle(np.sum(away) * np.exp(-1j * expected_rad)))
+        assert abs(apart_deg) < 20, case
+        compared += 1
+    assert compared >= least
 
 
 # ---------------------------------------------------------------- folders

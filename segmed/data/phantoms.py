@@ -19,7 +19,7 @@ from segmed.data.anatomy import LABEL_VALUES, Anatomy, chest_wall, draw_anatomy,
 from segmed.files import write_json
 from segmed.volumes import write_volume
 
-PHANTOM_VERSION = 1  # raised whenever the same seed gives another data set
+PHANTOM_VERSION = 2  # raised whenever the same seed gives another data set
 SETTINGS_FILE = "phantom.json"  # written last: a folder that has it is complete
 FRAME = np.array([[-0.70, -0.06, -0.58], [-0.70, 0.20, 0.66], [-0.08, -0.97, -0.42]])  # columns: u, v, w in RAS
 
@@ -59,8 +59,8 @@ def make_phantom(folder: Path | str, *, cases: int, seed: int, isotropic: bool =
     """Make a data set of synthetic short-axis LGE stacks, or leave it where it is complete.
 
     Writes `{case}/{case}_LGE.nii.gz`, `{case}/{case}_label.nii.gz` (1 healthy myocardium, 2 blood pool, 3 right
-    ventricle, 4 scar) and `{case}/truth.json` with the true volumes in ml, for cases phantom_000 and on. A case
-    depends on the seed and on its number only.
+    ventricle, 4 scar) and `{case}/truth.json` with the true volumes in ml, the scars and the direction of the RV, for
+    cases phantom_000 and on. A case depends on the seed and on its number only.
 
     Args:
         folder: of the data set; made when it is not there.
@@ -116,8 +116,13 @@ def _make_case(folder: Path, name: str, rng: np.random.Generator, *, isotropic: 
         stored = np.flip(values.transpose(order), flips)
         volume = MetaTensor(torch.from_numpy(np.ascontiguousarray(stored))[None], affine=torch.from_numpy(affine))
         write_volume(folder / f"{name}_{kind}.nii.gz", volume)
-    scars = [asdict(scar) for scar in anatomy.heart.scars]
-    truth = {"case": name, "label_values": LABEL_VALUES, "volumes_ml": volumes_ml, "scars": scars}
+    truth = {
+        "case": name,
+        "label_values": LABEL_VALUES,
+        "volumes_ml": volumes_ml,
+        "scars": [asdict(scar) for scar in anatomy.heart.scars],
+        "rv_angle_rad": anatomy.heart.rv_angle_rad,
+    }
     write_json(folder / "truth.json", truth)
 
 
@@ -229,10 +234,12 @@ def _receive(signal: np.ndarray, acquisition: Acquisition, rng: np.random.Genera
 
 
 def _frame() -> np.ndarray:
-    """Directions of u, v and w in the world: those of hearts in chests, orthonormal and right-handed."""
+    """Directions of u, v and w in the world, orthonormal: those of hearts in chests, and so left-handed.
+
+    Lateral, inferior and apex are a left-handed system in every patient; a right-handed one is a mirrored heart.
+    """
     turn, stretch = np.linalg.qr(FRAME)
-    frame = turn * np.sign(np.diag(stretch))
-    return frame if np.linalg.det(frame) > 0 else frame * [1, 1, -1]
+    return turn * np.sign(np.diag(stretch))
 
 
 def _affine(acquisition: Acquisition, rng: np.random.Generator, *, wander: bool) -> np.ndarray:
