@@ -13,12 +13,12 @@ FLOORS = [
     {"data"},
     {"segmenters", "reports", "cardiac"},
     {"training", "runs"},
-    {"build"},
+    {"build", "methods"},
     {"memory"},
     {"plan", "session", "testing"},
     {"single"},
     {"composite"},
-    {"experiment"},
+    {"experiment", "contest"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 STRANGERS = [{"networks", "losses"}, {"networks", "metrics"}, {"losses", "metrics"}, {"segmenters", "reports"}]

@@ -16,6 +16,14 @@ from segmed.reports.results import Method, ResultsError
 from segmed.reports.tables import MEAN, TITLES
 
 COMPARED = ("dice", "hd95_mm", "hd_mm", "avd_ml")
+METRIC_TITLES = {
+    **TITLES,
+    "share_error_pp": "share of the region, absolute error (percentage points)",
+    "share_difference_pp": "share of the region, difference (percentage points)",
+    "true_avd_ml": "AVD to the phantom's true volume (ml)",
+    "true_difference_ml": "difference to the phantom's true volume (ml)",
+    "dice_zabihollahy2020": "Dice as released with Zabihollahy et al. 2020: NOT the Dice of a volume",
+}  # of the metrics that a row of `evaluate_case` does not have, some rows do
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,7 @@ def compare_methods(
     subjects: Mapping[str, str] | None = None,
     resamples: int = 2000,
     common_cases: bool = False,
+    metrics: Sequence[str] = COMPARED,
 ) -> Comparison:
     """Compare methods pairwise on the same cases, never by two means.
 
@@ -108,6 +117,7 @@ def compare_methods(
         subjects: case -> subject; None: as the results say.
         resamples: of the bootstrap.
         common_cases: compare what all have been tested on, instead of refusing methods with other cases.
+        metrics: columns of the rows.
 
     Raises:
         ResultsError: a name twice or not there, other cases or labels, another policy for misses.
@@ -116,7 +126,7 @@ def compare_methods(
     check_policy(methods)
     cases, notes = shared_cases(methods, common_only=common_cases)
     kinds = common_labels(methods)
-    tables = {method.name: _Tables(method, cases, kinds) for method in methods}
+    tables = {method.name: _Tables(method, cases, kinds, metrics) for method in methods}
     if subjects is None:
         subjects = {case: subject for m in methods for r in m.results for case, subject in r.subjects.items()}
     subject_of = {case: subjects.get(case, case) for case in cases}
@@ -124,10 +134,10 @@ def compare_methods(
     labels = tables[reference].labels
     figures: dict[tuple[str, str, str], Figure] = {}
     families: dict[str, int] = {}
-    for metric in COMPARED:
+    for metric in metrics:
         if without := [name for name, table in tables.items() if metric not in table.values]:
             if len(without) < len(tables):
-                notes.append(f"{TITLES[metric]} is left out: not known for {', '.join(without)}")
+                notes.append(f"{METRIC_TITLES[metric]} is left out: not known for {', '.join(without)}")
             continue
         drawn = [
             _figure(table, tables[reference], metric, label, groups=groups, resamples=resamples)
@@ -168,7 +178,7 @@ class _Tables:
         missed: (seeds, cases, labels).
     """
 
-    def __init__(self, method: Method, cases: Sequence[str], kinds: Mapping[str, str]) -> None:
+    def __init__(self, method: Method, cases: Sequence[str], kinds: Mapping[str, str], metrics: Sequence[str]) -> None:
         self.name, self._cases, self._names = method.name, cases, list(kinds)
         self._rows = [{(row["case"], row["label"]): row for row in result.rows} for result in method.results]
         for rows, result in zip(self._rows, method.results, strict=True):
@@ -179,7 +189,7 @@ class _Tables:
         own = [index for index, kind in enumerate(kinds.values()) if kind == "label"] or list(range(len(kinds)))
         self.averaged = len(own)
         self.labels = (*kinds, MEAN) if len(own) > 1 else tuple(kinds)
-        every = {metric: self._array(metric) for metric in COMPARED}
+        every = {metric: self._array(metric) for metric in metrics}
         known = {metric: values for metric, values in every.items() if not np.isnan(values).all()}
         missed = self._array("missed")
         if len(own) > 1:
@@ -191,7 +201,7 @@ class _Tables:
     def _array(self, metric: str) -> np.ndarray:
         """(seeds, cases, labels) of the labels that have rows."""
         found = [
-            [[_as_written(rows[case, name][metric]) for name in self._names] for case in self._cases]
+            [[_as_written(rows[case, name].get(metric)) for name in self._names] for case in self._cases]
             for rows in self._rows
         ]
         return np.array(found, dtype=np.float64)

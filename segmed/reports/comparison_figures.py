@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from segmed.reports.comparison import Comparison
+from segmed.reports.comparison import METRIC_TITLES, Comparison
 from segmed.reports.curves import COLOURS
 from segmed.reports.distributions import MISS_COLOUR
 from segmed.reports.figures import INK
-from segmed.reports.tables import TITLES
 
 REFERENCE_GREY = "#666666"
 PALE = ("#F0E442",)  # too faint for lines on white
@@ -51,12 +50,16 @@ def comparison_figure(comparison: Comparison, *, metric: str = "dice", title: st
         _draw_values(upper, comparison, names, metric, place)
         _draw_differences(lower, comparison, names, metric, place)
         if place % columns == 0:
-            upper.set_ylabel(TITLES[metric], fontsize=8, color=INK)
-            lower.set_ylabel(f"{TITLES[metric]} − {comparison.reference}", fontsize=8, color=INK)
+            upper.set_ylabel(_short(metric), fontsize=8, color=INK)
+            lower.set_ylabel(f"{_short(metric)} − {comparison.reference}", fontsize=8, color=INK)
     if title:
         figure.suptitle(title, fontsize=9, color=INK)
     _add_legend(figure, comparison)
     return figure
+
+
+def _short(metric: str) -> str:
+    return "Dice (zabihollahy2020)" if metric == "dice_zabihollahy2020" else METRIC_TITLES[metric]
 
 
 def _width(names: Sequence[str]) -> float:
@@ -76,6 +79,8 @@ def _draw_values(axes: Axes, comparison: Comparison, names: Sequence[str], metri
     axes.plot(places, values, color="0.55", linewidth=0.4, alpha=min(0.6, 12 / values.shape[1] + 0.1), zorder=1)
     for number in range(len(names)):
         known = values[number][~np.isnan(values[number])]
+        if not known.size:
+            continue
         line = {"color": _colour(number), "linewidth": 1.0}
         axes.boxplot(
             [known], positions=[number], widths=0.62, showfliers=False, manage_ticks=False, zorder=2,

@@ -10,11 +10,11 @@ from typing import Any
 
 from segmed.files import atomic_write_text, write_json
 from segmed.reports.comparable import training_text
-from segmed.reports.comparison import Comparison, Figure
+from segmed.reports.comparison import METRIC_TITLES, Comparison, Figure
 from segmed.reports.comparison_figures import comparison_figure
 from segmed.reports.figures import save_figure
 from segmed.reports.results import Method
-from segmed.reports.tables import MEAN, TITLES, digits, escaped, interval, mean_sd
+from segmed.reports.tables import MEAN, digits, escaped, interval, mean_sd
 
 NONE = "–"
 COLUMNS = (
@@ -24,13 +24,14 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_comparison(comparison: Comparison, folder: Path, *, title: str) -> str:
+def write_comparison(comparison: Comparison, folder: Path, *, title: str, stem: str = "comparison") -> str:
     """Write comparison.csv, comparison.md, comparison.json and comparison.png.
 
     Args:
         comparison: what is shown.
         folder: made where it does not exist; files of an earlier comparison are replaced.
         title: of the tables and the figure.
+        stem: of the files' names.
 
     Returns:
         The text of comparison.md.
@@ -39,10 +40,11 @@ def write_comparison(comparison: Comparison, folder: Path, *, title: str) -> str
         OSError: the folder can't be written.
     """
     text = comparison_markdown(comparison, title=title)
-    atomic_write_text(folder / "comparison.md", text)
-    atomic_write_text(folder / "comparison.csv", comparison_csv(comparison))
-    write_json(folder / "comparison.json", _as_data(comparison, title))
-    save_figure(comparison_figure(comparison, title=title), folder / "comparison.png", dpi=200)
+    atomic_write_text(folder / f"{stem}.md", text)
+    atomic_write_text(folder / f"{stem}.csv", comparison_csv(comparison))
+    write_json(folder / f"{stem}.json", _as_data(comparison, title))
+    figure = comparison_figure(comparison, metric=comparison.metrics[0], title=title)
+    save_figure(figure, folder / f"{stem}.png", dpi=200)
     return text
 
 
@@ -60,8 +62,8 @@ def comparison_markdown(comparison: Comparison, *, title: str) -> str:
     lines += [f"- **Note:** {escaped(note)}" for note in comparison.notes] + ([""] if comparison.notes else [])
     lines += [*_methods_table(comparison), ""]
     for metric in comparison.metrics:
-        better = "higher" if metric == "dice" else "lower"
-        lines += [f"## {TITLES[metric]}, {better} is better", "", *_metric_table(comparison, metric), ""]
+        better = "nearer to 0" if "difference" in metric else "higher" if metric.startswith("dice") else "lower"
+        lines += [f"## {METRIC_TITLES[metric]}, {better} is better", "", *_metric_table(comparison, metric), ""]
     return "\n".join(lines)
 
 
@@ -86,7 +88,7 @@ def meaning(comparison: Comparison) -> list[str]:
     regions = [name for name, kind in comparison.kinds.items() if kind == "region"]
     if regions and "label" in comparison.kinds.values() and MEAN in comparison.labels:
         lines.append(f"The {MEAN} leaves out what overlaps them: {escaped(', '.join(regions))}.")
-    if "hd_mm" not in comparison.metrics:
+    if "dice" in comparison.metrics and "hd_mm" not in comparison.metrics:
         lines.append("No distances and volumes: they are not known for all methods.")
     return [f"{line}  " for line in lines[:-1]] + lines[-1:]
 
@@ -105,7 +107,7 @@ def _methods_table(comparison: Comparison) -> list[str]:
             escaped(budgets) or NONE,
             training_text(method) or NONE,
         ])  # fmt: skip
-    return _table(_without_empty([head, *body], first=2))
+    return padded_table(_without_empty([head, *body], first=2))
 
 
 def _metric_table(comparison: Comparison, metric: str) -> list[str]:
@@ -113,11 +115,12 @@ def _metric_table(comparison: Comparison, metric: str) -> list[str]:
     head += ["difference", "its 95 % interval", "p", "p (Holm)"]
     lines = [head]
     for label in comparison.labels:
-        for number, method in enumerate(comparison.methods):
+        known = [method for method in comparison.methods if comparison.figures[method.name, label, metric].n]
+        for number, method in enumerate(known):
             figure = comparison.figures[method.name, label, metric]
             name = escaped(label) if not number else ""
             lines.append([name, _name(comparison, method.name), *_cells(figure, len(comparison.cases))])
-    return _table(_without_empty(lines, first=4))
+    return padded_table(_without_empty(lines, first=4))
 
 
 def _cells(figure: Figure, cases: int) -> list[str]:
@@ -160,7 +163,7 @@ def _without_empty(lines: Sequence[Sequence[str]], *, first: int) -> list[list[s
     return [[line[column] for column in columns] for line in lines]
 
 
-def _table(lines: Sequence[Sequence[str]]) -> list[str]:
+def padded_table(lines: Sequence[Sequence[str]]) -> list[str]:
     """A padded Markdown table; the first line is its head."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     rows = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]

@@ -1,0 +1,83 @@
+"""A comparison: which methods segment the same test cases, and what is measured of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from segmed.config.base import Length, Section
+from segmed.config.data import DataConfig, SplitConfig
+from segmed.config.methods import ClassicalMethod
+from segmed.config.training import EvaluateConfig
+
+Convention = Literal["standard", "zabihollahy2020"]
+
+
+class RowConfig(Section):
+    """One method of a comparison: finished runs, or a classical method inside a region."""
+
+    run: str | tuple[str, ...] | None = Field(
+        None, description="folder of a run or of a cross-validation, or a pattern of several, its seeds"
+    )
+    command: str | None = Field(None, description="that makes the run, for the line that says it is not there")
+    method: ClassicalMethod | None = Field(None, description="a classical method")
+    region: str = Field(
+        "reference",
+        description="where the method looks: reference, everywhere, or a run's folder whose test label maps give it",
+    )
+    slices: bool = Field(False, description="whether each slice is looked at by itself")
+    smallest_ml: Length = Field(0.0, description="smaller pieces of what the method finds are dropped")
+    fill_obstruction: bool = Field(False, description="whether dark cores that the tissue encloses belong to it")
+    cavity: str | None = Field(None, description="label that encloses dark cores too, such as the blood pool")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> RowConfig:
+        if (self.run is None) == (self.method is None):
+            raise ValueError("a row is either a run or a method: give one of the two")
+        return self
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Of the runs."""
+        return () if self.run is None else (self.run,) if isinstance(self.run, str) else self.run
+
+
+class CompareConfig(Section):
+    """One comparison, whole."""
+
+    name: str = Field("comparison", description="title of tables and figures")
+    output: Path = Field(Path("comparisons/comparison"), description="folder of label maps, tables and figures")
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    each_fold: bool = Field(
+        True, description="test every fold of split.folds; false: the one test part that split describes"
+    )
+    split_of: Path | None = Field(None, description="take the parts of this run or cross-validation instead")
+    reference: str = Field(description="name of the row that the others are compared with")
+    target: str = Field("scar", description="label of the tissue")
+    rest: str = Field("myocardium", description="label of the region without the tissue")
+    region: str = Field("lv_wall", description="name in data.regions of the region, tissue included")
+    evaluate: EvaluateConfig = EvaluateConfig()
+    rows: dict[str, RowConfig] = Field(description="name in the tables -> what is compared")
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> CompareConfig:
+        if self.reference not in self.rows:
+            raise ValueError(f"reference '{self.reference}' is no row: choose one of {', '.join(self.rows) or 'none'}")
+        if len(self.rows) < 2:
+            raise ValueError("one row alone can't be compared: give two or more")
+        if self.region not in self.data.regions:
+            raise ValueError(
+                f"region '{self.region}' is not in data.regions: add it, as {{lv_wall: [myocardium, scar]}}"
+            )
+        for name in (self.target, self.rest):
+            if name not in self.within:
+                raise ValueError(f"region '{self.region}' is {', '.join(self.within)}: it must hold '{name}'")
+        return self
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """Labels that make up the region."""
+        return tuple(self.data.regions[self.region])
