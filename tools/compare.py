@@ -1,40 +1,62 @@
-"""Methods on the same test cases: python tools/compare.py --methods supervised=RUN,RUN patch=RUN,RUN --output FOLDER"""
+"""Methods on the same test cases: python tools/compare.py --config FILE, or --methods supervised=RUN,RUN patch=RUN"""
 
 from __future__ import annotations
 
 import glob
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 from pydantic import Field, PositiveInt
 
-from segmed.cli import ConfigError, parse, run_tool
+from segmed.cli import ConfigError, load_yaml, parse, run_tool, validate
 from segmed.config import EvaluateConfig, ExperimentConfig, Section
+from segmed.config.compare import CompareConfig, Convention
 from segmed.reports.structures import parse_structures
 
 if TYPE_CHECKING:
-    from segmed.reports.results import Result
+    from segmed.reports.results import Method, Result
+
+METRICS = ("dice", "hd95_mm", "hd_mm", "avd_ml", "share_error_pp", "share_difference_pp")
+TRUE_METRICS = ("true_avd_ml", "true_difference_ml")  # of a phantom
+PUBLISHED = {"zabihollahy2020": "dice_zabihollahy2020"}  # convention -> the only metric in its files
 
 
 class Arguments(Section):
     """Compare methods on the same test cases, each with the runs (seeds) that it has.
 
-    A value is a run's folder, one of a cross-validation, a folder or cases.csv of tools/evaluate.py, or a folder of
-    label maps of anybody (with --references). Runs of a method are averaged a case; then methods are compared pairwise
-    with the reference: paired differences with intervals, Wilcoxon's test, Holm's correction. Prints the tables and
-    writes comparison.md, comparison.csv, comparison.json and comparison.png.
+    With --config, its rows are compared: finished runs, and classical methods, which are run where that is not done
+    yet. Everything lands in its output folder: tables and figures, and in rows/ the label maps.
+
+    With --methods, a value is a run's folder, one of a cross-validation, a folder or cases.csv of tools/evaluate.py, or
+    a folder of label maps of anybody (with --references). Runs of a method are averaged a case; then methods are
+    compared pairwise with the reference: paired differences with intervals, Wilcoxon's test, Holm's correction. Prints
+    the tables and writes comparison.md, comparison.csv, comparison.json and comparison.png.
 
     Exit code 0: compared; 2: something can't be compared, one line says what.
     """
 
+    config: Path | None = Field(None, description="YAML of rows to run and compare; without it, --methods")
+    data_root: Path | None = Field(None, description="with --config: folder of the data set instead of data.root")
+    skip_missing: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="with --config: leave out rows whose run is not there, instead of refusing"
+    )
+    convention: Convention = Field(
+        "standard",
+        description="with --config: Dice of each case's volume, or as released with a paper (pieces under 100 pixels "
+        "removed, both dilated, mean over slices, foreground and background), which writes files of its own name",
+    )
     methods: tuple[str, ...] = Field(
-        description="NAME=FOLDER[,FOLDER] of each method; patterns may stand in quotes, as 'patch=runs/patch_*'"
+        (), description="NAME=FOLDER[,FOLDER] of each method; patterns may stand in quotes, as 'patch=runs/patch_*'"
     )
     reference: str | None = Field(None, description="name of the method to compare with; none: the first")
-    output: Path = Field(description="folder for tables and figure; files of an earlier comparison are replaced")
+    output: Path | None = Field(
+        None,
+        description="folder for tables and figure; files of an earlier comparison are replaced; none: that of --config",
+    )
     common_cases: tyro.conf.FlagCreatePairsOff[bool] = Field(
         False, description="compare the cases that all were tested on, instead of refusing methods with others"
     )
@@ -46,7 +68,9 @@ class Arguments(Section):
         None,
         description="of folders of label maps: run whose labels and evaluate section count; none: the first compared",
     )
-    bootstrap: PositiveInt = Field(2000, description="resamplings for the 95 % intervals")
+    bootstrap: PositiveInt | None = Field(
+        None, description="resamplings for the 95 % intervals; none: 2000, or as --config says"
+    )
     title: str | None = Field(None, description="of tables and figure; none: the names of the methods")
     workers: PositiveInt | None = Field(None, description="cases scored at once; none: one a processor, at most 8")
 
@@ -54,6 +78,18 @@ class Arguments(Section):
 def main() -> None:
     """Print the tables."""
     arguments = parse(Arguments, description=Arguments.__doc__)
+    if arguments.config is not None:
+        compare_rows(arguments, arguments.config)
+    else:
+        compare_results(arguments)
+
+
+def compare_results(arguments: Arguments) -> None:
+    """Compare what is there: runs, evaluations, label maps."""
+    if arguments.output is None:
+        raise ConfigError("--output is missing: name the folder for tables and figure")
+    if arguments.skip_missing or arguments.data_root or arguments.convention != "standard":
+        raise ConfigError("--skip-missing, --data-root and --convention go with --config: add it")
     paths = _paths(arguments.methods)
     reference = arguments.reference or next(iter(paths))
     if reference not in paths:
@@ -70,13 +106,76 @@ def main() -> None:
         of_path |= _scored(others, arguments, [path for path in of_path if is_run(path)])
     methods = [Method(name, tuple(of_path[path] for path in own)) for name, own in paths.items()]
     comparison = compare_methods(
-        methods, reference=reference, resamples=arguments.bootstrap, common_cases=arguments.common_cases
+        methods, reference=reference, resamples=arguments.bootstrap or 2000, common_cases=arguments.common_cases
     )
     title = arguments.title or f"{', '.join(name for name in paths if name != reference)} against {reference}"
     print(write_comparison(comparison, arguments.output, title=title))
     for note in comparison.notes:
         print(f"note: {note}", file=sys.stderr)
     print(f"written: {arguments.output} (comparison.md, comparison.csv, comparison.json, comparison.png)")
+
+
+# ---------------------------------------------------------------- rows of a config
+
+
+def compare_rows(arguments: Arguments, path: Path) -> None:
+    """Run and compare the rows of a config."""
+    if arguments.methods:
+        raise ConfigError("--config and --methods exclude each other: add the runs to the config as rows")
+    config = validate(CompareConfig, load_yaml(path), where=str(path))
+    given = {"output": arguments.output, "reference": arguments.reference, "name": arguments.title}
+    config = config.model_copy(update={name: value for name, value in given.items() if value is not None})
+    if arguments.data_root is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"root": arguments.data_root})})
+    if arguments.bootstrap is not None:
+        evaluate = config.evaluate.model_copy(update={"bootstrap": arguments.bootstrap})
+        config = config.model_copy(update={"evaluate": evaluate})
+    if config.reference not in config.rows:
+        raise ConfigError(f"--reference {config.reference} is no row: choose one of {', '.join(config.rows)}")
+
+    from segmed.contest.opening import open_contest
+    from segmed.contest.running import run_contest
+
+    contest = open_contest(config, skip_missing=arguments.skip_missing)
+    for line in contest.missing.values():
+        print(f"LEFT OUT: {line}", file=sys.stderr)
+    folds = f" in {len(contest.splits)} folds" if len(contest.splits) > 1 else ""
+    print(f"{len(config.rows) - len(contest.missing)} rows on {len(contest.tested)} test cases{folds}")
+    left_out = [f"left out: {line}" for line in contest.missing.values()]
+    write_rows(run_contest(contest), config, arguments.convention, left_out)
+
+
+def write_rows(
+    methods: Sequence[Method], config: CompareConfig, convention: Convention, left_out: Sequence[str]
+) -> None:
+    """Write and print the tables of a config's rows."""
+    from segmed.reports.comparison import compare_methods
+    from segmed.reports.comparison_overview import write_agreement, write_overview
+    from segmed.reports.comparison_text import write_comparison
+
+    metrics: tuple[str, ...] = METRICS
+    title, suffix = config.name, ""
+    if convention != "standard":
+        metrics, title, suffix = (PUBLISHED[convention],), f"{config.name}, convention {convention}", f"_{convention}"
+    elif any(row["true_ml"] == row["true_ml"] for row in methods[0].results[0].rows):  # no NaN: a phantom
+        metrics += TRUE_METRICS
+    comparison = compare_methods(
+        methods, reference=config.reference, resamples=config.evaluate.bootstrap, metrics=metrics
+    )
+    comparison = replace(comparison, notes=(*left_out, *comparison.notes))
+    write_comparison(comparison, config.output, title=title, stem=f"comparison{suffix}")
+    print(write_overview(comparison, config.output, title=title, stem=f"overview{suffix}"))
+    for note in comparison.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if not suffix:
+        volume = f"{config.target} volume"
+        write_agreement(
+            methods, config.target, config.output / "bland_altman.png", title=f"{volume}: label map − reference"
+        )
+        if "true_avd_ml" in metrics:
+            path = config.output / "bland_altman_truth.png"
+            write_agreement(methods, config.target, path, title=f"{volume}: label map − truth", truth="true_ml")
+    print(f"written: {config.output} (overview{suffix} and comparison{suffix}: .md, .csv; figures: .png)")
 
 
 # ---------------------------------------------------------------- what is compared
@@ -92,6 +191,8 @@ def _paths(texts: Sequence[str]) -> dict[str, list[Path]]:
         if name in methods:
             raise ConfigError(f"method '{name}' is given twice: give all its runs at once, as {name}=RUN,RUN")
         methods[name] = [path for value in values.split(",") if value for path in _expanded(value, name)]
+    if not methods:
+        raise ConfigError("nothing to compare: give --config FILE, or --methods NAME=RUN NAME=RUN")
     if len(methods) < 2:
         raise ConfigError("one method alone can't be compared: give two or more, as supervised=RUN,RUN patch=RUN,RUN")
     _check_apart(methods)

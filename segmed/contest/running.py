@@ -18,16 +18,16 @@ from monai.data import MetaTensor
 from segmed.config.compare import RowConfig
 from segmed.contest.opening import Contest
 from segmed.contest.records import Records, rows_of
-from segmed.contest.scenes import TrainingScenes, label_indices, read_with_reference, whole_wall
+from segmed.contest.scenes import TrainingScenes, label_indices, read_with_reference, wall_labels, whole_wall
 from segmed.contest.scores import Judge
 from segmed.contest.tested import TestedRun
 from segmed.data.case import Case
 from segmed.data.splits import Split
 from segmed.machine import this_machine
 from segmed.methods import build_method
+from segmed.metrics.surfaces import bounding_box
 from segmed.reports.evaluation import Row
 from segmed.reports.results import Method, Result
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cleaning import Cleaned
 from segmed.segmenters.region import Everywhere, Inside, Known, MethodError, SliceBySlice, TissueMethod
 from segmed.volumes import spacing_mm, write_volume
@@ -134,7 +134,7 @@ class ClassicalRow:
             )
         if self.name in self.contest.regions:
             remarks.append(
-                f"{self.name} looks in the walls of {self.contest.regions[self.name].path}, and its seconds are without theirs"
+                f"{self.name} looks in walls of {self.contest.regions[self.name].path}, whose seconds do not count"
             )
         fits = {record["fold"]: record["fit_seconds"] for record in records}
         learns = self._learns
@@ -195,12 +195,12 @@ class ClassicalRow:
     def _case(self, case: Case, method: TissueMethod, records: Records, cost: Mapping[str, float]) -> dict[str, Any]:
         """Segment one case, keep its label map and its figures."""
         image, reference = read_with_reference(case, self.contest)
-        segmenter = self._segmenter(method, image, reference, case)
+        wall = self._wall(image, reference, case)
         found: np.ndarray | None = None
         error = None
         began = time.perf_counter()
         try:
-            found = segmenter(image).as_tensor()[0].numpy()
+            found = self._found(method, image, wall)
         except MethodError as failure:
             error = " ".join(str(failure).split())
         seconds = time.perf_counter() - began
@@ -220,16 +220,33 @@ class ClassicalRow:
         data = {"case": case.id, "error": error, "seconds": seconds, **cost, "rows": figures}
         return records.write(case, data, *self._walls(case))
 
-    def _segmenter(self, method: TissueMethod, image: MetaTensor, reference: MetaTensor, case: Case) -> Segmenter:
+    def _found(self, method: TissueMethod, image: MetaTensor, wall: np.ndarray | None) -> np.ndarray:
+        """Label indices (X, Y, Z); where a wall is known, of the box around all that is known."""
         config, labels = self.contest.config, self.contest.dataset.labels
+        if wall is None:
+            everywhere = Inside(
+                method, Everywhere(), within=("volume",), target=config.target, rest=None, labels=labels
+            )
+            return everywhere(image).as_tensor()[0].numpy()
+        found = np.zeros(wall.shape, np.uint8)
+        box = bounding_box(wall > 0)
+        if not wall.any():
+            return found
+        part = MetaTensor(image.as_tensor()[(slice(None), *box)], affine=image.affine)  # its place does not matter
+        known = Known(MetaTensor(torch.from_numpy(wall[box])[None], affine=image.affine), wall_labels(self.contest))
+        inside = Inside(method, known, within=(config.region,), target=config.target, rest=config.rest, labels=labels)
+        found[box] = inside(part).as_tensor()[0].numpy()
+        return found
+
+    def _wall(self, image: MetaTensor, reference: MetaTensor, case: Case) -> np.ndarray | None:
+        """The region's label map, see `whole_wall`; None: the method looks everywhere."""
         if self.row.region == "everywhere":
-            return Inside(method, Everywhere(), within=("volume",), target=config.target, rest=None, labels=labels)
+            return None
         indices = reference.as_tensor()[0].numpy()
         if self.name in self.contest.regions:
-            indices = label_indices(self.contest.regions[self.name].label_maps[case.id], labels, like=image)
-        wall, names = whole_wall(indices, self.contest)
-        known = Known(MetaTensor(torch.from_numpy(wall)[None], affine=image.affine), names)
-        return Inside(method, known, within=(config.region,), target=config.target, rest=config.rest, labels=labels)
+            path = self.contest.regions[self.name].label_maps[case.id]
+            indices = label_indices(path, self.contest.dataset.labels, like=image)
+        return whole_wall(indices, self.contest)
 
     def _walls(self, case: Case) -> tuple[Path, ...]:
         region = self.contest.regions.get(self.name)

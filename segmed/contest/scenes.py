@@ -39,25 +39,28 @@ def label_indices(path: Path, labels: LabelSet, *, like: MetaTensor) -> np.ndarr
     return labels.encode(values.as_tensor().numpy(), where=str(path))[0]
 
 
-def whole_wall(indices: np.ndarray, contest: Contest) -> tuple[np.ndarray, LabelSet]:
+def wall_labels(contest: Contest) -> LabelSet:
+    """The region as one label, and the others beside it."""
+    config = contest.config
+    names = (config.region, *(name for name in contest.dataset.labels.names if name not in config.within))
+    return LabelSet(names, tuple((number,) for number in range(1, len(names) + 1)))
+
+
+def whole_wall(indices: np.ndarray, contest: Contest) -> np.ndarray:
     """A label map in which the region is one label, so that no method sees where the tissue is in a reference.
 
     Args:
-        indices: (X, Y, Z) of the data set's labels.
+        indices: (X, Y, Z) of the data set's labels; what is to be ignored becomes background.
         contest: whose region it is.
 
     Returns:
-        (X, Y, Z) uint8, and its labels: the region, and the others as they are.
+        (X, Y, Z) uint8 of `wall_labels`.
     """
-    labels, config = contest.dataset.labels, contest.config
-    others = [name for name in labels.names if name not in config.within]
+    labels, known = contest.dataset.labels, wall_labels(contest)
     table = np.zeros(256, np.uint8)
-    for number, name in enumerate(others, 2):
-        table[labels.index(name)] = number
-    for name in config.within:
-        table[labels.index(name)] = 1
-    names = (config.region, *others)
-    return table[indices], LabelSet(names, tuple((number,) for number in range(1, len(names) + 1)))
+    for name in labels.names:
+        table[labels.index(name)] = 1 if name in contest.config.within else known.index(name)
+    return table[indices]
 
 
 class TrainingScenes(Sequence[Scene]):
@@ -85,7 +88,7 @@ class TrainingScenes(Sequence[Scene]):
     def _scene(self, case: Case) -> Scene:
         image, reference = read_with_reference(case, self._contest)
         indices = reference.as_tensor()[0].numpy()
-        wall, names = whole_wall(indices, self._contest)
+        wall, names = whole_wall(indices, self._contest), wall_labels(self._contest)
         region = wall == 1
         tissue = indices == self._contest.dataset.labels.index(self._contest.config.target)
         found = {name: wall == number for number, name in enumerate(names.names, 1) if number > 1}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from segmed.metrics.surfaces import bounding_box
+
 SMALLEST_PIXELS = 100
 PREDICTION_DILATIONS, REFERENCE_DILATIONS = 1, 3
 
@@ -42,14 +44,20 @@ def zabihollahy2020_dice(prediction: np.ndarray, reference: np.ndarray, *, axis:
 def _slice_figure(found: np.ndarray, true: np.ndarray) -> float:
     if not found.any() and not true.any():
         return 1.0
-    pieces, _ = ndimage.label(found)
+    pixels = found.size
+    box = tuple(
+        slice(max(0, side.start - REFERENCE_DILATIONS), side.stop + REFERENCE_DILATIONS)
+        for side in bounding_box(found | true)
+    )
+    pieces, _ = ndimage.label(found[box])
     large = np.bincount(pieces.ravel()) >= SMALLEST_PIXELS
     large[0] = False
     found = _dilated(large[pieces], PREDICTION_DILATIONS)
-    true = _dilated(true, REFERENCE_DILATIONS)
-    classes = [(found, true), (~found, ~true)]
-    present = [(a, b) for a, b in classes if a.any() or b.any()]
-    return float(np.mean([2 * np.count_nonzero(a & b) / (a.sum() + b.sum()) for a, b in present]))
+    true = _dilated(true[box], REFERENCE_DILATIONS)
+    one, other, both = (int(np.count_nonzero(mask)) for mask in (found, true, found & true))
+    outside = pixels - one - other + both
+    sizes = [(2 * both, one + other), (2 * outside, 2 * pixels - one - other)]
+    return float(np.mean([shared / size for shared, size in sizes if size]))
 
 
 def _dilated(mask: np.ndarray, steps: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 from segmed.files import atomic_write_text
 from segmed.reports.comparison import Comparison
 from segmed.reports.comparison import Figure as Entry
-from segmed.reports.comparison_text import NONE, padded_table, p_text
+from segmed.reports.comparison_text import NONE, p_text, padded_table
 from segmed.reports.distributions import bland_altman
 from segmed.reports.figures import save_figure
 from segmed.reports.results import Method
