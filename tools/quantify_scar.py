@@ -93,11 +93,12 @@ def main() -> int:
     except OSError as error:
         raise ConfigError(f"cannot make folder {arguments.output}: {error.strerror}; choose another") from error
 
-    from segmed.reports.scar_files import write_error
+    from segmed.reports.scar_files import clear_reports, write_error
     from segmed.runs import environment
     from segmed.volumes import strip_suffix
 
     about = {"image": arguments.image, "labels": arguments.labels, "run": arguments.run, **environment()}
+    clear_reports(arguments.output)
     try:
         _check(arguments)
         meaning, jobs, read = _prepared(arguments)
@@ -302,7 +303,7 @@ def _measured(
 ) -> int:
     """Measure and write all; the only case raises what is wrong with it."""
     from segmed.files import DiskError
-    from segmed.reports.scar_files import summary_row, write_case, write_error, write_summary
+    from segmed.reports.scar_files import case_line, summary_row, write_case, write_error, write_summary
 
     many = _many(arguments.image)
     rows: list[dict[str, Any]] = []
@@ -313,7 +314,7 @@ def _measured(
             case = measure(job)
             write_case(case, folder)
             rows.append(summary_row(case))
-            print(f"{job.name}: {_line(case)}", flush=True)
+            print(f"{job.name}: {case_line(case)}", flush=True)
         except DiskError:
             raise
         except Exception as error:  # whatever is wrong with one case, the others are measured
@@ -323,6 +324,9 @@ def _measured(
             failed[job.name] = text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
             rows.append({"case": job.name, "error": failed[job.name]})
             write_error(job.name, failed[job.name], folder, about)
+    nothing = f"none of {len(jobs)} cases can be measured"
+    if len(failed) == len(jobs):
+        write_error(arguments.output.name, nothing, arguments.output, about)
     if many:
         write_summary(rows, arguments.output)
     if failed:
@@ -330,20 +334,10 @@ def _measured(
         for name, text in failed.items():
             print(f"  {name}: {text}", file=sys.stderr)
     if len(failed) == len(jobs):
-        raise ConfigError(f"none of {len(jobs)} cases can be measured")
+        print(f"error: {nothing}", file=sys.stderr)
+        return 2
     print(f"written: {arguments.output}")
     return 1 if failed else 0
-
-
-def _line(case: ScarCase) -> str:
-    report = case.report
-    text = f"LV {report.wall_g:.1f} g, scar {report.scar_g:.1f} g ({report.scar_percent:.1f} %)"
-    if report.core_g is not None and report.grey_zone_g is not None:
-        text += f", core {report.core_g:.1f} g, grey zone {report.grey_zone_g:.1f} g"
-    if report.obstruction_ml > 0:
-        text += f", obstruction {report.obstruction_ml:.2f} ml"
-    unknown = ", ".join(report.unknown)
-    return f"{text}; not known: {unknown}" if unknown else text
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from segmed.reports.panels import bare, grey_range
 
 # Okabe and Ito 2008: apart for every kind of colour vision, and on grey.
 COLOURS = {"LV wall": "#56B4E9", "scar": "#E69F00", "obstruction": "#CC79A7"}
-MOST_SLICES = 24  # of a volume of thin slices; more would be stamps
+MOST_SLICES = 24  # of a stack; more would be stamps
+MOST_CUTS = 12  # of slices that are interpolated anyway
 WIDTH_INCHES = 8.2
 AROUND = 1.35  # a tile is wider than the heart by this factor
 LEVELS = {"basal": "base", "mid": "mid", "apical": "apical", "apex": "apex"}
@@ -61,7 +62,7 @@ def scar_montage(tiles: Tiles) -> Figure:
         tiles: of `montage_tiles`.
     """
     count = len(tiles.image)
-    columns = count if count <= 6 else 4 if count <= 8 else 5 if count <= 10 else 6
+    columns = count if count <= 6 else min(math.ceil(count / 2), 8)
     rows = math.ceil(count / columns)
     side = min(WIDTH_INCHES / columns, 2.4)
     height = side * tiles.aspect * tiles.image.shape[1] / tiles.image.shape[2]
@@ -171,7 +172,7 @@ def montage_tiles(
         septum = None
     affine, shape = _window(view)
     affine, shape, told = _turned(affine, shape, view, septum)
-    chosen = _chosen(len(view.slices))
+    chosen = _chosen(len(view.slices), MOST_CUTS if view.interpolated else MOST_SLICES)
     to_grid = np.linalg.inv(as_affine(heart.affine)) @ affine
     pixels = ndimage.affine_transform(
         image, to_grid[:3, :3], offset=to_grid[:3, 3], output_shape=shape, order=1, mode="grid-constant"
@@ -187,8 +188,8 @@ def montage_tiles(
     )
 
 
-def _chosen(count: int) -> list[int]:
-    shown = min(count, MOST_SLICES)
+def _chosen(count: int, most: int) -> list[int]:
+    shown = min(count, most)
     return ((np.arange(shown) + 0.5) * count / shown - 0.5).round().astype(int).tolist()
 
 
@@ -273,7 +274,7 @@ def _stored_tiles(image: np.ndarray, heart: HeartLabels, masks: Mapping[str, np.
     spacing = [size for other, size in enumerate(heart.spacing_mm) if other != axis]
     stack = {name: np.moveaxis(mask, axis, 0) for name, mask in masks.items()}
     every = np.flatnonzero(stack["LV wall"].any(axis=(1, 2)))
-    chosen = every[_chosen(len(every))]
+    chosen = every[_chosen(len(every), MOST_SLICES)]
     hit = np.argwhere(stack["LV wall"].any(axis=0))
     margin = np.ceil(0.2 * np.ptp(hit, axis=0)).astype(int) + 5
     low, high = np.maximum(hit.min(axis=0) - margin, 0), hit.max(axis=0) + margin + 1

@@ -82,7 +82,7 @@ def write_case(case: ScarCase, folder: Path) -> None:
     Raises:
         DiskError: the disk is full or the folder can't be written.
     """
-    _clear(folder)
+    clear_reports(folder)
     figures = {"montage": scar_montage(case.tiles)}
     if case.report.segments is not None:
         figures["bullseye_extent"] = extent_bullseye(case.report)
@@ -107,7 +107,7 @@ def write_error(name: str, error: str, folder: Path, about: Mapping[str, Any]) -
     Raises:
         DiskError: the disk is full or the folder can't be written.
     """
-    _clear(folder)
+    clear_reports(folder)
     write_json(folder / "scar.json", {"case": name, "error": error, **about})
 
 
@@ -131,7 +131,20 @@ def summary_row(case: ScarCase) -> dict[str, Any]:
     }
 
 
-def _clear(folder: Path) -> None:
+def case_line(case: ScarCase) -> str:
+    """The numbers of a case for the terminal."""
+    report = case.report
+    text = f"LV {report.wall_g:.1f} g, scar {report.scar_g:.1f} g ({report.scar_percent:.1f} %)"
+    if report.core_g is not None and report.grey_zone_g is not None:
+        text += f", core {report.core_g:.1f} g, grey zone {report.grey_zone_g:.1f} g"
+    if report.obstruction_ml > 0:
+        text += f", obstruction {report.obstruction_ml:.2f} ml"
+    unknown = ", ".join(report.unknown)
+    return f"{text}; not known: {unknown}" if unknown else text
+
+
+def clear_reports(folder: Path) -> None:
+    """Remove the files of an earlier report, so that no old number stands beside a new one."""
     for name in OWN_FILES:
         (folder / name).unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from segmed.cardiac.report import ScarReport
 from segmed.labels import LabelError, LabelSet
 
 MOST_ZONES = 1.5  # volume of core and grey zone together, over that of the labelled scar, from which a note doubts them
+FEWEST_VOXELS = 10  # of an obstruction that is no gap of the label map
 
 # Names that a run's labels have in the configs of segmed; other names have to be given.
 USUAL_NAMES = {"wall": ("myocardium", "scar"), "scar": ("scar",), "pool": ("blood_pool",), "rv": ("rv",)}
@@ -141,10 +142,12 @@ def doubts(report: ScarReport, image: np.ndarray) -> tuple[str, ...]:
     scar = maps.scar & ~maps.obstruction
     if maps.obstruction.any() and scar.any():
         dark, bright = float(image[maps.obstruction].mean()), float(image[scar].mean())
-        if dark >= bright:
+        count = int(maps.obstruction.sum())
+        if dark >= bright or count < FEWEST_VOXELS:
+            why = "as bright as the scar" if dark >= bright else f"of {count} voxels"
             lines.append(
-                f"what scar encloses ({report.obstruction_ml:.2f} ml) is as bright as the scar: rather a gap in the "
-                "label map than microvascular obstruction"
+                f"what scar encloses ({report.obstruction_ml:.2f} ml) is {why}: rather a gap in the label map than "
+                "microvascular obstruction"
             )
     if maps.zones is not None and scar.any():
         ratio = (maps.zones.core.sum() + maps.zones.grey_zone.sum()) / (scar.sum() + maps.obstruction.sum())

@@ -25,11 +25,11 @@ h2 { font-size: 12px; margin: 3.5mm 0 1mm; font-weight: 600; }
 .key b .unit { font-weight: normal; }
 .key b { display: block; font-size: 18px; font-weight: 600; line-height: 1.25; }
 .key small, .caption, footer, .unit { color: #666; font-size: 10.5px; }
-img { display: block; max-width: 100%; } .montage img { max-height: 84mm; margin: 0 auto; }
+img { display: block; max-width: 100%; } .montage img { max-height: 60mm; margin: 0 auto; }
 .caption { margin: 0.5mm 0 0; } .columns { display: flex; gap: 6mm; align-items: flex-start; }
 .columns > div { flex: 1; min-width: 0; } .columns > div.wide { flex: 1.22; }
-.bullseyes { display: flex; justify-content: space-between; margin-top: 2mm; }
-.bullseyes img { height: 64mm; }
+.bullseyes { display: flex; justify-content: space-around; margin-top: 2mm; }
+.bullseyes img { height: 54mm; }
 table { border-collapse: collapse; width: 100%; font-size: 10.5px; font-variant-numeric: tabular-nums; }
 td, th { padding: 0.28mm 0 0.28mm 2mm; text-align: right; border-bottom: 1px solid #eee; font-weight: normal;
   white-space: nowrap; }
@@ -78,11 +78,12 @@ def scar_page(name: str, report: ScarReport, pictures: Mapping[str, bytes], seen
 
 def _key(report: ScarReport) -> str:
     """The four numbers one looks for first."""
+    obstructed = report.obstruction_ml > 0
     entries = [
         ("LV myocardium", _with_unit(report.wall_g, "g")),
         ("scar", _with_unit(report.scar_g, "g")),
         ("scar, of the LV myocardium", _with_unit(report.scar_percent, "%")),
-        ("microvascular obstruction", _with_unit(report.obstruction_ml, "ml", places=2)),
+        ("microvascular obstruction", _with_unit(report.obstruction_ml, "ml", places=2) if obstructed else "none"),
     ]
     return (
         '<div class="key">'
