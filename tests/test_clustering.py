@@ -20,7 +20,9 @@ METHODS = [
     GaussianMixture(),
     GaussianMixture(3),
 ]
-MIXED = pytest.mark.parametrize("method", METHODS, ids=str)
+MIXED = pytest.mark.parametrize(
+    "method", METHODS, ids=lambda method: "k-means, each slice" if isinstance(method, SliceBySlice) else str(method)
+)
 
 
 @MIXED
