@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from PIL import Image
 from scipy import ndimage
 
-from segmed.cardiac.heart import HeartLabels
+from segmed.cardiac.heart import HeartLabels, HeartPosition
 from segmed.cardiac.scar import scar_report
 from segmed.config import ExperimentConfig
 from segmed.labels import LabelError, LabelSet
@@ -219,6 +219,32 @@ def test_a_thin_volume_is_shown_in_a_choice_of_slices():
     tiles = montage_tiles(np.zeros(thin.scar.shape, np.float32), thin.heart, report)
     assert len(tiles.image) == 12
     assert "12 of" in tiles.told
+
+
+def test_labels_that_are_no_short_axis_are_shown_as_they_are_stored():
+    """A wall without cavity: nothing tells a centre, so every stored slice with wall is shown, unturned."""
+    wall = np.zeros((40, 30, 6), bool)
+    wall[10:30, 8:20, 1:5] = True
+    solid = HeartLabels(wall, np.diag([1.0, 1.0, 8.0, 1.0]))
+    report = scar_report(solid, np.zeros_like(wall))
+    assert report.segments is None
+    tiles = montage_tiles(np.arange(wall.size, dtype=np.float32).reshape(wall.shape), solid, report)
+    assert tiles.titles == ("slice 2", "slice 3", "slice 4", "slice 5")
+    assert "no short axis" in tiles.told
+    assert tiles.masks["LV wall"].sum() == wall.sum()
+    assert tiles.image[0, 0, 0] < tiles.image[0, 0, 1] < tiles.image[0, 1, 0]
+
+
+def test_one_slice_is_one_tile_whose_level_is_the_given_one(heart):
+    part = [mask[..., 5:6] for mask in (heart.heart.wall, heart.heart.pool, heart.heart.rv, heart.scar)]
+    alone = HeartLabels(part[0], heart.heart.affine, part[1], part[2])
+    for level, title in ((None, "slice 1"), ("mid", "slice 1, mid")):
+        position = HeartPosition(level=level)
+        report = scar_report(alone, part[3], position=position)
+        tiles = montage_tiles(part[0].astype(np.float32), alone, report, position=position)
+        assert tiles.titles == (title,)
+        assert tiles.masks["scar"].sum() == part[3].sum()
+        assert (report.segments is None) == (level is None)
 
 
 # ---------------------------------------------------------------- what can't be known

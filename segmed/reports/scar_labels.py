@@ -144,7 +144,7 @@ def doubts(report: ScarReport, image: np.ndarray) -> tuple[str, ...]:
         dark, bright = float(image[maps.obstruction].mean()), float(image[scar].mean())
         count = int(maps.obstruction.sum())
         if dark >= bright or count < FEWEST_VOXELS:
-            why = "as bright as the scar" if dark >= bright else f"of {count} voxels"
+            why = "as bright as the scar" if dark >= bright else f"no more than {count} voxels"
             lines.append(
                 f"what scar encloses ({report.obstruction_ml:.2f} ml) is {why}: rather a gap in the label map than "
                 "microvascular obstruction"
