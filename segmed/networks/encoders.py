@@ -22,7 +22,6 @@ from segmed.networks.blocks import (
     run_checkpointed,
 )
 
-
 DEEP = 2  # coarsest levels, to which `deep_dropout` applies
 
 
