@@ -48,7 +48,7 @@ class CompareConfig(Section):
     """One comparison, whole."""
 
     name: str = Field("comparison", description="title of tables and figures")
-    output: Path = Field(Path("comparisons/comparison"), description="folder of label maps, tables and figures")
+    output: Path = Field(Path("runs/comparison"), description="folder of label maps, tables and figures")
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
     each_fold: bool = Field(

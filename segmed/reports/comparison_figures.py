@@ -37,18 +37,19 @@ def comparison_figure(comparison: Comparison, *, metric: str = "dice", title: st
         title: above the figure.
     """
     names = [comparison.reference, *(m.name for m in comparison.methods if m.name != comparison.reference)]
-    columns = max(1, min(len(comparison.labels), int(WIDEST_INCHES / _width(names))))
-    bands = math.ceil(len(comparison.labels) / columns)
+    shown = [place for place in range(len(comparison.labels)) if _any_known(comparison, metric, place)]
+    columns = max(1, min(len(shown), int(WIDEST_INCHES / _width(names))))
+    bands = max(1, math.ceil(len(shown) / columns))
     figure = Figure(figsize=(columns * _width(names) + 0.5, 4.6 * bands + 0.3), layout="constrained")
     grid = figure.subplots(2 * bands, columns, squeeze=False, height_ratios=[1.35, 1] * bands, sharey="row")
     for place in range(bands * columns):
         upper, lower = (grid[2 * (place // columns) + part][place % columns] for part in (0, 1))
-        if place >= len(comparison.labels):
+        if place >= len(shown):
             upper.set_axis_off()
             lower.set_axis_off()
             continue
-        _draw_values(upper, comparison, names, metric, place)
-        _draw_differences(lower, comparison, names, metric, place)
+        _draw_values(upper, comparison, names, metric, shown[place])
+        _draw_differences(lower, comparison, names, metric, shown[place])
         if place % columns == 0:
             upper.set_ylabel(_short(metric), fontsize=8, color=INK)
             lower.set_ylabel(f"{_short(metric)} − {comparison.reference}", fontsize=8, color=INK)
@@ -56,6 +57,11 @@ def comparison_figure(comparison: Comparison, *, metric: str = "dice", title: st
         figure.suptitle(title, fontsize=9, color=INK)
     _add_legend(figure, comparison)
     return figure
+
+
+def _any_known(comparison: Comparison, metric: str, label: int) -> bool:
+    """Whether any method has a figure of a label: a wall that is given to all has none."""
+    return any(not np.isnan(comparison.values[m.name, metric][:, label]).all() for m in comparison.methods)
 
 
 def _short(metric: str) -> str:
