@@ -266,6 +266,7 @@ def test_names_and_values_of_a_command_line():
         "labels": {"wall": [200, 1220], "pool": [500], "7": [7]},
         "ignore": [9],
         "regions": {},
+        "background": [],
     }
     assert given.shown == ("wall", "pool", "7")
 

@@ -31,7 +31,10 @@ class Conv3d(nn.Conv3d):
         """features: (B, inputs, X, Y, Z) -> (B, outputs, *strided)."""
         if features.shape[2] == 2 and features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
-                return super().forward(features.float())
+                result = super().forward(features.float())
+            last = features.is_contiguous(memory_format=torch.channels_last_3d) and not features.is_contiguous()
+            kept = torch.channels_last_3d if last else torch.contiguous_format
+            return result.to(torch.get_autocast_dtype("cpu"), memory_format=kept)
         return super().forward(features)
 
 
