@@ -66,8 +66,9 @@ def training_scenes(count=3):
 
 
 @pytest.mark.parametrize(("config", "method"), UNTRAINED.items(), ids=lambda one: one.__name__)
-def test_a_section_without_options_is_the_method_without_options(config, method):
-    assert build_method(config()) == method()
+def test_a_section_without_options_is_the_method_without_options_but_for_noisy_maxima(config, method):
+    given = {"percentile": 95.0} if method is FullWidthHalfMaximum else {}  # 0.60 instead of 0.49 in 25 real hearts
+    assert build_method(config()) == method(**given)
 
 
 def test_a_classifier_without_options_is_trained_as_its_settings_say_but_for_dice():

@@ -59,7 +59,7 @@ class FullWidthConfig(Method):
     )
     fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="of the way from baseline to maximum")
     percentile: Annotated[float, Field(gt=0, le=100)] = Field(
-        100.0, description="of the reference's intensities that counts as its maximum; below 100 against single voxels"
+        95.0, description="of the reference's intensities that counts as its maximum; below 100 against single voxels"
     )
     baseline: Literal["zero", "minimum", "remote"] = Field("zero", description="from where half is taken")
     core_sd: Positive = Field(5.0, description="SD above remote myocardium where the core begins")
