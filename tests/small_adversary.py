@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from small_discriminators import CLASSES, make, make_critic
+from small_networks import image_of, make_net
 from tiny_run import single, tiny_train
 from torch import Tensor, nn
 
@@ -17,8 +19,6 @@ from segmed.networks.discriminators import Judgement
 from segmed.training.adversarial import AdversarialStep
 from segmed.training.learner import Learner
 from segmed.training.precision import Choice
-from tests.small_discriminators import CLASSES, make, make_critic
-from tests.small_networks import image_of, make_net
 
 KINDS = ["pixel", "patch", "image", "segan"]
 DECIDERS = KINDS[:3]

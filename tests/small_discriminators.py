@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 import torch
+from small_networks import CHANNELS, ENCODERS, STRIDES, image_of
 
 from segmed.networks.discriminators import ImageDiscriminator, MultiScaleCritic, PatchDiscriminator, PixelDiscriminator
 from segmed.networks.encoders import PlainEncoder
-from tests.small_networks import CHANNELS, ENCODERS, STRIDES, image_of
 
 every_kind = pytest.mark.parametrize("kind", ["pixel", "patch", "image"])
 every_network = pytest.mark.parametrize(

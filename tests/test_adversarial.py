@@ -4,17 +4,7 @@ import copy
 
 import pytest
 import torch
-from tiny_run import single, tiny_train
-from torch import nn
-
-from segmed.losses.adversarial import adversarial_loss, feature_matching_loss, segan_generator_loss
-from segmed.losses.segmentation import CrossEntropy
-from segmed.networks.discriminators import ImageDiscriminator, PatchDiscriminator, PixelDiscriminator
-from segmed.networks.encoders import PlainEncoder
-from segmed.training.disguise import disguise, reference_maps
-from segmed.training.precision import Choice
-from segmed.training.steps import SupervisedStep
-from tests.small_adversary import (
+from small_adversary import (
     HALFWAY,
     KINDS,
     LOSSES,
@@ -32,8 +22,18 @@ from tests.small_adversary import (
     make_loss,
     same,
 )
-from tests.small_discriminators import CLASSES
-from tests.small_networks import make_net
+from small_discriminators import CLASSES
+from small_networks import make_net
+from tiny_run import single, tiny_train
+from torch import nn
+
+from segmed.losses.adversarial import adversarial_loss, feature_matching_loss, segan_generator_loss
+from segmed.losses.segmentation import CrossEntropy
+from segmed.networks.discriminators import ImageDiscriminator, PatchDiscriminator, PixelDiscriminator
+from segmed.networks.encoders import PlainEncoder
+from segmed.training.disguise import disguise, reference_maps
+from segmed.training.precision import Choice
+from segmed.training.steps import SupervisedStep
 
 GAMES = [*((kind, loss) for kind in KINDS[:3] for loss in LOSSES), ("segan", "segan_l1")]
 every_game = pytest.mark.parametrize(("kind", "loss"), GAMES)

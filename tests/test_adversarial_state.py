@@ -5,16 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tiny_run import TinyLoss, TinyNet, single, tiny_train
-from torch import nn
-
-from segmed.labels import IGNORE
-from segmed.training.checkpoint import CheckpointError, Checkpoints, set_random_state
-from segmed.training.pictures import GAP, view_picture
-from segmed.training.precision import Choice
-from segmed.training.ranks import Ranks
-from segmed.training.steps import SupervisedStep
-from tests.small_adversary import (
+from small_adversary import (
     HALFWAY,
     KINDS,
     batch_of,
@@ -26,7 +17,16 @@ from tests.small_adversary import (
     make_discriminator,
     same,
 )
-from tests.small_networks import make_net
+from small_networks import make_net
+from tiny_run import TinyLoss, TinyNet, single, tiny_train
+from torch import nn
+
+from segmed.labels import IGNORE
+from segmed.training.checkpoint import CheckpointError, Checkpoints, set_random_state
+from segmed.training.pictures import GAP, view_picture
+from segmed.training.precision import Choice
+from segmed.training.ranks import Ranks
+from segmed.training.steps import SupervisedStep
 
 # ---------------------------------------------------------------- resume
 

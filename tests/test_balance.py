@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_adversary import HALFWAY, batch_of, game
 
 from segmed.training.balance import Balance
-from tests.small_adversary import HALFWAY, batch_of, game
 
 STEPS = 10
 

@@ -6,6 +6,7 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+from tiny_data import make_balls, names, tiny
 
 from segmed import experiment
 from segmed.build import build_dataset, load_run
@@ -19,7 +20,6 @@ from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Mean, Tidied, Vote
 from segmed.segmenters.network import NetworkSegmenter
 from segmed.volumes import read_volume
-from tests.tiny_data import make_balls, names, tiny
 
 PLANES = ("axial", "coronal", "sagittal")
 STAGES = {

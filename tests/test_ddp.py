@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
+from small_discriminators import CLASSES, make, make_encoder
 from tiny_run import EACH_STEP, EXACT, RESUME, TinyLoss, TinyNet, TinyPatches, batches_of, forked, single, train_tiny
 
 from segmed.config import AdversaryConfig
@@ -25,7 +26,6 @@ from segmed.training.precision import Choice
 from segmed.training.ranks import RankError, Ranks
 from segmed.training.schedule import StepBudget
 from segmed.training.tracking import Tracker
-from tests.small_discriminators import CLASSES, make, make_encoder
 
 SCRIPT = str(Path(__file__).with_name("tiny_run.py"))
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -7,6 +7,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_discriminators import (
+    CLASSES,
+    every_kind,
+    every_network,
+    every_spacing,
+    make,
+    make_critic,
+    make_encoder,
+    maps_of,
+)
+from small_networks import CHANNELS, every_dims, every_encoder, image_of
 from torch import nn
 
 from segmed.networks.blocks import SLOPE, ConvBlock, NetworkError, normalisation
@@ -21,17 +32,6 @@ from segmed.networks.discriminators import (
 )
 from segmed.networks.encoders import DenseEncoder, PlainEncoder, ResidualEncoder
 from segmed.networks.models import SegmentationNet
-from tests.small_discriminators import (
-    CLASSES,
-    every_kind,
-    every_network,
-    every_spacing,
-    make,
-    make_critic,
-    make_encoder,
-    maps_of,
-)
-from tests.small_networks import CHANNELS, every_dims, every_encoder, image_of
 
 
 def seen_by_one(discriminator, size):

@@ -5,12 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_run import tiny_train
-
-from segmed.labels import IGNORE
-from segmed.losses.adversarial import adversarial_loss, gradient_penalty, r1_penalty, segan_critic_loss
-from segmed.training.precision import Choice
-from tests.small_adversary import (
+from small_adversary import (
     DISGUISES,
     HALFWAY,
     LOSSES,
@@ -26,7 +21,12 @@ from tests.small_adversary import (
     gradients_in,
     make_discriminator,
 )
-from tests.small_networks import make_net
+from small_networks import make_net
+from tiny_run import tiny_train
+
+from segmed.labels import IGNORE
+from segmed.losses.adversarial import adversarial_loss, gradient_penalty, r1_penalty, segan_critic_loss
+from segmed.training.precision import Choice
 
 ALONE = {"loss", "loss/segmentation", "gradient_norm", "gradient_norm/segmentation"}
 PLAYING = ALONE | {"loss/adversarial", "gradient_norm/adversarial"}

@@ -4,10 +4,9 @@ import copy
 
 import pytest
 import torch
+from small_discriminators import every_kind, every_network, make, make_critic, maps_of
+from small_networks import LAYOUTS, every_dims, every_encoder, image_of
 from torch import nn
-
-from tests.small_discriminators import every_kind, every_network, make, make_critic, maps_of
-from tests.small_networks import LAYOUTS, every_dims, every_encoder, image_of
 
 
 def bounded_layers(network):

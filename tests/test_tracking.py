@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from tiny_run import EACH_STEP, tiny_train, train_tiny
 
 from segmed.files import DiskError
@@ -110,7 +111,9 @@ def test_a_resumed_run_leaves_no_step_twice(tmp_path):
     assert [event.value for event in board(tmp_path).Scalars("loss")][8:] == [1.0, 1.0, 1.0]
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_with_an_empty_slate(tmp_path):
+def test_a_run_killed_before_its_first_checkpoint_starts_with_an_empty_slate(tmp_path, monkeypatch):
+    # files of one second are told apart by a counter of this process, and read as text: 10 before 9
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     for value in (99.0, 1.0):
         with RunTracker(tmp_path, console=quiet()) as tracker:
             tracker.scalars(1, {"loss": value}, minutes=1)
