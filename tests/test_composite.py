@@ -1,7 +1,10 @@
 """Runs of several networks: views fused, cascades whose second stage sees what the first one leaves."""
 
+import importlib.util
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -31,6 +34,13 @@ STAGES = {
     "folds": 2,
 }
 FLAT = {"patches": {"dims": 2, "size": [8, 8], "foreground": 1.0}, "train": {"epochs": 12, "learning_rate": 0.01}}
+
+
+def import_tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "tools" / f"{name}.py")
+    tool = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))  # where pydantic looks for names
+    spec.loader.exec_module(tool)
+    return tool
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +120,19 @@ def test_a_composed_run_predicts_on_the_native_grid(cascade, balls):
     found = load_run(cascade.path, device="cpu").probabilities(volume)
     assert found.shape == (3, 16, 16, 16)
     assert np.allclose(found.as_tensor().sum(0), 1, atol=1e-5)
+
+
+def test_the_tool_predicts_what_the_test_found(cascade, balls, tmp_path, monkeypatch):
+    tool = import_tool("predict")
+    case = Split.load(cascade.split).test[0]
+    options = ["--run", str(cascade.path), "--input", str(balls / f"{case}.nii.gz"), "--output", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["predict.py", *options])
+    assert tool.main() == 0
+    found, tested = (nib.load(folder / f"{case}.nii.gz").get_fdata() for folder in (tmp_path, cascade.predictions))
+    assert np.array_equal(found, tested)
+    monkeypatch.setattr("sys.argv", ["predict.py", *options, "--mirror", "--overwrite"])
+    with pytest.raises(ConfigError, match="made of several networks"):
+        tool.main()
 
 
 def test_a_killed_cascade_goes_on_where_it_was(cascade, tmp_path, capsys):

@@ -6,6 +6,7 @@ import hashlib
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -124,6 +125,14 @@ def _segmenter(arguments: Arguments, configs: list[ExperimentConfig]) -> Segment
         raise ConfigError(f"--device {arguments.device}: there is no GPU that torch can use; take --device cpu")
     members = []
     for run, config in zip(arguments.run, configs, strict=True):
+        if config.composed:
+            if _changes(arguments):
+                raise ConfigError(
+                    f"{run} is made of several networks, each with settings of its own: leave out --mirror, --overlap "
+                    "and --precision"
+                )
+            members.append(load_run(run, device=arguments.device))
+            continue
         inference = InferenceConfig.model_validate(
             {**config.inference.model_dump(), **_changes(arguments), "largest_component": ()}
         )
@@ -147,9 +156,17 @@ def _cleaned(arguments: Arguments, configs: list[ExperimentConfig]) -> tuple[str
     return tuple(name for name in named[0] if all(name in names for names in named))
 
 
+def _hash(weights: Iterable[Path]) -> str:
+    """Tells weights apart, of one network or of all networks of a composed run."""
+    together = hashlib.sha256()
+    for path in weights:
+        together.update(path.read_bytes())
+    return together.hexdigest()
+
+
 def _about(arguments: Arguments, configs: list[ExperimentConfig], segmenter: Segmenter) -> dict[str, object]:
     """Runs, settings, labels and versions, for the record."""
-    from segmed.runs import environment, open_run
+    from segmed.runs import Run, environment
 
     first, changes = configs[0], _changes(arguments)
     runs = [
@@ -157,7 +174,7 @@ def _about(arguments: Arguments, configs: list[ExperimentConfig], segmenter: Seg
             "run": str(run.absolute()),
             "name": config.name,
             "weights": "best",
-            "sha256": hashlib.sha256(open_run(run).weights("best").read_bytes()).hexdigest(),
+            "sha256": _hash(sorted(run.rglob("best.safetensors")) if config.composed else [Run(run).weights("best")]),
             "inference": {**config.inference.model_dump(mode="json"), **changes, "largest_component": None},
         }
         for run, config in zip(arguments.run, configs, strict=True)
