@@ -17,6 +17,7 @@ from segmed.config import (
     InferenceConfig,
     Loss,
     Network,
+    PatchCnnConfig,
     PhantomLayout,
     PixelDiscriminatorConfig,
     SeganCriticConfig,
@@ -38,6 +39,7 @@ from segmed.networks.discriminators import (
 )
 from segmed.networks.encoders import DenseEncoder, PlainEncoder, PyramidEncoder, ResidualEncoder
 from segmed.networks.models import SegmentationModel, SegmentationNet
+from segmed.networks.patchwise import PatchwiseNet
 from segmed.networks.peers import monai_network
 from segmed.runs import Run, open_run, read_config
 from segmed.segmenters.base import Segmenter
@@ -96,6 +98,8 @@ def build_network(
                     upsampling=config.upsampling,
                     deep_supervision=config.deep_supervision,
                 )
+            case PatchCnnConfig():
+                return PatchwiseNet(in_channels, out_channels, dims=dims, **config.model_dump(exclude={"name"}))
             case DynUNetConfig() | SegResNetConfig() | SwinUNETRConfig():
                 return monai_network(
                     in_channels=in_channels, out_channels=out_channels, dims=dims, **config.model_dump()

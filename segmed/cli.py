@@ -56,17 +56,24 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     return data
 
 
+MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
     """The safe loader, with 1e-3 read as the number it is, and a key given twice refused."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def flatten_mapping(self, node: Any) -> None:
+        """Take in what `<<` merges, after a look at the keys that the file itself gives; a node is flattened once."""
+        if getattr(node, "flat", False):
+            return
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key = MERGE if key_node.tag == MERGE else self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        super().flatten_mapping(node)
+        node.flat = True
 
 
 _Loader.add_implicit_resolver(

@@ -51,7 +51,19 @@ class SwinUNETRConfig(Section):
     )
 
 
-Network = Annotated[UNetConfig | DynUNetConfig | SegResNetConfig | SwinUNETRConfig, Field(discriminator="name")]
+class PatchCnnConfig(Section):
+    """A CNN that decides on each voxel from the patch around it; mostly for the voxels of a region that is known."""
+
+    name: Literal["patch_cnn"] = "patch_cnn"
+    patch: Count = Field(21, description="voxels along an axis; with two levels 13 + 4 n")
+    channels: tuple[Count, ...] = Field((32, 48), description="feature maps of each level; a level halves the patch")
+    hidden: Count = Field(96, description="features before the decision")
+    dropout: Fraction = Field(0.0, description="of these features")
+
+
+Network = Annotated[
+    UNetConfig | DynUNetConfig | SegResNetConfig | SwinUNETRConfig | PatchCnnConfig, Field(discriminator="name")
+]
 
 
 class DiceLossConfig(Section):
