@@ -78,10 +78,12 @@ def _last_kernel(patch: int, levels: int) -> int:
     Raises:
         NetworkError: none, or not a whole number of them.
     """
+    if not levels:
+        raise NetworkError("a patch CNN of no level: give the channels of one or more")
     step = 2**levels
     smallest = 1 + 2 * (KERNEL - 1) * (step - 1)  # both convolutions of a level see as far, the next one twice as far
     left, rest = divmod(patch - smallest, step)
-    if levels < 1 or left < 0 or rest:
+    if left < 0 or rest:
         fitting = ", ".join(str(smallest + step * n) for n in range(1, 4))
         raise NetworkError(f"patch of {patch} voxels does not fit {levels} levels: give such as {fitting}")
     return left + 1

@@ -175,7 +175,8 @@ class _MemoryMeter(TorchDispatchMode):
 
 def _name(network: nn.Module) -> str:
     """The class of the network, with its encoder; for a network of MONAI, MONAI's class."""
-    network = getattr(network, "body", network)
+    body = getattr(network, "body", network)
+    network = network if isinstance(body, nn.Sequential) else body
     encoder = getattr(network, "encoder", None)
     return type(network).__name__ + (f" ({type(encoder).__name__})" if isinstance(encoder, nn.Module) else "")
 
