@@ -90,6 +90,20 @@ def test_the_rate_ends_at_zero_or_stays():
     assert [rate_factor(1, schedule) for schedule in SCHEDULES] == pytest.approx([0, 0, 1])
 
 
+def test_the_step_schedule_drops_after_each_share_of_the_run():
+    """0.1, x 0.1 every 20 of 60 epochs."""
+    rates = [0.1 * rate_factor(epoch / 60, "step") for epoch in (0, 19.9, 20, 39.9, 40, 60)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert rate_factor(0.5, "step", drop_share=0.5, drop_factor=0.3) == pytest.approx(0.3)
+
+
+def test_sgd_takes_the_momentum_of_the_config():
+    optimiser = make_optimiser(TinyNet(), tiny_train(optimiser="sgd", momentum=0.9))
+    assert {(group["momentum"], group["nesterov"]) for group in optimiser.param_groups} == {(0.9, True)}
+    plain = make_optimiser(TinyNet(), tiny_train(optimiser="sgd", momentum=0.0))
+    assert {(group["momentum"], group["nesterov"]) for group in plain.param_groups} == {(0.0, False)}
+
+
 def test_half_way_a_cosine_is_one_half_and_the_polynomial_is_its_power():
     assert rate_factor(0.5, "cosine") == pytest.approx(0.5)
     assert rate_factor(0.5, "polynomial") == pytest.approx(0.5**0.9)

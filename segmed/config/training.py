@@ -15,10 +15,17 @@ class TrainConfig(Section):
     epochs: Count = Field(100, description="passes of `steps_per_epoch` steps; not used with budget_minutes")
     budget_minutes: Positive | None = Field(None, description="fit the schedule to this time, validation included")
     steps_per_epoch: Count | Auto = Field("auto", description="auto: every training case is drawn about twice")
-    optimiser: Literal["adamw", "sgd", "adadelta"] = Field("adamw", description="sgd is with Nesterov momentum 0.99")
+    optimiser: Literal["adamw", "sgd", "adadelta"] = Field("adamw", description="sgd is with Nesterov momentum")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="of sgd; 0.99 is nnU-Net's (Isensee et al. 2021)")
     learning_rate: Positive | Auto = Field("auto", description="peak; auto: 1e-3 adamw, 1e-2 sgd, 1 adadelta")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decay of the weights")
-    schedule: Literal["cosine", "polynomial", "constant"] = Field("cosine", description="from the peak to zero")
+    schedule: Literal["cosine", "polynomial", "step", "constant"] = Field(
+        "cosine", description="from the peak to zero; step: times drop_factor after each drop_share of the run"
+    )
+    drop_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1 / 3, description="of the run between two drops of the step schedule: 20 of 60 epochs"
+    )
+    drop_factor: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="of the rate at each drop")
     warmup: Fraction = Field(0.03, description="share of the run in which the rate rises")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="decay of the averaged weights; 0: none")
     clip: Annotated[float, Field(ge=0)] = Field(12.0, description="largest norm of the gradient; 0: none")

@@ -65,7 +65,9 @@ class Learner:
         Args:
             progress: share of the run that is done; the learning rate follows it.
         """
-        rate = peak_rate(self.train) * rate_factor(progress, self.train.schedule, warmup=self.train.warmup)
+        train = self.train
+        drops = {"drop_share": train.drop_share, "drop_factor": train.drop_factor}
+        rate = peak_rate(train) * rate_factor(progress, train.schedule, warmup=train.warmup, **drops)
         set_rate(self.optimiser, rate)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.train.clip or float("inf"))
         self._stepper.step()

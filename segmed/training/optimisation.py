@@ -12,7 +12,6 @@ from torch import nn
 from segmed.config import TrainConfig
 
 PEAK_RATE = {"adamw": 1e-3, "sgd": 1e-2, "adadelta": 1.0}
-MOMENTUM = 0.99  # Source: Isensee et al. 2021, nnU-Net
 FUSED = ("cpu", "cuda")  # devices on which torch updates all weights in one kernel
 
 
@@ -37,7 +36,7 @@ def make_optimiser(
         return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused)
     if train.optimiser == "adadelta":
         return torch.optim.Adadelta(groups, lr=rate)
-    return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True, fused=fused)
+    return torch.optim.SGD(groups, lr=rate, momentum=train.momentum, nesterov=train.momentum > 0, fused=fused)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -8,25 +8,39 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-Schedule = Literal["cosine", "polynomial", "constant"]
+Schedule = Literal["cosine", "polynomial", "step", "constant"]
 START = 0.01  # share of the peak rate with which the warm-up starts
 POWER = 0.9  # of the polynomial decay; Source: Isensee et al. 2021, nnU-Net
 VALIDATION_SHARE = 0.2  # largest share of a budget in minutes that validations may take
 SMOOTHING = 0.2  # weight of the newest step in the running mean of step times
 
 
-def rate_factor(progress: float, schedule: Schedule, *, warmup: float = 0.0) -> float:
+ALMOST = 1e-9  # so that 20 / 60 of a run counts as a third
+
+
+def rate_factor(
+    progress: float,
+    schedule: Schedule,
+    *,
+    warmup: float = 0.0,
+    drop_share: float = 1 / 3,
+    drop_factor: float = 0.1,
+) -> float:
     """Share of the peak learning rate at a point of the run.
 
     Args:
         progress: in [0, 1].
-        schedule: what follows the warm-up: half a cosine, (1 - t)^0.9, or no decay.
+        schedule: what follows the warm-up: half a cosine, (1 - t)^0.9, drops, or no decay.
         warmup: share of the run in which the rate rises linearly.
+        drop_share: of the run between two drops.
+        drop_factor: of the rate at each.
     """
     if progress < warmup:
         return START + (1 - START) * progress / warmup
     if schedule == "constant":
         return 1.0
+    if schedule == "step":
+        return drop_factor ** math.floor(min(progress, 1 - ALMOST) / drop_share + ALMOST)
     left = 1.0 - min((progress - warmup) / (1 - warmup), 1.0) if warmup < 1 else 0.0
     return 0.5 - 0.5 * math.cos(math.pi * left) if schedule == "cosine" else left**POWER
 
