@@ -101,6 +101,53 @@ def test_a_wrong_config_is_one_line_that_names_it(written, text, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("b: {<<: *x}", {"p": 1, "q": 2}),
+        ("b: {<<: *x, q: 3}", {"p": 1, "q": 3}),
+        ("b: {q: 3, <<: *x}", {"p": 1, "q": 3}),
+        ("y: &y {<<: *x, q: 3}\nb: {<<: *y, r: 4}", {"p": 1, "q": 3, "r": 4}),
+        ("y: &y {<<: *x, q: 3}\nz: *y\nb: *y", {"p": 1, "q": 3}),
+        ("y: &y {q: 5, r: 7}\nb: {<<: [*x, *y]}", {"p": 1, "q": 2, "r": 7}),
+        ("y: &y {p: {u: 1, v: 2}}\nb: {<<: *y, p: {u: 3}}", {"p": {"u": 3}}),
+        ("b: {'<<': 1}", {"<<": 1}),
+    ],
+    ids=["alone", "own last", "own first", "of a merge", "named twice", "of two, first", "no deeper", "quoted"],
+)
+def test_a_merge_takes_in_keys_and_those_of_the_mapping_itself_win(written, text, expected):
+    loaded = load_yaml(written(f"x: &x {{p: 1, q: 2}}\n{text}"))
+    assert loaded["b"] == expected
+    assert loaded["x"] == {"p": 1, "q": 2}
+
+
+def test_a_merged_section_is_that_of_a_config(written):
+    network = "network: &unet {name: unet, norm: batch, channels: [8, 16]}"
+    made = load_config(written(f"{network}\nensemble:\n  network: {{<<: *unet, channels: [4, 8]}}"))
+    assert (made.network.channels, made.ensemble.network.channels) == ((8, 16), (4, 8))
+    assert made.ensemble.network.norm == "batch"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("x: &x {p: 1}\nb:\n  <<: *x\n  q: 3\n  q: 4", 5, "key 'q' stands twice"),
+        ("x: &x {p: 1}\nb:\n  q: 3\n  <<: *x\n  q: 4", 5, "key 'q' stands twice"),
+        ("x: &x\n  p: 1\n  p: 2\nb: {<<: *x}", 3, "key 'p' stands twice"),
+        ("x: &x {p: 1}\nb:\n  <<: *x\n  <<: *x", 4, "key '<<' stands twice"),
+        ("x: &x [1]\nb:\n  <<: *x", 1, "expected a mapping for merging"),
+        ("a: 1\nb:\n  {{case}}: 2", 3, "a key must be one word"),
+        ("a: 1\n? [1, 2]\n: 3", 2, "a key must be one word"),
+    ],
+)
+def test_a_key_that_can_not_be_is_refused_with_its_line(written, text, line, words):
+    with pytest.raises(ConfigError) as error:
+        load_yaml(written(text))
+    assert f"not valid YAML at line {line}: " in str(error.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_yaml_tags_that_would_run_code_are_refused(written, tmp_path):
     proof = tmp_path / "executed"
     with pytest.raises(ConfigError, match="not valid YAML"):
