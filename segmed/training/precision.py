@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -22,6 +22,14 @@ FIRST = 3  # candidates that are timed whatever it takes: bf16 in both formats, 
 TURNS = 4  # timed steps of a candidate, after one that sets up the kernels; the fastest counts
 HOPELESS = 3.0  # a candidate that takes so many times the best one's time is not timed again
 GAIN = 0.97  # a candidate must take less than this share of the time of the simpler one before it
+
+
+Forward = Callable[[nn.Module, Tensor], Any]
+
+
+def all_logits(network: nn.Module, image: Tensor) -> Any:
+    """Logits of every level of a segmentation network."""
+    return cast(Any, network).all_logits(image)
 
 
 @dataclass(frozen=True)
@@ -72,26 +80,31 @@ def choose_precision(
     device: torch.device | str = "cpu",
     fixed: tuple[str, str] = ("auto", "auto"),
     limit_seconds: float = 30.0,
+    forward: Forward = all_logits,
+    target: Tensor | None = None,
 ) -> Choice:
     """Time forward and backward in fp32 and bf16, contiguous and channels-last, and take the fastest.
 
     A copy of the network is used. The leading process measures for all.
 
     Args:
-        network: gives `all_logits(image)`.
-        loss: of those and the labels.
+        network: what trains.
+        loss: of what `forward` gives and the target.
         shape: (B, C, *spatial) of a training batch.
         ranks: the processes that train.
         device: that trains.
         fixed: precision and memory format that are given, or `auto`.
         limit_seconds: after this time nothing is begun but the first step of the first three candidates.
+        forward: network and image -> what the loss takes.
+        target: of the batch; none: random labels (B, *spatial) of the network's `out_channels` classes.
     """
     precisions = ["bf16", "fp32"] if fixed[0] == "auto" else [fixed[0]]
     formats = ["contiguous", "channels_last"] if fixed[1] == "auto" else [fixed[1]]
     candidates = [Choice(cast(Precision, p), cast(MemoryFormat, m)) for p, m in product(precisions, formats)]
     if len(candidates) == 1:
         return candidates[0]
-    measured = ranks.lead(lambda: _measure(candidates, network, loss, shape, torch.device(device), limit_seconds))
+    work = _Work(network, loss, forward, *_batch(network, shape, target, torch.device(device)))
+    measured = ranks.lead(lambda: _measure(candidates, work, limit_seconds))
     simple_first = sorted(measured, key=lambda c: (c.precision != "fp32", c.memory_format != "contiguous"))
     best = simple_first[0]
     seconds = {name: s for choice in measured for name, s in choice.seconds.items()}
@@ -105,47 +118,58 @@ def _seconds(choice: Choice) -> float:
     return next(iter(choice.seconds.values()))
 
 
-def _measure(
-    candidates: Sequence[Choice],
-    network: nn.Module,
-    loss: nn.Module,
-    shape: Sequence[int],
-    device: torch.device,
-    limit_seconds: float,
-) -> list[Choice]:
-    """The candidates that were timed, each with its seconds."""
+@dataclass(frozen=True)
+class _Work:
+    """What is timed."""
+
+    network: nn.Module
+    loss: nn.Module
+    forward: Forward
+    image: Tensor
+    target: Tensor
+
+
+def _batch(
+    network: nn.Module, shape: Sequence[int], target: Tensor | None, device: torch.device
+) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(tuple(shape), generator=generator)
-    classes = int(cast(Any, network).out_channels)
-    label = torch.randint(0, classes, (shape[0], *shape[2:]), generator=generator, dtype=torch.uint8)
-    batch, loss = (image.to(device), label.to(device)), loss.to(device)
+    if target is None:
+        classes = int(cast(Any, network).out_channels)
+        target = torch.randint(0, classes, (shape[0], *shape[2:]), generator=generator, dtype=torch.uint8)
+    return image.to(device), target.to(device)
+
+
+def _measure(candidates: Sequence[Choice], work: _Work, limit_seconds: float) -> list[Choice]:
+    """The candidates that were timed, each with its seconds."""
+    work.loss.to(work.image.device)
     times: dict[int, list[float]] = {number: [] for number in range(len(candidates))}
     began = time.perf_counter()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[work.image.device] if work.image.is_cuda else []):
         for turn in range(1 + TURNS):  # in turns, so that a machine busy for a while is busy for all of them
             for number, choice in enumerate(candidates):
                 if time.perf_counter() - began > limit_seconds and (turn or number >= FIRST):
                     break
                 if turn and min(times[number]) > HOPELESS * min(map(min, filter(None, times.values()))):
                     continue
-                times[number].append(_time(choice, network, loss, batch))
+                times[number].append(_time(choice, work))
     names = {number: f"{choice.precision} {choice.memory_format}" for number, choice in enumerate(candidates)}
     fastest = {number: min(found[1:] or found) for number, found in times.items() if found}
     return [replace(candidates[number], seconds={names[number]: seconds}) for number, seconds in fastest.items()]
 
 
-def _time(choice: Choice, network: nn.Module, loss: nn.Module, batch: tuple[Tensor, Tensor]) -> float:
+def _time(choice: Choice, work: _Work) -> float:
     """Seconds of one forward and backward pass; infinite where memory does not suffice."""
-    image, label = batch
+    device = work.image.device
     try:
-        image = choice.arrange(image)
-        network = choice.place(copy.deepcopy(network), image.device).train()
+        image = choice.arrange(work.image)
+        network = choice.place(copy.deepcopy(work.network), device).train()
         start = time.perf_counter()
-        with choice.autocast(image.device):
-            value = loss(cast(Any, network).all_logits(image), label)
+        with choice.autocast(device):
+            value = work.loss(work.forward(network, image), work.target)
         value.backward()
-        if image.device.type == "cuda":
-            torch.cuda.synchronize(image.device)
+        if image.is_cuda:
+            torch.cuda.synchronize(device)
     except torch.OutOfMemoryError:
         return float("inf")
     return time.perf_counter() - start
