@@ -13,9 +13,10 @@ from test_compare_tool import load_tool, names, write_part, write_table
 
 from segmed.cli import run_tool, validate
 from segmed.config.compare import CompareConfig
-from segmed.contest import running
+from segmed.contest import classical
 from segmed.contest.opening import open_contest
-from segmed.contest.running import folder_of, run_contest
+from segmed.contest.records import folder_of
+from segmed.contest.running import run_contest
 from segmed.data.splits import make_split
 from segmed.metrics.published import zabihollahy2020_dice
 from segmed.reports.results import ResultsError
@@ -39,14 +40,18 @@ def label_of(scene, scar):
     return label
 
 
-@pytest.fixture
-def walls(tmp_path):
-    """Six made hearts; the volume that the first one's scar truly has is known."""
+def make_walls(folder):
+    """Six made hearts."""
     for number, name in enumerate(names(CASES)):
         scene, scar = wall(seed=number)
-        write(tmp_path / "data" / name / f"{name}_LGE.nii.gz", scene.image)
-        write(tmp_path / "data" / name / f"{name}_gd.nii.gz", label_of(scene, scar))
-    return tmp_path
+        write(folder / "data" / name / f"{name}_LGE.nii.gz", scene.image)
+        write(folder / "data" / name / f"{name}_gd.nii.gz", label_of(scene, scar))
+    return folder
+
+
+@pytest.fixture
+def walls(tmp_path):
+    return make_walls(tmp_path)
 
 
 def config_of(folder, rows, **changes):
@@ -129,7 +134,7 @@ def test_folds_are_those_of_training_with_the_same_split(walls):
 
 def test_what_is_done_is_not_done_again(walls, monkeypatch):
     first = run(walls, TWO)
-    monkeypatch.setattr(running, "build_method", lambda *given: pytest.fail("built again"))
+    monkeypatch.setattr(classical, "build_method", lambda *given: pytest.fail("built again"))
     second = run(walls, TWO)
     for one, other in zip(first, second, strict=True):
         assert [tuple(map(str, row.values())) for row in one.results[0].rows] == [
@@ -142,9 +147,9 @@ def test_a_killed_comparison_goes_on_where_it_was(walls, monkeypatch, lost):
     run(walls, TWO)
     (folder_of(open_contest(config_of(walls, TWO)), "strm") / lost).unlink()
     done = []
-    whole = running.ClassicalRow._case
+    whole = classical.ClassicalRow._case
     monkeypatch.setattr(
-        running.ClassicalRow,
+        classical.ClassicalRow,
         "_case",
         lambda row, case, *rest: done.append((row.name, case.id)) or whole(row, case, *rest),
     )
@@ -161,9 +166,9 @@ def test_other_options_or_files_are_run_again(walls, monkeypatch, change):
     else:
         write(walls / "data" / "case_0" / "case_0_LGE.nii.gz", wall(seed=0, noise=0.4)[0].image)
     done = []
-    whole = running.ClassicalRow._case
+    whole = classical.ClassicalRow._case
     monkeypatch.setattr(
-        running.ClassicalRow,
+        classical.ClassicalRow,
         "_case",
         lambda row, case, *rest: done.append((row.name, case.id)) or whole(row, case, *rest),
     )
@@ -176,9 +181,9 @@ def test_other_options_or_files_are_run_again(walls, monkeypatch, change):
 
 def test_a_method_learns_from_the_training_cases_of_its_fold_alone(walls, monkeypatch):
     seen = []
-    build = running.build_method
+    build = classical.build_method
     monkeypatch.setattr(
-        running, "build_method",
+        classical, "build_method",
         lambda config, scenes=None: seen.append([case.id for case in scenes._cases]) or build(config, scenes),
     )  # fmt: skip
     rows = {"trees": {"method": TREES}, "again": {"method": TREES}}
@@ -204,7 +209,7 @@ class Spy(TissueMethod):
 
 def test_no_method_is_shown_where_the_reference_has_scar(walls, monkeypatch):
     spy = Spy()
-    monkeypatch.setattr(running, "build_method", lambda *given: spy)
+    monkeypatch.setattr(classical, "build_method", lambda *given: spy)
     run(walls, TWO)
     assert all(set(scene.found) == {"lv_wall", "blood_pool", "rv"} for scene in spy.scenes)
     assert all(np.array_equal(scene.found["lv_wall"], scene.region) for scene in spy.scenes)
@@ -221,6 +226,24 @@ def test_a_method_that_fails_on_a_case_misses_there_and_says_why(walls):
     assert sum(row["missed"] for row in rows_of(found).values()) == 1
     again = run(walls, TWO)[0]
     assert again.results[0].remarks == found.results[0].remarks
+
+
+def test_slices_in_which_a_method_fails_do_not_cost_the_others(walls):
+    scene, scar = wall(seed=2)
+    image = scene.image.copy()
+    image[..., 1:3] = 7
+    write(walls / "data" / "case_2" / "case_2_LGE.nii.gz", image)
+    rows = {"slices": {"method": {"name": "otsu"}, "slices": True}, **TWO}
+    contest = open_contest(config_of(walls, rows))
+    found = run_contest(contest, say=lambda line: None)[0]
+    assert [row["case"] for row in rows_of(found).values() if row["missed"]] == []
+    path = folder_of(contest, "slices") / "predictions" / "case_2.nii.gz"
+    values = read_label_volume(path).as_tensor().numpy()[0] == SCAR
+    assert not values[..., 1:3].any()
+    assert dice(values[..., [0, 3]], scar[..., [0, 3]]) > 0.85
+    said = "slices has no result in 2 slices of 1 cases, in which nothing counts as found: case_2 ("
+    assert said in found.results[0].remarks[0]
+    assert run(walls, rows)[0].results[0].remarks == found.results[0].remarks
 
 
 def test_a_method_that_can_not_learn_names_its_row(walls):

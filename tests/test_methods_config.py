@@ -1,5 +1,6 @@
 """Sections of classical methods: each builds the method that it names, with the defaults that the method has."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from pydantic import Field
 from small_wall import dice, wall
 
-from segmed.cli import ConfigError, load_yaml, validate
+from segmed.cli import ConfigError, load_config, load_yaml, validate
 from segmed.config import Section
 from segmed.config.compare import CompareConfig
 from segmed.config.methods import (
@@ -42,7 +43,8 @@ from segmed.segmenters.voxel_features import FeatureSettings
 from segmed.segmenters.voxel_training import ClassifierSettings
 from segmed.segmenters.walkers import RandomWalker
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs" / "compare").glob("*.yaml"))
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted((ROOT / "configs" / "compare").glob("*.yaml"))
 SMALL = {"voxels": 1200, "neighbours": 15, "trees": 20, "landmarks": 60}
 UNTRAINED = {
     OtsuConfig: Otsu, FullWidthConfig: FullWidthHalfMaximum, StandardDeviationsConfig: StandardDeviations,
@@ -141,12 +143,42 @@ def test_a_comparison_of_the_repository_is_valid_and_names_the_command_of_each_r
     runs = [row for row in config.rows.values() if row.run]
     assert runs
     assert all(row.command and row.run in row.command for row in runs)
-    inside = {row.region for row in config.rows.values() if row.method}
+    inside = {row.place for row in config.rows.values() if row.method}
     assert inside <= {"reference", *(row.run for row in runs)}
+    assert len(inside) == 2
     assert {row.method.name for row in config.rows.values() if row.method} >= {
         "otsu", "fwhm", "strm", "region_growing", "kmeans", "gaussian_mixture", "svm", "knn", "random_forest", "mlp",
         "geodesic_active_contour", "chan_vese", "random_walker", "graph_cut", "potts_flow", "hierarchical_flow",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_command_of_a_row_trains_what_the_comparison_tests_on_the_same_parts(path):
+    config = validate(CompareConfig, load_yaml(path), where=str(path))
+    rows = {name: row for name, row in config.rows.items() if row.run}
+    assert {name for name, row in rows.items() if row.given} == {"CMPU-Net, wall given", "patch CNN, wall given"}
+    for name, row in rows.items():
+        program, tool, *rest = shlex.split(row.command)
+        assert (program, tool) == ("python", "tools/train_seg.py")
+        options = dict(zip(rest[::2], rest[1::2], strict=True))
+        assert options.pop("--run-dir") == row.run
+        experiment = load_config(ROOT / options.pop("--config"))
+        assert options == ({"--folds": str(config.split.folds)} if config.each_fold else {}), name
+        assert experiment.data == config.data, name
+        assert experiment.split == config.split, name
+        assert experiment.cascade is not None or not row.given
+
+
+def test_a_row_looks_where_it_says_or_where_it_can():
+    rows = {
+        "net": {"run": "x"}, "given": {"run": "x", "region": "reference"}, "method": {"method": {"name": "otsu"}},
+        "everywhere": {"method": {"name": "otsu"}, "region": "everywhere"},
+    }  # fmt: skip
+    made = validate(CompareConfig, {**BASE, "reference": "net", "rows": rows}, where="x.yaml").rows
+    assert {name: row.place for name, row in made.items()} == {
+        "net": "own", "given": "reference", "method": "reference", "everywhere": "everywhere",
+    }  # fmt: skip
+    assert [name for name, row in made.items() if row.given] == ["given"]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +188,11 @@ def test_a_comparison_of_the_repository_is_valid_and_names_the_command_of_each_r
         ({"rows": {"a": {"run": "x"}}}, "one row alone"),
         ({"rows": {"a": {"run": "x"}, "b": {}}}, "either a run or a method"),
         ({"rows": {"a": {"run": "x"}, "b": {"run": "y", "method": {"name": "otsu"}}}}, "either a run or a method"),
+        (
+            {"rows": {**BASE["rows"], "b": {"run": "y", "region": "everywhere"}}},
+            "a run looks in .* not in 'everywhere'",
+        ),
+        ({"rows": {**BASE["rows"], "b": {"run": "y", "region": "runs/x"}}}, "leave region out, or give reference"),
         ({"region": "wall"}, "region 'wall' is not in data.regions"),
         ({"target": "oedema"}, "it must hold 'oedema'"),
         ({"row": {}}, "did you mean 'rows'"),

@@ -104,6 +104,44 @@ def test_slice_by_slice_looks_at_slices_of_the_thickest_axis_that_hold_some_regi
     assert [scene.image.shape for scene in method.seen] == [(4, 4, 1)]
 
 
+class Fails(Brighter):
+    """Has no meaning in slices whose first voxel is one of these."""
+
+    def __init__(self, *values):
+        super().__init__()
+        self.values = values
+
+    def probability(self, scene):
+        if scene.image[0, 0, 0] in self.values:
+            raise MethodError(f"no meaning at {scene.image[0, 0, 0]:g}")
+        return super().probability(scene)
+
+
+def stack():
+    """Three slices whose first voxels are 0, 1 and 2, a bright one in each."""
+    image = np.zeros((2, 2, 3), np.float32)
+    image[0, 0], image[1, 1] = [0, 1, 2], 9
+    return Scene(image, np.ones(image.shape, bool), (1.0, 1.0, 8.0))
+
+
+def test_a_slice_without_a_result_is_empty_and_said_and_the_others_are_kept():
+    method = SliceBySlice(Fails(1))
+    found = method.probability(stack())
+    assert found[1, 1].tolist() == [1, 0, 1]
+    assert not found[..., 1].any()
+    assert method.failed == {1: "no meaning at 1"}
+    method.method.values = ()
+    assert method.probability(stack())[1, 1].tolist() == [1, 1, 1]
+    assert method.failed == {}
+
+
+def test_no_slice_with_a_result_is_an_error_that_counts_them():
+    method = SliceBySlice(Fails(0, 1, 2))
+    with pytest.raises(MethodError, match="none of 3 slices has a result; of the first: no meaning at 0"):
+        method.probability(stack())
+    assert list(method.failed) == [0, 1, 2]
+
+
 def test_a_label_map_on_another_grid_is_refused():
     image, map = heart()
     moved = MetaTensor(map.as_tensor(), affine=torch.from_numpy(AFFINE + np.eye(4)[:, 3:] @ np.eye(4)[:1]))

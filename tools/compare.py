@@ -28,8 +28,9 @@ PUBLISHED = {"zabihollahy2020": "dice_zabihollahy2020"}  # convention -> the onl
 class Arguments(Section):
     """Compare methods on the same test cases, each with the runs (seeds) that it has.
 
-    With --config, its rows are compared: finished runs, and classical methods, which are run where that is not done
-    yet. Everything lands in its output folder: tables and figures, and in rows/ the label maps.
+    With --config, its rows are compared: finished runs, and classical methods and fine stages of cascades in a given
+    region, which are run where that is not done yet. Everything lands in its output folder: tables and figures, and in
+    rows/ the label maps.
 
     With --methods, a value is a run's folder, one of a cross-validation, a folder or cases.csv of tools/evaluate.py, or
     a folder of label maps of anybody (with --references). Runs of a method are averaged a case; then methods are

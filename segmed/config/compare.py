@@ -16,7 +16,7 @@ Convention = Literal["standard", "zabihollahy2020"]
 
 
 class RowConfig(Section):
-    """One method of a comparison: finished runs, or a classical method inside a region."""
+    """One method of a comparison: finished runs, their fine stages inside a region, or a classical method in one."""
 
     run: str | tuple[str, ...] | None = Field(
         None, description="folder of a run or of a cross-validation, or a pattern of several, its seeds"
@@ -24,8 +24,10 @@ class RowConfig(Section):
     command: str | None = Field(None, description="that makes the run, for the line that says it is not there")
     method: ClassicalMethod | None = Field(None, description="a classical method")
     region: str = Field(
-        "reference",
-        description="where the method looks: reference, everywhere, or a run's folder whose test label maps give it",
+        "auto",
+        description="where a method looks: reference, everywhere, or a run's folder whose test label maps give it; "
+        "reference beside a run: its fine stage alone looks, in the region of the reference; auto: a method in the "
+        "reference, a run in the region that it finds itself",
     )
     slices: bool = Field(False, description="whether each slice is looked at by itself")
     smallest_ml: Length = Field(0.0, description="smaller pieces of what the method finds are dropped")
@@ -36,7 +38,24 @@ class RowConfig(Section):
     def _one_of_both(self) -> RowConfig:
         if (self.run is None) == (self.method is None):
             raise ValueError("a row is either a run or a method: give one of the two")
+        if self.run is not None and self.region not in ("auto", "reference"):
+            raise ValueError(
+                f"a run looks in the region that it finds itself, or in the reference's, not in '{self.region}': "
+                "leave region out, or give reference"
+            )
         return self
+
+    @property
+    def place(self) -> str:
+        """Where it looks: `reference`, `everywhere`, a run's folder, or `own`, which a run finds itself."""
+        if self.region != "auto":
+            return self.region
+        return "reference" if self.run is None else "own"
+
+    @property
+    def given(self) -> bool:
+        """Whether a run's fine stage looks in a region that is given."""
+        return self.run is not None and self.place == "reference"
 
     @property
     def patterns(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from segmed.build import build_dataset
 from segmed.config import ExperimentConfig
 from segmed.config.compare import CompareConfig, RowConfig
+from segmed.contest.fine import fine_stages
 from segmed.contest.tested import TestedRun, matching, splits_of
 from segmed.data.case import Case, DatasetError
 from segmed.data.cases import Dataset
@@ -48,12 +49,6 @@ class Contest:
         return {case.id: case for case in self.dataset.cases}
 
     @property
-    def methods(self) -> dict[str, RowConfig]:
-        """Rows that have to be run, those of finished runs left out."""
-        rows = self.config.rows
-        return {name: row for name, row in rows.items() if row.method is not None and name not in self.missing}
-
-    @property
     def tested(self) -> tuple[str, ...]:
         """Ids of the test cases, in the order of the folds."""
         return tuple(case for split in self.splits for case in split.test)
@@ -67,14 +62,14 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
         skip_missing: leave out rows whose run is not there, instead of refusing.
 
     Raises:
-        ResultsError: a run is not there, not finished, or of other cases.
+        ResultsError: a run is not there, not finished, of other cases, or has no fine stage that the row asks for.
         DatasetError: the data or the parts can't be used.
         LabelError: labels that are not there.
     """
     missing: dict[str, str] = {}
     paths: dict[str, list[Path]] = {}
     for name, row in config.rows.items():
-        patterns = row.patterns or (() if row.region in PLACES else (row.region,))
+        patterns = row.patterns or (() if row.place in PLACES else (row.region,))
         paths[name] = matching(patterns)
         if patterns and not paths[name]:
             missing[name] = _absent(name, row, config)
@@ -103,6 +98,7 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
         missing,
     )  # fmt: skip
     _check_cases(contest)
+    _check_fine_stages(contest)
     return contest
 
 
@@ -152,3 +148,17 @@ def _check_cases(contest: Contest) -> None:
                 f"row '{name}': run {run.path} was tested on {len(run.cases)} cases, the comparison has {len(wanted)}; "
                 f"in one alone: {first_few(strange)}; give the same split to both, or split_of {run.path}"
             )
+
+
+def _check_fine_stages(contest: Contest) -> None:
+    """Runs that look in a given region can do so.
+
+    Raises:
+        ResultsError: one can't.
+    """
+    for name, run in ((name, run) for name, runs in contest.runs.items() for run in runs):
+        if contest.config.rows[name].given:
+            try:
+                fine_stages(run, labels=contest.dataset.labels, within=contest.config.within)
+            except ResultsError as error:
+                raise ResultsError(f"row '{name}': {error}") from error

@@ -5,16 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segmed.contest.opening import Contest
 from segmed.data.case import Case
 from segmed.files import write_json
 from segmed.reports.evaluation import Row
 
-VERSION = 1  # raised whenever the same settings give other figures
+VERSION = 2  # raised whenever the same settings give other figures
+
+
+def folder_of(contest: Contest, name: str) -> Path:
+    """Where the label maps and figures of a row are kept."""
+    plain = re.sub(r"[^\w.+-]+", "_", name).strip("_.")
+    return contest.config.output / "rows" / f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def settings_of(contest: Contest) -> dict[str, Any]:
+    """What the figures of any row depend on."""
+    config = contest.config
+    data = config.data.model_dump(
+        mode="json", include={"images", "components", "ignore", "background", "spacing_known"}
+    )
+    labels = contest.dataset.labels.to_dict()
+    evaluate = config.evaluate.model_dump(mode="json", exclude={"bootstrap"})
+    return {"data": data, "labels": labels, "target": config.target, "rest": config.rest,
+            "region": [config.region, *config.within], "evaluate": evaluate}  # fmt: skip
 
 
 @dataclass(frozen=True)

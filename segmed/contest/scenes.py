@@ -63,6 +63,21 @@ def whole_wall(indices: np.ndarray, contest: Contest) -> np.ndarray:
     return table[indices]
 
 
+def beside_wall(wall: np.ndarray, contest: Contest) -> np.ndarray:
+    """What is known beside the region, in the data set's labels; the region itself is background.
+
+    Args:
+        wall: (X, Y, Z) of `whole_wall`.
+        contest: whose region it is.
+
+    Returns:
+        (X, Y, Z) uint8.
+    """
+    names, labels = wall_labels(contest).names, contest.dataset.labels
+    table = np.array([0, 0, *(labels.index(name) for name in names[1:])], np.uint8)
+    return table[wall]
+
+
 class TrainingScenes(Sequence[Scene]):
     """Training cases in their references' walls, each read when it is asked for.
 

@@ -73,21 +73,41 @@ class TissueMethod(ABC):
 
 
 class SliceBySlice(TissueMethod):
-    """A method that looks at each slice by itself.
+    """A method that looks at each slice by itself; in a slice in which it has no meaning, nothing is found.
 
     Args:
         method: for one slice.
         axis: across the slices; None: the axis of the thickest voxels.
+
+    Attributes:
+        failed: of the last volume: number of a slice without a result -> why.
     """
 
     def __init__(self, method: TissueMethod, axis: int | None = None) -> None:
         self.method = method
         self.axis = axis
+        self.failed: Mapping[int, str] = {}
 
     def probability(self, scene: Scene) -> np.ndarray:
+        """As of every method; zeros in the slices that are then in `failed`.
+
+        Raises:
+            MethodError: not one slice has a result.
+        """
+        axis = scene.slice_axis if self.axis is None else self.axis
         found = np.zeros(scene.image.shape, np.float32)
-        for place, part in scene.slices(scene.slice_axis if self.axis is None else self.axis):
-            found[place] = self.method.probability(part)
+        failed: dict[int, MethodError] = {}
+        looked_at = 0
+        for place, part in scene.slices(axis):
+            looked_at += 1
+            try:
+                found[place] = self.method.probability(part)
+            except MethodError as error:
+                failed[place[axis].start] = error
+        self.failed = {number: str(error) for number, error in failed.items()}
+        if failed and len(failed) == looked_at:
+            first = next(iter(failed.values()))
+            raise MethodError(f"none of {looked_at} slices has a result; of the first: {first}") from first
         return found
 
 
