@@ -1,0 +1,189 @@
+"""Classification models that a config can name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from segmed.config.base import Auto, Count, Fraction, Section
+from segmed.config.network import Strides
+
+Pretrained = Literal["hub"] | Path | None
+
+
+class EncoderClassifierConfig(Section):
+    """One of our encoders, a pooling, a linear head."""
+
+    name: Literal["encoder"] = "encoder"
+    encoder: Literal["plain", "residual", "dense"] = Field("residual", description="kind of the encoder")
+    channels: tuple[Count, ...] | Auto = Field("auto", description="feature maps of each level, finest first")
+    strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis; the first is usually 1")
+    blocks: Count = Field(2, description="convolutions (plain), residual blocks or dense layers a level")
+    norm: Literal["instance", "batch", "group"] = Field("instance", description="normalisation")
+    pooling: Literal["average", "max", "attention"] = Field("average", description="of the coarsest feature map")
+    dropout: Fraction = Field(0.0, description="of the pooled features")
+
+
+class BackboneConfig(Section):
+    """Base of the networks that have published weights."""
+
+    pretrained: Pretrained = Field(
+        None, description="file of weights, or `hub` to fetch the published ones; none: drawn"
+    )
+    grey: Literal["sum", "average"] = Field(
+        "sum", description="published first convolution over three colours -> over other channels; sum keeps its size"
+    )
+
+
+class ColourConfig(BackboneConfig):
+    """Base of the backbones that can stand behind a convolution to three channels."""
+
+    colour: bool = Field(False, description="a 1 x 1 convolution from the image's channels to three comes first")
+
+
+# ---------------------------------------------------------------- backbones
+
+
+class ResNetConfig(ColourConfig):
+    """Base of the ResNets; first_kernel 3, first_stride 1 and no max_pool suit images of 128 voxels and below."""
+
+    first_kernel: Count = Field(7, description="size of the first convolution; odd")
+    first_stride: Count = Field(2, description="step of the first convolution")
+    max_pool: bool = Field(True, description="halve the map after the first convolution")
+
+
+class ResNet18Config(ResNetConfig):
+    """ResNet-18, from MONAI."""
+
+    name: Literal["resnet18"] = "resnet18"
+
+
+class ResNet34Config(ResNetConfig):
+    """ResNet-34, from MONAI."""
+
+    name: Literal["resnet34"] = "resnet34"
+
+
+class ResNet50Config(ResNetConfig):
+    """ResNet-50, from MONAI."""
+
+    name: Literal["resnet50"] = "resnet50"
+
+
+class DenseNet121Config(ColourConfig):
+    """DenseNet-121, from MONAI."""
+
+    name: Literal["densenet121"] = "densenet121"
+
+
+class EfficientNetB0Config(ColourConfig):
+    """EfficientNet-B0, from MONAI."""
+
+    name: Literal["efficientnet_b0"] = "efficientnet_b0"
+
+
+class EfficientNetB1Config(ColourConfig):
+    """EfficientNet-B1, from MONAI."""
+
+    name: Literal["efficientnet_b1"] = "efficientnet_b1"
+
+
+class EfficientNetB2Config(ColourConfig):
+    """EfficientNet-B2, from MONAI."""
+
+    name: Literal["efficientnet_b2"] = "efficientnet_b2"
+
+
+class EfficientNetB3Config(ColourConfig):
+    """EfficientNet-B3, from MONAI."""
+
+    name: Literal["efficientnet_b3"] = "efficientnet_b3"
+
+
+class EfficientNetB4Config(ColourConfig):
+    """EfficientNet-B4, from MONAI."""
+
+    name: Literal["efficientnet_b4"] = "efficientnet_b4"
+
+
+class VitConfig(ColourConfig):
+    """Vision transformer, from MONAI; as it stands ViT-B/16."""
+
+    name: Literal["vit"] = "vit"
+    patch: Count = Field(16, description="voxels along an axis that become one token; they divide the image")
+    width: Count = Field(768, description="features of a token; a multiple of the heads")
+    layers: Count = Field(12, description="transformer blocks")
+    heads: Count = Field(12, description="of the attention")
+    hidden: Count = Field(3072, description="features inside a block's two dense layers")
+    dropout: Fraction = Field(0.0, description="of tokens, attention and dense layers")
+
+
+class InceptionConfig(ColourConfig):
+    """Inception v3, from torchvision, which has to be installed beside segmed."""
+
+    name: Literal["inception"] = "inception"
+
+
+class TimmConfig(ColourConfig):
+    """Any 2D backbone of timm, which has to be installed beside segmed."""
+
+    name: Literal["timm"] = "timm"
+    model: str = Field("resnet18", description="name in timm")
+
+
+# ---------------------------------------------------------------- classic
+
+
+class LogisticConfig(Section):
+    """Logistic regression on the voxels."""
+
+    name: Literal["logistic"] = "logistic"
+
+
+class AlexNetConfig(BackboneConfig):
+    """AlexNet, as torchvision has it."""
+
+    name: Literal["alexnet"] = "alexnet"
+    hidden: Count = Field(4096, description="features of the two dense layers")
+    dropout: Fraction = Field(0.5, description="before the dense layers")
+
+
+class Vgg16Config(BackboneConfig):
+    """VGG-16, as torchvision has it."""
+
+    name: Literal["vgg16"] = "vgg16"
+    hidden: Count = Field(4096, description="features of the two dense layers")
+    dropout: Fraction = Field(0.5, description="after the dense layers")
+
+
+class ContrastCnnConfig(Section):
+    """The small published CNN that tells images with contrast agent from those without."""
+
+    name: Literal["contrast_cnn"] = "contrast_cnn"
+    channels: tuple[Count, ...] = Field((16, 16, 32, 32, 64, 64), description="feature maps of each convolution")
+    hidden: Count = Field(64, description="features of the dense layer")
+    dropout: Fraction = Field(0.2, description="before the dense layer")
+
+
+ClassifierModel = Annotated[
+    EncoderClassifierConfig
+    | ResNet18Config
+    | ResNet34Config
+    | ResNet50Config
+    | DenseNet121Config
+    | EfficientNetB0Config
+    | EfficientNetB1Config
+    | EfficientNetB2Config
+    | EfficientNetB3Config
+    | EfficientNetB4Config
+    | VitConfig
+    | InceptionConfig
+    | TimmConfig
+    | LogisticConfig
+    | AlexNetConfig
+    | Vgg16Config
+    | ContrastCnnConfig,
+    Field(discriminator="name"),
+]
