@@ -1,0 +1,93 @@
+"""True classes and probabilities of many cases -> ROC and precision-recall curves of each class against the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from segmed.metrics.classification import areas_of, check, one_against_rest
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """One class against the rest; empty, with an area of NaN, where one of the two has no case.
+
+    Attributes:
+        false_positive_rate, sensitivity, thresholds: (P,); the class is called where its probability >= threshold.
+            The first threshold is infinite: nothing is called.
+        auc: area under the curve.
+        positives, negatives: how many cases.
+    """
+
+    false_positive_rate: np.ndarray
+    sensitivity: np.ndarray
+    thresholds: np.ndarray
+    auc: float
+    positives: int
+    negatives: int
+
+
+@dataclass(frozen=True)
+class PrecisionRecallCurve:
+    """One class against the rest; empty, with an average precision of NaN, where one of the two has no case.
+
+    Attributes:
+        recall, precision: (P,); the last point is (0, 1) and has no threshold.
+        thresholds: (P - 1,), ascending.
+        average_precision: sum of the precisions, each weighted with the recall that it adds; no interpolation.
+        positives, negatives: how many cases; their share is the precision of chance.
+    """
+
+    recall: np.ndarray
+    precision: np.ndarray
+    thresholds: np.ndarray
+    average_precision: float
+    positives: int
+    negatives: int
+
+
+def roc_curves(
+    truth: Sequence[int] | np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> dict[str, RocCurve]:
+    """ROC curve of each class against the rest.
+
+    Args:
+        truth, probabilities, classes: as in `check`.
+
+    Raises:
+        ClassificationError: as in `check`.
+    """
+    checked = check(truth, probabilities, classes)
+    curves = {}
+    for number, name in enumerate(checked.classes):
+        own, scores, positives, negatives = one_against_rest(checked, number)
+        rate, sensitivity, thresholds = roc_curve(own, scores) if positives and negatives else (np.empty(0),) * 3
+        area = areas_of(checked, number)[0]
+        curves[name] = RocCurve(rate, sensitivity, thresholds, area, positives, negatives)
+    return curves
+
+
+def precision_recall_curves(
+    truth: Sequence[int] | np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> dict[str, PrecisionRecallCurve]:
+    """Precision-recall curve of each class against the rest.
+
+    Args:
+        truth, probabilities, classes: as in `check`.
+
+    Raises:
+        ClassificationError: as in `check`.
+    """
+    checked = check(truth, probabilities, classes)
+    curves = {}
+    for number, name in enumerate(checked.classes):
+        own, scores, positives, negatives = one_against_rest(checked, number)
+        precision, recall, thresholds = (
+            precision_recall_curve(own, scores) if positives and negatives else (np.empty(0),) * 3
+        )
+        area = areas_of(checked, number)[1]
+        curves[name] = PrecisionRecallCurve(recall, precision, thresholds, area, positives, negatives)
+    return curves
