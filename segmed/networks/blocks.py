@@ -20,6 +20,21 @@ EPSILON = 1e-5  # added to a variance
 GROUPS = 8  # of group normalisation; fewer where each would hold less than two channels
 
 
+class Conv2d(nn.Conv2d):
+    """PyTorch's, but for one case that it gets wrong in bf16 on a CPU and that is computed in fp32 here.
+
+    Dilated, in channels-last layout, with more than 16 inputs that are no multiple of 16, torch 2.13 takes a part of
+    the weight's gradient from memory that nobody has written.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: (B, inputs, X, Y) -> (B, outputs, *strided)."""
+        odd = max(self.dilation) > 1 and self.in_channels > 16 and self.in_channels % 16 > 0
+        if odd and _in_bf16_on_cpu(features):
+            return _in_fp32(super().forward, features)
+        return super().forward(features)
+
+
 class Conv3d(nn.Conv3d):
     """PyTorch's, but for one shape that it gets wrong in bf16 on a CPU and that is computed in fp32 here.
 
@@ -29,16 +44,26 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, features: Tensor) -> Tensor:
         """features: (B, inputs, X, Y, Z) -> (B, outputs, *strided)."""
-        if features.shape[2] == 2 and features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                result = super().forward(features.float())
-            last = features.is_contiguous(memory_format=torch.channels_last_3d) and not features.is_contiguous()
-            kept = torch.channels_last_3d if last else torch.contiguous_format
-            return result.to(torch.get_autocast_dtype("cpu"), memory_format=kept)
+        if features.shape[2] == 2 and _in_bf16_on_cpu(features):
+            return _in_fp32(super().forward, features)
         return super().forward(features)
 
 
-CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: Conv3d}
+def _in_bf16_on_cpu(features: Tensor) -> bool:
+    return features.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
+def _in_fp32(convolve: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+    """Without autocast; the result in autocast's type and in the layout of the features."""
+    with torch.autocast("cpu", enabled=False):
+        result = convolve(features.float())
+    last = CHANNELS_LAST[features.dim() - 2]
+    kept = last if features.is_contiguous(memory_format=last) and not features.is_contiguous() else None
+    return result.to(torch.get_autocast_dtype("cpu"), memory_format=kept or torch.contiguous_format)
+
+
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: Conv2d, 3: Conv3d}
 TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 DROPOUTS: dict[int, Callable[..., nn.Module]] = {2: nn.Dropout2d, 3: nn.Dropout3d}
 BATCH_NORMS: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
