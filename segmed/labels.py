@@ -75,6 +75,18 @@ class LabelSet:
             raise LabelError(f"label '{name}' is unknown{did_you_mean(name, self.names)}")
         return self.names.index(name) + 1
 
+    def members(self, name: str) -> tuple[int, ...]:
+        """Indices of a label, or of the labels of a region.
+
+        Raises:
+            LabelError: unknown name.
+        """
+        if name in self.regions:
+            return tuple(self.index(member) for member in self.regions[name])
+        if name not in self.names:
+            raise LabelError(f"label '{name}' is unknown{did_you_mean(name, (*self.names, *self.regions))}")
+        return (self.index(name),)
+
     def encode(self, values: np.ndarray, *, where: str) -> np.ndarray:
         """File values to uint8 indices of the same shape: 0 background, 1 to L, IGNORE.
 

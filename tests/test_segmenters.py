@@ -383,8 +383,8 @@ class Fixed(Segmenter):
         return on_grid_of(volume, self.given.clone())
 
 
-def one_hot(indices: torch.Tensor) -> torch.Tensor:
-    return nn.functional.one_hot(indices.long(), 3).permute(3, 0, 1, 2).float()
+def one_hot(indices: torch.Tensor, classes: int = 3) -> torch.Tensor:
+    return nn.functional.one_hot(indices.long(), classes).permute(3, 0, 1, 2).float()
 
 
 def test_the_mean_is_the_mean():
@@ -444,6 +444,22 @@ def test_only_the_largest_piece_stays_and_the_rest_becomes_background():
     torch.testing.assert_close(found.sum(0), torch.ones(12, 6, 6))
     assert torch.equal(found[2], blurred[2])
     assert (LargestComponent(Fixed(blurred), LABELS.names)(volume) == 2).sum() == 8
+
+
+def test_the_largest_piece_of_a_region_keeps_its_labels_pieces_and_drops_what_lies_apart():
+    """A wall with two scars of its own, and stray scar and stray wall elsewhere."""
+    wall = LabelSet(("wall", "scar", "pool"), ((1,), (2,), (3,)), regions={"whole": ("wall", "scar")})
+    indices = torch.zeros(14, 6, 6)
+    indices[0:5, 0:3, 0:3] = 1
+    indices[0, 0, 0] = indices[4, 2, 2] = 2
+    expected_map = indices.clone()
+    indices[12:, 5, 5] = 1
+    indices[7, 5, 5] = expected_map[7, 5, 5] = 3
+    indices[8, 0:3, 0:3] = 2  # more than the wall's own scar
+    volume = volume_of(affine_of(np.eye(3)), (14, 6, 6))
+    cleaned = LargestComponent(Fixed(one_hot(indices, 4), wall), ["whole"])
+    assert torch.equal(cleaned(volume).as_tensor()[0].long(), expected_map.long())
+    assert torch.equal(cleaned.probabilities(volume).as_tensor(), one_hot(expected_map, 4))
 
 
 def test_tidying_removes_small_pieces_and_closes_gaps_narrower_than_twice_the_radius():

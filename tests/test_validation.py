@@ -1,5 +1,7 @@
 """Validation measures what prediction would give, on the scanner's own grid."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,8 +76,8 @@ def make_case(folder, name: str, *, stray: bool = False) -> ValidationCase:
     return ValidationCase(volume, Source(path))
 
 
-def validator(cases, **options) -> Validator:
-    return Validator(cases, segmenter, LABELS, config=EvaluateConfig(bootstrap=10), ranks=Ranks(), **options)
+def validator(cases, *, labels: LabelSet = LABELS, **options) -> Validator:
+    return Validator(cases, segmenter, labels, config=EvaluateConfig(bootstrap=10), ranks=Ranks(), **options)
 
 
 def test_a_network_that_knows_scores_one_on_every_label_and_region(tmp_path):
@@ -123,8 +125,14 @@ def test_without_room_label_maps_are_read_again(tmp_path, monkeypatch):
 
 def test_cleaning_is_advised_for_the_label_whose_stray_pieces_it_removes(tmp_path):
     stray = [make_case(tmp_path, name, stray=True) for name in "ab"]
-    assert validator(stray).gains_from_cleaning(Reader()) == ("scar",)
+    assert validator(stray, labels=replace(LABELS, regions={})).gains_from_cleaning(Reader()) == ("scar",)
     assert validator([make_case(tmp_path, "c")]).gains_from_cleaning(Reader()) == ()
+
+
+def test_a_region_is_cleaned_before_its_labels(tmp_path):
+    """Scar apart from the heart goes with the region; nothing is left that cleaning scar alone would better."""
+    stray = [make_case(tmp_path, name, stray=True) for name in "ab"]
+    assert validator(stray).gains_from_cleaning(Reader()) == ("heart",)
 
 
 def test_cleaning_must_help_more_cases_than_it_harms(tmp_path):

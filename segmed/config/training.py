@@ -16,7 +16,9 @@ class TrainConfig(Section):
     budget_minutes: Positive | None = Field(None, description="fit the schedule to this time, validation included")
     steps_per_epoch: Count | Auto = Field("auto", description="auto: every training case is drawn about twice")
     optimiser: Literal["adamw", "sgd", "adadelta"] = Field("adamw", description="sgd is with Nesterov momentum")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="of sgd; 0.99 is nnU-Net's (Isensee et al. 2021)")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="of sgd; 0.99 is nnU-Net's (Isensee et al. 2021)"
+    )
     learning_rate: Positive | Auto = Field("auto", description="peak; auto: 1e-3 adamw, 1e-2 sgd, 1 adadelta")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decay of the weights")
     schedule: Literal["cosine", "polynomial", "step", "constant"] = Field(
@@ -52,7 +54,7 @@ class InferenceConfig(Section):
     mirror: bool = Field(False, description="average over mirrored copies (slower, a little better)")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: as in training")
     largest_component: tuple[str, ...] | Auto = Field(
-        "auto", description="labels of which only the largest piece is kept; auto: where validation says so"
+        "auto", description="labels and regions of which only the largest piece is kept; auto: where validation says so"
     )
 
 

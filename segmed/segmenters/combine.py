@@ -91,13 +91,14 @@ class Vote(Ensemble):
 
 
 class LargestComponent(Segmenter):
-    """Keeps the largest connected piece of some labels; the probability of what is removed goes to background.
+    """Keeps the largest connected piece of some labels and regions; the probability of what goes is background's.
 
-    Voxels that touch at a corner are connected. Of two pieces of one size the first in the volume stays.
+    Voxels that touch at a corner are connected. Of two pieces of one size the first in the volume stays. Regions come
+    first: of the LV wall with its scar, scar that does not touch the wall is no piece of it.
 
     Args:
         segmenter: whose result is cleaned.
-        labels: names of those that have one piece; the others are left alone.
+        labels: names of labels and regions that have one piece; the others are left alone.
 
     Raises:
         LabelError: an unknown name.
@@ -106,25 +107,26 @@ class LargestComponent(Segmenter):
     def __init__(self, segmenter: Segmenter, labels: Sequence[str]) -> None:
         self.segmenter = segmenter
         self.labels: LabelSet = segmenter.labels
-        self.cleaned = tuple(self.labels.index(name) for name in labels)
+        self.cleaned = tuple(labels)
+        for name in self.cleaned:
+            self.labels.members(name)
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         found = self.segmenter.probabilities(volume)
         if not self.cleaned:
             return found
         data = found.as_tensor()
-        indices = data.argmax(0).numpy(force=True)
-        for index in self.cleaned:
-            loose = torch.from_numpy(loose_pieces(indices == index)).to(data.device)
-            data[0, loose] += data[index, loose]
-            data[index, loose] = 0.0
+        winner = data.argmax(0, keepdim=True)
+        before = winner[0].numpy(force=True)
+        gone = torch.from_numpy(before != largest_pieces(before, self.labels, self.cleaned)).to(data.device)
+        share = data.gather(0, winner)
+        data.scatter_(0, winner, share * ~gone)
+        data[0] += share[0] * gone
         return on_grid_of(volume, data)
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         found = self.segmenter(volume).as_tensor()
-        indices = found[0].numpy(force=True).copy()
-        for index in self.cleaned:
-            indices[loose_pieces(indices == index)] = 0
+        indices = largest_pieces(found[0].numpy(force=True), self.labels, self.cleaned)
         return on_grid_of(volume, torch.from_numpy(indices)[None].to(found.device))
 
 
@@ -196,6 +198,14 @@ def _closed(mask: np.ndarray, spacing: Sequence[float], radius_mm: float) -> np.
     core = tuple(slice(step, size - step) for step, size in zip(reach, part.shape, strict=True))
     closed[box] |= inside[core]
     return closed
+
+
+def largest_pieces(indices: np.ndarray, labels: LabelSet, names: Sequence[str]) -> np.ndarray:
+    """Label indices (X, Y, Z) with only the largest piece of some labels and regions, regions first; a copy."""
+    kept = indices.copy()
+    for name in sorted(names, key=lambda name: name not in labels.regions):
+        kept[loose_pieces(np.isin(kept, labels.members(name)))] = 0
+    return kept
 
 
 def loose_pieces(mask: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from segmed.machine import free_ram_bytes
 from segmed.metrics.segmentation import overlaps
 from segmed.reports.evaluation import evaluate_case
 from segmed.reports.figures import contour_figure
-from segmed.segmenters.combine import loose_pieces
+from segmed.segmenters.combine import largest_pieces
 from segmed.segmenters.native import WayHome
 from segmed.segmenters.network import NetworkSegmenter
 from segmed.training.loop import ValidationResult
@@ -143,24 +143,35 @@ class Validator:
         return self.ranks.maximum([share * seconds])[0]
 
     def gains_from_cleaning(self, network: nn.Module) -> tuple[str, ...]:
-        """Labels whose mean Dice rises when only their largest connected piece is kept.
+        """Regions and labels whose mean Dice rises when only their largest connected piece is kept.
 
-        More cases must gain than lose, so that one lucky case does not decide.
+        Regions are tried first, by the Dice of their labels, then labels on what the regions leave. More cases must
+        gain than lose, so that one lucky case does not decide.
 
         Args:
             network: with the weights that will predict.
         """
-        differences: dict[str, list[float]] = {name: [] for name in self.labels.names}
-        for case in self._own:
-            found = self._at_home(case, self._probabilities(network, case))
-            ignored = self._reference(case).indices == IGNORE
-            true = self.labels.masks(self._reference(case).indices)
-            for index, name in enumerate(self.labels.names, start=1):
-                mask = (found == index) & ~ignored
-                cleaned = mask & ~loose_pieces(found == index)
-                differences[name].append(overlaps(cleaned, true[name])["dice"] - overlaps(mask, true[name])["dice"])
+        regions = self._gaining(network, self.labels.regions, after=())
+        return (*regions, *self._gaining(network, {name: (name,) for name in self.labels.names}, after=regions))
+
+    def _gaining(
+        self, network: nn.Module, candidates: Mapping[str, Sequence[str]], *, after: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Which of the candidates, each with its labels, gain when they are cleaned after others."""
+        differences: dict[str, list[float]] = {name: [] for name in candidates}
+        for case in self._own if candidates else ():
+            found = largest_pieces(self._at_home(case, self._probabilities(network, case)), self.labels, after)
+            for name, members in candidates.items():
+                cleaned = largest_pieces(found, self.labels, (name,))
+                gains = [self._dice(case, cleaned, label) - self._dice(case, found, label) for label in members]
+                differences[name].append(math.fsum(gains) / len(gains))
         everyone = self.ranks.gather(differences)
-        return tuple(name for name in self.labels.names if _is_gain([d for part in everyone for d in part[name]]))
+        return tuple(name for name in candidates if _is_gain([d for part in everyone for d in part[name]]))
+
+    def _dice(self, case: ValidationCase, found: np.ndarray, label: str) -> float:
+        true = self._reference(case).indices
+        mask = (found == self.labels.index(label)) & (true != IGNORE)
+        return overlaps(mask, true == self.labels.index(label))["dice"]
 
     # ------------------------------------------------------------ one case
 
