@@ -30,7 +30,7 @@ def read_manifest(root: Path, layout: ManifestLayout) -> Found:
         DatasetError: no table, no rows, a row without an image, a label that is no file of voxels.
     """
     table = root / layout.file
-    rows = _json_rows(table) if table.suffix.lower() == ".json" else _csv_rows(table)
+    rows = _json_rows(table) if table.suffix.lower() == ".json" else csv_rows(table)
     if not rows:
         raise DatasetError(f"{table} has no rows: give one a case")
     modalities: dict[str, None] = {}
@@ -43,7 +43,12 @@ def read_manifest(root: Path, layout: ManifestLayout) -> Found:
     return Found(root.resolve().name, tuple(_with_unique_ids(cases, rows, table)), tuple(modalities))
 
 
-def _csv_rows(table: Path) -> list[dict[str, Any]]:
+def csv_rows(table: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV table in UTF-8 as dictionaries, columns and cells stripped; the delimiter is found.
+
+    Raises:
+        DatasetError: no such file, not such a table, a row with more cells than the header.
+    """
     try:
         text = table.read_text(encoding="utf-8-sig")
         first = text.partition("\n")[0]
