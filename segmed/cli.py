@@ -14,11 +14,12 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from segmed.config import ExperimentConfig
 
 Model = TypeVar("Model", bound=BaseModel)
+Experiment = TypeVar("Experiment", bound=BaseModel)
 OPTIONAL_SECTIONS = ("adversary",)  # of an experiment: none by default, and there as soon as one option names them
 
 
@@ -94,10 +95,15 @@ def load_config(path: Path | str, overrides: dict[str, Any] | None = None) -> Ex
     Raises:
         ConfigError: with one line a problem, each naming the key and the nearest real one.
     """
+    return load_as(ExperimentConfig, path, overrides)
+
+
+def load_as(schema: type[Model], path: Path | str, overrides: dict[str, Any] | None = None) -> Model:
+    """Read YAML as any schema; as `load_config`."""
     data = load_yaml(path)
     for dotted, value in (overrides or {}).items():
         _set(data, dotted.split("."), value)
-    return validate(ExperimentConfig, data, where=str(path))
+    return validate(schema, data, where=str(path))
 
 
 def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -187,12 +193,25 @@ def parse_experiment(
     description: str | None = None,
     default_config: Path | None = None,
 ) -> tuple[Model, ExperimentConfig]:
+    """`parse_as` for a segmentation experiment."""
+    return parse_as(ExperimentConfig, model, argv, description=description, default_config=default_config)
+
+
+def parse_as(
+    schema: type[Experiment],
+    model: type[Model],
+    argv: Sequence[str] | None = None,
+    *,
+    description: str | None = None,
+    default_config: Path | None = None,
+) -> tuple[Model, Experiment]:
     """Read `--config FILE`, the tool's own options, and any field of the experiment as `--section.field VALUE`.
 
     What the YAML says is the default that the command line overrides. A changed `name` (say
     `--network.name swinunetr`) replaces its section.
 
     Args:
+        schema: of the experiment.
         model: the tool's own options; must have a field `config`.
         argv: the command line; none: that of the process.
         description: shown by `--help`.
@@ -205,17 +224,16 @@ def parse_experiment(
         value = _value_of(argv, option.split("=")[0])
         if value is not None:
             _set(data, option.split("=")[0][2:].replace("-", "_").split("."), value)
-    for section in OPTIONAL_SECTIONS:
+    for section in (name for name in OPTIONAL_SECTIONS if name in schema.model_fields):
         if data.get(section) is None and any(re.match(rf"--{section}\.|--help$|-h$", option) for option in argv):
             data[section] = {}
-    default = validate(ExperimentConfig, data, where=str(path or "defaults"))
+    default = validate(schema, data, where=str(path or "defaults"))
 
-    class Both(model):  # type: ignore[valid-type, misc]
-        experiment: Annotated[ExperimentConfig, tyro.conf.arg(name="")] = default
-
-    given = _tyro(Both, argv, description=description or model.__doc__)
+    field: Any = (Annotated[schema, tyro.conf.arg(name="")], default)
+    both: Any = create_model("Both", __base__=model, experiment=field)
+    given = _tyro(both, argv, description=description or model.__doc__)
     own = model.model_validate({name: getattr(given, name) for name in model.model_fields})
-    experiment = validate(ExperimentConfig, given.experiment.model_dump(), where="command line")
+    experiment = validate(schema, given.experiment.model_dump(), where="command line")
     return own, experiment
 
 

@@ -12,13 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from segmed.cli import ConfigError, load_config
-from segmed.config import ExperimentConfig
+from segmed.cli import ConfigError, load_as
+from segmed.config import ExperimentConfig, Section
 from segmed.files import atomic_write_text
+
+
+Schema = TypeVar("Schema", bound=Section)
 
 
 class RunError(ValueError):
@@ -121,9 +124,9 @@ def open_run(path: Path) -> Run:
     return run
 
 
-def write_config(run: Run, config: ExperimentConfig, reasons: Mapping[str, str]) -> None:
+def write_config(run: Run, config: Section, reasons: Mapping[str, str], *, tool: str = "train_seg") -> None:
     """Write the resolved config; each value that was `auto` has its reason behind it."""
-    text = ["# The resolved config of this run: `python tools/train_seg.py --config THIS_FILE` repeats it.", ""]
+    text = [f"# The resolved config of this run: `python tools/{tool}.py --config THIS_FILE` repeats it.", ""]
     text += _yaml_lines(config.model_dump(mode="json"), reasons, prefix="", indent=0)
     atomic_write_text(run.config, "\n".join(text) + "\n")
 
@@ -134,8 +137,13 @@ def read_config(run: Run) -> ExperimentConfig:
     Raises:
         RunError: it can't be read or is not valid.
     """
+    return read_config_as(ExperimentConfig, run)
+
+
+def read_config_as(schema: type[Schema], run: Run) -> Schema:
+    """The resolved config of a run of any kind; as `read_config`."""
     try:
-        return load_config(run.config)
+        return load_as(schema, run.config)
     except ConfigError as error:
         raise RunError(f"run {run.path} can't be read: {error}") from error
 
