@@ -20,7 +20,6 @@ from segmed.cli import ConfigError, load_as
 from segmed.config import ExperimentConfig, Section
 from segmed.files import atomic_write_text
 
-
 Schema = TypeVar("Schema", bound=Section)
 
 
