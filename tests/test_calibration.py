@@ -95,6 +95,10 @@ def test_the_reliability_table_counts_every_case_once_and_knows_empty_bins():
     assert math.isnan(table[0].frequency)
 
 
+def test_a_probability_on_an_edge_belongs_to_the_bin_below():
+    assert [each.cases for each in reliability([0, 1], np.full((2, 2), 0.5), bins=4)] == [0, 2, 0, 0]
+
+
 def test_the_reliability_of_the_positive_class_looks_at_its_probability_alone():
     rows = np.array([[0.9, 0.1], [0.85, 0.15], [0.2, 0.8], [1.0, 0.0]])
     table = reliability([0, 1, 1, 0], rows, bins=4, positive=1)
@@ -131,8 +135,9 @@ def test_a_temperature_changes_no_answer():
     assert np.array_equal(found.apply(5 * logits).argmax(axis=1), logits.argmax(axis=1))
 
 
-def test_cases_that_are_all_right_leave_the_temperature_at_one_and_say_so():
-    logits = np.array([[2.0, 0.0], [0.0, 0.1], [1.0, -1.0]])
+@pytest.mark.parametrize("last", [[1.0, -1.0], [1.0, 1.0]], ids=["clear", "tied"])
+def test_cases_that_are_all_right_leave_the_temperature_at_one_and_say_so(last):
+    logits = np.array([[2.0, 0.0], [0.0, 0.1], last])
     found = fit_temperature(logits, [0, 1, 0])
     assert (found.value, found.bounded) == (1.0, True)
     assert found.nll_before == found.nll_after > 0

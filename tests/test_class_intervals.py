@@ -132,7 +132,8 @@ def test_draws_without_a_class_are_left_out_and_counted():
     assert found.overall["auc"].undefined / 2000 == pytest.approx(0.9**10, abs=0.04)
     assert found.overall["auc"].draws + found.overall["auc"].undefined == 2000
     assert found.overall["balanced_accuracy"].undefined == found.per_class["b"]["recall"].undefined > 0
-    assert found.overall["accuracy"].undefined == 0
+    assert found.overall["accuracy"].undefined == found.overall["weighted_recall"].undefined == 0
+    assert found.overall["weighted_recall"].low == pytest.approx(found.overall["accuracy"].low)
     assert any("left out" in note and "auc" in note for note in found.notes)
 
 

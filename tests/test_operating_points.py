@@ -117,10 +117,10 @@ def test_nothing_or_everything_is_called_where_that_is_best():
     assert (everything.threshold, everything.sensitivity) == (0, 1)
 
 
-def test_neighbours_in_floating_point_are_still_cut_apart():
-    low = 0.3
-    point = choose([0, 1], [low, np.nextafter(low, 1)], "youden")
-    assert (point.sensitivity, point.specificity) == (1, 1)
+@pytest.mark.parametrize("low", [0.3, np.nextafter(0.3, 1)])  # the rounded middle of two is now the one, now the other
+def test_neighbours_in_floating_point_are_still_cut_apart(low):
+    scores = [low, np.nextafter(low, 1)]
+    assert called_positive(choose([0, 1], scores, "youden"), rows_of(scores), TWO).tolist() == [False, True]
 
 
 def test_one_class_of_three_is_cut_against_the_others():
