@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from monai.data import MetaTensor
 
 from segmed.build import build_dataset, load_run, load_stage, stages_of
-from segmed.config import DataConfig, ExperimentConfig, PatternLayout, SplitConfig, StageConfig, View, known
+from segmed.config import DataConfig, ExperimentConfig, PatternLayout, SplitConfig, StageConfig, UNetConfig, View, known
 from segmed.data.audit import CaseFacts
 from segmed.data.cases import Case, Dataset, DatasetError, cases_of
 from segmed.data.preprocess import read_case
@@ -45,10 +45,10 @@ def start_composite(config: ExperimentConfig, folder: Path | None) -> Run:
     """
     dataset, audit, split, plan = prepare(config)
     seen = [fact for fact in audit.facts if fact.id not in set(split.test)]
+    slices = config.patches.model_copy(update={"dims": 2, "size": "auto"})
     flat = config.model_copy(
-        update={"patches": config.patches.model_copy(update={"dims": 2, "size": "auto"}), "adversary": None}
-    )
-    flat = flat.model_copy(update={"data": plan.config.data})
+        update={"patches": slices, "network": UNetConfig(), "adversary": None, "data": plan.config.data}
+    )  # whose plane is all that is asked for: neither patch nor network are those that will be trained
     in_plane = resolve(flat, seen, channels=len(dataset.modalities), machine=plan.machine).config.patches.plane
     views, reason = useful_views(seen, in_plane)
     config = plan.config.model_copy(
@@ -57,7 +57,8 @@ def start_composite(config: ExperimentConfig, folder: Path | None) -> Run:
     reasons: dict[str, str] = {}
     for name, stage in stages_of(config):
         if stage.views == "auto":
-            config = _with_stage(config, name, stage.model_copy(update={"views": views}))
+            networks = {view: network for view, network in stage.networks.items() if view in views}
+            config = _with_stage(config, name, stage.model_copy(update={"views": views, "networks": networks}))
             reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
     _check_labels(config)
     for name, stage in stages_of(config):
