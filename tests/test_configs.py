@@ -1,65 +1,26 @@
-"""Every config in configs/seg is valid, can be planned, builds, and learns from two steps; the adversary's fields."""
+"""Every config of one network can be planned, builds, and learns from two steps; the adversary's fields."""
 
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from lightning_fabric import Fabric
+from planned_configs import COMPOSED, CONFIGS, check_learning, facts_of, planned, two_steps, with_images
 from pydantic import Field
 
-from segmed.build import build_discriminator, build_loss, build_network
 from segmed.cli import ConfigError, load_config, parse_experiment
 from segmed.config import AdversaryConfig, Section, known
-from segmed.data.fingerprint import CaseFacts
-from segmed.machine import GIB, Machine
-from segmed.plan import resolve
-from segmed.training.adversarial import AdversarialStep
-from segmed.training.precision import Choice
-from segmed.training.steps import SupervisedStep
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs" / "seg").glob("*.yaml"))
+SINGLE = [path for path in CONFIGS if path not in COMPOSED]  # the others: test_composed_configs.py
 ADVERSARIAL = [path for path in CONFIGS if path.stem.endswith("_gan")]
-THIN = ((24, 32, 24), (1.0, 1.0, 1.0))
-THICK = ((48, 48, 6), (1.5, 1.5, 10.0))
-GRIDS = {"phantom": THICK, "phantom_3d": THIN, "acdc": THICK, "acdc_3d": THICK, "myops_lge": THICK}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SINGLE, ids=lambda path: path.stem)
 def test_a_config_plans_builds_and_learns(path):
-    config = load_config(path)
-    images = (
-        config.data.images if config.data.images != "auto" else tuple(getattr(config.data.layout, "images", ["MR"]))
-    )
-    shape, spacing = GRIDS.get(path.stem.removesuffix("_gan"), THIN)
-    intensity = dict.fromkeys(("min", "p0_5", "p50", "p99_5", "max", "mean", "sd"), 1.0) | {"zero_fraction": 0.0}
-    facts = [CaseFacts("a", shape, spacing, "RAS", dict.fromkeys(images, intensity), {}, {}, shape)]
-    config = resolve(config, facts, channels=len(images), machine=Machine("cpu", "CPU", 20 * GIB, 2)).config
-    classes, dims = len(known(config.data.labels)) + 1, known(config.patches.dims)
-    torch.manual_seed(0)
-    network = build_network(config.network, in_channels=len(images), out_channels=classes, dims=dims)
-    loss = build_loss(config.loss, network, class_weights=config.train.class_weights)
-    train = config.train.model_copy(update={"warmup": 0.0})
-    place = {"fabric": Fabric(accelerator="cpu"), "choice": Choice("fp32", "contiguous")}
-    adversary = config.adversary
-    if adversary is None:
-        step = SupervisedStep(network, loss, train, **place)
-    else:
-        discriminator = build_discriminator(
-            adversary.discriminator, image_channels=len(images), classes=classes, dims=dims
-        )
-        step = AdversarialStep(network, loss, discriminator, train=train, adversary=adversary, **place)
-    size = known(config.patches.size)
-    batch = {
-        "image": torch.randn(2, len(images), *size),
-        "label": torch.randint(0, classes, (2, *size), dtype=torch.uint8),
-    }
-    progress = 0.0 if adversary is None else adversary.warmup
-    figures = [step.step(batch, progress) for _ in range(2)]
-    assert all(torch.isfinite(value) for row in figures for value in row.values())
-    name = "loss" if adversary is None else "loss/segmentation"
-    assert figures[1][name] < figures[0][name]
-    assert ("loss/discriminator" in figures[0]) == (adversary is not None)
+    config = with_images(load_config(path))
+    config = planned(config, facts_of(path.stem, known(config.data.images)))
+    figures = two_steps(config)
+    check_learning(figures, "loss" if config.adversary is None else "loss/segmentation")
+    assert ("loss/discriminator" in figures[0]) == (config.adversary is not None)
 
 
 def test_the_tasks_that_are_compared_have_an_adversarial_config():
