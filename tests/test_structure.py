@@ -11,6 +11,8 @@ FLOORS = [
     {"volumes"},
     {"networks", "losses", "metrics", "machine", "pyramid"},
     {"data"},
+    {"classes"},
+    {"leaks"},
     {"segmenters", "reports", "cardiac"},
     {"training", "runs"},
     {"build", "methods"},
@@ -18,7 +20,7 @@ FLOORS = [
     {"plan", "session", "testing"},
     {"single"},
     {"composite"},
-    {"experiment", "contest"},
+    {"experiment", "contest", "classify"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 STRANGERS = [{"networks", "losses"}, {"networks", "metrics"}, {"losses", "metrics"}, {"segmenters", "reports"}]

@@ -115,6 +115,16 @@ def load_weights(path: Path, network: nn.Module) -> dict[str, str]:
     return metadata
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """All weights of a file by name, of whatever network.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    read_metadata(path)
+    return load_file(path)
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """The text beside the weights; no weights are read.
 

@@ -23,6 +23,7 @@ from segmed.training.pictures import patch_picture, view_picture
 LINE_SECONDS = 30.0  # between two plain lines of a run without a terminal
 FLUSH_SECONDS = 20
 SHOWN = ("loss", "score", "patches_per_second")  # beside the progress bar
+SPOKEN = ("score", "dice/", "accuracy", "balanced_accuracy", "auc")  # of a validation, in the log
 FILE_ONLY = "segmed_file_only"
 
 
@@ -48,6 +49,9 @@ class Tracker:
 
     def views(self, step: int, batch: Mapping[str, Any], views: Mapping[str, Any]) -> None:
         """What the method shows of training patches, see `Step.views`; nothing where it shows nothing."""
+
+    def pictures(self, name: str, figures: Mapping[str, Any]) -> None:
+        """Figures of the finished run by name."""
 
     def progress(self, share: float, step: int) -> None:
         """Where the run stands, in [0, 1]."""
@@ -153,7 +157,7 @@ class RunTracker(Tracker):
             self._board(partial(self._writer.add_figure, name, figure, step))
         self.history.record(step, {"minutes": minutes, **metrics})
         self._latest["score"] = metrics.get("score", float("nan"))
-        shown = {name: value for name, value in metrics.items() if name.startswith(("score", "dice/"))} or metrics
+        shown = {name: value for name, value in metrics.items() if name.startswith(SPOKEN)} or metrics
         self.line(f"step {step}, {minutes:.1f} min, validation: {_words(shown)}" + (f" ({note})" if note else ""))
 
     def patches(self, step: int, batch: Mapping[str, Any]) -> None:
@@ -169,6 +173,11 @@ class RunTracker(Tracker):
         picture = view_picture(np.asarray(batch["image"]), np.asarray(batch["label"]), arrays)
         rows = ", ".join(["image", "reference", *views])  # from the top
         self._board(lambda: self._writer.add_image(f"slices/{rows}", picture, step, dataformats="HWC"))
+
+    def pictures(self, name: str, figures: Mapping[str, Any]) -> None:
+        """Figures of the finished run by name."""
+        for each, figure in figures.items():
+            self._board(partial(self._writer.add_figure, f"{name}/{each}", figure))
 
     def text(self, name: str, text: str) -> None:
         """A text such as the config, shown as it is."""
