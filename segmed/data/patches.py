@@ -234,7 +234,7 @@ def _lost_worker(error: RuntimeError) -> DatasetError | None:
 
 
 def patch_loader(
-    dataset: PatchDataset,
+    dataset: Dataset[dict[str, Any]],
     *,
     batch_size: int,
     start_step: int,
