@@ -12,7 +12,7 @@ from segmed.networks.backbones import backbone
 from segmed.networks.classic import AlexNet, ContrastCnn, LogisticRegression, Vgg16
 from segmed.networks.classifiers import POOLINGS, ClassificationModel, Classifier
 
-SLIM = {"first_kernel": 3, "first_stride": 1, "max_pool": False}
+SLIM = {"first_kernel": 3, "first_stride": 1, "max_pool": False, "width": 4}
 TINY_VIT = {"patch": 8, "width": 12, "layers": 2, "heads": 3, "hidden": 16}
 
 
@@ -35,7 +35,10 @@ MODELS: dict[str, Make] = {
     },
     "resnet18-slim-2d": (lambda: backbone("resnet18", in_channels=2, classes=3, dims=2, **SLIM), (16, 24)),
     "resnet18-slim-3d": (lambda: backbone("resnet18", in_channels=2, classes=3, dims=3, **SLIM), (16, 8, 8)),
-    "resnet18-colour-2d": (lambda: backbone("resnet18", in_channels=2, classes=3, dims=2, colour=True), (48, 32)),
+    "resnet18-colour-2d": (
+        lambda: backbone("resnet18", in_channels=2, classes=3, dims=2, width=4, colour=True),
+        (48, 32),
+    ),
     "densenet121-2d": (lambda: backbone("densenet121", in_channels=2, classes=3, dims=2), (48, 32)),
     "efficientnet_b0-2d": (lambda: backbone("efficientnet_b0", in_channels=2, classes=3, dims=2), (48, 32)),
     "vit-2d": (lambda: backbone("vit", in_channels=2, classes=3, dims=2, size=(16, 24), **TINY_VIT), (16, 24)),
@@ -46,6 +49,17 @@ MODELS: dict[str, Make] = {
     "vgg16": (lambda: Vgg16(2, 3, hidden=16), (32, 40)),
     "contrast_cnn": (lambda: ContrastCnn(2, 2, size=(24, 22), channels=(4, 6, 8), hidden=8), (24, 22)),
 }
+
+
+@cache
+def published_model(name: str) -> ClassificationModel:
+    """A model of the published size, without memory."""
+    classic = {"alexnet": AlexNet, "vgg16": Vgg16}
+    options = {"size": (224, 224)} if name == "vit" else {}
+    with torch.device("meta"):
+        if name in classic:
+            return classic[name](3, 1000)
+        return backbone(name, in_channels=3, classes=1000, dims=2, **options)
 
 
 @cache

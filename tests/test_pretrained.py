@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from functools import cache
 
 import pytest
 import test_download
 import torch
 from safetensors.torch import save_file
-from small_classifiers import SLIM, TINY_VIT
+from small_classifiers import SLIM, TINY_VIT, published_model
 from torch import nn
 
 from segmed.networks.backbones import backbone
-from segmed.networks.classic import AlexNet
 from segmed.networks.published import own_names
 from segmed.networks.transfer import adopt
 from segmed.training import pretrained
@@ -82,25 +80,19 @@ IN_THE_FILES = {
 # ---------------------------------------------------------------- names
 
 
-@cache
-def without_memory(name: str):
-    with torch.device("meta"):
-        return AlexNet(3, 1000) if name == "alexnet" else backbone(name, in_channels=3, classes=1000, dims=2)
-
-
 @pytest.mark.parametrize("name", list(RENAMED))
 def test_published_names_become_ours_without_a_gap(name):
-    own = without_memory(name).state_dict()
+    own = published_model(name).state_dict()
     published = renamed(own, *RENAMED[name])
     assert len(published) == len(own)
-    back = own_names(name, published, without_memory(name))
+    back = own_names(name, published, published_model(name))
     assert back.keys() == own.keys()
     assert all(back[key] is own[key] for key in own)
 
 
 @pytest.mark.parametrize("name", list(IN_THE_FILES))
 def test_names_that_stand_in_the_published_files_are_found(name):
-    model = without_memory(name)
+    model = published_model(name)
     weights = {published: torch.zeros(1) for published in IN_THE_FILES[name]}
     assert set(own_names(name, weights, model)) <= set(model.state_dict())
 
@@ -180,7 +172,7 @@ def test_a_head_of_other_classes_is_left_by_name():
     head = target.body.fc.weight.clone()
     transfer = adopt(own_names("resnet18", renamed(slim(1000).state_dict(), BODY), target), target)
     assert dict(transfer.left) == {
-        "body.fc.weight": "shape (1000, 512) there, (4, 512) here",
+        "body.fc.weight": "shape (1000, 32) there, (4, 32) here",
         "body.fc.bias": "shape (1000,) there, (4,) here",
     }
     assert torch.equal(target.body.fc.weight, head)
@@ -230,7 +222,7 @@ def test_2d_weights_are_inflated_into_a_3d_backbone():
 
 def test_another_first_kernel_is_left_and_the_rest_taken():
     transfer = adopt(slim(first_kernel=7).state_dict(), slim())
-    assert dict(transfer.left) == {"body.conv1.weight": "shape (64, 3, 7, 7) there, (64, 3, 3, 3) here"}
+    assert dict(transfer.left) == {"body.conv1.weight": "shape (4, 3, 7, 7) there, (4, 3, 3, 3) here"}
 
 
 # ---------------------------------------------------------------- files
@@ -258,7 +250,7 @@ def test_what_was_taken_and_left_is_logged_by_name(tmp_path, caplog):
     torch.save(renamed(slim(7).state_dict(), BODY) | {"aux.weight": torch.zeros(1)}, tmp_path / "w.pth")
     with caplog.at_level("INFO", logger="segmed"):
         load_pretrained(slim(), "resnet18", tmp_path / "w.pth", folder=tmp_path)
-    assert "weights taken; body.fc.weight left: shape (7, 512) there, (3, 512) here" in caplog.text
+    assert "weights taken; body.fc.weight left: shape (7, 32) there, (3, 32) here" in caplog.text
     assert "unused: body.fc.weight, body.fc.bias, aux.weight" in caplog.text
 
 

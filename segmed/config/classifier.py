@@ -52,6 +52,9 @@ class ResNetConfig(ColourConfig):
     first_kernel: Count = Field(7, description="size of the first convolution; odd")
     first_stride: Count = Field(2, description="step of the first convolution")
     max_pool: bool = Field(True, description="halve the map after the first convolution")
+    width: Count = Field(
+        64, description="feature maps of the first level, doubled with each; published weights have 64"
+    )
 
 
 class ResNet18Config(ResNetConfig):

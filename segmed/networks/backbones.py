@@ -22,7 +22,6 @@ RESNETS = {
     "resnet34": ("basic", [3, 4, 6, 3]),
     "resnet50": ("bottleneck", [3, 4, 6, 3]),
 }
-RESNET_WIDTHS = [64, 128, 256, 512]
 
 
 class Backbone(ClassificationModel):
@@ -65,7 +64,7 @@ def backbone(name: str, *, in_channels: int, classes: int, dims: int, **options:
     """A network of MONAI, torchvision or timm with the attributes and methods of ours.
 
     Args:
-        name: `resnet18`, `resnet34`, `resnet50` (options first_kernel, first_stride, max_pool), `densenet121`,
+        name: `resnet18`, `resnet34`, `resnet50` (options first_kernel, first_stride, max_pool, width), `densenet121`,
             `efficientnet_b0` to `b4`, `vit` (size; patch, width, layers, heads, hidden, dropout), `inception`
             (torchvision, 2D) or `timm` (model, published; 2D).
         in_channels: channels of the image.
@@ -99,6 +98,7 @@ def _resnet(
     first_kernel: int = 7,
     first_stride: int = 2,
     max_pool: bool = True,
+    width: int = 64,
     colour: bool = False,
 ) -> ClassificationModel:
     """ResNet with projections in its shortcuts: those of MONAI without let no gradient through.
@@ -111,7 +111,7 @@ def _resnet(
     body = ResNet(
         block,
         layers,
-        RESNET_WIDTHS,
+        [width * 2**level for level in range(len(layers))],
         spatial_dims=dims,
         n_input_channels=COLOURS if colour else in_channels,
         conv1_t_size=first_kernel,

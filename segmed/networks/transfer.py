@@ -14,6 +14,7 @@ from segmed.networks.blocks import NetworkError
 
 Grey = Literal["sum", "average"]
 PREFIX = "encoder."
+ABSENT = "not in the source"
 FLAT, SOLID = 4, 5  # axes of a 2D and of a 3D kernel
 
 
@@ -119,7 +120,7 @@ def _fill(
     left: dict[str, str] = {}
     for name, tensor in here.items():
         if name not in given:
-            left[name] = "not in the source"
+            left[name] = ABSENT
         elif excluded(name):
             left[name] = "its block is built otherwise in the source"
         elif given[name].shape == tensor.shape:
@@ -138,7 +139,8 @@ def _fill(
 
 def _check(fitting: Mapping[str, Tensor], left: Mapping[str, str]) -> None:
     if not any(tensor.ndim > 1 for tensor in fitting.values()):
-        name, reason = next(iter(left.items()), ("the network", "without weights"))
+        telling = sorted(left.items(), key=lambda item: item[1] == ABSENT)  # a stable sort: the first that says most
+        name, reason = next(iter(telling), ("the network", "without weights"))
         raise TransferError(f"no kernel fits this network ({name}: {reason}): name weights of the same architecture")
     for name, tensor in fitting.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():

@@ -1,0 +1,197 @@
+"""Backbones and baselines: the published sizes, what they are built of, and libraries that may be absent."""
+
+import copy
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from small_classifiers import SLIM, encoder_classifier, published_model, small_model
+from small_networks import ENCODERS
+from torch import nn
+
+from segmed.networks.backbones import backbone
+from segmed.networks.blocks import Conv3d, NetworkError
+from segmed.networks.classic import CONTRAST_SIZE, AlexNet, ContrastCnn, LogisticRegression, Vgg16
+
+# ---------------------------------------------------------------- published sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("resnet18", 11_689_512),
+        ("resnet34", 21_797_672),
+        ("resnet50", 25_557_032),
+        ("densenet121", 7_978_856),
+        ("efficientnet_b0", 5_288_548),
+        ("efficientnet_b1", 7_794_184),
+        ("efficientnet_b2", 9_109_994),
+        ("efficientnet_b3", 12_233_232),
+        ("efficientnet_b4", 19_341_616),
+        ("vit", 86_567_656 - 768),  # the class token's position is part of the token here
+        ("alexnet", 61_100_840),
+        ("vgg16", 138_357_544),
+    ],
+)
+def test_a_network_has_as_many_parameters_as_published(name, parameters):
+    model = published_model(name)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    if "efficientnet" not in name and name != "resnet34":
+        assert model(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 1000)
+
+
+def test_the_contrast_cnn_has_109073_parameters_and_one_output():
+    with torch.device("meta"):
+        model = ContrastCnn(3, 2)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 109_073
+    assert model.head.out_features == 1
+    assert model.smallest == 190
+    assert model(torch.empty(2, 3, *CONTRAST_SIZE, device="meta")).shape == (2, 2)
+
+
+def test_a_colour_convolution_costs_its_own_weights_and_leaves_the_backbone_as_it_is():
+    with torch.device("meta"):
+        plain = backbone("resnet50", in_channels=3, classes=4, dims=2)
+        grey = backbone("resnet50", in_channels=1, classes=4, dims=2, colour=True)
+    shapes = [{name: tensor.shape for name, tensor in model.state_dict().items()} for model in (plain, grey)]
+    assert set(shapes[1]) - set(shapes[0]) == {"colour.weight", "colour.bias"}
+    assert all(shapes[1][name] == shape for name, shape in shapes[0].items())
+
+
+def test_a_colour_convolution_starts_as_three_copies_of_the_mean():
+    model = backbone("resnet18", in_channels=2, classes=3, dims=2, colour=True, **SLIM)
+    image = torch.randn(1, 2, 4, 4)
+    torch.testing.assert_close(model.colour(image), image.mean(1, keepdim=True).expand(1, 3, 4, 4))
+
+
+def test_smaller_kernels_and_strides_keep_the_map_of_small_slices_large():
+    with torch.device("meta"):
+        wide = backbone("resnet18", in_channels=1, classes=2, dims=2)
+        slim = backbone("resnet18", in_channels=1, classes=2, dims=2, **SLIM)
+    sizes = []
+    for model in (wide, slim):
+        model.body.layer4.register_forward_hook(lambda module, given, maps: sizes.append(tuple(maps.shape[2:])))
+        model(torch.empty(2, 1, 128, 128, device="meta"))
+    assert sizes == [(4, 4), (16, 16)]
+    assert (wide.smallest, slim.smallest) == (32, 8)
+
+
+@pytest.mark.parametrize("name", ["densenet121", "efficientnet_b0"])
+def test_backbones_exist_in_3d(name):
+    with torch.device("meta"):
+        model = backbone(name, in_channels=2, classes=3, dims=3)
+    assert model(torch.empty(2, 2, 32, 48, 32, device="meta")).shape == (2, 3)
+    assert any(isinstance(module, Conv3d) for module in model.modules())
+    assert not any(type(module) is nn.Conv3d for module in model.modules())
+
+
+def test_weight_gradients_of_a_3d_backbone_in_bf16_are_those_of_fp32_on_maps_of_two_voxels():
+    """PyTorch's own convolution gives any number there on a CPU."""
+    conv = copy.deepcopy(small_model("resnet18-slim-3d").body.layer4[1].conv2)
+    maps = torch.randn(2, conv.in_channels, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for enabled in (False, True):
+        conv.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            conv(maps).float().sum().backward()
+        gradients.append(conv.weight.grad.clone())
+    assert (gradients[1] - gradients[0]).norm() < 0.01 * gradients[0].norm()
+
+
+# ---------------------------------------------------------------- libraries that may be absent
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    for module in ("timm", "torchvision", "torchvision.models"):
+        monkeypatch.setitem(sys.modules, module, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "line"),
+    [
+        ("timm", {"model": "convnext_tiny"}, "timm convnext_tiny needs timm, which is not installed: pip install timm"),
+        ("inception", {}, "inception needs torchvision, which is not installed: pip install torchvision"),
+    ],
+)
+def test_a_library_that_is_absent_is_named_in_one_line(name, options, line, absent):
+    with pytest.raises(NetworkError, match=line) as caught:
+        backbone(name, in_channels=1, classes=2, dims=2, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_timm_backbone_is_built_with_our_channels_and_classes(monkeypatch):
+    """With a stand-in for timm: `create_model` and `feature_info` are all that is used of it."""
+
+    def create_model(model: str, *, pretrained: bool, in_chans: int, num_classes: int) -> nn.Module:
+        if model != "toy":
+            raise RuntimeError(f"Unknown model ({model})\nand more lines")
+        body = nn.Sequential(
+            nn.Conv2d(in_chans, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)
+        )
+        body.feature_info = [{"module": "0"}]
+        return body
+
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    model = backbone("timm", in_channels=2, classes=3, dims=2, model="toy")
+    assert model(torch.randn(2, 2, 8, 8)).shape == (2, 3)
+    assert model.map_layer == "body.0"
+    assert backbone("timm", in_channels=2, classes=3, dims=2, model="toy", colour=True).body[0].in_channels == 3
+    with pytest.raises(NetworkError, match=r"timm model 'resnext' can't be built: Unknown model \(resnext\)$"):
+        backbone("timm", in_channels=2, classes=3, dims=2, model="resnext")
+
+
+def test_inception_reads_our_channels(monkeypatch):
+    """With a stand-in for torchvision that has the first and the last convolution alone."""
+
+    def inception_v3(*, weights: None, aux_logits: bool, init_weights: bool, num_classes: int) -> nn.Module:
+        body = nn.Sequential()
+        body.Conv2d_1a_3x3 = nn.Sequential()
+        body.Conv2d_1a_3x3.conv = nn.Conv2d(3, 32, 3, stride=2, bias=False)
+        body.Mixed_7c = nn.AdaptiveAvgPool2d(1)
+        body.fc = nn.Sequential(nn.Flatten(), nn.Linear(32, num_classes))
+        return body
+
+    models = ModuleType("torchvision.models")
+    models.inception_v3 = inception_v3
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    model = backbone("inception", in_channels=1, classes=4, dims=2)
+    assert model(torch.randn(2, 1, 75, 75)).shape == (2, 4)
+    assert model.map_layer in dict(model.named_modules())
+    with pytest.raises(NetworkError, match="too small: give 75 voxels"):
+        model(torch.randn(2, 1, 74, 75))
+
+
+# ---------------------------------------------------------------- what can't be built
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: encoder_classifier(ENCODERS[0], 2, classes=1), "1 classes: give at least 2"),
+        (lambda: encoder_classifier(ENCODERS[0], 2, pooling="median"), "no pooling 'median': choose average, max"),
+        (lambda: backbone("resnet19", in_channels=1, classes=2, dims=2), "no backbone 'resnet19': choose resnet18"),
+        (lambda: backbone("resnet18", in_channels=1, classes=2, dims=4), "2 or 3 dimensions, not 4"),
+        (lambda: backbone("resnet18", in_channels=1, classes=2, dims=2, size=(8, 8)), "unexpected keyword .*'size'"),
+        (lambda: backbone("resnet18", in_channels=1, classes=2, dims=2, first_kernel=4), "give an odd number"),
+        (lambda: backbone("vit", in_channels=1, classes=2, dims=2), "missing .*'size'"),
+        (lambda: backbone("vit", in_channels=1, classes=2, dims=2, size=(20, 16)), "give 2 multiples of the patch"),
+        (lambda: backbone("vit", in_channels=1, classes=2, dims=3, size=(16, 16)), "give 3 multiples of the patch"),
+        (lambda: backbone("vit", in_channels=1, classes=2, dims=2, size=(16, 16), heads=7), "width 768 with 7 heads"),
+        (lambda: backbone("inception", in_channels=1, classes=2, dims=3), "inception has 2 dimensions, not 3"),
+        (lambda: backbone("timm", in_channels=1, classes=2, dims=3, model="a"), "timm a has 2 dimensions, not 3"),
+        (lambda: AlexNet(1, 2, dims=3), "alexnet has 2 dimensions, not 3"),
+        (lambda: Vgg16(1, 2, dims=3), "vgg16 has 2 dimensions, not 3"),
+        (lambda: ContrastCnn(1, 2, size=(331, 331, 331), dims=3), "contrast_cnn has 2 dimensions, not 3"),
+        (lambda: ContrastCnn(1, 2, size=(189, 331)), r"\(189, 331\): this network takes 2 axes of 190 voxels or more"),
+        (lambda: ContrastCnn(1, 2, channels=()), "give one or more"),
+        (lambda: LogisticRegression(0, 2, size=(4, 4)), "image of 0 channels"),
+        (lambda: LogisticRegression(1, 2, size=(4,)), "2 or 3 dimensions, not 1"),
+    ],
+)
+def test_what_can_not_be_built_says_why_in_one_line(build, message):
+    with pytest.raises(NetworkError, match=message) as caught:
+        build()
+    assert "\n" not in str(caught.value)
