@@ -97,7 +97,7 @@ def load_pretrained(
         if name not in HUB:
             raise PretrainedError(f"no weights of '{name}' are published: give a file, or one of {', '.join(HUB)}")
         source = fetch_weights(HUB[name], folder)
-    weights = own_names(name, read_weights(source), network)
+    weights = own_names(name, read_published(source), network)
     try:
         transfer = adopt(weights, network, grey=grey)
     except TransferError as error:
@@ -159,7 +159,7 @@ def _check(path: Path, published: Published, *, remedy: str) -> None:
         )
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_published(path: Path) -> dict[str, Tensor]:
     """Weights by name from a file of safetensors or of torch. Code in the file is never run.
 
     Raises:
