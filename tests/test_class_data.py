@@ -146,6 +146,11 @@ def test_subjects_are_found_in_the_ids(tmp_path):
     assert not folders(tmp_path, subject="twins").subjects_known
 
 
+def test_a_column_of_subjects_counts_even_where_each_has_one_image(tmp_path):
+    put_table(tmp_path, [("1.png", "a", "1.png"), ("2.png", "b", "2.png")], ("image", "label", "subject"))
+    assert manifest(tmp_path).subjects_known
+
+
 def test_a_broken_expression_is_refused_by_the_config():
     with pytest.raises(ValidationError, match="not a regular expression"):
         ClassDataConfig(subject="(P")

@@ -115,7 +115,7 @@ def test_pictures_are_upright(tmp_path, orientation, suffix):
     picture = read_picture(path)
     np.testing.assert_array_equal(picture.pixels, RAMP)
     assert picture.rotated == (orientation != 1)
-    assert facts(path).orientation == orientation
+    assert (facts(path).orientation, facts(path).size) == (orientation, RAMP.shape)
 
 
 def test_a_rotated_jpeg_stands_upright(tmp_path):

@@ -113,7 +113,7 @@ def read_classes(config: ClassDataConfig) -> ClassDataset:
     rows, dropped = _kept(rows, merged)
     items = [_item(row, classes.index(merged[row.label]), config) for row in rows]
     _check_one_class_each(items, rows, classes)
-    known = any(item.subject != item.id for item in items)
+    known = config.subject not in (None, TWINS) or all(row.subject is not None for row in rows)
     given = {part: tuple(item.id for item in items if item.part == part) for part in PARTS}
     parts = {part: ids for part, ids in given.items() if ids} or None
     return ClassDataset(config.root.resolve().name, config.root, tuple(items), classes, parts, dropped, known)

@@ -63,7 +63,7 @@ class PictureFacts:
         format: found in the content.
         suffix_fits: whether the name says the same.
         mode: colour mode in Pillow's words.
-        size: (height, width) in pixels as stored.
+        size: (height, width) in pixels, upright.
         bits: of a stored channel: 1, 8, 16 or 32.
         orientation: of EXIF, 1 to 8; 1: upright, or not said.
         frames: images or pages in the file.
@@ -109,10 +109,11 @@ def facts(path: Path | str) -> PictureFacts:
     """
     path = Path(path)
     with _opened(path) as image:
-        name, bits = str(image.format), _bits(image)
-        size = (image.height, image.width)
+        name, bits, orientation = str(image.format), _bits(image), _orientation(image)
+        lying = orientation >= 5 and name != "TIFF"  # of a TIFF Pillow gives the upright size
+        size = (image.width, image.height) if lying else (image.height, image.width)
         frames = int(getattr(image, "n_frames", 1))
-        return PictureFacts(name, _fits(path, name), image.mode, size, bits, _orientation(image), frames)
+        return PictureFacts(name, _fits(path, name), image.mode, size, bits, orientation, frames)
 
 
 def grey(picture: Picture) -> np.ndarray:

@@ -166,8 +166,8 @@ class ImageConfig(Section):
     )
     intensity: Literal["zscore", "unit", "percentile"] = Field(
         "zscore",
-        description="each image to mean 0 and standard deviation 1; unit: 0 black, 1 the brightest a file of this type "
-        "can hold (volumes: their range); percentile: those below to [0, 1]",
+        description="each image, before it is padded, to mean 0 and standard deviation 1; unit: 0 black, 1 the "
+        "brightest a file of this type can hold (volumes: their range); percentile: those below to [0, 1]",
     )
     clip_percentiles: tuple[float, float] = Field((0.5, 99.5), description="of intensity percentile")
 
