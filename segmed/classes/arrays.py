@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import multiprocessing
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -284,8 +287,18 @@ def _as_it_is(sample: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
+    """One thread; Ctrl-C is the parent's affair; no life without the parent, not even to hand over a last chunk."""
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 # ---------------------------------------------------------------- opening
