@@ -1,0 +1,161 @@
+"""Pairs of small pictures -> how alike they are once shifted, turned, scaled and set to the same brightness."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch.nn import functional
+
+FINE, BROAD = 1.0, 2.0  # pixels of the Gaussians between which detail counts: above noise and blocks of JPEG
+LEVELS = ((16, 6), (32, 8))  # pixels a side on which pictures are brought together, and steps
+FINISH = 5  # steps at full size
+PROMISING = (0.93, 0.995)  # between which it is worth finishing
+MARGIN = 4  # pixels from a rim, where detail depends on what lay beyond
+FEWEST = 0.6  # of the frame that both pictures must cover
+RIDGE = 1e-6  # of the fit of grey values: flat pictures have nothing to fit
+DEGREE = 3  # of the polynomial from one picture's grey values to the other's
+
+
+def likeness(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Correlation of the detail of two pictures, the higher of: as they are, and after b is laid on a.
+
+    Detail is what lies between two Gaussians: what all heads share is broader, what a compression leaves is finer.
+    Grey values are first mapped by a polynomial, so that brightness, contrast and gamma do not matter.
+
+    Args:
+        a, b: (N, S, S), grey.
+
+    Returns:
+        (N,) from -1 to 1; 0 for pictures without detail.
+    """
+    maps = _still(len(a))
+    best = _likeness_under(maps, a, b)
+    for size, steps in LEVELS:
+        small = [functional.interpolate(pictures[:, None], (size, size), mode="area")[:, 0] for pictures in (a, b)]
+        still, moving = (pictures - _smooth(pictures, BROAD) for pictures in small)
+        maps = _align(still, moving, maps, steps)
+    best = torch.maximum(best, _likeness_under(maps, a, b))
+    open_still = (best > PROMISING[0]) & (best < PROMISING[1])
+    if open_still.any():
+        a, b = a[open_still], b[open_still]
+        maps = _align(_detail(a), _detail(b), maps[open_still], FINISH)
+        best[open_still] = torch.maximum(best[open_still], _likeness_under(maps, a, b))
+    return best
+
+
+def _likeness_under(maps: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """In both directions, since a clipped picture can be made from the whole one but not the reverse."""
+    b, covered = _laid(b, maps, mode="bicubic")
+    enough = covered.mean((1, 2)) > FEWEST
+    covered = _without_rim(covered)
+    there = _correlation(_detail(a), _detail(_mapped(b, a, covered)), covered)
+    back = _correlation(_detail(b), _detail(_mapped(a, b, covered)), covered)
+    return torch.where(enough, torch.maximum(there, back), torch.zeros(()))
+
+
+def _without_rim(covered: torch.Tensor) -> torch.Tensor:
+    """Covered places (N, S, S) at some distance from those that aren't, and from the frame."""
+    outside = functional.pad(1 - covered[:, None], (MARGIN,) * 4, value=1.0)
+    return 1 - functional.max_pool2d(outside, 2 * MARGIN + 1, 1)[:, 0]
+
+
+def _mapped(source: torch.Tensor, target: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
+    """Grey values of the source, brought to those of the target by a polynomial, fitted by least squares."""
+    top = source.flatten(1).amax(1, keepdim=True).clamp_min(1e-6)
+    powers = torch.stack([(source.flatten(1) / top) ** power for power in range(DEGREE + 1)], 1)
+    weighted = powers * covered.flatten(1)[:, None]
+    count = covered.sum((1, 2)).clamp_min(1)[:, None, None]
+    normal = weighted @ powers.transpose(1, 2) / count + RIDGE * torch.eye(DEGREE + 1)
+    factors = torch.linalg.solve(normal, weighted @ target.flatten(1)[..., None] / count)
+    return (powers * factors).sum(1).reshape(source.shape)
+
+
+def _correlation(a: torch.Tensor, b: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
+    count = covered.sum((1, 2), keepdim=True).clamp_min(1)
+    a = (a - (a * covered).sum((1, 2), keepdim=True) / count) * covered
+    b = (b - (b * covered).sum((1, 2), keepdim=True) / count) * covered
+    size = ((a * a).sum((1, 2)) * (b * b).sum((1, 2))).sqrt()
+    return (a * b).sum((1, 2)) / size.clamp_min(1e-3)  # the rounding of flat pictures is no detail
+
+
+@lru_cache(maxsize=8)
+def _smoothing(size: int, sigma: float) -> torch.Tensor:
+    """(S, S) matrix that smooths the columns of a picture."""
+    return torch.from_numpy(gaussian_filter1d(np.eye(size), sigma, axis=0, mode="nearest")).float()
+
+
+def _smooth(pictures: torch.Tensor, sigma: float) -> torch.Tensor:
+    matrix = _smoothing(pictures.shape[-1], sigma)
+    return matrix @ pictures @ matrix.T
+
+
+def _detail(pictures: torch.Tensor) -> torch.Tensor:
+    return _smooth(pictures, FINE) - _smooth(pictures, BROAD)
+
+
+# ---------------------------------------------------------------- one laid on the other
+
+
+def _still(count: int) -> torch.Tensor:
+    """(N, 2, 3) maps that leave everything where it is."""
+    return torch.eye(2, 3).repeat(count, 1, 1)
+
+
+def _places(size: int) -> torch.Tensor:
+    """(S, S, 3): x and y from -1 to 1, and 1."""
+    x, y = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="xy")
+    return torch.stack([x, y, torch.ones_like(x)], -1)
+
+
+def _laid(pictures: torch.Tensor, maps: torch.Tensor, *, mode: str = "bilinear") -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures sampled at mapped places, and where these lie inside, as 0 and 1."""
+    size = pictures.shape[-1]
+    grid = (_places(size).reshape(-1, 3) @ maps.transpose(1, 2)).reshape(len(pictures), size, size, 2)
+    sampled = functional.grid_sample(pictures[:, None], grid, mode=mode, padding_mode="border", align_corners=True)
+    return sampled[:, 0], (grid.abs() <= 1 + 1e-4).all(-1).float()
+
+
+def _align(still: torch.Tensor, moving: torch.Tensor, maps: torch.Tensor, steps: int) -> torch.Tensor:
+    """Affine maps (N, 2, 3) of the frame of one picture into that of the other, from maps to begin with.
+
+    Inverse compositional Gauss-Newton on detail (N, S, S); the best step counts, so that a pair which doesn't converge
+    is no worse than at its start. Source: Baker and Matthews 2004, section 3.
+    """
+    slopes = _slopes(still)
+    curvature = slopes @ slopes.transpose(1, 2)
+    ridge = 1e-3 * torch.diagonal(curvature, dim1=1, dim2=2) + 1e-9
+    inverse = torch.linalg.inv(curvature + torch.diag_embed(ridge))
+    best, chosen = torch.full((len(still),), -2.0), maps.clone()
+    for step in range(steps + 1):
+        laid, covered = _laid(moving, maps)
+        found = torch.where(covered.mean((1, 2)) > FEWEST, _correlation(still, laid, covered), -1.0)
+        better = found > best
+        best, chosen[better] = torch.where(better, found, best), maps[better]
+        if step == steps:
+            break
+        gain = (still * laid * covered).sum((1, 2)) / (laid * laid * covered).sum((1, 2)).clamp_min(1e-9)
+        error = (gain.clamp(0.2, 5)[:, None, None] * laid - still) * covered
+        change = (inverse @ (slopes @ error.flatten(1)[..., None])).reshape(-1, 2, 3)
+        maps = _composed(maps, change)
+    return chosen
+
+
+def _slopes(pictures: torch.Tensor) -> torch.Tensor:
+    """(N, 6, S * S): how each pixel changes with each number of an affine map."""
+    size = pictures.shape[-1]
+    down, right = torch.gradient(pictures, dim=(1, 2))
+    places = _places(size).permute(2, 0, 1)
+    scale = (size - 1) / 2
+    return torch.cat([right[:, None] * places * scale, down[:, None] * places * scale], 1).flatten(2)
+
+
+def _composed(maps: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+    """The maps after the inverse of a change; a change that can't be inverted is left out."""
+    last = torch.tensor([0.0, 0.0, 1.0]).expand(len(maps), 1, 3)
+    changed = torch.cat([torch.eye(2, 3) + change.clamp(-0.5, 0.5), last], 1)
+    inverse, failed = torch.linalg.inv_ex(changed)
+    inverse[failed > 0] = torch.eye(3)
+    return (torch.cat([maps, last], 1) @ inverse)[:, :2]
