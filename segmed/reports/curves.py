@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from segmed.reports.figures import INK
@@ -45,17 +47,36 @@ def training_curves(history: Mapping[str, Sequence[tuple[float, float]]], *, tit
         return None
     figure = Figure(figsize=(3.8 * len(panels), 2.6), layout="constrained")
     for axes, (names, text) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for number, name in enumerate(names[: len(COLOURS)]):
-            steps, values = zip(*history[name], strict=True)
-            marker = "o" if text == "validation Dice" else None
-            label = name.split("/", 1)[-1]
-            axes.plot(steps, values, color=COLOURS[number], linewidth=1, marker=marker, markersize=3, label=label)
-        axes.set_xlabel("step", fontsize=8, color=INK)
-        axes.set_ylabel(text, fontsize=8, color=INK)
-        axes.tick_params(labelsize=7, colors=INK, width=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        if len(names) > 1:
-            axes.legend(fontsize=7, frameon=False)
+        labels = {name: name.split("/", 1)[-1] for name in names[: len(COLOURS)]}
+        draw_curves(axes, history, labels, text, marker="o" if text == "validation Dice" else None)
     if title:
         figure.suptitle(title, fontsize=9, color=INK)
     return figure
+
+
+def draw_curves(
+    axes: Axes,
+    history: Mapping[str, Sequence[tuple[float, float]]],
+    labels: Mapping[str, str],
+    text: str,
+    *,
+    marker: str | None = None,
+) -> None:
+    """Some columns of a history over the steps.
+
+    Args:
+        axes: where.
+        history: of `read_history`.
+        labels: column -> its name in the legend; one alone needs none.
+        text: beside the axis of the values.
+        marker: of the points; None: lines alone.
+    """
+    for (name, label), colour in zip(labels.items(), cycle(COLOURS), strict=False):
+        steps, values = zip(*history[name], strict=True)
+        axes.plot(steps, values, color=colour, linewidth=1, marker=marker, markersize=3, label=label)
+    axes.set_xlabel("step", fontsize=8, color=INK)
+    axes.set_ylabel(text, fontsize=8, color=INK)
+    axes.tick_params(labelsize=7, colors=INK, width=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(labels) > 1:
+        axes.legend(fontsize=7, frameon=False)

@@ -29,6 +29,7 @@ th { background: #f4f4f4; } th:first-child, td:first-child { text-align: left; }
 .interval, figcaption, .meaning { color: #666; } .missed td { color: #b33c00; } .wide { overflow-x: auto; }
 figure { margin: 1.2em 0; } img { max-width: 100%; height: auto; } figcaption { font-size: 0.87em; }
 pre { background: #f7f7f7; padding: 1em; overflow-x: auto; font-size: 0.8em; } summary { cursor: pointer; }
+.notes { color: #b33c00; font-weight: bold; } caption { text-align: left; } p.meaning { margin: 0.2em 0; }
 """
 
 
@@ -52,42 +53,39 @@ def write_report(folder: Path) -> Path:
         ReportError: the folder holds neither a config nor a summary, or a file in it is damaged.
     """
     results = folder if (folder / "summary.json").is_file() else folder / "test"
-    summary = _json(results / "summary.json")
-    config = _text(folder / "config.yaml")
+    summary = read_json(results / "summary.json")
+    config = read_text(folder / "config.yaml")
     if summary is None and config is None:
         raise ReportError(
             f"{folder} holds neither config.yaml nor summary.json: name a run's or an evaluation's folder"
         )
     title = str(summary["title"]) if summary and "title" in summary else folder.resolve().name
-    parts = [f"<h1>{escape(title)}</h1>", _facts(folder)]
+    parts = [f"<h1>{escape(title)}</h1>", facts(folder)]
     if summary is not None:
         parts += ["<h2>Results</h2>", _results(summary), *_pictures(results)]
     parts += _training(folder)
     if summary is not None:
-        parts.append(_folded("Every case", _cases(results / "cases.csv")))
+        parts.append(folded("Every case", _cases(results / "cases.csv")))
     parts += [
-        _folded("Config", _pre(config)),
-        _folded("Plan", _plan(folder)),
-        _folded("Environment", _versions(folder)),
+        folded("Config", preformatted(config)),
+        folded("Plan", plan_table(folder)),
+        folded("Environment", versions_table(folder)),
     ]
-    page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(part for part in parts if part) + "\n</body></html>\n"
-    )
-    atomic_write_text(folder / "report.html", page)
+    atomic_write_text(folder / "report.html", page(title, parts))
     return folder / "report.html"
 
 
 # ---------------------------------------------------------------- parts of the page
 
 
-def _facts(folder: Path) -> str:
-    environment = _json(folder / "environment.json") or {}
-    split = _json(folder / "split.json") or {}
-    facts = [f"{len(split[part])} {part} cases" for part in ("train", "validation", "test") if part in split]
-    facts += [f"started {environment['started']}"] if "started" in environment else []
-    facts += [str(environment["device"])] if "device" in environment else []
-    return f"<p>{escape(', '.join(facts))}</p>" if facts else ""
+def facts(folder: Path, *, what: str = "cases") -> str:
+    """A run's number of cases a part, start and device, as far as its files say; `what` names what is counted."""
+    environment = read_json(folder / "environment.json") or {}
+    split = read_json(folder / "split.json") or {}
+    found = [f"{len(split[part])} {part} {what}" for part in ("train", "validation", "test") if part in split]
+    found += [f"started {environment['started']}"] if "started" in environment else []
+    found += [str(environment["device"])] if "device" in environment else []
+    return f"<p>{escape(', '.join(found))}</p>" if found else ""
 
 
 def _results(summary: Mapping[str, Any]) -> str:
@@ -113,7 +111,7 @@ def _pictures(folder: Path) -> list[str]:
     known = [folder / f"{name}.png" for name in CAPTIONS]
     others = [path for path in sorted(folder.glob("*.png")) if path not in known and not path.name.startswith(".")]
     found = [path for path in [*known, *others] if path.is_file()]
-    return [_picture(path.read_bytes(), CAPTIONS.get(path.stem, path.stem)) for path in found]
+    return [picture(path.read_bytes(), CAPTIONS.get(path.stem, path.stem)) for path in found]
 
 
 def _training(folder: Path) -> list[str]:
@@ -122,7 +120,7 @@ def _training(folder: Path) -> list[str]:
         return []
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=130)
-    return ["<h2>Training</h2>", _picture(drawn.getvalue(), "Losses and validation over the steps.")]
+    return ["<h2>Training</h2>", picture(drawn.getvalue(), "Losses and validation over the steps.")]
 
 
 def _cases(path: Path) -> str:
@@ -140,14 +138,16 @@ def _cases(path: Path) -> str:
     return f'<div class="wide"><table><tr>{head}</tr>\n' + "\n".join(lines) + "</table></div>"
 
 
-def _plan(folder: Path) -> str:
-    plan = _json(folder / "plan.json") or {}
+def plan_table(folder: Path) -> str:
+    """What a run's `auto` values became and why, and its network."""
+    plan = read_json(folder / "plan.json") or {}
     reasons = plan.get("reasons") or {}
-    return _table(reasons.items()) + _pre(plan.get("network"))
+    return _table(reasons.items()) + preformatted(plan.get("network"))
 
 
-def _versions(folder: Path) -> str:
-    environment = _json(folder / "environment.json") or {}
+def versions_table(folder: Path) -> str:
+    """Machine and versions of a run."""
+    environment = read_json(folder / "environment.json") or {}
     versions = environment.pop("versions", {})
     plain = {name: value for name, value in environment.items() if not isinstance(value, (dict, list))}
     return _table([*plain.items(), *versions.items()])
@@ -156,20 +156,31 @@ def _versions(folder: Path) -> str:
 # ---------------------------------------------------------------- HTML
 
 
+def page(title: str, parts: Iterable[str]) -> str:
+    """The page of a title and of HTML that lies below it; empty parts are left out."""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(part for part in parts if part) + "\n</body></html>\n"
+    )
+
+
 def _table(rows: Iterable[tuple[Any, Any]]) -> str:
     lines = "".join(f"<tr><td>{escape(str(name))}</td><td>{escape(str(value))}</td></tr>" for name, value in rows)
     return f"<table>{lines}</table>" if lines else ""
 
 
-def _pre(text: Any) -> str:
+def preformatted(text: Any) -> str:
+    """A text as it is, escaped."""
     return f"<pre>{escape(str(text))}</pre>" if text else ""
 
 
-def _folded(title: str, content: str) -> str:
+def folded(title: str, content: str) -> str:
+    """HTML behind a title that opens it; empty where there is none."""
     return f"<details><summary>{escape(title)}</summary>{content}</details>" if content else ""
 
 
-def _picture(png: bytes, caption: str) -> str:
+def picture(png: bytes, caption: str) -> str:
+    """A picture that lies within the page."""
     encoded = base64.b64encode(png).decode("ascii")
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{encoded}">'
@@ -180,12 +191,18 @@ def _picture(png: bytes, caption: str) -> str:
 # ---------------------------------------------------------------- files
 
 
-def _text(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
+    """A file's text; None where there is no file."""
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    text = _text(path)
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A file's table; None where there is no file.
+
+    Raises:
+        ReportError: it is damaged.
+    """
+    text = read_text(path)
     if text is None:
         return None
     try:

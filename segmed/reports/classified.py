@@ -1,0 +1,189 @@
+"""Logits and true classes of images that were classified, and the table of them: predictions.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from segmed.files import atomic_write_text
+
+NOTE = "# "  # begins the lines above the header of a table
+NEEDED = ("id", "subject", "truth")
+PROBABILITY, CALIBRATED, LOGIT = "probability ", "calibrated ", "logit "  # each before the name of a class
+
+
+class TestedError(ValueError):
+    """Classified images that do not fit together, or a table of them that can't be read; one line that says where."""
+
+    __test__ = False  # no test class, whatever pytest thinks of the name
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One part of a data set, classified.
+
+    Attributes:
+        classes: K names, in the order of the logits.
+        ids: N names of images, each once.
+        subjects: N names, whose image each is; the id where nobody knows.
+        truth: (N,) int, index into classes.
+        logits: (N, K) float64.
+        minutes: that classifying took; None: not known.
+
+    Raises:
+        TestedError: other lengths, no image, one twice, a class that does not exist, logits that are not finite.
+    """
+
+    __test__ = False
+
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    subjects: tuple[str, ...]
+    truth: np.ndarray
+    logits: np.ndarray
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("truth", np.intp), ("logits", np.float64)):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=dtype))
+        for name in ("classes", "ids", "subjects"):
+            object.__setattr__(self, name, tuple(map(str, getattr(self, name))))
+        self._check()
+
+    def _check(self) -> None:
+        count = len(self.ids)
+        if not count:
+            raise TestedError("no image was classified: the part is empty, see the split")
+        shape = (count, len(self.classes))
+        if self.logits.shape != shape or self.truth.shape != (count,) or len(self.subjects) != count:
+            raise TestedError(
+                f"logits {self.logits.shape}, truth {self.truth.shape} and {len(self.subjects)} subjects do not fit "
+                f"{count} images and {len(self.classes)} classes: give one of each an image"
+            )
+        name, times = Counter(self.ids).most_common(1)[0]
+        if times > 1:
+            raise TestedError(f"image '{name}' was classified {times} times: give every image once")
+        outside = np.flatnonzero((self.truth < 0) | (self.truth >= shape[1]))
+        if outside.size:
+            raise TestedError(
+                f"image '{self.ids[outside[0]]}' is of class {self.truth[outside[0]]}, the model has {shape[1]} "
+                f"(from 0): test images of classes that training had"
+            )
+        broken = np.flatnonzero(~np.isfinite(self.logits).all(axis=1))
+        if broken.size:
+            raise TestedError(
+                f"logits of image '{self.ids[broken[0]]}' are not finite ({broken.size} of {count} images): look for "
+                "broken pixels, or for a loss that became NaN in training"
+            )
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(N, K), softmax of the logits."""
+        return softmax(self.logits, axis=1)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int, the most probable class; of equal ones the first."""
+        return self.logits.argmax(axis=1)
+
+    def calibrated(self, temperature: float) -> np.ndarray:
+        """(N, K), softmax of the logits divided by a temperature that validation gave."""
+        return softmax(self.logits / temperature, axis=1)
+
+
+def save_tested(test: Tested, path: Path, *, temperature: float | None = None, notes: Sequence[str] = ()) -> None:
+    """Write a row an image, from which `read_tested` gets the same figures.
+
+    Args:
+        test: the images.
+        path, temperature, notes: as in `save_predictions`.
+
+    Raises:
+        DiskError: no space, or no permission.
+    """
+    known = {"subject": test.subjects, "truth": [test.classes[label] for label in test.truth]}
+    save_predictions(path, test.classes, test.ids, test.logits, known=known, temperature=temperature, notes=notes)
+
+
+def save_predictions(
+    path: Path,
+    classes: Sequence[str],
+    ids: Sequence[str],
+    logits: np.ndarray,
+    *,
+    known: Mapping[str, Sequence[str]] | None = None,
+    temperature: float | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write a row an image: id, what is known of it, the answer, and a column a class of each kind of output.
+
+    These are probabilities, calibrated probabilities, and logits.
+
+    Args:
+        path: of the CSV file.
+        classes: K names.
+        ids: N names of images.
+        logits: (N, K).
+        known: column -> N texts, such as subject and truth.
+        temperature: of the calibrated columns; None: there are none.
+        notes: one line each above the header, begun with "# ".
+
+    Raises:
+        DiskError: no space, or no permission.
+    """
+    known = known or {}
+    logits = np.asarray(logits, dtype=np.float64)
+    blocks = [(PROBABILITY, softmax(logits, axis=1), ".6g")]
+    blocks += [] if temperature is None else [(CALIBRATED, softmax(logits / temperature, axis=1), ".6g")]
+    blocks += [(LOGIT, logits, "")]  # all digits: the same figures come out of the table
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["id", *known, "predicted", *(f"{kind}{name}" for kind, _, _ in blocks for name in classes)])
+    for number, (name, label) in enumerate(zip(ids, logits.argmax(axis=1), strict=True)):
+        values = [format(float(value), digits) for _, rows, digits in blocks for value in rows[number]]
+        writer.writerow([name, *(column[number] for column in known.values()), classes[label], *values])
+    atomic_write_text(path, note_lines(notes) + table.getvalue())
+
+
+def note_lines(notes: Sequence[str]) -> str:
+    """Notes as the lines above the header of a CSV file; `pandas.read_csv(..., comment="#")` skips them."""
+    return "".join(f"{NOTE}{' '.join(note.split())}\n" for note in notes)
+
+
+def read_tested(path: Path) -> Tested:
+    """Images as `save_tested` wrote them, without the minutes.
+
+    Raises:
+        TestedError: no such table, a column or a number is missing, a truth that is none of the classes.
+    """
+    if not path.is_file():
+        raise TestedError(f"{path} is not there: test the run first")
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = file.read().splitlines(keepends=True)
+    while lines and lines[0].startswith(NOTE):
+        del lines[0]
+    reader = csv.DictReader(io.StringIO("".join(lines), newline=""))
+    columns = list(reader.fieldnames or ())
+    classes = tuple(column.removeprefix(LOGIT) for column in columns if column.startswith(LOGIT))
+    missing = [column for column in NEEDED if column not in columns]
+    if missing or len(classes) < 2:
+        what = f"no column '{missing[0]}'" if missing else "no column of logits for each of two or more classes"
+        raise TestedError(f"{path} has {what}: give a table that segmed wrote")
+    rows = list(reader)
+    unknown = [row for row in rows if row["truth"] not in classes]
+    if unknown:
+        raise TestedError(f"{path}: truth '{unknown[0]['truth']}' of '{unknown[0]['id']}' is no class of the table")
+    try:
+        logits = np.array([[float(row[LOGIT + name]) for name in classes] for row in rows])
+    except (TypeError, ValueError) as error:
+        raise TestedError(f"{path} holds a logit that is no number ({error}): test the run again") from error
+    truth = np.array([classes.index(row["truth"]) for row in rows], dtype=np.intp)
+    ids, subjects = (tuple(row[key] for row in rows) for key in ("id", "subject"))
+    return Tested(classes, ids, subjects, truth, logits.reshape(len(rows), len(classes)))
