@@ -398,12 +398,12 @@ def test_confusion_shows_counts_and_shares_of_the_truth():
 
 def test_learning_curves_take_losses_and_shares_apart():
     points = [(1.0, 0.5), (2.0, 0.7)]
-    names = ("loss", "accuracy", "gradient_norm", "validation/log_loss", "validation/balanced_accuracy")
+    names = ("loss", "accuracy", "gradient_norm", "validation/log_loss", "balanced_accuracy", "validation/auc")
     loss, share = learning_curves(dict.fromkeys(names, points)).axes
     legends = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in (loss, share)]
     assert legends == [
         ["training loss", "validation log loss"],
-        ["training accuracy", "validation balanced accuracy"],
+        ["accuracy", "validation balanced accuracy", "validation AUC"],
     ]
     assert learning_curves({"gradient_norm": points}) is None
 

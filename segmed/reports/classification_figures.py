@@ -224,7 +224,7 @@ def learning_curves(
     """Losses, and accuracies and areas, over the steps of a classifier's training; None where there is neither.
 
     Args:
-        history: of `read_history`; columns such as loss, validation/log_loss, validation/auc.
+        history: of `read_history`; columns such as loss, log_loss, auc or validation/auc.
         title, notes: above the figure.
     """
     every = ((LOSSES, "loss"), (SHARES, "accuracy, area"))
@@ -240,8 +240,10 @@ def learning_curves(
 
 
 def _spoken(name: str) -> str:
-    of_training = f"training {name}" if name in ("loss", "accuracy") else name
-    return of_training.replace("/", " ").replace("_", " ").replace("auc", "AUC")
+    """Name in the legend. Without a part before it only the loss is surely of training, and accuracy may be both."""
+    part, _, last = name.rpartition("/")
+    part = part or {"loss": "training", "accuracy": ""}.get(last, "validation")
+    return f"{part} {last}".replace("/", " ").replace("_", " ").replace("auc", "AUC").strip()
 
 
 # ---------------------------------------------------------------- images
