@@ -48,18 +48,15 @@ def likeness(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def _likeness_under(maps: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """In both directions, since a clipped picture can be made from the whole one but not the reverse."""
-    b, covered = _laid(b, maps, mode="bicubic")
-    enough = covered.mean((1, 2)) > FEWEST
-    covered = _without_rim(covered)
+    size = a.shape[-1]
+    b, covered = _laid(b, maps, mode="bicubic", margin=MARGIN)
+    inside = torch.zeros(size, size)
+    inside[MARGIN : size - MARGIN, MARGIN : size - MARGIN] = 1
+    enough = covered.mean((1, 2)) > FEWEST * (1 - 2 * MARGIN / size) ** 2
+    covered = covered * inside
     there = _correlation(_detail(a), _detail(_mapped(b, a, covered)), covered)
     back = _correlation(_detail(b), _detail(_mapped(a, b, covered)), covered)
     return torch.where(enough, torch.maximum(there, back), torch.zeros(()))
-
-
-def _without_rim(covered: torch.Tensor) -> torch.Tensor:
-    """Covered places (N, S, S) at some distance from those that aren't, and from the frame."""
-    outside = functional.pad(1 - covered[:, None], (MARGIN,) * 4, value=1.0)
-    return 1 - functional.max_pool2d(outside, 2 * MARGIN + 1, 1)[:, 0]
 
 
 def _mapped(source: torch.Tensor, target: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
@@ -110,12 +107,14 @@ def _places(size: int) -> torch.Tensor:
     return torch.stack([x, y, torch.ones_like(x)], -1)
 
 
-def _laid(pictures: torch.Tensor, maps: torch.Tensor, *, mode: str = "bilinear") -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures sampled at mapped places, and where these lie inside, as 0 and 1."""
+def _laid(
+    pictures: torch.Tensor, maps: torch.Tensor, *, mode: str = "bilinear", margin: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures sampled at mapped places, and where these lie inside, by a margin in pixels, as 0 and 1."""
     size = pictures.shape[-1]
     grid = (_places(size).reshape(-1, 3) @ maps.transpose(1, 2)).reshape(len(pictures), size, size, 2)
     sampled = functional.grid_sample(pictures[:, None], grid, mode=mode, padding_mode="border", align_corners=True)
-    return sampled[:, 0], (grid.abs() <= 1 + 1e-4).all(-1).float()
+    return sampled[:, 0], (grid.abs().amax(-1) <= 1 + 1e-4 - 2 * margin / (size - 1)).float()
 
 
 def _align(still: torch.Tensor, moving: torch.Tensor, maps: torch.Tensor, steps: int) -> torch.Tensor:
