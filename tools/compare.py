@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 METRICS = ("dice", "hd95_mm", "hd_mm", "avd_ml", "share_error_pp", "share_difference_pp")
 TRUE_METRICS = ("true_avd_ml", "true_difference_ml")  # of a phantom
 PUBLISHED = {"zabihollahy2020": "dice_zabihollahy2020"}  # convention -> the only metric in its files
+FILES = "comparison.md, comparison.csv, comparison.json, comparison.png"
 
 
 class Arguments(Section):
@@ -36,6 +37,9 @@ class Arguments(Section):
     a folder of label maps of anybody (with --references). Runs of a method are averaged a case; then methods are
     compared pairwise with the reference: paired differences with intervals, Wilcoxon's test, Holm's correction. Prints
     the tables and writes comparison.md, comparison.csv, comparison.json and comparison.png.
+
+    Where the runs are those of tools/train_cls.py, classifiers are compared, by image and by subject: accuracy, AUC,
+    log loss and ECE with intervals over subjects; McNemar, DeLong or the paired bootstrap, Holm's correction.
 
     Exit code 0: compared; 2: something can't be compared, one line says what.
     """
@@ -96,6 +100,12 @@ def compare_results(arguments: Arguments) -> None:
     if reference not in paths:
         raise ConfigError(f"--reference {reference} is no method: choose one of {', '.join(paths)}")
 
+    from segmed.reports.classifier_comparison_runs import is_classifier
+
+    if any(is_classifier(path) for own in paths.values() for path in own):
+        compare_classified(arguments, paths, reference, arguments.output)
+        return
+
     from segmed.reports.comparison import compare_methods
     from segmed.reports.comparison_text import write_comparison
     from segmed.reports.results import Method, has_table, is_run, read_result
@@ -109,11 +119,38 @@ def compare_results(arguments: Arguments) -> None:
     comparison = compare_methods(
         methods, reference=reference, resamples=arguments.bootstrap or 2000, common_cases=arguments.common_cases
     )
-    title = arguments.title or f"{', '.join(name for name in paths if name != reference)} against {reference}"
-    print(write_comparison(comparison, arguments.output, title=title))
-    for note in comparison.notes:
+    _say(write_comparison(comparison, arguments.output, title=_title(arguments, paths, reference)), comparison.notes)
+    print(f"written: {arguments.output} ({FILES})")
+
+
+def compare_classified(arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str, output: Path) -> None:
+    """Compare classification runs."""
+    if arguments.references or arguments.labels or arguments.run:
+        raise ConfigError("--references, --labels and --run are of label maps: leave them out for classifiers")
+
+    from segmed.reports.classifier_comparison import compare_classifiers
+    from segmed.reports.classifier_comparison_runs import read_classifiers
+    from segmed.reports.classifier_comparison_text import write_classifier_comparison
+
+    comparison = compare_classifiers(
+        read_classifiers(paths),
+        reference=reference,
+        resamples=arguments.bootstrap or 2000,
+        common_images=arguments.common_cases,
+    )
+    text = write_classifier_comparison(comparison, output, title=_title(arguments, paths, reference))
+    _say(text, (*comparison.run_notes, *comparison.notes))
+    print(f"written: {output} ({FILES})")
+
+
+def _title(arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str) -> str:
+    return arguments.title or f"{', '.join(name for name in paths if name != reference)} against {reference}"
+
+
+def _say(text: str, notes: Sequence[str]) -> None:
+    print(text)
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"written: {arguments.output} (comparison.md, comparison.csv, comparison.json, comparison.png)")
 
 
 # ---------------------------------------------------------------- rows of a config
@@ -165,9 +202,7 @@ def write_rows(
     )
     comparison = replace(comparison, notes=(*left_out, *comparison.notes))
     write_comparison(comparison, config.output, title=title, stem=f"comparison{suffix}")
-    print(write_overview(comparison, config.output, title=title, stem=f"overview{suffix}"))
-    for note in comparison.notes:
-        print(f"note: {note}", file=sys.stderr)
+    _say(write_overview(comparison, config.output, title=title, stem=f"overview{suffix}"), comparison.notes)
     if not suffix:
         volume = f"{config.target} volume"
         write_agreement(
