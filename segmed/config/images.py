@@ -144,6 +144,11 @@ class LeakConfig(Section):
     allow_leakage: bool = Field(
         False, description="train on a leaking split all the same; every table of the run then says so"
     )
+    remove_twins: bool = Field(
+        False,
+        description="leave images out of training and validation that have a twin, or share a subject, in test: for "
+        "published parts that leak",
+    )
     near_correlation: Annotated[float, Field(gt=0, le=1)] = Field(
         0.98, description="correlation of small copies from which two images count as nearly equal"
     )

@@ -23,7 +23,7 @@ from segmed.training.pictures import patch_picture, view_picture
 LINE_SECONDS = 30.0  # between two plain lines of a run without a terminal
 FLUSH_SECONDS = 20
 SHOWN = ("loss", "score", "patches_per_second")  # beside the progress bar
-SPOKEN = ("score", "dice/", "accuracy", "balanced_accuracy", "auc")  # of a validation, in the log
+SPOKEN = ("score", "dice/", "validation/")  # of a validation, in the log
 FILE_ONLY = "segmed_file_only"
 
 
