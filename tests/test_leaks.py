@@ -453,7 +453,7 @@ def test_the_worst_twins_come_first_and_not_all_are_of_equal_pixels(folder, tmp_
     assert [twin.kind for twin in shown].count("pixels") == 4
     figure = leak_figure(audit, dataset)
     pictures = [axes for sub in figure.subfigs for axes in sub.axes if axes.images]
-    assert len(pictures) == 16
+    assert len(pictures) == 8
     save_figure(figure, tmp_path / "leaks.png")
     assert (tmp_path / "leaks.png").stat().st_size > 20_000
 

@@ -9,24 +9,31 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from pydantic import Field, PositiveInt
 
-from segmed.cli import ConfigError, load_config, parse, run_tool
+from segmed.cli import ConfigError, load_as, load_config, load_yaml, parse, run_tool
 from segmed.config import Auto, DataConfig, Layout, ManifestLayout, PatternLayout, PhantomLayout, Section
+from segmed.config.classification import ClassificationConfig
+from segmed.config.images import ClassDataConfig
 
 if TYPE_CHECKING:
-    from segmed.data.audit import Repair
+    from segmed.data.audit import Audit, Repair
+    from segmed.data.cases import Dataset
+
+CLASS_SECTIONS = {"model", "image", "leaks"}  # of a config: only experiments with classes have them
 
 
 class Arguments(Section):
-    """Open every file of a data set: shapes, spacings, intensities, label volumes, and what must be mended.
+    """Open every file of a data set: what it is like, what must be mended, and what would leak into a figure.
 
-    The layout is guessed from the folder, or taken from --config, --images or --manifest. Writes audit.json.
-    Exit code 0: nothing to mend; 1: something must be mended; 2: the folder or an option can't be used.
+    Volumes with label maps, and images or volumes with classes (class folders, Training and Testing, a table). The
+    layout is guessed from the folder, or taken from --config, --images or --manifest. Writes audit.json, and of
+    images with classes leaks.png. Exit code 0: nothing to mend; 1: something must be mended; 2: the folder or an
+    option can't be used.
     """
 
     folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Field(
         None, description="the data set; none: data.root of --config"
     )
-    output: Path = Field(description="folder for audit.json")
+    output: Path = Field(description="folder for audit.json, the figure, and what a second audit need not do again")
     config: Path | None = Field(None, description="YAML of an experiment, whose data section says what the files are")
     images: tuple[str, ...] = Field(
         (), description="NAME=PATTERN of every image below the folder, e.g. 'LGE={case}/{case}_LGE.nii.gz'"
@@ -35,6 +42,9 @@ class Arguments(Section):
     manifest: str | None = Field(None, description="CSV or JSON table below the folder")
     labels: tuple[str, ...] = Field((), description="NAME=VALUE of every label, e.g. scar=2221 myocardium=200,1220")
     ignore: tuple[int, ...] = Field((), description="label values that are neither trained nor scored")
+    split: Path | None = Field(
+        None, description="split.json of a run: what its parts have in common; none: the published parts, if any"
+    )
     workers: PositiveInt | Auto = Field("auto", description="processes; auto: one a core, at most 8")
     fix_geometry: tyro.conf.FlagCreatePairsOff[bool] = Field(
         False,
@@ -47,6 +57,40 @@ def main() -> int:
     """Exit code 1 where something must be mended."""
     arguments = parse(Arguments, description=Arguments.__doc__)
     data = _data_config(arguments)
+    return _audit_classes(data, arguments) if isinstance(data, ClassDataConfig) else _audit_volumes(data, arguments)
+
+
+def _workers(arguments: Arguments) -> int:
+    return min(8, os.cpu_count() or 1) if arguments.workers == "auto" else arguments.workers
+
+
+def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
+    from rich.console import Console
+
+    from segmed.classes.dataset import read_classes
+    from segmed.classes.splitting import ClassSplit
+    from segmed.data.splits import PARTS
+    from segmed.leaks.audit import audit_classes
+    from segmed.reports.figures import save_figure
+    from segmed.reports.leak_figures import leak_figure
+    from segmed.reports.leak_text import class_audit_text
+
+    if arguments.fix_geometry:
+        raise ConfigError("--fix-geometry is for label maps: leave it out for images with classes")
+    console = Console(soft_wrap=True, highlight=False)
+    dataset = read_classes(data)
+    split = None if arguments.split is None else ClassSplit.load(arguments.split)
+    parts = None if split is None else {part: getattr(split, part) for part in PARTS}
+    cache = arguments.output / "cache"
+    audit = audit_classes(dataset, parts=parts, cache=cache, workers=_workers(arguments), progress=True)
+    audit.save_json(arguments.output / "audit.json")
+    save_figure(leak_figure(audit, dataset, parts=parts), arguments.output / "leaks.png")
+    console.print(class_audit_text(audit))
+    console.print(f"all of it: {arguments.output / 'audit.json'} and leaks.png", markup=False)
+    return 1 if audit.errors else 0
+
+
+def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
     from rich.console import Console
 
     from segmed.data.audit import audit_dataset, fix_geometry
@@ -60,8 +104,8 @@ def main() -> int:
         log = arguments.output / "geometry_repairs.json"
         for repair in fix_geometry(dataset, log=log):
             console.print(_line(repair), markup=False)
-    workers = min(8, os.cpu_count() or 1) if arguments.workers == "auto" else arguments.workers
-    audit = audit_dataset(dataset, workers=workers, progress=True, found=check_files(dataset))
+    audit = audit_dataset(dataset, workers=_workers(arguments), progress=True, found=check_files(dataset))
+    audit = _with_leaks(audit, dataset, arguments.split)
     audit.save_json(arguments.output / "audit.json")
     console.print(audit_text(audit, name=dataset.name))
     if not data.spacing_known:
@@ -70,11 +114,25 @@ def main() -> int:
     return 1 if audit.errors else 0
 
 
-def _data_config(arguments: Arguments) -> DataConfig:
+def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None) -> Audit:
+    """With findings about equal volumes and about what a split has on several sides."""
+    from dataclasses import replace
+
+    from segmed.data.splits import Split
+    from segmed.leaks.volumes import check_volumes, volume_twins
+
+    parts = None if split is None else Split.load(split)
+    found = check_volumes(dataset, volume_twins(dataset, audit.facts), parts)
+    return replace(audit, findings=tuple(sorted((*audit.findings, *found), key=lambda f: f.severity != "error")))
+
+
+def _data_config(arguments: Arguments) -> DataConfig | ClassDataConfig:
     """The data section of the config, or one made of the options."""
-    data = load_config(arguments.config).data if arguments.config else DataConfig()
     if not arguments.config and arguments.folder is None:
         raise ConfigError("name the folder of a data set, or give --config")
+    if (classes := _class_data(arguments)) is not None:
+        return classes
+    data = load_config(arguments.config).data if arguments.config else DataConfig()
     changes: dict[str, object] = {}
     if arguments.folder is not None:
         changes["root"] = arguments.folder
@@ -84,6 +142,21 @@ def _data_config(arguments: Arguments) -> DataConfig:
         changes["ignore"] = arguments.ignore
     layout = _layout(arguments, data)
     return data.model_copy(update={**changes, "layout": layout})
+
+
+def _class_data(arguments: Arguments) -> ClassDataConfig | None:
+    """Where the images with classes are; None where label maps are meant."""
+    root = {} if arguments.folder is None else {"root": arguments.folder}
+    if arguments.config:
+        if not CLASS_SECTIONS & load_yaml(arguments.config).keys():
+            return None
+        return load_as(ClassificationConfig, arguments.config).data.model_copy(update=root)
+    if arguments.images or arguments.label or arguments.labels or arguments.folder is None:
+        return None
+    from segmed.leaks.layouts import guess_class_layout
+
+    layout = guess_class_layout(arguments.folder, table=arguments.manifest)
+    return None if layout is None else ClassDataConfig(root=arguments.folder, layout=layout)
 
 
 def _layout(arguments: Arguments, data: DataConfig) -> Layout:

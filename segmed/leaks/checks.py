@@ -11,7 +11,7 @@ from segmed.classes.dataset import ClassDataset
 from segmed.data.findings import Finding, from_error
 from segmed.leaks.neighbours import expected_across
 from segmed.leaks.records import Record
-from segmed.leaks.shortcuts import Shortcut
+from segmed.leaks.shortcuts import TOGETHER, Shortcut
 from segmed.leaks.twins import Twin, twin_groups
 
 FEW_SUBJECTS = 5  # of a class: fewer can't be in every fold
@@ -154,7 +154,7 @@ def check_shortcuts(shortcuts: Sequence[Shortcut]) -> list[Finding]:
     """Features that tell the class without anatomy."""
     return [
         _warning(
-            f"{s.feature} alone tells the class: balanced accuracy {s.balanced_accuracy:.2f}, chance {s.chance:.2f} "
+            f"{_alone(s.feature)} the class: balanced accuracy {s.balanced_accuracy:.2f}, chance {s.chance:.2f} "
             f"({s.chance_low:.2f} to {s.chance_high:.2f})",
             "a classifier may learn it: fit, crop or normalise it away, and test on data from elsewhere",
             "shortcut",
@@ -162,6 +162,10 @@ def check_shortcuts(shortcuts: Sequence[Shortcut]) -> list[Finding]:
         for s in shortcuts
         if s.tells
     ]
+
+
+def _alone(feature: str) -> str:
+    return "size, brightness and file type together tell" if feature == TOGETHER else f"{feature} alone tells"
 
 
 # ---------------------------------------------------------------- lines

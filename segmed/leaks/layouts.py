@@ -51,7 +51,7 @@ def _labels_are_classes(table: Path) -> bool:
             labels = [row.get("label") or "" for row in islice(csv.DictReader(file), ROWS)]
     except (OSError, ValueError, csv.Error):
         return False  # the reader of the layout says what is wrong
-    return any(labels) and not any(label and (table.parent / label).exists() for label in labels)
+    return any(labels) and not any(label and (table.parent / label).is_file() for label in labels)
 
 
 def _holds_classes(root: Path, layout: ClassFolders) -> bool:

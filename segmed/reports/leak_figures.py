@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from scipy import ndimage
 
 from segmed.classes.dataset import ClassDataset
 from segmed.leaks.audit import ClassAudit
@@ -19,8 +20,10 @@ from segmed.reports.figures import INK
 
 PAIRS = 8  # shown
 COLUMNS = 4  # pairs in a row
+ROW_INCHES = 1.85
 EQUAL = 3  # pairs of equal pixels at most, where there are near twins too
 LONGEST_NAME = 26  # letters
+FEWEST_BARS = 4  # that there is room for: one alone would fill the panel
 WITHIN_COLOUR, ACROSS_COLOUR = COLOURS[0], COLOURS[1]
 GREY = "#BBBBBB"
 
@@ -43,8 +46,8 @@ def leak_figure(
     sides = {name: part for part, names in (parts or dataset.parts or {}).items() for name in names}
     pairs = worst_twins(audit.twins, dataset, sides)
     rows = -(-len(pairs) // COLUMNS)
-    figure = Figure(figsize=(11, 1.75 * rows + 3.9), layout="constrained")
-    heights = [1.75 * rows + 0.3, 3.3] if rows else [3.3]
+    figure = Figure(figsize=(11, ROW_INCHES * rows + 3.9), layout="constrained")
+    heights = [ROW_INCHES * rows + 0.3, 3.3] if rows else [3.3]
     bands = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     if rows:
         _draw_pairs(bands[0], pairs, dataset, rows)
@@ -82,24 +85,27 @@ def worst_twins(
 
 def _draw_pairs(upper: SubFigure, pairs: Sequence[Twin], dataset: ClassDataset, rows: int) -> None:
     items = {item.id: item for item in dataset.items}
-    grid = upper.subplots(rows, 2 * COLUMNS, squeeze=False)
+    grid = upper.subplots(rows, COLUMNS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for place, twin in enumerate(pairs):
-        row, column = divmod(place, COLUMNS)
-        differ = items[twin.a].label != items[twin.b].label
-        for axes, name in zip(grid[row, 2 * column : 2 * column + 2], (twin.a, twin.b), strict=True):
-            axes.imshow(shown_pixels(items[name].path), cmap="gray", vmin=0, vmax=1)
-            class_name = dataset.classes[items[name].label]
-            colour = MISS_COLOUR if differ else INK
-            axes.set_title(f"{_short(name)}\n{class_name}", fontsize=5.5, color=colour, pad=2)
+    for axes, twin in zip(grid.flat, pairs, strict=False):
+        two = items[twin.a], items[twin.b]
+        beside = _side_by_side(shown_pixels(two[0].path), shown_pixels(two[1].path))
+        axes.imshow(beside, cmap="gray", vmin=0, vmax=1)
+        colour = INK if two[0].label == two[1].label else MISS_COLOUR
+        for place, item in zip((0.25, 0.75), two, strict=True):
+            text = f"{_short(item.id)}\n{dataset.classes[item.label]}"
+            axes.text(place, 1.02, text, transform=axes.transAxes, ha="center", va="bottom", fontsize=5.5, color=colour)
         how = "same pixels" if twin.kind == "pixels" else f"r = {twin.correlation:.3f}"
         how += f", {twin.transform.replace('_', ' ')}" if twin.transform else ""
-        axes = grid[row, 2 * column]
-        axes.annotate(
-            how, (1.02, 0), xycoords="axes fraction", xytext=(0, -3), textcoords="offset points", ha="center",
-            va="top", fontsize=6.5, color=INK, annotation_clip=False,
-        )  # fmt: skip
+        axes.text(0.5, -0.02, how, transform=axes.transAxes, ha="center", va="top", fontsize=6.5, color=colour)
+
+
+def _side_by_side(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Two pictures of equal height with a gap between them; the lower one is enlarged."""
+    height = max(len(a), len(b))
+    a, b = (ndimage.zoom(picture, height / len(picture), order=1) for picture in (a, b))
+    return np.hstack([a, np.ones((height, max(1, height // 25))), b])
 
 
 def _short(name: str) -> str:
@@ -113,13 +119,14 @@ def _draw_alike(axes: Axes, audit: ClassAudit) -> None:
     both = np.array([*audit.within, *audit.across, 0.0, 1.0])
     bins = np.linspace(min(0.0, float(both.min())), 1, 51).tolist()
     for values, colour, of in (
-        (audit.across, ACROSS_COLOUR, "another subject" if known else "others"),
-        (audit.within, WITHIN_COLOUR, "the same subject" if known else "its twins"),
+        (audit.across, ACROSS_COLOUR, "another subject" if known else "no twin"),
+        (audit.within, WITHIN_COLOUR, "the same subject" if known else "a twin"),
     ):
         if values:
             axes.hist(values, bins, color=colour, alpha=0.75, label=of)
-    axes.axvline(CUT, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("correlation with the most alike image of", fontsize=8, color=INK)
+    axes.axvline(CUT, color=INK, linewidth=0.8, linestyle=":", label="neighbouring slices from here")
+    of = "subject" if known else "group of twins"
+    axes.set_xlabel(f"correlation with the most alike image, by {of}", fontsize=8, color=INK)
     axes.set_ylabel("images", fontsize=8, color=INK)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7, frameon=False, loc="upper left")
@@ -154,7 +161,7 @@ def _draw_shortcuts(axes: Axes, audit: ClassAudit) -> None:
         colour = MISS_COLOUR if shortcut.tells else WITHIN_COLOUR
         axes.plot([shortcut.balanced_accuracy], [place], "o", color=colour, markersize=5)
     axes.set_yticks(range(len(audit.shortcuts)), [shortcut.feature for shortcut in audit.shortcuts])
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(audit.shortcuts), FEWEST_BARS) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set_xlabel("balanced accuracy from this alone (grey: chance)", fontsize=8, color=INK)
     _plain(axes)
