@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from segmed.config import (
     PHANTOM_FILES,
+    CaseClassConfig,
     Discriminator,
     DynUNetConfig,
     ExperimentConfig,
@@ -30,6 +32,7 @@ from segmed.config import (
 from segmed.data.cases import Dataset, read_dataset
 from segmed.data.phantoms import make_phantom
 from segmed.labels import LabelSet
+from segmed.losses.classification import ClassificationLoss
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
 from segmed.networks.discriminators import (
     ImageDiscriminator,
@@ -39,11 +42,13 @@ from segmed.networks.discriminators import (
 )
 from segmed.networks.encoders import DenseEncoder, PlainEncoder, PyramidEncoder, ResidualEncoder
 from segmed.networks.models import SegmentationModel, SegmentationNet
+from segmed.networks.multitask import SegmentationAndClass
 from segmed.networks.patchwise import PatchwiseNet
 from segmed.networks.peers import monai_network
-from segmed.runs import Run, open_run, read_config
+from segmed.runs import Run, RunError, open_run, read_config
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
+from segmed.segmenters.case_class import CaseClassifier
 from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote
 from segmed.segmenters.network import NetworkSegmenter
 from segmed.training.checkpoint import load_weights
@@ -67,7 +72,13 @@ def build_dataset(config: ExperimentConfig, *, progress: bool = False) -> Datase
 
 
 def build_network(
-    config: Network, *, in_channels: int, out_channels: int, dims: int, device: torch.device | str = "cpu"
+    config: Network,
+    *,
+    in_channels: int,
+    out_channels: int,
+    dims: int,
+    class_head: CaseClassConfig | None = None,
+    device: torch.device | str = "cpu",
 ) -> SegmentationModel:
     """The network of a resolved config.
 
@@ -76,6 +87,7 @@ def build_network(
         in_channels: modalities.
         out_channels: labels and background.
         dims: 2 or 3.
+        class_head: a second head of a U-Net of ours, its classes resolved; none: the network segments alone.
         device: `meta` builds without memory, for a summary.
     """
     with torch.device(device):
@@ -92,11 +104,12 @@ def build_network(
                     deep_dropout=config.deep_dropout,
                     checkpointing=config.checkpointing,
                 )
-                return SegmentationNet(
-                    encoder,
-                    out_channels,
-                    upsampling=config.upsampling,
-                    deep_supervision=config.deep_supervision,
+                decoder: Any = {"upsampling": config.upsampling, "deep_supervision": config.deep_supervision}
+                if class_head is None:
+                    return SegmentationNet(encoder, out_channels, **decoder)
+                classes, pooling = len(known(class_head.classes)), class_head.pooling
+                return SegmentationAndClass(
+                    encoder, out_channels, classes, pooling=pooling, dropout=class_head.dropout, **decoder
                 )
             case PatchCnnConfig():
                 return PatchwiseNet(in_channels, out_channels, dims=dims, **config.model_dump(exclude={"name"}))
@@ -146,6 +159,17 @@ def build_discriminator(
             )
         kind = ImageDiscriminator if config.name == "image" else PatchDiscriminator
         return kind(encoder, classes=classes, spectral_norm=config.spectral_norm)
+
+
+def build_class_loss(head: CaseClassConfig, counts: Sequence[int]) -> ClassificationLoss:
+    """The loss of a second head.
+
+    Args:
+        head: of the config.
+        counts: training cases of each class, 1 or more.
+    """
+    weights = [sum(counts) / (len(counts) * count) for count in counts] if head.balanced else None
+    return ClassificationLoss(class_weights=weights, smoothing=head.smoothing)
 
 
 def build_loss(config: Loss, network: SegmentationModel, *, class_weights: tuple[float, ...] | None) -> nn.Module:
@@ -229,17 +253,45 @@ def load_run(
         return build_cascade(config, *(load_stage(run.path / name, stage, load) for name, stage in stages_of(config)))
     if config.ensemble is not None:
         return load_stage(run.path, config.ensemble, load)
+    inference = inference or config.inference
+    segmenter = _trained(run, config, device=device, inference=inference, weights=weights)
+    cleaned = inference.largest_component
+    return segmenter if cleaned == "auto" or not cleaned else LargestComponent(segmenter, cleaned)
+
+
+def load_case_classifier(folder: Path, *, device: str = "auto", weights: str = "best") -> CaseClassifier:
+    """The second head of a trained multi-task run: native volume in, probabilities of its class out.
+
+    Args:
+        folder: of a run whose config has a `classification` section, which names the classes.
+        device, weights: as in `load_run`.
+
+    Raises:
+        RunError: no run, one without these weights, or one without a second head.
+        CheckpointError: weights of another network.
+    """
+    run = open_run(folder)
+    config = read_config(run)
+    if config.classification is None:
+        raise RunError(f"run {folder} segments alone: name one whose config has a classification section")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return CaseClassifier(_trained(run, config, device=device, inference=config.inference, weights=weights))
+
+
+def _trained(
+    run: Run, config: ExperimentConfig, *, device: str, inference: InferenceConfig, weights: str
+) -> NetworkSegmenter:
+    """The network of a run of one, with its weights, in evaluation mode."""
     network = build_network(
         config.network,
         in_channels=len(known(config.data.images)),
         out_channels=label_set(config).classes,
         dims=known(config.patches.dims),
+        class_head=config.classification,
     )
     load_weights(run.weights(weights), network)
-    inference = inference or config.inference
-    segmenter = network_segmenter(network.to(device).eval(), config, device=device, inference=inference)
-    cleaned = inference.largest_component
-    return segmenter if cleaned == "auto" or not cleaned else LargestComponent(segmenter, cleaned)
+    return network_segmenter(network.to(device).eval(), config, device=device, inference=inference)
 
 
 # ---------------------------------------------------------------- several networks

@@ -20,7 +20,7 @@ from segmed.config import ExperimentConfig
 
 Model = TypeVar("Model", bound=BaseModel)
 Experiment = TypeVar("Experiment", bound=BaseModel)
-OPTIONAL_SECTIONS = ("adversary",)  # of an experiment: none by default, and there as soon as one option names them
+OPTIONAL_SECTIONS = ("adversary", "classification")  # none by default, and there as soon as one option names them
 
 
 class ConfigError(ValueError):

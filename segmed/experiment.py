@@ -91,5 +91,21 @@ def _run_folds(config: ExperimentConfig, parent: Path) -> int:
         subjects={row["case"]: subjects[row["case"]] for row in rows},
     )
     print(table_text(summary))
+    if config.classification is not None:
+        _sum_up_classes(config, parent, title=f"{title}: classes")
     print(f"folds: {parent}")
     return 0
+
+
+def _sum_up_classes(config: ExperimentConfig, parent: Path, *, title: str) -> None:
+    """What the second heads of all folds told of their test cases, as one test."""
+    from segmed.classify.experiment import joined
+    from segmed.reports.case_classes import TABLE, write_case_classes
+    from segmed.reports.classification_text import classification_text
+    from segmed.reports.classified import read_tested
+
+    tables = [parent / f"fold_{fold}" / "test" / TABLE for fold in range(config.split.folds)]
+    tests = [read_tested(table) for table in tables if table.is_file()]
+    if tests:
+        summary = write_case_classes(joined(tests), parent / "test", title=title, bootstrap=config.evaluate.bootstrap)
+        print(classification_text(summary))

@@ -34,7 +34,8 @@ def fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Ma
         PlanError: not even one patch fits, or not the batch that is given.
     """
     dims, size = known(config.patches.dims), known(config.patches.size)
-    network = build_network(config.network, in_channels=channels, out_channels=classes, dims=dims, device="meta")
+    shape = {"in_channels": channels, "out_channels": classes, "dims": dims}
+    network = build_network(config.network, **shape, class_head=config.classification, device="meta")
     summary = summarise(network, size, batch=1)
     fixed = summary.parameters * STATE_BYTES + (BASE_BYTES if machine.device == "cpu" else GIB // 2)
     each = summary.peak_bytes + 4 * math.prod(size) * (channels + 4 * classes)

@@ -33,6 +33,7 @@ from segmed.networks.blocks import NetworkError, check_strides
 from segmed.networks.discriminators import check_depth
 from segmed.networks.summary import Summary
 from segmed.pyramid import patch_within, pooling, round_up
+from segmed.training.inherited import shaped_like
 from segmed.training.optimisation import PEAK_RATE
 
 THICK = 3.0  # largest over smallest spacing from which slices count as thick
@@ -85,6 +86,7 @@ def resolve(
         machine = replace(machine, memory_bytes=machine.memory_bytes // processes)
     planner = _Planner(config, facts, machine)
     planner.preprocessing()
+    planner.inherited()
     planner.patches()
     planner.network()
     planner.adversary()
@@ -232,13 +234,22 @@ class _Planner:
             axes.remove(PLANE_AXES[self.config.patches.plane])
         return [max(1, round(float(shape[a]))) for a in axes], [float(spacing[a]) for a in axes]
 
+    def inherited(self) -> None:
+        """Shape of the encoder that the run starts from, where nothing else is said."""
+        dims = known(self.config.patches.dims)
+        network, reasons = shaped_like(self.config.network, self.config.init_encoder, dims=dims)
+        for field, reason in reasons.items():
+            self.set(f"network.{field}", getattr(network, field), reason)
+
     def patches(self) -> None:
         dims = known(self.config.patches.dims)
         shape, spacing = self._working_grid()
         if self.config.patches.size == "auto":
             limit = VOXELS[self.machine.device, dims]
             size = patch_within(shape, spacing, limit)
-            size = round_up(size, pooling(size, spacing))
+            given: Any = getattr(self.config.network, "strides", "auto")
+            fits = given != "auto" and all(len(level) == dims for level in given)
+            size = round_up(size, given if fits else pooling(size, spacing))
             why = f"median volume {_text(shape)} voxels, at most about {limit} on this device"
             self.set("patches.size", tuple(size), f"{why}, rounded up for the network's strides")
         elif len(self.config.patches.size) != dims:
@@ -262,6 +273,9 @@ class _Planner:
             width = WIDTH[self.machine.device, dims]
             channels = tuple(min(width * 2**level, WIDEST[dims]) for level in range(len(strides)))
             self.set("network.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
+        if len(channels) > len(strides) and "network.channels" in self.reasons:  # of an encoder of other dimensions
+            channels = channels[: len(strides)]
+            self.set("network.channels", channels, self.reasons["network.channels"])
         if len(channels) != len(strides):
             raise PlanError(
                 f"network.channels has {len(channels)} levels, network.strides {len(strides)}: "

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
-from segmed.build import build_discriminator, build_loss, build_network, network_segmenter, plane_axis
+from segmed.build import (
+    build_class_loss,
+    build_discriminator,
+    build_loss,
+    build_network,
+    network_segmenter,
+    plane_axis,
+)
 from segmed.config import ExperimentConfig, known
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
+from segmed.data.case_classes import class_indices, classes_of, with_targets
 from segmed.data.cases import Dataset, cases_of
 from segmed.data.patches import PatchDataset, patch_loader
 from segmed.data.splits import Split
@@ -22,9 +31,12 @@ from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.files import write_json
 from segmed.machine import this_machine
 from segmed.runs import Run, write_config
+from segmed.segmenters.case_class import CaseClassifier
 from segmed.training.adversarial import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_weights
-from segmed.training.loop import FitSettings, FitState, fit
+from segmed.training.inherited import leak_note, record_transfer, take_encoder
+from segmed.training.loop import FitSettings, FitState, Validate, fit
+from segmed.training.multitask import ClassValidator, MultiTaskStep
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.schedule import Budget, StepBudget, TimeBudget
 from segmed.training.steps import Step, SupervisedStep
@@ -53,11 +65,14 @@ class Session:
             in_channels=len(dataset.modalities),
             out_channels=dataset.labels.classes,
             dims=known(config.patches.dims),
+            class_head=config.classification,
         )
         self.loss = build_loss(config.loss, self.network, class_weights=config.train.class_weights)
 
     def train(self, tracker: Tracker, *, resume: bool) -> FitState:
-        """Cache, choose the precision, fit, and keep what validation taught for inference."""
+        """Take an encoder over, cache, choose the precision, fit, and keep what validation taught for inference."""
+        if not resume:
+            self._take_encoder(tracker)
         volumes = self._volumes(self.split.train)
         choice = self._precision()
         train = self.config.train
@@ -80,15 +95,42 @@ class Session:
             settings=settings,
             checkpoints=self.checkpoints,
             tracker=tracker,
-            validate=validator,
+            validate=self._with_classes(validator),
         )
         if self.config.inference.largest_component == "auto":
             self._clean_what_gains(validator)
         return state
 
+    def _take_encoder(self, tracker: Tracker) -> None:
+        """Begin with the encoder of another run, where the config names one."""
+        source = self.config.init_encoder
+        if source is None:
+            return
+        moved = take_encoder(self.network, source, section="network")
+        note = leak_note(source, self.config.data.root, self.split.test)
+        self.ranks.lead(lambda: record_transfer(moved, source=source, folder=self.run.path, tracker=tracker, note=note))
+
+    @cached_property
+    def case_classes(self) -> dict[str, int]:
+        """Case id -> index of its class, where it is known; empty without a second head."""
+        head = self.config.classification
+        return {} if head is None else class_indices(classes_of(self.dataset.cases, head.column), known(head.classes))
+
     def _method(self, choice: Choice) -> Step:
-        """Supervised, or against the adversary of the config."""
+        """Supervised, with a second head, or against the adversary of the config."""
         config = self.config
+        if config.classification is not None:
+            trained = Counter(self.case_classes[case] for case in self.split.train if case in self.case_classes)
+            counts = [trained[index] for index in range(len(known(config.classification.classes)))]
+            return MultiTaskStep(
+                self.network,
+                self.loss,
+                build_class_loss(config.classification, counts),
+                config.train,
+                weight=config.classification.weight,
+                fabric=self.fabric,
+                choice=choice,
+            )
         if config.adversary is None:
             return SupervisedStep(self.network, self.loss, config.train, fabric=self.fabric, choice=choice)
         discriminator = build_discriminator(
@@ -122,6 +164,8 @@ class Session:
     ) -> Callable[[int], Iterable[dict[str, Any]]]:
         """First step -> the training batches from there on; with unlabelled cases each holds as many of them."""
         labelled = self._loader(PatchDataset, volumes, steps)
+        if self.config.classification is not None:
+            return lambda start: map(partial(with_targets, indices=self.case_classes), labelled(start))
         if not unlabelled:
             return labelled
         others = self._loader(UnlabelledPatches, unlabelled, steps)
@@ -183,6 +227,22 @@ class Session:
             config=self.config.evaluate,
             ranks=self.ranks,
             spacing_known=self.config.data.spacing_known,
+        )
+
+    def _with_classes(self, validator: Validator | None) -> Validate | None:
+        """The validator, which looks at the second head too where there is one."""
+        head, truth = self.config.classification, self.case_classes
+        cases = [name for name in self.split.validation if name in truth]
+        if validator is None or head is None or not cases:
+            return validator
+        segmenter = partial(network_segmenter, config=self.config, device=self.fabric.device)
+        return ClassValidator(
+            validator,
+            self._volumes(cases),
+            truth=truth,
+            classes=known(head.classes),
+            classify=lambda network: CaseClassifier(segmenter(network)).prepared,
+            ranks=self.ranks,
         )
 
     def _clean_what_gains(self, validator: Validator | None) -> None:

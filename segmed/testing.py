@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from segmed.build import load_run
-from segmed.config import ExperimentConfig
+from segmed.build import load_case_classifier, load_run
+from segmed.config import ExperimentConfig, known
+from segmed.data.case_classes import class_indices, classes_of
 from segmed.data.cases import Case, Dataset, DatasetError, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.files import write_json
+from segmed.reports.case_classes import write_case_classes
+from segmed.reports.classified import Tested
 from segmed.reports.evaluation import Row, evaluate_case, write_evaluation
 from segmed.reports.figures import CaseVolumes, shown_case
 from segmed.runs import Run
@@ -25,8 +29,13 @@ from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, write_vo
 def run_test(
     made: Run, config: ExperimentConfig, dataset: Dataset, split: Split, *, device: str
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Segment the test part with the best weights, write label maps, figures and times; used once, at the end."""
+    """Segment the test part with the best weights, write label maps, figures and times; used once, at the end.
+
+    Where the network has a second head, its classes are tested too: `classification` in the summary.
+    """
     segmenter = load_run(made.path, device=device)
+    classify = None if config.classification is None else load_case_classifier(made.path, device=device)
+    classes: dict[str, np.ndarray] = {}
     rows: list[Row] = []
     seconds: dict[str, float] = {}
     cases = {case.id: case for case in cases_of(dataset, split.test)}
@@ -39,6 +48,8 @@ def run_test(
         labels = found.numpy()[0]  # waits for the device
         seconds[case.id] = time.perf_counter() - began
         _write_prediction(made, case, found, dataset)
+        if classify is not None:
+            classes[case.id] = classify(image)
         rows += evaluate_case(
             labels,
             reference.numpy()[0],
@@ -57,7 +68,31 @@ def run_test(
         subjects={case.id: case.subject for case in cases.values()},
         load=lambda name: _shown(made, cases[name], dataset),
     )
+    tested = tested_classes(classes, config, dataset)
+    if tested is not None:
+        title = f"{config.title}: classes of {len(tested.ids)} test cases"
+        told = write_case_classes(tested, made.test, title=title, bootstrap=config.evaluate.bootstrap)
+        summary = {**summary, "classification": told}
     return rows, summary
+
+
+def tested_classes(found: Mapping[str, np.ndarray], config: ExperimentConfig, dataset: Dataset) -> Tested | None:
+    """Probabilities of cases beside their classes, where these are known; none where there is nothing to compare."""
+    head = config.classification
+    if head is None:
+        return None
+    names = known(head.classes)
+    truth = class_indices(classes_of(dataset.cases, head.column), names)
+    cases = [case for case in cases_of(dataset, list(found)) if case.id in truth]
+    if not cases:
+        return None
+    return Tested(
+        classes=names,
+        ids=tuple(case.id for case in cases),
+        subjects=tuple(case.subject for case in cases),
+        truth=np.array([truth[case.id] for case in cases]),
+        logits=np.log(np.stack([found[case.id] for case in cases]).clip(np.finfo(float).tiny)),
+    )
 
 
 def _write_timing(made: Run, seconds: Mapping[str, float], *, device: str) -> None:
@@ -95,4 +130,8 @@ def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
         for label, metrics in summary["labels"].items()
         for metric in shown
         if metrics.get(metric, {}).get("mean") is not None
+    } | {
+        f"test/{name}": figure["value"]
+        for name, figure in summary.get("classification", {}).get("image", {}).get("overall", {}).items()
+        if figure["value"] is not None
     }

@@ -14,9 +14,10 @@ import tyro
 from pydantic import Field
 
 from segmed.cli import ConfigError, parse, run_tool
-from segmed.config import ExperimentConfig, InferenceConfig, Section
+from segmed.config import ExperimentConfig, InferenceConfig, Section, known
 
 if TYPE_CHECKING:
+    from segmed.data.inputs import Input
     from segmed.segmenters.base import Segmenter
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -26,8 +27,9 @@ class Arguments(Section):
     """Segment a file or a folder with a trained run, or with several as an ensemble.
 
     Label maps have the grid, the header, the name and the format of their inputs (DICOM: .nii.gz) and the label
-    values of the data set the run was trained on; prediction.json says how they were made. The same call goes on
-    where it was stopped. Exit code 0: all done; 1: some cases failed, the others are done; 2: nothing could be done.
+    values of the data set the run was trained on; prediction.json says how they were made, and classes.csv the class
+    of each case where the run was trained to tell it. The same call goes on where it was stopped. Exit code 0: all
+    done; 1: some cases failed, the others are done; 2: nothing could be done.
     """
 
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
@@ -86,6 +88,7 @@ def main() -> int:
         print(f"[{number}/{len(inputs)}] {report.case}: {outcome}", flush=True)
         if report.status == "failed":
             failed.append(report)
+    _write_classes(arguments, configs, [item for item in inputs if item.case.id not in {lost.case for lost in failed}])
     print(
         f"{len(inputs) - len(failed)} of {len(inputs)} label maps in {arguments.output}, "
         f"{time.perf_counter() - started:.0f} s; how they were made: {record.path}"
@@ -139,6 +142,30 @@ def _segmenter(arguments: Arguments, configs: list[ExperimentConfig]) -> Segment
         members.append(load_run(run, device=arguments.device, inference=inference))
     cleaned = _cleaned(arguments, configs)
     return LargestComponent(Mean(members), cleaned) if cleaned else Mean(members)
+
+
+def _write_classes(arguments: Arguments, configs: list[ExperimentConfig], inputs: list[Input]) -> None:
+    """classes.csv: the class of each case and its probabilities, where all runs have a head for the same classes."""
+    heads = [config.classification for config in configs]
+    if heads[0] is None or any(head is None or head.classes != heads[0].classes for head in heads) or not inputs:
+        return
+    import numpy as np
+
+    from segmed.build import label_set, load_case_classifier
+    from segmed.data.cases import Dataset
+    from segmed.data.preprocess import read_case
+    from segmed.reports.case_classes import TABLE
+    from segmed.reports.classified import save_predictions
+
+    told = [load_case_classifier(run, device=arguments.device) for run in arguments.run]
+    found = []
+    for item in inputs:
+        modalities = known(configs[0].data.images)
+        volume, _ = read_case(item.case, Dataset("input", Path(), (item.case,), modalities, label_set(configs[0])))
+        found.append(np.mean([classify(volume) for classify in told], axis=0))
+    logits = np.log(np.stack(found).clip(np.finfo(float).tiny))
+    save_predictions(arguments.output / TABLE, known(heads[0].classes), [item.case.id for item in inputs], logits)
+    print(f"classes of {len(inputs)} cases in {arguments.output / TABLE}")
 
 
 def _changes(arguments: Arguments) -> dict[str, object]:

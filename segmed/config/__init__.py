@@ -32,6 +32,7 @@ from segmed.config.data import (
     PreprocessConfig,
     SplitConfig,
 )
+from segmed.config.multitask import CaseClassConfig
 from segmed.config.network import (
     DiceCELossConfig,
     DiceFocalLossConfig,
@@ -57,6 +58,7 @@ __all__ = [
     "AugmentConfig",
     "Auto",
     "CascadeConfig",
+    "CaseClassConfig",
     "DataConfig",
     "DiceCELossConfig",
     "DiceFocalLossConfig",
@@ -109,9 +111,15 @@ class ExperimentConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     patches: PatchConfig = PatchConfig()
     network: Network = UNetConfig()
+    init_encoder: Path | None = Field(
+        None, description="run, of segmentation or classification, whose encoder's weights this one starts from"
+    )
     loss: Loss = DiceCELossConfig()
     train: TrainConfig = TrainConfig()
     adversary: AdversaryConfig | None = Field(None, description="a discriminator to train against; none: supervised")
+    classification: CaseClassConfig | None = Field(
+        None, description="a second head on the same encoder, for the class of a case; none: segmentation alone"
+    )
     ensemble: StageConfig | None = Field(None, description="networks of several views, fused; none: one network")
     cascade: CascadeConfig | None = Field(None, description="two stages of networks; none: one")
     inference: InferenceConfig = InferenceConfig()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -140,7 +141,11 @@ class SegmentationNet(SegmentationModel):
 
     def all_logits(self, image: Tensor) -> list[Tensor]:
         """image: (B, in_channels, *spatial) -> logits of each head, finest first, the first at the image's size."""
-        finest, *coarser = [head(maps) for head, maps in zip(self.heads, self.decode(image), strict=False)]
+        return self.head_logits(self.decode(image), image)
+
+    def head_logits(self, maps: Sequence[Tensor], image: Tensor) -> list[Tensor]:
+        """Decoded maps and the image that they are of -> logits of each head, as `all_logits` gives them."""
+        finest, *coarser = [head(features) for head, features in zip(self.heads, maps, strict=False)]
         return [_at_size(finest, image), *coarser]
 
 

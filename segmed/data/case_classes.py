@@ -1,0 +1,81 @@
+"""The class of each case, from a column of the manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from segmed.data.case import Case, DatasetError
+from segmed.labels import did_you_mean
+
+UNKNOWN = -1  # in the place of a class that nobody gives
+
+
+def classes_of(cases: Iterable[Case], column: str) -> dict[str, str]:
+    """Case id -> what its column says; cases that say nothing are left out.
+
+    Raises:
+        DatasetError: no case has the column.
+    """
+    cases = list(cases)
+    found = {case.id: case.meta[column] for case in cases if case.meta.get(column)}
+    columns = sorted({name for case in cases for name in case.meta})
+    if not columns:
+        raise DatasetError(
+            f"no case has a column '{column}' (classification.column): use the layout manifest, its table has some"
+        )
+    if not found:
+        raise DatasetError(
+            f"column '{column}' (classification.column) is absent or empty in every case{did_you_mean(column, columns)}"
+        )
+    return found
+
+
+def class_names(
+    found: Mapping[str, str], parts: Mapping[str, Sequence[str]], wanted: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """The classes that are told apart.
+
+    Args:
+        found: of `classes_of`.
+        parts: `train`, `validation` and `test` -> ids of their cases.
+        wanted: the classes in their order; none: all of the training part, sorted.
+
+    Raises:
+        DatasetError: fewer than two classes to learn, or a class that training never sees.
+    """
+    counts = Counter(found[name] for name in parts["train"] if name in found)
+    names = tuple(sorted(counts)) if wanted is None else tuple(wanted)
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise DatasetError(
+            f"classification needs two or more different classes in the training part, it has {', '.join(names)}: "
+            "give more cases, or name classification.classes"
+        )
+    missing = [name for name in names if not counts[name]]
+    if missing:
+        raise DatasetError(
+            f"class '{missing[0]}' of classification.classes has no training case, there are "
+            f"{', '.join(sorted(counts))}: correct the name, or split otherwise"
+        )
+    if wanted is None:
+        for part in ("validation", "test"):
+            strange = [name for name in parts[part] if name in found and found[name] not in counts]
+            if strange:
+                raise DatasetError(
+                    f"{part} case {strange[0]} is of class '{found[strange[0]]}', which no training case has: split "
+                    "otherwise, or name classification.classes without it"
+                )
+    return names
+
+
+def class_indices(found: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:
+    """Case id -> index of its class; cases of other classes are left out."""
+    return {case: names.index(name) for case, name in found.items() if name in names}
+
+
+def with_targets(batch: Mapping[str, Any], indices: Mapping[str, int]) -> dict[str, Any]:
+    """A batch of patches with `target` (B,) int64: the class of the case of each, UNKNOWN where there is none."""
+    return {**batch, "target": torch.tensor([indices.get(name, UNKNOWN) for name in batch["case"]])}

@@ -1,0 +1,37 @@
+"""Classes of tested cases, told by the second head of a segmenter -> classes.csv, its figures, its picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segmed.config.classification import ClassEvaluateConfig
+from segmed.files import write_json
+from segmed.reports.classification import summarise_classification
+from segmed.reports.classification_figures import confusion_figure
+from segmed.reports.classified import Tested, save_tested
+from segmed.reports.figures import save_figure
+
+TABLE = "classes.csv"
+
+
+def write_case_classes(tested: Tested, folder: Path, *, title: str, bootstrap: int) -> dict[str, Any]:
+    """Write classes.csv (a row a case), classes.json and classes_confusion.png.
+
+    The answer to a case is its most probable class: no threshold is chosen.
+
+    Args:
+        tested: the cases whose class is known.
+        folder: of the test.
+        title: of the picture.
+        bootstrap: resamplings of subjects for the 95 % intervals.
+
+    Returns:
+        The figures, as in `summarise_classification`.
+    """
+    config = ClassEvaluateConfig(bootstrap=bootstrap, calibrate=False)
+    summary = summarise_classification(tested, None, config=config, title=title)
+    save_tested(tested, folder / TABLE)
+    write_json(folder / "classes.json", summary)
+    save_figure(confusion_figure(summary), folder / "classes_confusion.png")
+    return summary

@@ -1,0 +1,75 @@
+"""A network of two heads and a volume -> probabilities of the volume's class: the mean over windows or slices."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from segmed.data.preprocess import prepare
+from segmed.segmenters.network import NetworkSegmenter, SegmenterError, evaluating
+from segmed.segmenters.sliding import pad_to, window_starts
+
+
+class CaseClassifier:
+    """The second head of a trained network, on the windows that the first one segments; the decoder rests.
+
+    Args:
+        segmenter: of a `SegmentationAndClass`; its preparation, windows, device and precision are used. Copies are
+            not mirrored.
+
+    Raises:
+        SegmenterError: the network has no second head.
+    """
+
+    def __init__(self, segmenter: NetworkSegmenter) -> None:
+        if not hasattr(segmenter.network, "classify"):
+            raise SegmenterError(
+                f"{type(segmenter.network).__name__} has no head for classes: name a run with a classification section"
+            )
+        self.segmenter = segmenter
+
+    def __call__(self, volume: MetaTensor) -> np.ndarray:
+        """Native volume (C, X, Y, Z) -> probabilities (K,) float64.
+
+        Raises:
+            SegmenterError: the volume has other channels than the network takes.
+        """
+        self.segmenter.check_channels(volume)
+        image, _ = prepare(volume, None, self.segmenter.preprocess)
+        return self.prepared(image)
+
+    @torch.no_grad()
+    def prepared(self, image: Tensor) -> np.ndarray:
+        """Preprocessed image (C, X, Y, Z) -> probabilities (K,) float64.
+
+        Every window counts the same; those that show one value alone, as outside of the patient, do not.
+        """
+        segmenter, network = self.segmenter, cast(Any, self.segmenter.network)
+        windows = self._windows(image)
+        batch = segmenter.windows()
+        autocast = torch.autocast(segmenter.device.type, torch.bfloat16, enabled=segmenter.precision == "bf16")
+        found = []
+        with evaluating(network), autocast:
+            for start in range(0, len(windows), batch):
+                shown = torch.stack(windows[start : start + batch])
+                logits = network.classify(shown.to(segmenter.device, non_blocking=True))
+                found.append(logits.double().softmax(1).cpu())
+        return torch.cat(found).mean(0).numpy()
+
+    def _windows(self, image: Tensor) -> list[Tensor]:
+        """Views (C, *window) of the padded image, in 2D slice by slice."""
+        data = image.as_tensor() if isinstance(image, MetaTensor) else image
+        window, plane = self.segmenter.window, self.segmenter.plane_axis
+        slices = [data] if plane is None else list(data.unbind(plane + 1))
+        size = [max(voxels, extent) for voxels, extent in zip(slices[0].shape[1:], window, strict=True)]
+        padded = [pad_to(each, size) for each in slices]
+        starts = window_starts(size, window, self.segmenter.inference.overlap)
+        boxes = [tuple(slice(n, n + extent) for n, extent in zip(start, window, strict=True)) for start in starts]
+        every = [each[(slice(None), *box)] for each in padded for box in boxes]
+        return [
+            each for each in every if (each != each.flatten(1)[:, 0].reshape(-1, *[1] * len(window))).any()
+        ] or every

@@ -1,0 +1,179 @@
+"""Segmentation and classification on one encoder as a training method, and how its classes are validated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from segmed.config import TrainConfig
+from segmed.data.cache import CachedVolume
+from segmed.metrics.classification import figures
+from segmed.training.checkpoint import CheckpointError
+from segmed.training.learner import Learner
+from segmed.training.loop import Validate, ValidationResult
+from segmed.training.precision import Choice
+from segmed.training.ranks import Ranks
+from segmed.training.steps import Step
+
+SHOWN = ("accuracy", "balanced_accuracy", "auc", "log_loss")  # of a validation, as in runs that only classify
+
+
+class BothLogits(nn.Module):
+    """Makes `forward` of a network's `both`, so that DDP's hooks and torch.compile see the call."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Logits of all levels, finest first, and of the class (B, K).
+
+        Args:
+            image: (B, C, *spatial).
+        """
+        return cast(Any, self.network).both(image)
+
+
+class MultiTaskStep(Step):
+    """Segmentation from labelled patches, and from each patch the class of the case that it was cut from.
+
+    The loss is that of the segmentation plus `weight` times that of the classes. Patches of cases without a class
+    teach the segmentation alone. A batch is cut into `train.accumulate` pieces, as in `SupervisedStep`.
+
+    Args:
+        network: gives `both(image)`: a list of logits, finest first, and logits of classes (B, K).
+        loss: of that list and the labels (B, *spatial).
+        class_loss: of the logits and classes (B,).
+        train: optimiser, schedule, EMA, clipping, accumulation.
+        weight: of the second loss.
+        fabric: device and processes, in full precision: autocast is done here.
+        choice: precision and memory format.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        class_loss: nn.Module,
+        train: TrainConfig,
+        *,
+        weight: float,
+        fabric: Fabric,
+        choice: Choice,
+    ) -> None:
+        self.learner = Learner(network, train, fabric=fabric, choice=choice, call=BothLogits)
+        self.network = self.learner.network
+        self.loss, self.class_loss = loss.to(fabric.device), class_loss.to(fabric.device)
+        self.train, self.weight, self.fabric, self.choice = train, weight, fabric, choice
+
+    def step(self, batch: Mapping[str, Any], progress: float) -> dict[str, Tensor]:
+        """Forward, backward, clip, step, average.
+
+        Args:
+            batch: image (B, C, *spatial), label (B, *spatial), target (B,): below 0 where the class is unknown.
+            progress: in [0, 1].
+
+        Returns:
+            loss, and its parts loss/segmentation and loss/classification (0 where no class is known); gradient_norm.
+        """
+        segmentation, classification = self._gradients(batch["image"], batch["label"], batch["target"])
+        return {
+            "loss": segmentation + self.weight * classification,
+            "loss/segmentation": segmentation,
+            "loss/classification": classification,
+            "gradient_norm": self.learner.advance(progress),
+        }
+
+    def _gradients(self, images: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up the gradients of the batch's pieces; the means of both losses, detached."""
+        device, number = self.fabric.device, self.train.accumulate
+        with_class = max(int((targets >= 0).sum()), 1)  # on the CPU: nothing waits for the device
+        pieces = list(zip(images.chunk(number), labels.chunk(number), targets.chunk(number), strict=True))
+        totals = torch.zeros(2, device=device)
+        for place, (image, label, target) in enumerate(pieces, start=1):
+            image = self.choice.arrange(image.to(device, non_blocking=True))
+            label = label.to(device, non_blocking=True)
+            with self.learner.unsynchronised(place < len(pieces)):
+                with self.choice.autocast(device):
+                    levels, logits = self.learner.module(image)
+                    segmentation = self.loss(levels, label) * (len(image) / len(images))
+                classification = self._class_term(logits, target, with_class)
+                self.fabric.backward(segmentation + self.weight * classification)
+            totals += torch.stack([segmentation.detach().float(), classification.detach()])
+        return totals[0], totals[1]
+
+    def _class_term(self, logits: Tensor, target: Tensor, with_class: int) -> Tensor:
+        """The piece's share of the loss of the classes, over the patches that have one."""
+        rows = (target >= 0).nonzero()[:, 0]
+        if not len(rows):
+            return 0.0 * logits.float().sum()  # every weight takes part in every step, as several processes need it
+        loss = self.class_loss(logits[rows.to(logits.device)], target[rows].to(logits.device))
+        return loss * (len(rows) / with_class)
+
+    @property
+    def evaluation_network(self) -> nn.Module:
+        """The averaged network, or the trained one where no average is kept."""
+        return self.learner.evaluation_network
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rate."""
+        return {"learning_rate": self.learner.rate}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, averaged weights, optimiser."""
+        return {"method": "multitask", **self.learner.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        if state.get("method") != "multitask":
+            raise CheckpointError(
+                f"the checkpoint is of {state.get('method')} training, this run segments and classifies: go on with "
+                "the config that the run began with"
+            )
+        self.learner.load_state_dict(state, where="the checkpoint")
+
+
+class ClassValidator:
+    """Adds the figures of the second head to what validation finds; the score stays that of the segmentation.
+
+    Args:
+        validate: of the segmentation.
+        volumes: prepared validation cases whose class is known, the same on all processes; one or more.
+        truth: case id -> index of its class.
+        classes: their names.
+        classify: a network -> a function from a prepared image (C, X, Y, Z) to probabilities (K,).
+        ranks: the processes that train; they share the cases.
+    """
+
+    def __init__(
+        self,
+        validate: Validate,
+        volumes: Sequence[CachedVolume],
+        *,
+        truth: Mapping[str, int],
+        classes: Sequence[str],
+        classify: Callable[[nn.Module], Callable[[Tensor], np.ndarray]],
+        ranks: Ranks,
+    ) -> None:
+        self.validate, self.volumes, self.truth, self.classes = validate, tuple(volumes), truth, tuple(classes)
+        self._classify, self._ranks = classify, ranks
+
+    def __call__(self, network: nn.Module) -> ValidationResult:
+        """Segment, classify, measure."""
+        result = self.validate(network)
+        classify = self._classify(network)
+        own = self.volumes[self._ranks.rank :: self._ranks.world]
+        found = [(volume.id, classify(torch.from_numpy(np.array(volume.image)))) for volume in own]
+        together = [row for part in self._ranks.gather(found) for row in part]
+        truth = [self.truth[name] for name, _ in together]
+        overall = figures(truth, np.stack([each for _, each in together]), self.classes).overall
+        known = {name: overall[name] for name in SHOWN if math.isfinite(overall[name])}
+        return replace(result, metrics={**result.metrics, **known})

@@ -1,0 +1,346 @@
+"""Runs that begin with the encoder of another: segmentation and classification, 2D and 3D, stopped, refused."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning_fabric import Fabric
+from rich.console import Console
+from tiny_classes import config_of, write_classes
+from tiny_data import Lines, Stop, make_balls, session_of, tiny, trained
+
+from segmed import experiment, session
+from segmed.build import build_network
+from segmed.classes.dataset import read_classes
+from segmed.classes.splitting import ClassSplit
+from segmed.classify import session as class_session
+from segmed.classify.building import build_classifier, planned_model, read_class_config, start_weights
+from segmed.classify.preparing import LeakError
+from segmed.classify.preparing import start as start_class
+from segmed.classify.session import ClassSession
+from segmed.cli import load_yaml, validate
+from segmed.config import ExperimentConfig, SegResNetConfig, UNetConfig, known
+from segmed.config.classifier import EncoderClassifierConfig
+from segmed.data.splits import Split
+from segmed.runs import Run, RunError, read_config
+from segmed.single import prepare, with_absolute_paths
+from segmed.training.checkpoint import Checkpoints, read_weights, save_weights
+from segmed.training.inherited import RECORD, SourceError, seen_before, shaped_like, source_encoder, take_encoder
+from segmed.training.interruption import Interrupted
+from segmed.training.ranks import Ranks
+from segmed.training.tracking import RunTracker, Tracker
+
+FLAT = {"patches": {"dims": 2, "plane": "axial", "size": [8, 8]}, "network": {"blocks": 1}}
+SHAPES = {"segmentation": ((4, 8), ((1, 1), (2, 2))), "classification": ((4, 6), ((1, 1), (2, 2)))}
+
+
+def segmented(folder: Path, data: Path, tracker: Tracker | None = None, **sections) -> Run:
+    """A 2D segmentation run, trained for four steps."""
+    given = {
+        name: {**FLAT.get(name, {}), **value} if isinstance(value, dict) else value for name, value in sections.items()
+    }
+    return trained(tiny(data, folder.parent, **{**FLAT, **given}), folder, tracker)
+
+
+def classified(folder: Path, data: Path, tracker: Tracker | None = None, **changes) -> Run:
+    """A classification run, trained for two steps and not tested."""
+    train = {"epochs": 2, "validations": 1, **changes.pop("train", {})}
+    made = start_class(config_of(folder.parent, data, train=train, **changes), folder)
+    config, split = read_class_config(made), ClassSplit.load(made.split)
+    parts = {"fabric": Fabric(accelerator="cpu", devices=1), "checkpoints": Checkpoints(folder, ranks=Ranks())}
+    ClassSession(made, config, read_classes(config.data), split, **parts).train(tracker or Tracker(), resume=False)
+    return made
+
+
+@pytest.fixture(scope="module")
+def balls(tmp_path_factory) -> Path:
+    return make_balls(tmp_path_factory.mktemp("balls"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    return write_classes(tmp_path_factory.mktemp("images"), subjects=4)
+
+
+@pytest.fixture(scope="module")
+def sources(balls, images, tmp_path_factory) -> dict[str, Run]:
+    """One trained run of each kind, with encoders of different widths."""
+    folder = tmp_path_factory.mktemp("sources")
+    model = {"channels": [4, 6]}
+    return {
+        "segmentation": segmented(folder / "segmentation", balls),
+        "classification": classified(folder / "classification", images, model=model),
+    }
+
+
+@pytest.fixture
+def first_weights(monkeypatch) -> dict[str, torch.Tensor]:
+    """What a network holds when the loop begins."""
+    held: dict[str, torch.Tensor] = {}
+    for module in (session, class_session):
+        fit = module.fit
+
+        def watched(step, *arguments, fit=fit, **options):
+            held.update({name: tensor.clone() for name, tensor in step.network.state_dict().items()})
+            return fit(step, *arguments, **options)
+
+        monkeypatch.setattr(module, "fit", watched)
+    return held
+
+
+def with_config(source: Run, folder: Path, **sections) -> Run:
+    """A copy of a run whose config says something else; a section of another name is replaced."""
+    shutil.copytree(source.path, folder)
+    config = load_yaml(source.config)
+    for name, section in sections.items():
+        config[name] = section if "name" in section else {**config[name], **section}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return Run(folder)
+
+
+def encoder_in(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in weights.items() if name.startswith("encoder.")}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def started_from(kind: str, source: Run, folder: Path, data: Path, tracker: Tracker) -> Run:
+    """A run of a kind that takes shape and weights of its encoder from another."""
+    if kind == "segmentation":
+        return segmented(folder, data, tracker, network={"channels": "auto"}, init_encoder=source.path)
+    auto = {"channels": "auto", "strides": "auto"}
+    return classified(folder, data, tracker, model=auto, init_encoder=source.path, leaks={"allow_leakage": True})
+
+
+# ---------------------------------------------------------------- the move
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "classification"])
+@pytest.mark.parametrize("origin", ["segmentation", "classification"])
+def test_a_run_begins_with_the_encoder_of_another_bit_for_bit(
+    sources, balls, images, tmp_path, first_weights, kind, origin
+):
+    source, lines = sources[origin], Lines()
+    run = started_from(kind, source, tmp_path / "run", balls if kind == "segmentation" else images, lines)
+    theirs = encoder_in(read_weights(source.weights()))
+    assert same(encoder_in(first_weights), theirs)
+    assert not same(encoder_in(read_weights(run.weights("last"))), theirs), "it goes on learning"
+    record = json.loads((run.path / RECORD).read_text())
+    assert record["source"] == str(source.path)
+    assert set(record["taken"]) == set(theirs)
+    assert record["left"] == {}
+    assert set(record["unused"]) == set(read_weights(source.weights())) - set(theirs)
+    shaped = read_config(run).network if kind == "segmentation" else read_class_config(run).model
+    assert (shaped.channels, shaped.strides) == SHAPES[origin]
+    assert run.config.read_text().count(f"# as in {source.path}, whose encoder this run begins with") == 2
+    count = len(theirs)
+    assert any(f"begins with {count} of {count} weights from {source.path}; 0 are left" in each for each in lines.lines)
+
+
+def test_what_is_given_stays_and_a_patch_left_auto_fits_the_inherited_strides(sources, balls, tmp_path):
+    source = with_config(sources["segmentation"], tmp_path / "source", network={"strides": [[1, 1], [6, 6]]})
+    sections = {"patches": {"dims": 2, "size": "auto"}, "init_encoder": source.path}
+    *_, plan = prepare(tiny(balls, tmp_path, network={"channels": "auto", "blocks": 1}, **sections))
+    assert plan.config.network.strides == ((1, 1), (6, 6))
+    assert plan.config.patches.size == (18, 18)
+    assert f"network.channels = (4, 8): as in {source.path}" in str(plan)
+    shaped, reasons = shaped_like(UNetConfig(channels=(4,)), source.path, dims=2)
+    assert (shaped.channels, shaped.strides) == ((4,), ((1, 1),))
+    assert set(reasons) == {"strides"}
+
+
+def test_2d_kernels_become_3d_ones_whose_sum_along_the_new_axis_is_the_2d_kernel(
+    sources, balls, tmp_path, first_weights
+):
+    source = sources["classification"]
+    config = tiny(balls, tmp_path, network={"channels": "auto", "blocks": 1}, init_encoder=source.path)
+    run = trained(config, tmp_path / "run")
+    assert known(read_config(run).network.channels) == SHAPES["classification"][0]
+    record = json.loads((run.path / RECORD).read_text())
+    axis = record["axis"]
+    theirs = encoder_in(read_weights(source.weights()))
+    assert set(record["taken"]) == set(theirs)
+    for name, tensor in theirs.items():
+        found = first_weights[name]
+        if tensor.ndim == 4:
+            torch.testing.assert_close(found.sum(axis + 2), tensor)
+        else:
+            assert torch.equal(found, tensor)
+
+
+def test_all_names_stand_in_the_log_and_only_their_number_on_the_console(sources, images, tmp_path):
+    said = (tmp_path / "console.txt").open("w")
+    source = sources["segmentation"]
+    with RunTracker(tmp_path / "run", console=Console(file=said, width=400)) as tracker:
+        network = build_classifier(
+            EncoderClassifierConfig(encoder="plain", channels=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), blocks=1),
+            in_channels=3, classes=2, size=(24, 24),
+        )  # fmt: skip
+        moved = take_encoder(network, source.path, section="model")
+        class_session.record_transfer(moved, source=source.path, folder=tmp_path / "run", tracker=tracker, note="old")
+    said.close()
+    log = (tmp_path / "run" / "log.txt").read_text()
+    console = (tmp_path / "console.txt").read_text()
+    left = [name for name in moved.left if ".levels.2." in name]
+    assert left
+    assert any(".levels.0." in name for name in moved.left), "the weights that read an image of other channels"
+    assert all(name in log for name in (*moved.taken, *moved.left, *moved.unused))
+    assert not any(name in console for name in (*moved.taken, *moved.left, *moved.unused))
+    assert f"{len(moved.left)} are left as drawn" in console
+
+
+# ---------------------------------------------------------------- stopped and gone on with
+
+
+def test_a_run_that_goes_on_does_not_take_the_encoder_again(sources, balls, tmp_path):
+    source = Run(tmp_path / "source")
+    shutil.copytree(sources["segmentation"].path, source.path)
+    each = {"init_encoder": source.path, "train": {"checkpoint_minutes": 1e-9}}
+    whole = segmented(tmp_path / "whole", balls, **each)
+    with pytest.raises(Interrupted):
+        segmented(tmp_path / "part", balls, Stop(2, signal.SIGTERM), **each)
+    shutil.rmtree(source.path)  # it is not asked for any more
+    run = Run(tmp_path / "part")
+    record = (run.path / RECORD).stat().st_mtime_ns
+    session_of(run).train(Tracker(), resume=True)
+    assert (run.path / RECORD).stat().st_mtime_ns == record
+    assert same(read_weights(run.weights("last")), read_weights(whole.weights("last")))
+
+
+def test_a_relative_path_is_made_absolute(sources, balls, tmp_path, monkeypatch):
+    monkeypatch.chdir(sources["segmentation"].path.parent)
+    config = with_absolute_paths(tiny(balls, tmp_path, init_encoder=Path("segmentation")))
+    assert config.init_encoder == sources["segmentation"].path
+
+
+# ---------------------------------------------------------------- what it has seen before
+
+
+def test_test_cases_that_the_source_has_learnt_from_are_named(sources, balls, tmp_path):
+    learnt = Split.load(sources["segmentation"].split)
+    other = Split((*learnt.test, *learnt.train[1:]), learnt.validation, learnt.train[:1])
+    other.save(tmp_path / "split.json")
+    sections = {"split": {"file": tmp_path / "split.json"}, "init_encoder": sources["segmentation"].path}
+    run = experiment.start(tiny(balls, tmp_path, **FLAT, **sections), tmp_path / "run")
+    note = f"learnt from 1 of these 1 test cases ({learnt.train[0]})"
+    assert note in run.config.read_text()
+    assert note in json.loads(run.plan.read_text())["reasons"]["init_encoder"]
+    lines = Lines()
+    session_of(run)._take_encoder(lines)
+    assert any(line.startswith("NOTE: ") and note in line for line in lines.lines)
+    assert note in json.loads((run.path / RECORD).read_text())["note"]
+    assert seen_before(sources["segmentation"].path, balls, learnt.test) == ()
+    assert seen_before(sources["segmentation"].path, balls.parent, learnt.train) == (), "other data, other cases"
+
+
+def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(sources, images, tmp_path):
+    given = {"init_encoder": sources["classification"].path, "model": {"channels": [4, 6]}}
+    with pytest.raises(LeakError, match=r"has learnt from \d+ of these \d+ test cases.*leaks\.allow_leakage"):
+        start_class(config_of(tmp_path, images, split={"seed": 5}, **given), tmp_path / "run")
+    start_class(config_of(tmp_path, images, **given), tmp_path / "same")  # the same split: nothing was seen
+    assert not json.loads((tmp_path / "same" / "plan.json").read_text())["notes"]
+    allowed = config_of(tmp_path, images, split={"seed": 5}, leaks={"allow_leakage": True}, **given)
+    start_class(allowed, tmp_path / "allowed")
+    notes = json.loads((tmp_path / "allowed" / "plan.json").read_text())["notes"]
+    assert any(note.startswith("LEAK: the encoder comes from") for note in notes)
+
+
+# ---------------------------------------------------------------- what can't be
+
+
+def refused(source: Path, folder: Path, **network) -> str:
+    """Why a 2D classifier does not begin with a run's encoder, in one line."""
+    config = config_of(folder, folder, init_encoder=source, model=network)
+    model, _ = planned_model(config.model, size=(24, 24), device="cpu")
+    drawn = build_classifier(model, in_channels=1, classes=2, size=(24, 24))
+    before = {name: tensor.clone() for name, tensor in drawn.state_dict().items()}
+    with pytest.raises((SourceError, RunError)) as caught:
+        start_weights(drawn, config)
+    assert same(before, drawn.state_dict())
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("other", [{"channels": [3, 7]}, {"encoder": "residual"}, {"encoder": "dense"}])
+def test_an_encoder_of_another_kind_or_width_is_refused_with_the_settings_that_fit(sources, tmp_path, other):
+    said = refused(sources["segmentation"].path, tmp_path, **other)
+    assert "give --model.encoder plain --model.channels 4 8 --model.blocks 1" in said
+    assert other.get("encoder", "plain") in said.split("fits this one")[1]
+
+
+def test_the_settings_that_a_message_names_do_fit(sources, images, tmp_path):
+    options = source_encoder(sources["classification"].path).options("model").split()
+    assert options == ["--model.encoder", "plain", "--model.channels", "4", "6", "--model.blocks", "1"]
+    model = EncoderClassifierConfig(encoder="plain", channels=(4, 6), strides=((1, 1), (2, 2)), blocks=1)
+    network = build_classifier(model, in_channels=1, classes=2, size=(24, 24))
+    assert not take_encoder(network, sources["classification"].path, section="model").left
+
+
+def test_a_3d_encoder_does_not_become_a_2d_one(sources, tmp_path):
+    strides = [[1, 1, 1], [2, 2, 2]]
+    solid = with_config(sources["segmentation"], tmp_path / "solid", network={"strides": strides}, patches={"dims": 3})
+    assert "is in 3D, this one in 2D" in refused(solid.path, tmp_path)
+
+
+def test_no_run_no_weights_and_no_number_are_told_apart(sources, tmp_path):
+    assert "is not there" in refused(tmp_path / "absent", tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "is no run" in refused(empty, tmp_path)
+    untrained = tmp_path / "untrained"
+    shutil.copytree(sources["classification"].path, untrained)
+    shutil.rmtree(untrained / "weights")
+    assert "has no weights yet" in refused(untrained, tmp_path)
+    broken = tmp_path / "broken"
+    shutil.copytree(sources["segmentation"].path, broken)
+    network = session_of(Run(broken)).network
+    with torch.no_grad():
+        next(network.encoder.parameters()).fill_(float("nan"))
+    save_weights(Run(broken).weights(), network, {})
+    assert "hold NaN" in refused(broken, tmp_path)
+
+
+def test_of_a_run_of_several_networks_one_must_be_named(sources, balls, tmp_path):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    config = tiny(balls, tmp_path, ensemble={"views": ["axial", "coronal"]}).model_dump(mode="json")
+    (whole / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    assert "none has weights yet" in refused(whole, tmp_path)
+    for view in ("axial", "coronal", "without_fold_0/axial"):
+        shutil.copytree(sources["segmentation"].path, whole / view)
+    said = refused(whole, tmp_path)
+    assert f"name one of them: {whole / 'axial'}, {whole / 'coronal'}" in said
+    assert "without_fold" not in said
+    assert source_encoder(whole / "coronal").channels == (4, 8)
+    (empty := tmp_path / "folds").mkdir()
+    (empty / "folds.yaml").write_text("{}")
+    assert f"such as {empty / 'fold_0'}" in refused(empty, tmp_path)
+
+
+def test_networks_without_an_encoder_of_ours_neither_give_nor_take_one(sources, tmp_path):
+    other = with_config(sources["classification"], tmp_path / "other", model={"name": "logistic"})
+    assert "trained logistic, which has no encoder of ours" in refused(other.path, tmp_path)
+    network = build_network(SegResNetConfig(init_filters=8), in_channels=1, out_channels=3, dims=2)
+    with pytest.raises(SourceError, match=r"has no encoder of ours.*choose --network\.name unet"):
+        take_encoder(network, sources["segmentation"].path, section="network")
+
+
+def test_nothing_is_made_before_it_is_known_that_the_encoder_fits(sources, balls, tmp_path):
+    config = tiny(
+        balls, tmp_path, **FLAT | {"network": {"channels": [3, 5]}}, init_encoder=sources["segmentation"].path
+    )
+    with pytest.raises(SourceError, match=r"give --network\.encoder plain --network\.channels 4 8 --network\.blocks 1"):
+        trained(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_option_is_a_field_of_both_experiments(tmp_path):
+    assert validate(ExperimentConfig, {"init_encoder": "runs/a"}, where="test").init_encoder == Path("runs/a")
+    assert config_of(tmp_path, tmp_path, init_encoder="runs/a").init_encoder == Path("runs/a")
+    assert ExperimentConfig().init_encoder is None
