@@ -52,7 +52,7 @@ def random_network(dims: int = 3) -> nn.Module:
 
 def segmenter(network: nn.Module | None = None, *, plane_axis: int | None = None, **changes) -> NetworkSegmenter:
     """A segmenter of the native grid, but for `changes` to its preprocessing and inference."""
-    inference = {name: changes.pop(name) for name in ("overlap", "windows", "mirror") if name in changes}
+    inference = {name: changes.pop(name) for name in ("overlap", "window", "windows", "mirror") if name in changes}
     options = {name: changes.pop(name) for name in ("precision", "mirror_pairs") if name in changes}
     dims = 3 if plane_axis is None else 2
     return NetworkSegmenter(
@@ -115,6 +115,7 @@ SEGMENTERS: dict[str, Callable[[], Segmenter]] = {
     "slices, of thick stacks": lambda: segmenter(
         plane_axis=2, orientation="slices_last", spacing_mm=(1.0, 1.0, 0.0), mirror=True
     ),
+    "slices, each at once": lambda: segmenter(plane_axis=2, window="slice", spacing_mm=(0.8, 0.8, 0.0)),
     "mean": lambda: Mean([segmenter(), segmenter(Threshold(1.0))]),
     "vote": lambda: Vote([segmenter(), segmenter(Threshold(1.0)), segmenter(plane_axis=0)]),
     "vote of one in two": lambda: Vote([segmenter(), segmenter(plane_axis=2)], at_least=1),

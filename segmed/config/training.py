@@ -50,6 +50,11 @@ class InferenceConfig(Section):
     """From a volume to a label map."""
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="of neighbouring windows")
+    window: Literal["patch", "slice"] = Field(
+        "patch",
+        description="what a network sees at once: a patch, as in training, or, in 2D, a whole slice: less than half of "
+        "the work where slices are much larger; not with instance norm, whose statistics are those of patches",
+    )
     windows: Count | Auto = Field("auto", description="windows in one batch")
     mirror: bool = Field(False, description="average over mirrored copies (slower, a little better)")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: as in training")

@@ -36,7 +36,7 @@ class NetworkSegmenter(Segmenter):
         preprocess: resolved, as in training.
         patches: resolved; its size is the window.
         plane_axis: axis of the prepared volume across which 2D slices are taken; None for a 3D network.
-        inference: `overlap`, `windows` and `mirror` are used.
+        inference: `overlap`, `window`, `windows` and `mirror` are used.
         device: of the network.
         precision: `bf16` runs under autocast.
         mirror_pairs: names of labels that swap when left and right are flipped.
@@ -90,46 +90,60 @@ class NetworkSegmenter(Segmenter):
         """
         return self._found(image).to(image.device)
 
-    def check_channels(self, volume: MetaTensor) -> None:
-        """Refuse a volume (C, X, Y, Z) of other channels than the network takes.
-
-        Raises:
-            SegmenterError: it is one.
-        """
+    def _prepare(self, volume: MetaTensor, *, native_maps: int) -> MetaTensor:
         wanted = getattr(self.network, "in_channels", len(volume))
         if len(volume) != wanted:
             raise SegmenterError(
                 f"the volume has {len(volume)} channels, the network takes {wanted}: give the modalities that it "
                 "was trained on"
             )
-
-    def _prepare(self, volume: MetaTensor, *, native_maps: int) -> MetaTensor:
-        self.check_channels(volume)
         image, _ = prepare(volume, None, self.preprocess)
         self._check_memory(image, native_bytes=4 * native_maps * math.prod(volume.shape[1:]))
         return image
 
+    def window_of(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Voxels of what the network sees at once: a patch, or a slice, no smaller than a patch and as strides need it.
+
+        Args:
+            shape: (X, Y, Z) of the prepared volume.
+        """
+        if self.plane_axis is None or self.inference.window == "patch":
+            return self.window
+        steps = getattr(getattr(self.network, "_orig_mod", self.network), "divisor", (1, 1))
+        sizes = [n for axis, n in enumerate(shape) if axis != self.plane_axis]
+        return tuple(max(w, step * math.ceil(n / step)) for w, n, step in zip(self.window, sizes, steps, strict=True))
+
     @cached_property
     def window_bytes(self) -> int:
-        """Memory that one window takes in the network; 0 for a network that does not declare its channels."""
+        """Memory that one patch takes in the network; 0 for a network that does not declare its channels."""
         plain = getattr(self.network, "_orig_mod", self.network)  # of a compiled one
         return summarise(plain, self.window, training=False).peak_bytes if hasattr(plain, "in_channels") else 0
 
-    def windows(self) -> int:
-        """Windows in one call of the network: as configured, or what is fastest and fits in half of what is free."""
+    def windows(self, window: tuple[int, ...] | None = None) -> int:
+        """Windows in one call of the network: as configured, or what is fastest and fits in half of what is free.
+
+        Args:
+            window: voxels of each; none: of a patch.
+        """
         if self.inference.windows != "auto":
             return self.inference.windows
-        batch = window_batch(self.window, device=self.device, precision=self.precision)
+        window = window or self.window
+        batch = window_batch(window, device=self.device, precision=self.precision)
         free = free_ram_bytes() if self.device.type == "cpu" else torch.cuda.mem_get_info(self.device)[0]
-        while batch > 1 and 2 * batch * self.window_bytes > free:
+        while batch > 1 and 2 * batch * self._bytes_of(window) > free:
             batch //= 2
         return batch
+
+    def _bytes_of(self, window: tuple[int, ...]) -> int:
+        """Memory that one window takes: feature maps grow with it."""
+        return self.window_bytes * math.prod(window) // math.prod(self.window)
 
     def _check_memory(self, image: Tensor, *, native_bytes: int) -> None:
         """Refuse before it starts what would be killed at its end."""
         needed, free = native_bytes + self._collecting_bytes(image), free_ram_bytes()
         if self.device.type == "cpu":
-            needed += self.windows() * self.window_bytes
+            window = self.window_of(image.shape[1:])
+            needed += self.windows(window) * self._bytes_of(window)
         if needed > free:
             raise SegmenterError(
                 f"{tuple(image.shape[1:])} voxels of {self.labels.classes} classes need {needed / GIB:.1f} GiB of RAM, "
@@ -137,16 +151,11 @@ class NetworkSegmenter(Segmenter):
             )
 
     def _collecting_bytes(self, image: Tensor) -> int:
-        return collecting_bytes(
-            image.shape[1:], channels=len(image), classes=self.labels.classes, window=self.window_3d
-        )
-
-    @property
-    def window_3d(self) -> tuple[int, ...]:
-        """The window with an entry for each of the volume's axes."""
-        if self.plane_axis is None:
-            return self.window
-        return (*self.window[: self.plane_axis], 1, *self.window[self.plane_axis :])
+        shape = tuple(image.shape[1:])
+        window = self.window_of(shape)
+        if self.plane_axis is not None:
+            window = (*window[: self.plane_axis], 1, *window[self.plane_axis :])
+        return collecting_bytes(shape, channels=len(image), classes=self.labels.classes, window=window)
 
     def _found(self, image: Tensor) -> Tensor:
         """Probabilities (L + 1, X, Y, Z), on the GPU where they fit there."""
@@ -155,6 +164,7 @@ class NetworkSegmenter(Segmenter):
             axis = self._mirrored_axis(image)
             network = network if axis is None else Mirrored(network, [axis], swapped=self.swapped)
         data = image.as_tensor() if isinstance(image, MetaTensor) else image
+        window = self.window_of(data.shape[1:])
         data = data.to(self._collecting_device(data))
         if self.plane_axis is not None:
             data = data.movedim(self.plane_axis + 1, 1).contiguous()
@@ -162,10 +172,10 @@ class NetworkSegmenter(Segmenter):
             found = sliding_window(
                 network,
                 data,
-                window=self.window,
+                window=window,
                 classes=self.labels.classes,
                 overlap=self.inference.overlap,
-                batch=self.windows(),
+                batch=self.windows(window),
                 precision=self.precision,
                 foreground=_informative(data),
             )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 Precision = Literal["fp32", "bf16"]
 
 CPU_BATCH_VOXELS = 2**20  # measured: four windows of 64³; from eight on, feature maps leave the cache and slow it down
+CPU_BATCH_PIXELS = 2**17  # the same in 2D: two of 256² or eight of 96²; eight of 256² took 1.2 times as long a pixel
 GPU_BATCH_VOXELS = 2**22
 LARGEST_BATCH = 8
 SLAB_VOXELS = 2**18  # voxels whose logits become probabilities at once: bounds the copy that softmax makes
@@ -85,11 +86,13 @@ def sliding_window(
 def window_batch(window: Sequence[int], *, device: torch.device | str = "cpu", precision: Precision = "fp32") -> int:
     """Windows in one call of the network that were fastest where it was measured.
 
-    On a CPU about a million voxels (four windows of 64³, one of 128³ in bf16); in fp32 never one alone, which falls
-    into a slow path of the convolutions there.
+    On a CPU about a million voxels (four windows of 64³, one of 128³ in bf16), or 131 thousand pixels of slices; in
+    fp32 never one alone, which falls into a slow path of the convolutions there.
     """
     on_cpu = torch.device(device).type == "cpu"
-    wanted = math.ceil((CPU_BATCH_VOXELS if on_cpu else GPU_BATCH_VOXELS) / math.prod(window))
+    flat = len(window) == 2 or window[0] == 1
+    limit = (CPU_BATCH_PIXELS if flat else CPU_BATCH_VOXELS) if on_cpu else GPU_BATCH_VOXELS
+    wanted = math.ceil(limit / math.prod(window))
     return min(max(wanted, 2 if on_cpu and precision == "fp32" else 1), LARGEST_BATCH)
 
 
