@@ -90,13 +90,21 @@ class NetworkSegmenter(Segmenter):
         """
         return self._found(image).to(image.device)
 
-    def _prepare(self, volume: MetaTensor, *, native_maps: int) -> MetaTensor:
+    def check_channels(self, volume: MetaTensor) -> None:
+        """Refuse a volume (C, X, Y, Z) of other channels than the network takes.
+
+        Raises:
+            SegmenterError: it is one.
+        """
         wanted = getattr(self.network, "in_channels", len(volume))
         if len(volume) != wanted:
             raise SegmenterError(
                 f"the volume has {len(volume)} channels, the network takes {wanted}: give the modalities that it "
                 "was trained on"
             )
+
+    def _prepare(self, volume: MetaTensor, *, native_maps: int) -> MetaTensor:
+        self.check_channels(volume)
         image, _ = prepare(volume, None, self.preprocess)
         self._check_memory(image, native_bytes=4 * native_maps * math.prod(volume.shape[1:]))
         return image
