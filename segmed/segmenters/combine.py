@@ -165,11 +165,15 @@ class Tidied(Segmenter):
     def _move(self, found: torch.Tensor, where: torch.Tensor, source: int, target: int) -> None:
         """Give one class what another has there, and so much that it is the most probable."""
         where = where.to(found.device)
-        found[target, where] += found[source, where]
-        found[source, where] = 0.0
-        short = where & (found.argmax(0) != target)
-        found[:, short] = 0.0
-        found[target, short] = 1.0
+        if not where.any():
+            return
+        part = found[:, where]
+        part[target] += part[source]
+        part[source] = 0.0
+        short = part.argmax(0) != target
+        part[:, short] = 0.0
+        part[target, short] = 1.0
+        found[:, where] = part
 
 
 def _smaller_pieces(mask: np.ndarray, smallest: float) -> np.ndarray:
