@@ -139,6 +139,15 @@ def test_networks_are_trained_as_published(name):
     assert whole.split.validation == 0.2
 
 
+def test_whole_slices_are_shown_as_published_and_never_to_instance_norm():
+    shown = {path.stem for path in COMPOSED if load_config(path).inference.window == "slice"}
+    assert shown == {"lge_cmpunet", "lge_ccunet", "lge_dmpunet", "lge_dcunet", "lge_patchcnn"}
+    for name in shown:
+        for config in members_of(name).values():
+            assert config.inference.window == "slice"
+            assert getattr(config.network, "norm", "none") != "instance"
+
+
 def _convolution(dims: int) -> type[torch.nn.Module]:
     return torch.nn.Conv2d if dims == 2 else torch.nn.Conv3d
 
