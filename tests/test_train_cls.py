@@ -21,6 +21,7 @@ from segmed.classify.prediction import ClassifyError, classify, find_images
 from segmed.classify.preparing import LeakError, prepare
 from segmed.cli import load_as, run_tool
 from segmed.config.classification import ClassificationConfig
+from segmed.config.classifier import EncoderClassifierConfig
 from segmed.reports.classified import read_tested
 from segmed.runs import Run
 from segmed.training import classification
@@ -245,6 +246,20 @@ def test_the_model_of_a_run_comes_back(finished):
     model = load_classifier(finished.path, device="cpu")
     assert not model.training
     assert model(torch.zeros(2, 1, 24, 24)).shape == (2, 2)
+
+
+def test_large_images_are_halved_from_the_start_and_small_ones_are_not():
+    def planned(*size, **given):
+        model, reasons = planned_model(EncoderClassifierConfig(**given), size=size, device="cpu")
+        return model.strides, model.channels, reasons
+
+    strides, channels, reasons = planned(128, 128)
+    assert strides == ((2, 2),) * 5
+    assert channels == (16, 32, 64, 128, 256)
+    assert "first level" in reasons["model.strides"]
+    assert planned(24, 24)[0] == ((1, 1), (2, 2), (2, 2))
+    assert planned(128, 128, strides=((1, 1), (2, 2)))[:2] == (((1, 1), (2, 2)), (16, 32))
+    assert len(planned(64, 64, 64)[0][0]) == 3
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -21,6 +21,7 @@ from segmed.config.classifier import (
     Vgg16Config,
     VitConfig,
 )
+from segmed.config.network import Strides
 from segmed.losses.classification import ClassificationLoss
 from segmed.networks.backbones import backbone
 from segmed.networks.classic import AlexNet, ContrastCnn, LogisticRegression, Vgg16
@@ -34,6 +35,7 @@ from segmed.training.pretrained import load_pretrained
 
 WIDTH = {"cpu": 16, "cuda": 32}  # feature maps of the finest level
 WIDEST = 512
+HALVED_FROM = 64  # voxels of the smallest axis
 NOT_OPTIONS = {"name", "pretrained", "grey"}
 
 
@@ -57,9 +59,8 @@ def planned_model(
     reasons = {f"model.{field}": reason for field, reason in taken.items()}
     if shaped.strides == "auto":
         levels = None if shaped.channels == "auto" else len(shaped.channels)
-        strides = pooling(size, [1.0] * len(size), levels=levels)
+        strides, reasons["model.strides"] = _strides(size, levels)
         shaped = shaped.model_copy(update={"strides": strides})
-        reasons["model.strides"] = "halve an axis while 4 voxels remain"
     if "channels" in taken:  # of an encoder of other dimensions, which may have more levels
         shaped = shaped.model_copy(update={"channels": known(shaped.channels)[: len(known(shaped.strides))]})
     if shaped.channels == "auto":
@@ -67,6 +68,18 @@ def planned_model(
         shaped = shaped.model_copy(update={"channels": channels})
         reasons["model.channels"] = f"{WIDTH[device]} maps on a {device.upper()}, doubled a level"
     return shaped, reasons
+
+
+def _strides(size: Sequence[int], levels: int | None) -> tuple[Strides, str]:
+    """Steps of each level, and why."""
+    why = "halve an axis while 4 voxels remain"
+    if min(size) < HALVED_FROM:
+        return pooling(size, [1.0] * len(size), levels=levels), why
+    strides = pooling([n // 2 for n in size], [1.0] * len(size), levels=levels)
+    return (
+        (2,) * len(size),
+        *strides[1:],
+    ), f"{why}; the first level too, a third of the time: a class needs no fine map"
 
 
 def build_classifier(
