@@ -17,6 +17,7 @@ from segmed import experiment, session
 from segmed.build import build_network
 from segmed.classes.dataset import read_classes
 from segmed.classes.splitting import ClassSplit
+from segmed.classify import experiment as class_experiment
 from segmed.classify import session as class_session
 from segmed.classify.building import build_classifier, planned_model, read_class_config, start_weights
 from segmed.classify.preparing import LeakError
@@ -213,10 +214,19 @@ def test_a_run_that_goes_on_does_not_take_the_encoder_again(sources, balls, tmp_
     assert same(read_weights(run.weights("last")), read_weights(whole.weights("last")))
 
 
-def test_a_relative_path_is_made_absolute(sources, balls, tmp_path, monkeypatch):
-    monkeypatch.chdir(sources["segmentation"].path.parent)
-    config = with_absolute_paths(tiny(balls, tmp_path, init_encoder=Path("segmentation")))
-    assert config.init_encoder == sources["segmentation"].path
+def test_a_relative_path_is_made_absolute_for_a_run_and_for_folds(sources, balls, images, tmp_path, monkeypatch):
+    source = sources["segmentation"].path
+    monkeypatch.chdir(source.parent)
+    assert with_absolute_paths(tiny(balls, tmp_path, init_encoder=Path("segmentation"))).init_encoder == source
+    given = {
+        experiment: tiny(balls, tmp_path, init_encoder="segmentation"),
+        class_experiment: config_of(tmp_path, images, init_encoder="segmentation"),
+    }
+    for module, config in given.items():
+        monkeypatch.setattr(module, "_run_folds", lambda config, parent: 0)
+        folder = tmp_path / module.__name__
+        module.cross_validate(config, folder)
+        assert load_yaml(folder / "folds.yaml")["init_encoder"] == str(source)
 
 
 # ---------------------------------------------------------------- what it has seen before

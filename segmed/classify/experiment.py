@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from segmed.classes.dataset import read_classes
 from segmed.classes.splitting import ClassSplit
 from segmed.classify.building import load_classifier, read_class_config
-from segmed.classify.preparing import describe, prepare, start
+from segmed.classify.preparing import describe, prepare, start, with_absolute_paths
 from segmed.classify.session import ClassSession
 from segmed.cli import load_as
 from segmed.config.classification import ClassificationConfig
@@ -56,8 +56,7 @@ def show_plan(config: ClassificationConfig) -> int:
 def cross_validate(config: ClassificationConfig, folder: Path | None) -> int:
     """Train and test every fold, and sum up over all images: each was tested once, by a model that never saw it."""
     parent = new_run(folder, runs=config.runs, name=f"{config.title}-folds").path
-    data = config.data.model_copy(update={"root": config.data.root.absolute()})
-    config = config.model_copy(update={"data": data})
+    config = with_absolute_paths(config)
     atomic_write_text(parent / FOLDS, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return _run_folds(config, parent)
 

@@ -58,7 +58,7 @@ def prepare(config: ClassificationConfig) -> Prepared:
         LeakError: the parts leak, and `leaks.allow_leakage` is not set.
         RunError, SourceError: the run that the encoder comes from can't be used.
     """
-    config = _with_absolute_paths(config)
+    config = with_absolute_paths(config)
     if config.init_encoder is not None:
         source_encoder(config.init_encoder)  # before a minute goes by over the images
     dataset = read_classes(config.data)
@@ -213,7 +213,7 @@ def _resolved(
     return config, reasons
 
 
-def _with_absolute_paths(config: ClassificationConfig) -> ClassificationConfig:
+def with_absolute_paths(config: ClassificationConfig) -> ClassificationConfig:
     """The run's config works from whichever folder the run is gone on with."""
     data = config.data.model_copy(update={"root": config.data.root.absolute()})
     paths = {name: path.absolute() for name in ("init_encoder",) if (path := getattr(config, name)) is not None}
