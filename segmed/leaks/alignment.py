@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,13 +14,15 @@ FINE, BROAD = 1.0, 2.0  # pixels of the Gaussians between which detail counts: a
 LEVELS = ((16, 6), (32, 8))  # pixels a side on which pictures are brought together, and steps
 FINISH = 5  # steps at full size
 PROMISING = (0.93, 0.995)  # between which it is worth finishing
-MARGIN = 4  # pixels from a rim, where detail depends on what lay beyond
-FEWEST = 0.6  # of the frame that both pictures must cover
+FEWEST = 0.6  # of the frame that both pictures must cover while they are brought together
+SHARED = 0.3  # of the frame that must be inside both when their likeness is measured
 RIDGE = 1e-6  # of the fit of grey values: flat pictures have nothing to fit
 DEGREE = 3  # of the polynomial from one picture's grey values to the other's
 
 
-def likeness(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def likeness(
+    a: torch.Tensor, b: torch.Tensor, inside_a: torch.Tensor | None = None, inside_b: torch.Tensor | None = None
+) -> torch.Tensor:
     """Correlation of the detail of two pictures, the higher of: as they are, and after b is laid on a.
 
     Detail is what lies between two Gaussians: what all heads share is broader, what a compression leaves is finer.
@@ -27,36 +30,46 @@ def likeness(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
     Args:
         a, b: (N, S, S), grey.
+        inside_a, inside_b: (N, S, S), 1 where they show something, else 0; None: everywhere.
 
     Returns:
-        (N,) from -1 to 1; 0 for pictures without detail.
+        (N,) from -1 to 1; 0 for pictures without detail, or that share too little.
     """
+    whole = torch.ones_like(a)
+    two = _Pair(a, b, whole if inside_a is None else inside_a, whole if inside_b is None else inside_b)
     maps = _still(len(a))
-    best = _likeness_under(maps, a, b)
+    best = two.under(maps)
     for size, steps in LEVELS:
         small = [functional.interpolate(pictures[:, None], (size, size), mode="area")[:, 0] for pictures in (a, b)]
         still, moving = (pictures - _smooth(pictures, BROAD) for pictures in small)
         maps = _align(still, moving, maps, steps)
-    best = torch.maximum(best, _likeness_under(maps, a, b))
-    open_still = (best > PROMISING[0]) & (best < PROMISING[1])
-    if open_still.any():
-        a, b = a[open_still], b[open_still]
-        maps = _align(_detail(a), _detail(b), maps[open_still], FINISH)
-        best[open_still] = torch.maximum(best[open_still], _likeness_under(maps, a, b))
+    best = torch.maximum(best, two.under(maps))
+    promising = (best > PROMISING[0]) & (best < PROMISING[1])
+    if promising.any():
+        some = _Pair(*(pictures[promising] for pictures in two))
+        maps = _align(_detail(some.a), _detail(some.b), maps[promising], FINISH)
+        best[promising] = torch.maximum(best[promising], some.under(maps))
     return best
 
 
-def _likeness_under(maps: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """In both directions, since a clipped picture can be made from the whole one but not the reverse."""
-    size = a.shape[-1]
-    b, covered = _laid(b, maps, mode="bicubic", margin=MARGIN)
-    inside = torch.zeros(size, size)
-    inside[MARGIN : size - MARGIN, MARGIN : size - MARGIN] = 1
-    enough = covered.mean((1, 2)) > FEWEST * (1 - 2 * MARGIN / size) ** 2
-    covered = covered * inside
-    there = _correlation(_detail(a), _detail(_mapped(b, a, covered)), covered)
-    back = _correlation(_detail(b), _detail(_mapped(a, b, covered)), covered)
-    return torch.where(enough, torch.maximum(there, back), torch.zeros(()))
+class _Pair(NamedTuple):
+    """Pictures a and b, and where they show something, each (N, S, S)."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    inside_a: torch.Tensor
+    inside_b: torch.Tensor
+
+    def under(self, maps: torch.Tensor) -> torch.Tensor:
+        """(N,) correlation of detail with b laid on a.
+
+        In both directions, since a clipped picture can be made from the whole one but not the reverse.
+        """
+        a, (b, covered) = self.a, _laid(self.b, maps, mode="bicubic")
+        both = covered * self.inside_a * (_laid(self.inside_b, maps)[0] > 0.99)
+        there = _correlation(_detail(a), _detail(_mapped(b, a, both)), both)
+        back = _correlation(_detail(b), _detail(_mapped(a, b, both)), both)
+        return torch.where(both.mean((1, 2)) > SHARED, torch.maximum(there, back), torch.zeros(()))
 
 
 def _mapped(source: torch.Tensor, target: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
@@ -107,14 +120,12 @@ def _places(size: int) -> torch.Tensor:
     return torch.stack([x, y, torch.ones_like(x)], -1)
 
 
-def _laid(
-    pictures: torch.Tensor, maps: torch.Tensor, *, mode: str = "bilinear", margin: int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures sampled at mapped places, and where these lie inside, by a margin in pixels, as 0 and 1."""
+def _laid(pictures: torch.Tensor, maps: torch.Tensor, *, mode: str = "bilinear") -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures sampled at mapped places, and where these lie inside the frame, as 0 and 1."""
     size = pictures.shape[-1]
     grid = (_places(size).reshape(-1, 3) @ maps.transpose(1, 2)).reshape(len(pictures), size, size, 2)
     sampled = functional.grid_sample(pictures[:, None], grid, mode=mode, padding_mode="border", align_corners=True)
-    return sampled[:, 0], (grid.abs().amax(-1) <= 1 + 1e-4 - 2 * margin / (size - 1)).float()
+    return sampled[:, 0], (grid.abs().amax(-1) <= 1 + 1e-4).float()
 
 
 def _align(still: torch.Tensor, moving: torch.Tensor, maps: torch.Tensor, steps: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def _of_volume(name: str, path: Path) -> tuple[Record, Thumbnail]:
         name, format=VOLUME, suffix=suffixes, mode=str(volume.dtype).removeprefix("torch."), shape=voxels.shape[1:],
         bits=8 * volume.element_size(), **_brightness(shown),
     )  # fmt: skip
-    return found, Thumbnail(voxel_key(voxels), thumbnail(shown).frames)
+    return found, replace(thumbnail(shown), key=voxel_key(voxels))
 
 
 def shown_pixels(path: Path) -> np.ndarray:

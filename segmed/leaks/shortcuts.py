@@ -75,16 +75,28 @@ def _scored(name: str, values: np.ndarray, truth: np.ndarray, units: np.ndarray,
     tree = DecisionTreeClassifier(max_depth=3, min_samples_leaf=3, class_weight="balanced", random_state=seed)
     predicted = cross_val_predict(tree, values, truth, groups=units, cv=splitter(folds, True, seed))
     found = _balanced(truth, predicted)
-    generator = np.random.default_rng(seed)
-    first = np.unique(units, return_index=True)[1]  # a group's class is that of its first picture
-    drawn = [_balanced(generator.permutation(truth[first])[units], predicted) for _ in range(RESAMPLES)]
+    drawn = _by_chance(truth, predicted, units, seed)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    p = (1 + int(np.sum(np.array(drawn) >= found))) / (1 + RESAMPLES)
+    p = (1 + int((drawn >= found).sum())) / (1 + RESAMPLES)
     return Shortcut(name, found, 1 / (int(truth.max()) + 1), float(low), float(high), p)
 
 
+def _by_chance(truth: np.ndarray, predicted: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
+    """(RESAMPLES,) balanced accuracies of the same answers when the groups exchange their classes."""
+    generator = np.random.default_rng(seed)
+    own = truth[np.unique(units, return_index=True)[1]]  # a group's class is that of its first picture
+    places = np.stack([units, predicted])
+    pairs, counts = np.unique(places, axis=1, return_counts=True)  # of each group: how often each answer was given
+    drawn = np.stack([generator.permutation(own) for _ in range(RESAMPLES)])[:, pairs[0]]
+    figures = np.zeros((int(truth.max()) + 1, RESAMPLES))
+    for number, recall in enumerate(figures):
+        those = (drawn == number) * counts
+        recall[:] = those[:, pairs[1] == number].sum(axis=1) / np.maximum(those.sum(axis=1), 1)
+    return figures.mean(axis=0)
+
+
 def _balanced(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean recall of the classes that occur."""
+    """Mean recall of the classes."""
     counts = np.bincount(truth)
     right = np.bincount(truth[truth == predicted], minlength=len(counts))
-    return float((right[counts > 0] / counts[counts > 0]).mean())
+    return float((right / counts).mean())

@@ -14,6 +14,7 @@ REACH = 2.2  # standard deviations from the centre to the edge of a centred copy
 FLOOR = 0.05  # of the brightest: darker pixels are background
 LARGEST = 160  # pixels a side from which a picture is shrunk first
 INNER = 0.05  # of height and width, left out on each side of the inner copy: what a slight crop leaves
+MARGIN = 4  # pixels from the rim of a picture, where detail depends on what lay beyond
 FRAMES = ("whole", "centred", "turned", "inner")
 
 
@@ -25,10 +26,12 @@ class Thumbnail:
         key: hash of the pixels and their arrangement; equal for equal pixels, whatever the file's name or format.
         frames: (4, 64, 64) float16, 0 to 1: the whole picture; centred on its content, which fills the frame however
             much black is around it; also turned so that the content's long axis stands upright; without its rim.
+        inside: (4, 64, 64) bool: where a frame shows the picture, at some distance from its rim.
     """
 
     key: str
     frames: np.ndarray
+    inside: np.ndarray
 
 
 def thumbnail(picture: np.ndarray) -> Thumbnail:
@@ -49,9 +52,12 @@ def thumbnail(picture: np.ndarray) -> Thumbnail:
     whole = _resized(values, SIZE, SIZE)
     top, left = (round(INNER * size) for size in values.shape)
     inner = np.ascontiguousarray(values[top : values.shape[0] - top, left : values.shape[1] - left])
-    centred, turned = (_framed(small, turned=turned, otherwise=whole) for turned in (False, True))
-    frames = [whole, centred, turned, _resized(inner, SIZE, SIZE)]
-    return Thumbnail(pixel_key(picture), np.stack(frames).astype(np.float16))
+    within = np.zeros((SIZE, SIZE), bool)
+    within[MARGIN:-MARGIN, MARGIN:-MARGIN] = True
+    framed = [_framed(small, turned=turned) or (whole, within) for turned in (False, True)]
+    made = [(whole, within), *framed, (_resized(inner, SIZE, SIZE), within)]
+    frames, inside = (np.stack(parts) for parts in zip(*made, strict=True))
+    return Thumbnail(pixel_key(picture), frames.astype(np.float16), inside)
 
 
 def pixel_key(picture: np.ndarray) -> str:
@@ -75,15 +81,16 @@ def _shrunk(values: np.ndarray) -> np.ndarray:
     return _resized(values, max(1, round(height * factor)), max(1, round(width * factor)))
 
 
-def _framed(values: np.ndarray, *, turned: bool, otherwise: np.ndarray) -> np.ndarray:
-    """The content in a frame of its own size, found by the first and second moments of the square root of grey.
+def _framed(values: np.ndarray, *, turned: bool) -> tuple[np.ndarray, np.ndarray] | None:
+    """The content in a frame of its own size, and where that shows the picture; None where there is no content.
 
-    The square root weighs a head rather than its brightest parts. Source of the normalisation: Hu 1962.
+    The content is found by the first and second moments of the square root of the grey values, which weighs a head
+    rather than its brightest parts. Source: Hu 1962.
     """
     weight = np.sqrt(np.clip(values - FLOOR, 0, None))
     mass = float(weight.sum())
     if mass < 1:
-        return otherwise
+        return None
     rows, columns = np.arange(values.shape[0]), np.arange(values.shape[1])
     by_row, by_column = weight.sum(axis=1), weight.sum(axis=0)
     centre = np.array([by_row @ rows, by_column @ columns]) / mass
@@ -91,7 +98,7 @@ def _framed(values: np.ndarray, *, turned: bool, otherwise: np.ndarray) -> np.nd
     across = float(dy @ weight @ dx) / mass
     spread = np.array([[by_row @ dy**2 / mass, across], [across, by_column @ dx**2 / mass]])
     if min(spread[0, 0], spread[1, 1]) < 1:
-        return otherwise
+        return None
     matrix = _axes(spread) if turned else np.diag(np.sqrt(np.diag(spread)))
     matrix = matrix * REACH / (SIZE / 2)
     step = float(np.sqrt(abs(np.linalg.det(matrix))))
@@ -99,7 +106,10 @@ def _framed(values: np.ndarray, *, turned: bool, otherwise: np.ndarray) -> np.nd
     offset = centre - matrix @ np.full(2, (SIZE - 1) / 2)
     # beyond the rim the rim goes on: black around a head on black, and no edge where the head is cut off
     shape = (SIZE, SIZE)
-    return ndimage.affine_transform(smooth, matrix, offset=offset, output_shape=shape, order=1, mode="nearest")
+    frame = ndimage.affine_transform(smooth, matrix, offset=offset, output_shape=shape, order=1, mode="nearest")
+    places = np.einsum("ij,jrc->irc", matrix, np.indices(shape)) + offset[:, None, None]
+    last = np.array(values.shape)[:, None, None] - 1
+    return frame, ((places >= MARGIN * step) & (places <= last - MARGIN * step)).all(axis=0)
 
 
 def _axes(spread: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ COARSE = 32  # pixels a side of the coarse comparison
 COARSE_SIGMA = 1.0  # pixels: what is broader is common to all heads
 BLOCK = 1024  # pictures compared with all others at once: bounds memory
 # A tightly cut head that is cut again by a little is less alike, but still more than all others.
-LOW = 0.5
+LOW = 0.4
 MOST, MOST_LOW = 12, 3  # candidates of a picture, at the cut and below it; many copies are linked through each other
 ALL_PAIRS = 32  # pictures with the same pixels of which every pair is listed; of more, each with the first
 PAIRS = 256  # confirmed at once
@@ -168,16 +168,16 @@ def _near(thumbnails: Sequence[Thumbnail], near: float) -> list[tuple[int, int, 
     """Near twins among pictures of different pixels: their numbers, correlation and transform."""
     if len(thumbnails) < 2:
         return []
-    frames = np.stack([small.frames for small in thumbnails])
+    frames, inside = (np.stack([getattr(small, name) for small in thumbnails]) for name in ("frames", "inside"))
     candidates = _best_views(_candidates(frames))
     pair, first, which = np.unique(
         np.stack([candidates.a, candidates.b]), axis=1, return_index=True, return_inverse=True
     )
     values = np.full(len(candidates), -1.0)
-    values[first] = _confirmed(frames, candidates[first])
+    values[first] = _confirmed(frames, inside, candidates[first])
     best = values[first][which]
     doubtful = np.flatnonzero((values == -1) & (best >= near - DOUBT) & (best < near))
-    values[doubtful] = _confirmed(frames, candidates[doubtful])
+    values[doubtful] = _confirmed(frames, inside, candidates[doubtful])
     found: dict[int, tuple[float, str]] = {}
     for index in np.flatnonzero(values >= near):
         name = _transform(int(candidates.view[index]), int(candidates.move[index]))
@@ -243,14 +243,17 @@ def _best_views(candidates: _Candidates) -> _Candidates:
     return candidates[kept[which]]
 
 
-def _confirmed(frames: np.ndarray, candidates: _Candidates) -> np.ndarray:
+def _confirmed(frames: np.ndarray, inside: np.ndarray, candidates: _Candidates) -> np.ndarray:
     """Correlation of each pair's detail after alignment."""
     first, second = (np.array([FRAMES.index(view[side]) for view in VIEWS]) for side in (0, 1))
     values = np.zeros(len(candidates))
     for start in range(0, len(candidates), PAIRS):
         some = candidates[np.arange(start, min(start + PAIRS, len(candidates)))]
-        a = frames[some.a, first[some.view]].astype(np.float32)
-        b = [moved(p, MOVES[m]) for p, m in zip(frames[some.b, second[some.view]], some.move, strict=True)]
-        aligned = likeness(torch.from_numpy(a), torch.from_numpy(np.stack(b).astype(np.float32)))
-        values[start : start + PAIRS] = aligned.numpy()
+        here, there = (some.a, first[some.view]), (some.b, second[some.view])
+        turned = [
+            np.stack([moved(each, MOVES[move]) for each, move in zip(of[there], some.move, strict=True)])
+            for of in (frames, inside)
+        ]
+        pictures = (frames[here], turned[0], inside[here], turned[1])
+        values[start : start + PAIRS] = likeness(*(torch.from_numpy(each.astype(np.float32)) for each in pictures))
     return values
