@@ -107,5 +107,6 @@ def _sum_up_classes(config: ExperimentConfig, parent: Path, *, title: str) -> No
     tables = [parent / f"fold_{fold}" / "test" / TABLE for fold in range(config.split.folds)]
     tests = [read_tested(table) for table in tables if table.is_file()]
     if tests:
-        summary = write_case_classes(joined(tests), parent / "test", title=title, bootstrap=config.evaluate.bootstrap)
+        together, bootstrap = joined(tests), config.evaluate.bootstrap
+        summary = write_case_classes(together, None, parent / "test", title=title, bootstrap=bootstrap)
         print(classification_text(summary))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,6 @@ def run_test(
     Where the network has a second head, its classes are tested too: `classification` in the summary.
     """
     segmenter = load_run(made.path, device=device)
-    classify = None if config.classification is None else load_case_classifier(made.path, device=device)
-    classes: dict[str, np.ndarray] = {}
     rows: list[Row] = []
     seconds: dict[str, float] = {}
     cases = {case.id: case for case in cases_of(dataset, split.test)}
@@ -48,8 +46,6 @@ def run_test(
         labels = found.numpy()[0]  # waits for the device
         seconds[case.id] = time.perf_counter() - began
         _write_prediction(made, case, found, dataset)
-        if classify is not None:
-            classes[case.id] = classify(image)
         rows += evaluate_case(
             labels,
             reference.numpy()[0],
@@ -68,31 +64,39 @@ def run_test(
         subjects={case.id: case.subject for case in cases.values()},
         load=lambda name: _shown(made, cases[name], dataset),
     )
-    tested = tested_classes(classes, config, dataset)
-    if tested is not None:
-        title = f"{config.title}: classes of {len(tested.ids)} test cases"
-        told = write_case_classes(tested, made.test, title=title, bootstrap=config.evaluate.bootstrap)
-        summary = {**summary, "classification": told}
-    return rows, summary
+    told = _test_classes(made, config, dataset, split, device=device)
+    return rows, summary if told is None else {**summary, "classification": told}
 
 
-def tested_classes(found: Mapping[str, np.ndarray], config: ExperimentConfig, dataset: Dataset) -> Tested | None:
-    """Probabilities of cases beside their classes, where these are known; none where there is nothing to compare."""
+def _test_classes(
+    made: Run, config: ExperimentConfig, dataset: Dataset, split: Split, *, device: str
+) -> dict[str, Any] | None:
+    """Figures of the classes that a second head tells of the test part; none without one, or without known classes."""
     head = config.classification
     if head is None:
         return None
     names = known(head.classes)
     truth = class_indices(classes_of(dataset.cases, head.column), names)
-    cases = [case for case in cases_of(dataset, list(found)) if case.id in truth]
-    if not cases:
+    classify = load_case_classifier(made.path, device=device)
+
+    def told(part: Sequence[str]) -> Tested | None:
+        cases = [case for case in cases_of(dataset, part) if case.id in truth]
+        if not cases:
+            return None
+        probabilities = np.stack([classify(read_case(case, dataset)[0]) for case in cases])
+        return Tested(
+            classes=names,
+            ids=tuple(case.id for case in cases),
+            subjects=tuple(case.subject for case in cases),
+            truth=np.array([truth[case.id] for case in cases]),
+            logits=np.log(probabilities.clip(np.finfo(float).tiny)),
+        )
+
+    tested = told(split.test)
+    if tested is None:
         return None
-    return Tested(
-        classes=names,
-        ids=tuple(case.id for case in cases),
-        subjects=tuple(case.subject for case in cases),
-        truth=np.array([truth[case.id] for case in cases]),
-        logits=np.log(np.stack([found[case.id] for case in cases]).clip(np.finfo(float).tiny)),
-    )
+    title, bootstrap = f"{config.title}: classes of {len(tested.ids)} test cases", config.evaluate.bootstrap
+    return write_case_classes(tested, told(split.validation), made.test, title=title, bootstrap=bootstrap)
 
 
 def _write_timing(made: Run, seconds: Mapping[str, float], *, device: str) -> None:

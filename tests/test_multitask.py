@@ -394,6 +394,7 @@ def test_a_run_learns_both_and_writes_classes_with_probabilities_and_intervals(f
     assert summary["overall"]["log_loss"]["ci95"][0] < summary["overall"]["log_loss"]["value"]
     assert json.loads((finished.test / "summary.json").read_text())["labels"]["shell"]["dice"]["mean"] > 0.3
     assert (finished.test / "classes_confusion.png").is_file()
+    assert summary["threshold"]["chosen_on"]["cases"] == len(Split.load(finished.split).validation)
     assert "accuracy" in (finished.path / "log.txt").read_text()
 
 

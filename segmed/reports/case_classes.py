@@ -15,13 +15,14 @@ from segmed.reports.figures import save_figure
 TABLE = "classes.csv"
 
 
-def write_case_classes(tested: Tested, folder: Path, *, title: str, bootstrap: int) -> dict[str, Any]:
+def write_case_classes(
+    tested: Tested, validation: Tested | None, folder: Path, *, title: str, bootstrap: int
+) -> dict[str, Any]:
     """Write classes.csv (a row a case), classes.json and classes_confusion.png.
-
-    The answer to a case is its most probable class: no threshold is chosen.
 
     Args:
         tested: the cases whose class is known.
+        validation: what the temperature, and of two classes the threshold, come from; none: there are none.
         folder: of the test.
         title: of the picture.
         bootstrap: resamplings of subjects for the 95 % intervals.
@@ -29,9 +30,10 @@ def write_case_classes(tested: Tested, folder: Path, *, title: str, bootstrap: i
     Returns:
         The figures, as in `summarise_classification`.
     """
-    config = ClassEvaluateConfig(bootstrap=bootstrap, calibrate=False)
-    summary = summarise_classification(tested, None, config=config, title=title)
-    save_tested(tested, folder / TABLE)
+    config = ClassEvaluateConfig(bootstrap=bootstrap)
+    summary = summarise_classification(tested, validation, config=config, title=title)
+    temperature = None if summary["temperature"] is None else float(summary["temperature"]["value"])
+    save_tested(tested, folder / TABLE, temperature=temperature)
     write_json(folder / "classes.json", summary)
     save_figure(confusion_figure(summary), folder / "classes_confusion.png")
     return summary

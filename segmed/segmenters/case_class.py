@@ -50,7 +50,7 @@ class CaseClassifier:
         """
         segmenter, network = self.segmenter, cast(Any, self.segmenter.network)
         windows = self._windows(image)
-        batch = segmenter.windows()
+        batch = segmenter.windows(tuple(windows[0].shape[1:]))
         autocast = torch.autocast(segmenter.device.type, torch.bfloat16, enabled=segmenter.precision == "bf16")
         found = []
         with evaluating(network), autocast:
@@ -63,7 +63,7 @@ class CaseClassifier:
     def _windows(self, image: Tensor) -> list[Tensor]:
         """Views (C, *window) of the padded image, in 2D slice by slice."""
         data = image.as_tensor() if isinstance(image, MetaTensor) else image
-        window, plane = self.segmenter.window, self.segmenter.plane_axis
+        window, plane = self.segmenter.window_of(data.shape[1:]), self.segmenter.plane_axis
         slices = [data] if plane is None else list(data.unbind(plane + 1))
         size = [max(voxels, extent) for voxels, extent in zip(slices[0].shape[1:], window, strict=True)]
         padded = [pad_to(each, size) for each in slices]
