@@ -52,6 +52,7 @@ from segmed.segmenters.case_class import CaseClassifier
 from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote
 from segmed.segmenters.network import NetworkSegmenter
 from segmed.training.checkpoint import load_weights
+from segmed.training.precision import Choice
 
 ENCODERS: Mapping[str, type[PyramidEncoder]] = {
     "plain": PlainEncoder,
@@ -282,7 +283,7 @@ def load_case_classifier(folder: Path, *, device: str = "auto", weights: str = "
 def _trained(
     run: Run, config: ExperimentConfig, *, device: str, inference: InferenceConfig, weights: str
 ) -> NetworkSegmenter:
-    """The network of a run of one, with its weights, in evaluation mode."""
+    """The network of a run of one, with its weights, in evaluation mode and the memory format of its training."""
     network = build_network(
         config.network,
         in_channels=len(known(config.data.images)),
@@ -291,7 +292,9 @@ def _trained(
         class_head=config.classification,
     )
     load_weights(run.weights(weights), network)
-    return network_segmenter(network.to(device).eval(), config, device=device, inference=inference)
+    last = config.train.memory_format == "channels_last"  # measured as the faster one where it was trained
+    Choice(memory_format="channels_last" if last else "contiguous").place(network, torch.device(device)).eval()
+    return network_segmenter(network, config, device=device, inference=inference)
 
 
 # ---------------------------------------------------------------- several networks
