@@ -16,7 +16,7 @@ from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
 from segmed.geometry import resample_onto
 from segmed.labels import LabelError, LabelSet
 from segmed.segmenters import network as network_module
-from segmed.segmenters.base import Segmenter, on_grid_of
+from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote, loose_pieces
 from segmed.segmenters.native import WayHome
@@ -144,6 +144,13 @@ def any_segmenter(request):
 @pytest.fixture(params=VOLUMES)
 def any_volume(request):
     return VOLUMES[request.param]()
+
+
+@given(levels=st.lists(st.integers(0, 2), min_size=24, max_size=24), classes=st.sampled_from([1, 2, 4]))
+def test_the_most_probable_is_the_first_of_the_largest(levels, classes):
+    probabilities = torch.tensor(levels, dtype=torch.float32).reshape(classes, -1, 2, 1)
+    assert most_probable(probabilities).dtype == torch.uint8
+    assert torch.equal(most_probable(probabilities).long(), probabilities.argmax(0))
 
 
 def test_contract(any_segmenter, any_volume):

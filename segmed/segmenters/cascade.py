@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
+from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
 
 RegionOfInterest = Literal["mask", "crop"]
 
@@ -67,7 +67,7 @@ class Cascade(Segmenter):
             result[own] = coarse[theirs]
         result[self._rest] += coarse[self._region].sum(dim=0)
         result[0] += (1 - result.sum(dim=0)).clamp(min=0)
-        mask = np.isin(coarse.argmax(dim=0).numpy(), self._region)
+        mask = np.isin(most_probable(coarse).numpy(), self._region)
         if mask.any():
             self._refine(result, volume, mask)
         return on_grid_of(volume, result)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
+from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
 
 
 class Ensemble(Segmenter):
@@ -153,7 +153,7 @@ class Tidied(Segmenter):
         found = self.segmenter.probabilities(volume).as_tensor()
         spacing = spacing_mm(as_affine(volume.affine))
         smallest = self.smallest_ml * 1000 / math.prod(spacing)
-        indices = found.argmax(0).numpy(force=True)
+        indices = most_probable(found).numpy(force=True)
         for index in range(1, self.labels.classes):
             mask = indices == index
             kept = mask & ~_smaller_pieces(mask, smallest)

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from segmed.geometry import as_affine, grid_difference, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
+from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
 
 
 class MethodError(ValueError):
@@ -153,7 +153,7 @@ class Inside(Segmenter):
         """
         region = self.region.probabilities(volume).as_tensor().float().cpu()
         share = region[self._within].sum(dim=0)
-        hard = region.argmax(dim=0).numpy()
+        hard = most_probable(region).numpy()
         mask = np.isin(hard, self._within)
         tissue = torch.zeros_like(share)
         if mask.any():
@@ -194,7 +194,7 @@ class Known(Segmenter):
             raise MethodError(f"a label map and the volume differ ({difference}): resample one onto the other's grid")
         indices = self.map.as_tensor()[0].long()
         indices = torch.where(indices < self.labels.classes, indices, 0)
-        return on_grid_of(volume, torch.nn.functional.one_hot(indices, self.labels.classes).movedim(-1, 0).float())
+        return on_grid_of(volume, torch.stack([indices == index for index in range(self.labels.classes)]).float())
 
 
 class Everywhere(Segmenter):
