@@ -142,6 +142,13 @@ def test_folders_of_images_tables_and_folders_of_volumes_are_classes(folder, tmp
     assert guess_class_layout(tmp_path / "volumes") == ClassVolumesLayout()
 
 
+def test_a_table_of_classes_counts_beside_the_settings_of_a_phantom(tmp_path):
+    save(tmp_path / "a.png", HEADS[0])
+    write_manifest(tmp_path, [{"image": "a.png", "label": "before"}])
+    (tmp_path / "phantom.json").write_text("{}")
+    assert guess_class_layout(tmp_path) == ClassManifestLayout()
+
+
 def test_label_maps_cases_and_tables_of_label_maps_are_none(tmp_path):
     for number in range(3):
         save(tmp_path / "pairs" / "images" / f"{number}.png", HEADS[0])

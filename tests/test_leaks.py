@@ -196,6 +196,14 @@ def test_a_feature_of_the_subject_is_no_shortcut_when_subjects_stay_together():
     assert together.chance_high - together.chance_low > apart.chance_high - apart.chance_low
 
 
+def test_chance_has_a_range_where_every_subject_is_in_both_classes():
+    labels, subjects = np.tile([0, 0, 1, 1], 30), [f"s{number // 4}" for number in range(120)]
+    noise = {"noise": np.random.default_rng(4).normal(size=120)}
+    (shortcut,) = find_shortcuts(noise, labels, subjects)
+    assert shortcut.chance_low < 0.45 < 0.55 < shortcut.chance_high
+    assert not shortcut.tells
+
+
 def test_one_class_and_too_few_groups_have_no_shortcuts():
     features, labels, groups = random_features()
     assert find_shortcuts(features, np.zeros(200), groups) == ()

@@ -37,8 +37,7 @@ def likeness(
     """
     whole = torch.ones_like(a)
     two = _Pair(a, b, whole if inside_a is None else inside_a, whole if inside_b is None else inside_b)
-    maps = _still(len(a))
-    best = two.under(maps)
+    best, maps = two.under(None), _still(len(a))
     for size, steps in LEVELS:
         small = [functional.interpolate(pictures[:, None], (size, size), mode="area")[:, 0] for pictures in (a, b)]
         still, moving = (pictures - _smooth(pictures, BROAD) for pictures in small)
@@ -60,13 +59,15 @@ class _Pair(NamedTuple):
     inside_a: torch.Tensor
     inside_b: torch.Tensor
 
-    def under(self, maps: torch.Tensor) -> torch.Tensor:
-        """(N,) correlation of detail with b laid on a.
+    def under(self, maps: torch.Tensor | None) -> torch.Tensor:
+        """(N,) correlation of detail with b laid on a; None: as they are.
 
         In both directions, since a clipped picture can be made from the whole one but not the reverse.
         """
-        a, (b, covered) = self.a, _laid(self.b, maps, mode="bicubic")
-        both = covered * self.inside_a * (_laid(self.inside_b, maps)[0] > 0.99)
+        a, b, both = self.a, self.b, self.inside_a * self.inside_b
+        if maps is not None:
+            laid, covered = _laid(torch.stack([b, self.inside_b], 1), maps, mode="bicubic")
+            b, both = laid[:, 0], covered * self.inside_a * (laid[:, 1] > 0.99)
         there = _correlation(_detail(a), _detail(_mapped(b, a, both)), both)
         back = _correlation(_detail(b), _detail(_mapped(a, b, both)), both)
         return torch.where(both.mean((1, 2)) > SHARED, torch.maximum(there, back), torch.zeros(()))
@@ -114,18 +115,19 @@ def _still(count: int) -> torch.Tensor:
     return torch.eye(2, 3).repeat(count, 1, 1)
 
 
+@lru_cache(maxsize=8)
 def _places(size: int) -> torch.Tensor:
-    """(S, S, 3): x and y from -1 to 1, and 1."""
+    """(S * S, 3): x and y from -1 to 1, and 1."""
     x, y = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="xy")
-    return torch.stack([x, y, torch.ones_like(x)], -1)
+    return torch.stack([x, y, torch.ones_like(x)], -1).reshape(-1, 3)
 
 
 def _laid(pictures: torch.Tensor, maps: torch.Tensor, *, mode: str = "bilinear") -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures sampled at mapped places, and where these lie inside the frame, as 0 and 1."""
+    """Pictures (N, C, S, S) sampled at mapped places, and where these (N, S, S) lie inside the frame, as 0 and 1."""
     size = pictures.shape[-1]
-    grid = (_places(size).reshape(-1, 3) @ maps.transpose(1, 2)).reshape(len(pictures), size, size, 2)
-    sampled = functional.grid_sample(pictures[:, None], grid, mode=mode, padding_mode="border", align_corners=True)
-    return sampled[:, 0], (grid.abs().amax(-1) <= 1 + 1e-4).float()
+    grid = (_places(size) @ maps.transpose(1, 2)).reshape(len(pictures), size, size, 2)
+    sampled = functional.grid_sample(pictures, grid, mode=mode, padding_mode="border", align_corners=True)
+    return sampled, (grid.abs().amax(-1) <= 1 + 1e-4).float()
 
 
 def _align(still: torch.Tensor, moving: torch.Tensor, maps: torch.Tensor, steps: int) -> torch.Tensor:
@@ -140,7 +142,8 @@ def _align(still: torch.Tensor, moving: torch.Tensor, maps: torch.Tensor, steps:
     inverse = torch.linalg.inv(curvature + torch.diag_embed(ridge))
     best, chosen = torch.full((len(still),), -2.0), maps.clone()
     for step in range(steps + 1):
-        laid, covered = _laid(moving, maps)
+        laid, covered = _laid(moving[:, None], maps)
+        laid = laid[:, 0]
         found = torch.where(covered.mean((1, 2)) > FEWEST, _correlation(still, laid, covered), -1.0)
         better = found > best
         best, chosen[better] = torch.where(better, found, best), maps[better]
@@ -157,7 +160,7 @@ def _slopes(pictures: torch.Tensor) -> torch.Tensor:
     """(N, 6, S * S): how each pixel changes with each number of an affine map."""
     size = pictures.shape[-1]
     down, right = torch.gradient(pictures, dim=(1, 2))
-    places = _places(size).permute(2, 0, 1)
+    places = _places(size).T.reshape(3, size, size)
     scale = (size - 1) / 2
     return torch.cat([right[:, None] * places * scale, down[:, None] * places * scale], 1).flatten(2)
 

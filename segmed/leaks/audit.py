@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from segmed.leaks.neighbour_classifier import NeighbourScore, neighbour_score
 from segmed.leaks.neighbours import most_alike
 from segmed.leaks.records import Record
 from segmed.leaks.shortcuts import Shortcut, find_shortcuts, one_hot
-from segmed.leaks.survey import Survey, make_survey, survey_key
+from segmed.leaks.survey import Survey, make_survey, survey_file, survey_key
 from segmed.leaks.twins import NEAR, Twin, twin_groups
 
 
@@ -142,8 +143,9 @@ def audit_classes(
             pass  # of another version: it is made again
     survey = make_survey(dataset.items, cache=cache, workers=workers, near=near, progress=progress)
     audit = _audit(dataset, survey, parts, key)
-    if file is not None and any(Path(cache or "").glob("survey-*.npz")):  # else the files are too new to be remembered
-        audit.save_json(file)
+    if file is not None and cache is not None and survey_file(dataset.items, cache, near=near).is_file():
+        with suppress(OSError):  # else the files are too new to be remembered, or the folder can't be written
+            audit.save_json(file)
     return audit
 
 

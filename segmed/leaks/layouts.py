@@ -32,11 +32,11 @@ def guess_class_layout(root: Path, *, table: str | None = None) -> ClassLayout |
         root: the folder.
         table: name of a CSV table below it; None: `manifest.csv`, if it is there.
     """
+    name = table or MANIFEST
+    if table is not None or (root / name).is_file():
+        return ClassManifestLayout(file=name) if _labels_are_classes(root / name) else None
     if not root.is_dir() or any((root / name).exists() for name in SEGMENTATION):
         return None
-    if table is not None or (root / MANIFEST).is_file():
-        name = table or MANIFEST
-        return ClassManifestLayout(file=name) if _labels_are_classes(root / name) else None
     if _holds_classes(root, FoldersLayout()):
         return FoldersLayout()
     if not _is_segmentation(root) and _holds_classes(root, ClassVolumesLayout()):

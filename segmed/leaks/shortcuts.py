@@ -82,10 +82,14 @@ def _scored(name: str, values: np.ndarray, truth: np.ndarray, units: np.ndarray,
 
 
 def _by_chance(truth: np.ndarray, predicted: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
-    """(RESAMPLES,) balanced accuracies of the same answers when the groups exchange their classes."""
+    """(RESAMPLES,) balanced accuracies of the same answers when the groups exchange their classes.
+
+    A group with several classes, say a subject before and after, is as many groups here.
+    """
     generator = np.random.default_rng(seed)
-    own = truth[np.unique(units, return_index=True)[1]]  # a group's class is that of its first picture
-    places = np.stack([units, predicted])
+    _, first, blocks = np.unique(np.stack([units, truth]), axis=1, return_index=True, return_inverse=True)
+    own = truth[first]
+    places = np.stack([blocks, predicted])
     pairs, counts = np.unique(places, axis=1, return_counts=True)  # of each group: how often each answer was given
     drawn = np.stack([generator.permutation(own) for _ in range(RESAMPLES)])[:, pairs[0]]
     figures = np.zeros((int(truth.max()) + 1, RESAMPLES))

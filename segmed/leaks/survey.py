@@ -87,7 +87,7 @@ def make_survey(
         raise SurveyError("no pictures to compare: check data.root and data.layout")
     if len({item.id for item in items}) != len(items):
         raise SurveyError("two pictures have the same id: give each row a path of its own")
-    file = None if cache is None else Path(cache) / f"survey-{survey_key(items, near=near)}.npz"
+    file = None if cache is None else survey_file(items, cache, near=near)
     if file is not None and (known := _remembered(file)) is not None:
         return known
     columns = (TextColumn("comparing pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -104,6 +104,11 @@ def make_survey(
         with suppress(OSError):  # a read-only or full folder: it is made again next time
             _remember(survey, file)
     return survey
+
+
+def survey_file(items: Sequence[Item], cache: Path, *, near: float = NEAR) -> Path:
+    """Where a survey of these files is remembered, if it is."""
+    return Path(cache) / f"survey-{survey_key(items, near=near)}.npz"
 
 
 def survey_key(items: Sequence[Item], *, near: float = NEAR) -> str:
