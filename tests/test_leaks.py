@@ -13,7 +13,7 @@ import pytest
 from made_heads import SIDE, heads, jpeg, save, write_manifest
 
 from segmed.classes.dataset import ClassDataset, read_classes
-from segmed.config.images import ClassDataConfig, ClassManifestLayout, FoldersLayout
+from segmed.config.images import ClassDataConfig, ClassManifestLayout, ClassVolumesLayout, FoldersLayout
 from segmed.leaks import survey as survey_module
 from segmed.leaks.audit import ClassAudit, ClassAuditError, audit_classes, features_of, groups_of
 from segmed.leaks.checks import check_classes
@@ -346,6 +346,21 @@ def test_volumes_are_compared_voxel_for_voxel(tmp_path):
     assert (seen["a"][0].format, seen["a"][0].shape) == ("volume", (32, 32, 8))
 
 
+def test_folders_of_volumes_are_audited_like_images(tmp_path):
+    import nibabel as nib
+
+    volumes = heads(6, slices=4, side=40, seed=9)
+    for number in range(7):
+        path = tmp_path / "set" / ("before", "after")[number % 2] / f"{number}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(volumes[number % 6].T.astype(np.float32), np.diag([1, 1, 3, 1])), path)
+    (tmp_path / "set" / "after" / "1.nii.gz").write_bytes(b"no volume")
+    dataset = read_classes(ClassDataConfig(root=tmp_path / "set", layout=ClassVolumesLayout()))
+    audit = audit_classes(dataset)
+    assert [finding.case for finding in audit.errors] == ["after/1.nii.gz"]
+    assert [(twin.kind, twin.a, twin.b) for twin in audit.twins] == [("pixels", "before/0.nii.gz", "before/6.nii.gz")]
+
+
 # ---------------------------------------------------------------- the audit
 
 
@@ -377,6 +392,15 @@ def test_every_fault_of_the_files_is_one_line(folder):
     assert found(audit, "range")[0].startswith("1 images, well/s00_1.png")
     assert found(audit, "sizes")[0].startswith("2 sizes, from 88 × 96 to 96 × 96; most common 96 × 96 (21 of 22)")
     assert not any("\n" in finding.what + finding.fix for finding in audit.findings)
+
+
+def test_where_no_image_can_be_read_all_are_named(folder):
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"no image")
+    dataset = with_subjects(folder)
+    audit = audit_classes(dataset, parts=parts_of(dataset, by_subject=True))
+    assert len(found(audit, "unreadable")) == SUBJECTS * SLICES
+    assert (audit.twins, audit.shortcuts, audit.neighbours, audit.within) == ((), (), {}, ())
 
 
 def test_colour_modes_and_depths_are_counted(folder):
@@ -430,7 +454,7 @@ def test_features_of_records_are_what_the_files_are_like(folder):
     dataset = with_subjects(folder)
     survey = make_survey(dataset.items[:3])
     features = features_of(survey.readable)
-    np.testing.assert_array_equal(features["size"], [[SIDE, SIDE]] * 3)
+    np.testing.assert_array_equal(features["size"], [[SIDE, SIDE, 1]] * 3)
     np.testing.assert_allclose(features["mean intensity"], [r.mean for r in survey.records])
     assert features["border"].max() < 0.05 < features["mean intensity"].min()
 

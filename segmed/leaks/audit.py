@@ -198,7 +198,7 @@ def groups_of(dataset: ClassDataset, twins: Sequence[Twin]) -> dict[str, str]:
 
 def features_of(records: Sequence[Record]) -> dict[str, np.ndarray]:
     """What could tell the class without anatomy: name -> (N, ...) numbers."""
-    shapes = np.array([record.shape for record in records], dtype=float).reshape(len(records), -1)
+    shapes = np.array([(*record.shape, 1)[:3] for record in records], dtype=float).reshape(-1, 3)  # a picture is flat
     return {
         "size": shapes,
         "aspect": shapes[:, 1] / shapes[:, 0],

@@ -43,7 +43,10 @@ def check_records(records: Sequence[Record]) -> list[Finding]:
         "segmed makes all grey or all colour: check that alpha and palettes mean nothing",
     )
     findings += _mixed(
-        "bits", "depths", Counter(f"{r.bits} bit" for r in good), "use intensity zscore or percentile, not unit"
+        "bits",
+        "depths",
+        Counter(f"{r.bits} bit" for r in good),
+        "choose image.intensity zscore or percentile, not unit",
     )
     findings += _sizes(good)
     findings += _dim(good)
@@ -65,7 +68,7 @@ def _sizes(records: Sequence[Record]) -> list[Finding]:
         f"{len(sizes)} sizes, from {_shape(smallest)} to {_shape(largest)}; most common {_shape(common)} "
         f"({count} of {len(records)})"
     )
-    return [_warning(what, "the size may tell the class: see the shortcuts; choose images.fit", "sizes")]
+    return [_warning(what, "the size may tell the class: see the shortcuts; choose image.fit", "sizes")]
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -79,7 +82,7 @@ def _dim(records: Sequence[Record]) -> list[Finding]:
     middle = float(np.median(ranges))
     dim = [record.id for record, width in zip(records, ranges, strict=True) if not record.flat and DIM * width < middle]
     what = f"their range of grey values is less than 1/{DIM:g} of the median ({middle:.2f} of what the type holds)"
-    return _several(dim, "range", what, "look at them; intensity zscore or percentile makes them comparable")
+    return _several(dim, "range", what, "look at them; image.intensity zscore or percentile makes them comparable")
 
 
 def _mixed(kind: str, name: str, counts: Counter[str], fix: str) -> list[Finding]:
@@ -107,7 +110,7 @@ def check_classes(dataset: ClassDataset) -> list[Finding]:
             what = f"class '{name}' has {len(known)} {unit}s: its figures say little"
             findings.append(_warning(what, "merge it with another class or drop it (data.classes)", "few_subjects"))
     several = Counter(item.subject for item in dataset.items)
-    if dataset.subjects_known:
+    if dataset.subjects_known and len(several) < len(dataset.items):
         across = expected_across(several.values(), test=TEST)
         what = f"a random split of the images would put {across:.1f} of {len(several)} subjects on both sides"
         findings.append(_warning(what, "split by subject, never by image", "image_split"))

@@ -95,7 +95,7 @@ def _alike(survey: Survey, part_of: Mapping[str, str], others: Sequence[str]) ->
     names = [record.id for record in survey.readable]
     chosen = [place for place, name in enumerate(names) if name in part_of]
     sides = np.array([part_of[names[place]] for place in chosen])
-    features = survey.features[chosen]
+    features = survey.features[np.array(chosen, dtype=int)]
     shares = {}
     for part in others:
         two = (sides == part) | (sides == TRAIN)

@@ -160,7 +160,7 @@ def descriptors(small: np.ndarray) -> np.ndarray:
     """Small pictures (N, 32, 32) -> (N, 1024) float32 of length 1, whose products are correlations of detail."""
     small = small.astype(np.float32)
     detail = small - gaussian_filter(small, (0, COARSE_SIGMA, COARSE_SIGMA))
-    flat = detail.reshape(len(small), -1)
+    flat = detail.reshape(len(small), COARSE * COARSE)
     flat = flat - flat.mean(axis=1, keepdims=True)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-3)
 
