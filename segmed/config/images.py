@@ -150,7 +150,7 @@ class LeakConfig(Section):
         "published parts that leak",
     )
     near_correlation: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.98, description="correlation of small copies from which two images count as nearly equal"
+        0.987, description="correlation of aligned detail from which two images count as nearly equal"
     )
 
 
