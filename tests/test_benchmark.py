@@ -40,7 +40,9 @@ from segmed.runs import Run, write_config  # noqa: E402
 from segmed.training.checkpoint import save_weights  # noqa: E402
 from segmed.training.precision import Choice  # noqa: E402
 
-SEPARATE = ("windows", "epoch", "augmentation", "patch", "maxflow", "help")  # the others have a test of their own
+SEPARATE = (  # the others have a test of their own
+    "windows", "epoch", "augmentation", "patch", "maxflow", "cascade", "thresholds", "classification", "help",
+)  # fmt: skip
 
 
 def setting(scratch: Path, **changes) -> Setting:

@@ -26,6 +26,9 @@ RowName = Literal[
     "patch",
     "distances",
     "maxflow",
+    "cascade",
+    "thresholds",
+    "classification",
     "help",
 ]
 ROWS: dict[RowName, tuple[str, str]] = {  # module and function, imported when it is their turn
@@ -38,6 +41,9 @@ ROWS: dict[RowName, tuple[str, str]] = {  # module and function, imported when i
     "patch": ("patches", "cached_patch_row"),
     "distances": ("distances", "distances_row"),
     "maxflow": ("maxflow", "maxflow_row"),
+    "cascade": ("cascade", "cascade_row"),
+    "thresholds": ("thresholds", "thresholds_row"),
+    "classification": ("classification", "classification_row"),
     "help": ("commands", "help_row"),
 }
 ROUNDS, QUICK_ROUNDS = 3, 2
