@@ -11,13 +11,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segmed.config import TrainConfig
-from segmed.training.checkpoint import CheckpointError
 from segmed.training.learner import Learner
 from segmed.training.precision import Choice
-from segmed.training.steps import Step
+from segmed.training.steps import LearnerStep
 
 
-class ClassificationStep(Step):
+class ClassificationStep(LearnerStep):
     """Classes of images from labelled images.
 
     Args:
@@ -30,6 +29,9 @@ class ClassificationStep(Step):
 
     Source: of mixup: Zhang et al. 2018, arXiv 1710.09412.
     """
+
+    method = "classification"
+    does = "classifies"
 
     def __init__(
         self,
@@ -78,26 +80,3 @@ class ClassificationStep(Step):
         over = share.reshape(-1, *[1] * (image.ndim - 1))
         mixed = over * image + (1 - over) * image[partner]
         return mixed, share[:, None] * shares + (1 - share[:, None]) * shares[partner]
-
-    @property
-    def evaluation_network(self) -> nn.Module:
-        """The averaged network, or the trained one where no average is kept."""
-        return self.learner.evaluation_network
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """The learning rate."""
-        return {"learning_rate": self.learner.rate}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, averaged weights, optimiser."""
-        return {"method": "classification", **self.learner.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
-        if state.get("method") != "classification":
-            raise CheckpointError(
-                f"the checkpoint is of {state.get('method')} training, this run classifies: go on with the config that "
-                "the run began with"
-            )
-        self.learner.load_state_dict(state, where="the checkpoint")

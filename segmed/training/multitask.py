@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from segmed.config import TrainConfig
 from segmed.data.cache import CachedVolume
 from segmed.metrics.classification import figures
-from segmed.training.checkpoint import CheckpointError
 from segmed.training.learner import Learner
 from segmed.training.loop import Validate, ValidationResult
 from segmed.training.precision import Choice
 from segmed.training.ranks import Ranks
-from segmed.training.steps import Step
+from segmed.training.steps import LearnerStep
 
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "log_loss")  # of a validation, as in runs that only classify
 
@@ -41,7 +40,7 @@ class BothLogits(nn.Module):
         return cast(Any, self.network).both(image)
 
 
-class MultiTaskStep(Step):
+class MultiTaskStep(LearnerStep):
     """Segmentation from labelled patches, and from each patch the class of the case that it was cut from.
 
     The loss is that of the segmentation plus `weight` times that of the classes. Patches of cases without a class
@@ -56,6 +55,9 @@ class MultiTaskStep(Step):
         fabric: device and processes, in full precision: autocast is done here.
         choice: precision and memory format.
     """
+
+    method = "multitask"
+    does = "segments and classifies"
 
     def __init__(
         self,
@@ -116,29 +118,6 @@ class MultiTaskStep(Step):
             return 0.0 * logits.float().sum()  # every weight takes part in every step, as several processes need it
         loss = self.class_loss(logits[rows.to(logits.device)], target[rows].to(logits.device))
         return loss * (len(rows) / with_class)
-
-    @property
-    def evaluation_network(self) -> nn.Module:
-        """The averaged network, or the trained one where no average is kept."""
-        return self.learner.evaluation_network
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """The learning rate."""
-        return {"learning_rate": self.learner.rate}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, averaged weights, optimiser."""
-        return {"method": "multitask", **self.learner.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
-        if state.get("method") != "multitask":
-            raise CheckpointError(
-                f"the checkpoint is of {state.get('method')} training, this run segments and classifies: go on with "
-                "the config that the run began with"
-            )
-        self.learner.load_state_dict(state, where="the checkpoint")
 
 
 class ClassValidator:

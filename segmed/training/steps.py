@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -87,7 +87,44 @@ class AllLogits(nn.Module):
         return cast(Any, self.network).all_logits(image)
 
 
-class SupervisedStep(Step):
+class LearnerStep(Step):
+    """What methods of one network share: its `learner` knows rate, averaged weights and state.
+
+    Attributes:
+        method: its name in checkpoints.
+        does: completes "this run", for the user who goes on with a checkpoint of another method.
+        learner: the network with its optimiser.
+    """
+
+    method: ClassVar[str]
+    does: ClassVar[str]
+    learner: Learner
+
+    @property
+    def evaluation_network(self) -> nn.Module:
+        """The averaged network, or the trained one where no average is kept."""
+        return self.learner.evaluation_network
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rate."""
+        return {"learning_rate": self.learner.rate}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, averaged weights, optimiser."""
+        return {"method": self.method, **self.learner.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        if state.get("method") != self.method:
+            raise CheckpointError(
+                f"the checkpoint is of {state.get('method')} training, this run {self.does}: go on with the config "
+                "that the run began with"
+            )
+        self.learner.load_state_dict(state, where="the checkpoint")
+
+
+class SupervisedStep(LearnerStep):
     """Segmentation from labelled patches.
 
     A batch is cut into `train.accumulate` pieces whose gradients are added up before the one step of the optimiser,
@@ -100,6 +137,9 @@ class SupervisedStep(Step):
         fabric: device and processes, in full precision: autocast is done here.
         choice: precision and memory format.
     """
+
+    method = "supervised"
+    does = "is supervised"
 
     def __init__(self, network: nn.Module, loss: nn.Module, train: TrainConfig, *, fabric: Fabric, choice: Choice):
         self.learner = Learner(network, train, fabric=fabric, choice=choice, call=AllLogits)
@@ -133,26 +173,3 @@ class SupervisedStep(Step):
                 self.fabric.backward(loss)
             total += loss.detach()
         return total
-
-    @property
-    def evaluation_network(self) -> nn.Module:
-        """The averaged network, or the trained one where no average is kept."""
-        return self.learner.evaluation_network
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """The learning rate."""
-        return {"learning_rate": self.learner.rate}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, averaged weights, optimiser."""
-        return {"method": "supervised", **self.learner.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
-        if state.get("method") != "supervised":
-            raise CheckpointError(
-                f"the checkpoint is of {state.get('method')} training, this run is supervised: go on with the config "
-                "that the run began with"
-            )
-        self.learner.load_state_dict(state, where="the checkpoint")
