@@ -112,6 +112,16 @@ def test_a_cross_validation_costs_what_its_folds_cost_together(tmp_path):
     assert [len(part) for part in found.training] == [3, 3]
 
 
+def test_several_networks_cost_what_they_cost_together(tmp_path):
+    run = write_run(tmp_path / "run", BASE)
+    (run / "history.csv").unlink()
+    (run / "config.yaml").write_text(json.dumps({"ensemble": {"views": ["axial", "coronal"]}}))
+    for view, minutes in (("axial", 3.0), ("coronal", 4.0)):
+        write_part(run / view, [], minutes=minutes)
+    found = read_result(run)
+    assert (found.training_minutes, found.budget) == (7, "2 networks, each 50 steps of 4 patches")
+
+
 @pytest.mark.parametrize("path", ["out", "out/cases.csv"])
 def test_an_evaluation_gives_figures_alone(tmp_path, path):
     write_table(tmp_path / "out", BASE, missed="skip")

@@ -59,6 +59,14 @@ def test_slices_can_be_parted_one_by_one():
     assert dice(SliceBySlice(PottsFlow()).probability(scene), scar) > 0.9
 
 
+def test_one_that_stops_too_early_says_so(caplog):
+    scene, _ = ring(noise=50)
+    PottsFlow().probability(scene)
+    assert not caplog.records
+    PottsFlow(iterations=2).probability(scene)
+    assert "max-flow stopped after 2 iterations" in caplog.text
+
+
 def test_it_is_the_same_each_time():
     scene, _ = ring(noise=50)
     assert np.array_equal(PottsFlow().probability(scene), PottsFlow().probability(scene))

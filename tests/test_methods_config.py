@@ -193,6 +193,7 @@ def test_a_row_looks_where_it_says_or_where_it_can():
             "a run looks in .* not in 'everywhere'",
         ),
         ({"rows": {**BASE["rows"], "b": {"run": "y", "region": "runs/x"}}}, "leave region out, or give reference"),
+        ({"rows": {**BASE["rows"], "b": {"run": "y", "slices": True}}}, "slices go with a method, a run is compared"),
         ({"region": "wall"}, "region 'wall' is not in data.regions"),
         ({"target": "oedema"}, "it must hold 'oedema'"),
         ({"row": {}}, "did you mean 'rows'"),

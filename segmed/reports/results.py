@@ -33,7 +33,7 @@ class Result:
         rows: of `evaluate_case`, all cases.
         source: whose they are, for messages.
         subjects: case -> subject; a case that is not in it is its own.
-        training_minutes: of a cross-validation: of all folds together; None: not known, or not trained.
+        training_minutes: of a cross-validation: of all folds and networks together; None: not known, or not trained.
         inference_seconds: mean of the cases; None: not known.
         budget: how long it may train, in words.
         seed: of weights and patches.
@@ -134,7 +134,7 @@ def _of_run(path: Path) -> Result:
         subjects,
         training_minutes=_sum([_minutes(part) for part in parts]),
         inference_seconds=_mean_seconds(timings),
-        budget=_budget(config),
+        budget=_budget_of_all(parts[0], config),
         seed=config.seed,
         training=tuple(frozenset(split.train) for split in splits),
         missed=_json(table.parent / "summary.json").get("missed"),
@@ -160,9 +160,9 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _minutes(part: Path) -> float | None:
-    """Of training and validation, as history.csv counts them."""
-    minutes = read_history(part / "history.csv").get("minutes")
-    return max(value for _, value in minutes) if minutes else None
+    """Of training and validation of all its networks, as the history.csv of each counts them."""
+    histories = [read_history(path).get("minutes") for path in sorted(part.rglob("history.csv"))]
+    return _sum([max(value for _, value in minutes) if minutes else None for minutes in histories]) or None
 
 
 def _mean_seconds(timings: Sequence[Mapping[str, Any]]) -> float | None:
@@ -188,6 +188,15 @@ def predicting_seconds(folder: Path) -> float | None:
 def _sum(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) if len(known) == len(values) else None
+
+
+def _budget_of_all(part: Path, config: ExperimentConfig) -> str:
+    """How long training may take; of a run of several networks, what each may."""
+    if config.ensemble is None and config.cascade is None:
+        return _budget(config)
+    members = [load_config(path.with_name("config.yaml")) for path in sorted(part.rglob("history.csv"))]
+    budgets = sorted({_budget(member) for member in members})
+    return f"{len(members)} networks, each {' or '.join(budgets)}" if budgets else _budget(config)
 
 
 def _budget(config: ExperimentConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +15,10 @@ from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.intensities import BACKGROUND, SMOOTHNESS, Histograms, Mixture, TissueCosts
-from segmed.segmenters.maxflow import TOLERANCE, binary_max_flow, hierarchical_max_flow, read_tree
+from segmed.segmenters.maxflow import TOLERANCE, MaxFlowResult, binary_max_flow, hierarchical_max_flow, read_tree
 from segmed.segmenters.region import MethodError, Scene, TissueMethod
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,7 @@ class PottsFlow(TissueMethod):
     Attributes:
         model: what intensities cost in the two tissues.
         smoothness: costs (nats a voxel) times mm, of a surface.
-        iterations: at most.
+        iterations: at most; one that stops before it has converged is logged as a warning.
         tolerance: of the gap; see `MaxFlowResult`.
 
     Source: Yuan, Bae, Tai 2010, CVPR; with two labels the Potts model of Yuan, Bae, Tai, Boykov 2010, ECCV.
@@ -44,13 +47,14 @@ class PottsFlow(TissueMethod):
         region = scene.region[box]
         costs = torch.full((2, *region.shape), float("inf"))
         costs[:, torch.from_numpy(region)] = torch.from_numpy(self.model.costs(scene))
-        shares, _ = binary_max_flow(
+        shares, ended = binary_max_flow(
             costs,
             self.smoothness,
             spacing_mm=scene.spacing_mm,
             iterations=self.iterations,
             tolerance=self.tolerance,
         )
+        _warn_unless_converged(ended)
         result = np.zeros(scene.image.shape, np.float32)
         result[box] = shares[1].numpy()
         return result
@@ -73,7 +77,7 @@ class HierarchicalFlow(Segmenter):
             volume's.
         confined: node -> labels of the region (or `background`) outside which it must not lie. What any of these
             labels cover is the region with which intensities are compared.
-        iterations: at most.
+        iterations: at most; one that stops before it has converged is logged as a warning.
 
     Raises:
         LabelError: a region's label that is not there.
@@ -174,10 +178,20 @@ class HierarchicalFlow(Segmenter):
         }
         if all(bool(cost.isinf().all()) for cost in costs.values()):
             return {}
-        shares, _ = hierarchical_max_flow(
+        shares, ended = hierarchical_max_flow(
             costs, self._tree, self._smoothness, spacing_mm=scene.spacing_mm, iterations=self._iterations
         )
+        _warn_unless_converged(ended)
         return shares
+
+
+def _warn_unless_converged(ended: MaxFlowResult) -> None:
+    if not ended.converged:
+        LOG.warning(
+            "max-flow stopped after %d iterations, its energy up to %.2g %% above the least: give it more iterations",
+            ended.iterations,
+            100 * ended.gap,
+        )
 
 
 def box_of(mask: np.ndarray, *, margin: int) -> tuple[slice, ...]:
