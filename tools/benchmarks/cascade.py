@@ -85,17 +85,17 @@ def cascade_row(setting: Setting) -> Outcome:
 def _cascade(volume: MetaTensor, changed: dict[str, Any]) -> tuple[Cascade, dict[str, Led]]:
     """The cascade of the config, some values changed, planned for a volume of `heart`; its networks by stage, plane."""
     config = load_config(CONFIG, {"data.images": ("LGE",), **changed})
-    numbers = dict.fromkeys(("min", "p0_5", "p50", "p99_5", "max", "mean", "sd"), 1.0) | {"zero_fraction": 0.0}
     shape = (int(volume.shape[1]), int(volume.shape[2]), int(volume.shape[3]))
-    facts = CaseFacts("heart", shape, SPACING_MM, "RAS", {"LGE": numbers}, {}, {}, shape)
-    views, _ = useful_views([facts], "axial")
+    facts = {"coarse": _facts(np.ones(shape, bool)), "fine": _facts(heart(shape, 0) == NAMED["myocardium"])}
+    views, _ = useful_views([facts["coarse"]], "axial")
     leds: dict[str, Led] = {}
 
     def load(folder: Path) -> Led:
         stage = dict(stages_of(config))[folder.parent.name]
         view: View = next(view for view in views if view == folder.name)
         member = member_config(config, stage, view, data=config.data, split=folder / "split.json")
-        made = _led(resolve(member, [facts], channels=1, machine=PLANNER).config, volume, seed=len(leds))
+        seen = facts[folder.parent.name]
+        made = _led(resolve(member, [seen], channels=1, machine=PLANNER).config, volume, seed=len(leds))
         leds[" ".join(folder.parts)] = made
         return made
 
@@ -103,6 +103,14 @@ def _cascade(volume: MetaTensor, changed: dict[str, Any]) -> tuple[Cascade, dict
         load_stage(Path(name), stage.model_copy(update={"views": views}), load) for name, stage in stages_of(config)
     ]
     return build_cascade(config, *stages), leds
+
+
+def _facts(seen: np.ndarray) -> CaseFacts:
+    """What the planner knows of volumes of which a stage sees a part, the rest being zero."""
+    numbers = dict.fromkeys(("min", "p0_5", "p50", "p99_5", "max", "mean", "sd"), 1.0)
+    numbers["zero_fraction"] = 1 - float(seen.mean())
+    body = tuple(int(np.ptp(places)) + 1 for places in np.nonzero(seen))
+    return CaseFacts("heart", seen.shape, SPACING_MM, "RAS", {"LGE": numbers}, {}, {}, body)  # type: ignore[arg-type]
 
 
 def _led(config: ExperimentConfig, volume: MetaTensor, *, seed: int) -> Led:
