@@ -33,7 +33,7 @@ from segmed.reports.decisions import by_image
 from segmed.reports.html import ReportError
 
 CONFIG = ClassEvaluateConfig(bootstrap=40, gallery=4, maps=2)
-NOTE = "leaking split allowed: 127 test images <stand> in training"
+NOTE = "LEAKING SPLIT, allowed: 127 test images <stand> in training"
 TWO = ("no", "yes")
 PICTURES = ("confusion", "curves", "reliability", "gallery", "maps", "learning_curves")
 TABLES = ("predictions", "predictions_validation", "figures", "confusion", "roc", "precision_recall", "reliability")
@@ -241,7 +241,13 @@ def test_every_file_is_there_and_begins_with_the_notes(run):
     assert classification_text(summary).startswith(f"NOTE: {NOTE}\n")
 
 
-def test_every_picture_and_every_table_of_the_page_begins_with_the_notes(run):
+def test_leaks_stand_above_a_picture_and_other_notes_below():
+    figure = learning_curves({"loss": [(1.0, 2.0)]}, title="a title", notes=["nobody says who was scanned", NOTE])
+    assert " ".join(figure.get_suptitle().split()) == f"{NOTE} a title"
+    assert figure.get_supxlabel() == "nobody says who was scanned"
+
+
+def test_every_picture_and_every_table_of_the_page_begins_with_a_leak(run):
     folder, summary = run
     figures = list(draw_classification(drawn(), summary, config=CONFIG, load=load).values())
     figures.append(learning_curves(read_history(folder / "history.csv"), title="a", notes=[NOTE]))

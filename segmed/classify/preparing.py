@@ -18,6 +18,7 @@ from segmed.leaks.leakage import Leakage, find_leakage
 from segmed.leaks.survey import Survey, make_survey
 from segmed.leaks.twins import twin_groups
 from segmed.machine import this_machine
+from segmed.reports.classified import LEAKING
 from segmed.runs import Run, environment, new_run, write_config
 from segmed.training.inherited import leak_note, source_encoder
 from segmed.training.optimisation import PEAK_RATE
@@ -154,7 +155,7 @@ def _judged(leakage: Leakage, config: ClassificationConfig) -> list[str]:
             f"the split leaks: {first}{more}: split by subject or twins (split.by auto), or set leaks.allow_leakage, "
             "which every table of the run will then say"
         )
-    return [f"LEAKING SPLIT, allowed: {finding.what}" for finding in errors] + warnings
+    return [f"{LEAKING}, allowed: {finding.what}" for finding in errors] + warnings
 
 
 def _source_seen(config: ClassificationConfig, split: ClassSplit) -> list[str]:

@@ -16,7 +16,7 @@ from segmed.metrics.calibration import Bin, reliability
 from segmed.metrics.curves import precision_recall_curves, roc_curves
 from segmed.reports.classification_tables import BINS
 from segmed.reports.classification_text import CALIBRATION_TITLES, NONE, UNIT_TITLES, cell, number, short
-from segmed.reports.classified import Tested
+from segmed.reports.classified import LEAKING, Tested
 from segmed.reports.comparison_figures import PALE
 from segmed.reports.curves import COLOURS, draw_curves
 from segmed.reports.decisions import Level
@@ -32,6 +32,7 @@ TILE_INCHES = 1.7
 COLUMNS = 6  # of a gallery
 DARK = 0.55  # share from which a cell's text is white
 LETTERS_PER_INCH = 13  # of a title
+SMALL_LETTERS_PER_INCH = 18  # of the notes
 GREY = "#999999"
 
 # Columns of a history that are losses, and those that are shares; a part such as `validation/` may stand before them.
@@ -40,16 +41,21 @@ SHARES = ("accuracy", "balanced_accuracy", "auc", "average_precision", "macro_f1
 
 
 def finish(figure: Figure, title: str, notes: Sequence[str]) -> Figure:
-    """Put title and notes above a figure; names are shown as they are, a $ in them is no formula."""
-    width = max(30, int(LETTERS_PER_INCH * figure.get_figwidth()))
-    lines = [*notes, *([title] if title else [])]
-    text = "\n".join(line for each in lines for line in textwrap.wrap(each, width))
-    if text:
-        figure.suptitle(text, fontsize=9, color=INK)
+    """Title and leaks above a figure, other notes below; names are shown as they are, a $ in them is no formula."""
+    loud = [note for note in notes if LEAKING in note]
+    if above := _wrapped([*loud, *([title] if title else [])], figure, LETTERS_PER_INCH):
+        figure.suptitle(above, fontsize=9, color=INK)
+    if below := _wrapped([note for note in notes if note not in loud], figure, SMALL_LETTERS_PER_INCH):
+        figure.supxlabel(below, fontsize=6.5, color=INK)
     figure.set_layout_engine("constrained", h_pad=0.07)
     for each in figure.findobj(Text):
         each.set_parse_math(False)
     return figure
+
+
+def _wrapped(lines: Sequence[str], figure: Figure, letters_per_inch: int) -> str:
+    width = max(30, int(letters_per_inch * figure.get_figwidth()))
+    return "\n".join(line for each in lines for line in textwrap.wrap(each, width))
 
 
 # ---------------------------------------------------------------- confusion
@@ -225,7 +231,7 @@ def learning_curves(
 
     Args:
         history: of `read_history`; columns such as loss, log_loss, auc or validation/auc.
-        title, notes: above the figure.
+        title, notes: of the figure, see `finish`.
     """
     every = ((LOSSES, "loss"), (SHARES, "accuracy, area"))
     found = [({name: _spoken(name) for name in history if name.split("/")[-1] in keys}, text) for keys, text in every]
@@ -258,7 +264,7 @@ def gallery_figure(
         test: classified images.
         load: id -> (C, H, W) or (C, X, Y, Z); of a volume its middle slice is shown.
         most: how many images are shown; 0: no figure.
-        title, notes: above the figure.
+        title, notes: of the figure, see `finish`.
 
     Returns:
         None where every answer is right, or none is to be shown.

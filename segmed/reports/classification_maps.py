@@ -120,7 +120,7 @@ def maps_figure(
         test: its answers.
         load: id -> (C, H, W) or (C, X, Y, Z), as the model sees it.
         most: how many images; 0: no figure.
-        title, notes: above the figure.
+        title, notes: of the figure, see `finish`.
 
     Returns:
         None where no image is to be shown.

@@ -15,6 +15,7 @@ from scipy.special import softmax
 from segmed.files import atomic_write_text
 
 NOTE = "# "  # begins the lines above the header of a table
+LEAKING = "LEAKING SPLIT"  # begins or is in the notes that no reader may miss
 NEEDED = ("id", "subject", "truth")
 PROBABILITY, CALIBRATED, LOGIT = "probability ", "calibrated ", "logit "  # each before the name of a class
 
