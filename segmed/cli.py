@@ -57,6 +57,15 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     return data
 
 
+def classifies(config: Path) -> bool | None:
+    """Whether a config is one of classification, not of segmentation; None where it does not tell."""
+    try:
+        sections = set(load_yaml(config))
+    except ConfigError:
+        return None
+    return "model" in sections if sections & {"model", "network"} else None
+
+
 MERGE = "tag:yaml.org,2002:merge"
 
 

@@ -16,11 +16,15 @@ from typing import Any, TypeVar
 
 import yaml
 
-from segmed.cli import ConfigError, load_as
+from segmed.cli import ConfigError, classifies, load_as
 from segmed.config import ExperimentConfig, Section
 from segmed.files import atomic_write_text
 
 Schema = TypeVar("Schema", bound=Section)
+USES = {  # whether a run classifies -> what it does, and what takes it
+    True: "classifies: tools/classify.py and tools/train_cls.py take it",
+    False: "segments: tools/predict.py and tools/train_seg.py take it",
+}
 
 
 class RunError(ValueError):
@@ -144,6 +148,11 @@ def read_config_as(schema: type[Schema], run: Run) -> Schema:
     try:
         return load_as(schema, run.config)
     except ConfigError as error:
+        wanted, found = "model" in schema.model_fields, classifies(run.config)
+        if found is not None and found != wanted:
+            raise RunError(
+                f"run {run.path} {USES[found]}; here one that {USES[wanted].split(':')[0]} is needed"
+            ) from error
         raise RunError(f"run {run.path} can't be read: {error}") from error
 
 

@@ -23,7 +23,7 @@ from segmed.cli import load_as, run_tool
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.reports.classified import read_tested
-from segmed.runs import Run
+from segmed.runs import Run, RunError, read_config
 from segmed.training import classification
 from segmed.training.checkpoint import read_weights
 from segmed.training.interruption import Interrupted
@@ -48,6 +48,14 @@ def finished(data, tmp_path_factory):
 
 
 # ---------------------------------------------------------------- a run
+
+
+def test_a_run_of_the_other_kind_is_told_where_it_belongs(finished, tmp_path):
+    with pytest.raises(RunError, match=r"run .* classifies: tools/classify.py .*; here one that segments is needed"):
+        read_config(finished)
+    (tmp_path / "config.yaml").write_text("data: {}\nnetwork: {name: unet}\n")
+    with pytest.raises(RunError, match=r"run .* segments: tools/predict.py .*; here one that classifies is needed"):
+        load_classifier(tmp_path)
 
 
 def test_a_run_learns_what_is_plain_and_reports_its_test_part_alone(finished):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from segmed.classes.splitting import ClassSplit
-from segmed.cli import ConfigError, load_as, load_yaml
+from segmed.cli import classifies, load_as
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.metrics.pooling import PoolingRule
@@ -85,10 +85,7 @@ def is_classifier(path: Path) -> bool:
     if (path / "test" / TABLE).is_file():
         return True
     config = next((path / name for name in ("config.yaml", FOLDS) if (path / name).is_file()), None)
-    try:
-        return config is not None and "model" in load_yaml(config)  # segmentation has a `network`
-    except ConfigError:
-        return False
+    return config is not None and classifies(config) is True
 
 
 def read_classifiers(paths: Mapping[str, Sequence[Path]]) -> tuple[ClassifierMethod, ...]:

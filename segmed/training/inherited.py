@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from torch import nn
 
-from segmed.cli import load_yaml
+from segmed.cli import classifies, load_yaml
 from segmed.config import ExperimentConfig, Section, UNetConfig, known
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
@@ -76,7 +76,7 @@ def source_encoder(folder: Path) -> SourceEncoder:
     if (folder / FOLDS).is_file():
         raise SourceError(f"{folder} is a cross-validation: name one of its runs, such as {folder / 'fold_0'}")
     run = open_run(folder)
-    if "model" in load_yaml(run.config):
+    if classifies(run.config):
         model: Section = read_config_as(ClassificationConfig, run).model
     else:
         config = read_config_as(ExperimentConfig, run)
