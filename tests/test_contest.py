@@ -353,6 +353,15 @@ def test_a_run_that_has_lost_label_maps_says_which(walls):
         open_contest(config_of(walls, {**TWO, "net": {"run": str(cv)}}))
 
 
+def test_a_run_whose_test_is_not_finished_says_how_to_go_on_or_is_left_out(walls):
+    cv = write_folds_of_maps(walls / "runs" / "net", walls, shifted)
+    (cv / "test" / "summary.json").unlink()
+    rows = {**TWO, "net": {"run": str(cv)}, "in net": {"method": {"name": "otsu"}, "region": str(cv)}}
+    with pytest.raises(ResultsError, match=r"row 'net': run .* has no finished test: go on with .*--resume"):
+        open_contest(config_of(walls, rows))
+    assert list(open_contest(config_of(walls, rows), skip_missing=True).missing) == ["net", "in net"]
+
+
 def test_a_run_that_is_not_there_names_its_command_or_is_left_out(walls):
     absent = str(walls / "runs" / "cmpu")
     rows = {**TWO, "CMPU": {"run": absent, "command": "python train"},

@@ -47,7 +47,7 @@ class Arguments(Section):
     config: Path | None = Field(None, description="YAML of rows to run and compare; without it, --methods")
     data_root: Path | None = Field(None, description="with --config: folder of the data set instead of data.root")
     skip_missing: tyro.conf.FlagCreatePairsOff[bool] = Field(
-        False, description="with --config: leave out rows whose run is not there, instead of refusing"
+        False, description="with --config: leave out rows whose run is not there or not finished, instead of refusing"
     )
     convention: Convention = Field(
         "standard",

@@ -17,7 +17,7 @@ from segmed.contest.tested import TestedRun, matching, splits_of
 from segmed.data.case import Case, DatasetError
 from segmed.data.cases import Dataset
 from segmed.data.splits import Split, make_split
-from segmed.reports.results import ResultsError, first_few
+from segmed.reports.results import ResultsError, UnfinishedError, first_few
 from segmed.volumes import read_label_volume
 
 PLACES = ("reference", "everywhere")
@@ -59,7 +59,7 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
 
     Args:
         config: of the comparison.
-        skip_missing: leave out rows whose run is not there, instead of refusing.
+        skip_missing: leave out rows whose run is not there or not finished, instead of refusing.
 
     Raises:
         ResultsError: a run is not there, not finished, of other cases, or has no fine stage that the row asks for.
@@ -68,6 +68,7 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
     """
     missing: dict[str, str] = {}
     paths: dict[str, list[Path]] = {}
+    opened: dict[Path, TestedRun] = {}
     for name, row in config.rows.items():
         patterns = row.patterns or (() if row.place in PLACES else (row.region,))
         paths[name] = matching(patterns)
@@ -77,6 +78,10 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
             raise ResultsError(
                 f"row '{name}': {len(paths[name])} runs fit the region {row.region}: name the one whose walls it takes"
             )
+        try:
+            opened |= {path: TestedRun.open(path) for path in paths[name] if path not in opened}
+        except UnfinishedError as error:
+            missing[name] = f"row '{name}': {error}"
     if missing and (not skip_missing or config.reference in missing or len(config.rows) - len(missing) < 2):
         first = missing.get(config.reference, next(iter(missing.values())))
         more = f" ({len(missing) - 1} more rows are missing)" if len(missing) > 1 else ""
@@ -86,7 +91,6 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
     for label in config.within:
         dataset.labels.index(label)
     splits = _splits(config, dataset)
-    opened = {path: TestedRun.open(path) for name in paths if name not in missing for path in paths[name]}
     contest = Contest(
         config,
         dataset,

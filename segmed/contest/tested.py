@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from segmed.data.splits import Split
-from segmed.reports.results import FOLDS, Result, ResultsError, first_few, is_run, read_result
+from segmed.reports.results import FOLDS, Result, ResultsError, UnfinishedError, first_few, is_run, read_result
 from segmed.runs import Run
 from segmed.volumes import is_volume_file, strip_suffix
 
@@ -32,11 +32,11 @@ class TestedRun:
         """A run whose test is complete.
 
         Raises:
-            ResultsError: it is not, or label maps are missing.
+            UnfinishedError: it is not, or label maps are missing.
         """
         found = cls(path, read_result(path))
         if missing := sorted(found.cases - set(found.label_maps)):
-            raise ResultsError(
+            raise UnfinishedError(
                 f"run {path} has figures but no label maps of {len(missing)} cases, {first_few(missing)}: "
                 f"go on with python tools/train_seg.py --resume {path}"
             )

@@ -25,6 +25,10 @@ class ResultsError(ValueError):
     """Figures that can't be read or compared; the message says whose, and what to do."""
 
 
+class UnfinishedError(ResultsError):
+    """A run that has not been tested to its end; the message says how to go on."""
+
+
 @dataclass(frozen=True)
 class Result:
     """The test figures of one run, one seed of a method.
@@ -96,7 +100,7 @@ def read_result(path: Path) -> Result:
         path: a run's folder, a folder of folds, a folder that `tools/evaluate.py` filled, or its cases.csv.
 
     Raises:
-        ResultsError: none of these, no finished test, or a damaged table.
+        ResultsError: none of these, or a damaged table; UnfinishedError: no finished test.
         ConfigError: the run's config can't be read.
     """
     if is_run(path):
@@ -120,12 +124,14 @@ def _of_run(path: Path) -> Result:
     parts = _parts(path)
     table, go_on = path / "test" / "cases.csv", f"go on with python tools/train_seg.py --resume {path}"
     if not parts or not table.is_file() or not (table.parent / "summary.json").is_file():
-        raise ResultsError(f"run {path} has no finished test: {go_on}")
+        raise UnfinishedError(f"run {path} has no finished test: {go_on}")
     rows, subjects = read_cases(table)
     tested = {row["case"] for row in rows}
     splits = [Split.load(part / "split.json") for part in parts]
     if missing := sorted({case for split in splits for case in split.test} - tested):
-        raise ResultsError(f"the test of run {path} lacks {len(missing)} of its cases, {first_few(missing)}: {go_on}")
+        raise UnfinishedError(
+            f"the test of run {path} lacks {len(missing)} of its cases, {first_few(missing)}: {go_on}"
+        )
     config = run_config(path)
     timings = [_json(part / "test" / "timing.json") for part in parts]
     return Result(
