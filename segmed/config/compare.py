@@ -13,7 +13,7 @@ from segmed.config.methods import ClassicalMethod
 from segmed.config.training import EvaluateConfig
 
 Convention = Literal["standard", "zabihollahy2020"]
-OF_METHODS = frozenset({"slices", "smallest_ml", "fill_obstruction", "cavity"})  # fields of a row
+OF_METHODS = ("slices", "smallest_ml", "fill_obstruction", "cavity")  # fields of a row
 
 
 class RowConfig(Section):
@@ -44,8 +44,9 @@ class RowConfig(Section):
                 f"a run looks in the region that it finds itself, or in the reference's, not in '{self.region}': "
                 "leave region out, or give reference"
             )
-        if self.run is not None and (unused := sorted(OF_METHODS & self.model_fields_set)):
-            raise ValueError(f"{', '.join(unused)} go with a method, a run is compared as it is: leave them out")
+        given = [name for name in OF_METHODS if getattr(self, name) != type(self).model_fields[name].default]
+        if self.run is not None and given:
+            raise ValueError(f"{', '.join(given)} go with a method, a run is compared as it is: leave them out")
         return self
 
     @property

@@ -105,9 +105,8 @@ def meaning(comparison: ClassifierComparison) -> list[str]:
         independent = "; several of a subject are not, so by image trust the bootstrap" if subjects != images else ""
         lines.append(f"McNemar{shares}: test of the accuracies as if cases were independent{independent}.")
     if any(tests):
-        lines.append(
-            f"p (Holm) is corrected over all methods but the reference ({len(comparison.methods) - 1}), of each figure apart."
-        )
+        others = len(comparison.methods) - 1
+        lines.append(f"p (Holm) is corrected over all methods but the reference ({others}), of each figure apart.")
     lines.append("The ECE of few cases is too high, that of resampled ones still more: its interval lies too high.")
     return [f"{line}  " for line in lines[:-1]] + lines[-1:]
 
