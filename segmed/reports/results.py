@@ -202,7 +202,10 @@ def _budget_of_all(part: Path, config: ExperimentConfig) -> str:
         return _budget(config)
     members = [load_config(path.with_name("config.yaml")) for path in sorted(part.rglob("history.csv"))]
     budgets = sorted({_budget(member) for member in members})
-    return f"{len(members)} networks, each {' or '.join(budgets)}" if budgets else _budget(config)
+    if not budgets:
+        return _budget(config)
+    each = " or ".join(budgets)
+    return each if len(members) == 1 else f"{len(members)} networks, each {each}"
 
 
 def _budget(config: ExperimentConfig) -> str:
