@@ -112,7 +112,7 @@ def warnings(methods: Sequence[Method], subjects: int, tests: int) -> list[str]:
     if subjects < FEWEST_PAIRS:
         notes.append(f"{subjects} subjects are too few for a paired test: none is done below {FEWEST_PAIRS}")
     elif (least := tests * 2.0 ** (1 - subjects)) > 0.05:
-        notes.append(f"with {subjects} subjects and {tests} tests no corrected p can be below {least:.2g}")
+        notes.append(f"with {subjects} subjects and {tests} tests no corrected p can be below {min(least, 1.0):.2g}")
     return notes
 
 
