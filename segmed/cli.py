@@ -195,17 +195,6 @@ def parse(model: type[Model], argv: Sequence[str] | None = None, *, description:
     return _tyro(model, sys.argv[1:] if argv is None else argv, description=description)
 
 
-def parse_experiment(
-    model: type[Model],
-    argv: Sequence[str] | None = None,
-    *,
-    description: str | None = None,
-    default_config: Path | None = None,
-) -> tuple[Model, ExperimentConfig]:
-    """`parse_as` for a segmentation experiment."""
-    return parse_as(ExperimentConfig, model, argv, description=description, default_config=default_config)
-
-
 def parse_as(
     schema: type[Experiment],
     model: type[Model],

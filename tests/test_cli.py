@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import Field
 
-from segmed.cli import ConfigError, load_config, load_yaml, parse, parse_experiment
+from segmed.cli import ConfigError, load_config, load_yaml, parse, parse_as
 from segmed.config import AUGMENT_PRESETS, AugmentConfig, ExperimentConfig, Section
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,7 @@ def written(tmp_path):
 
 
 def experiment(*argv):
-    return parse_experiment(Arguments, list(map(str, argv)))[1]
+    return parse_as(ExperimentConfig, Arguments, list(map(str, argv)))[1]
 
 
 def test_the_command_line_overrides_the_file(written):
@@ -172,7 +172,7 @@ def test_yaml_tags_that_would_run_code_are_refused(written, tmp_path):
 )
 def test_a_wrong_command_line_is_one_line_that_names_it(argv, words):
     with pytest.raises(ConfigError) as error:
-        parse_experiment(Arguments, argv)
+        parse_as(ExperimentConfig, Arguments, argv)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 

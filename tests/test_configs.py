@@ -7,8 +7,8 @@ import yaml
 from planned_configs import COMPOSED, CONFIGS, check_learning, facts_of, planned, two_steps, with_images
 from pydantic import Field
 
-from segmed.cli import ConfigError, load_config, parse_experiment
-from segmed.config import AdversaryConfig, Section, known
+from segmed.cli import ConfigError, load_config, parse_as
+from segmed.config import AdversaryConfig, ExperimentConfig, Section, known
 
 SINGLE = [path for path in CONFIGS if path not in COMPOSED]  # the others: test_composed_configs.py
 ADVERSARIAL = [path for path in CONFIGS if path.stem.endswith("_gan")]
@@ -64,7 +64,7 @@ class Arguments(Section):
 
 
 def adversary_of(*argv: object) -> AdversaryConfig | None:
-    return parse_experiment(Arguments, list(map(str, argv)))[1].adversary
+    return parse_as(ExperimentConfig, Arguments, list(map(str, argv)))[1].adversary
 
 
 def test_one_option_turns_the_adversary_on():
@@ -134,7 +134,7 @@ def test_a_discriminator_has_a_level():
 
 def test_help_documents_the_adversary(capsys):
     with pytest.raises(SystemExit):
-        parse_experiment(Arguments, ["--help"])
+        parse_as(ExperimentConfig, Arguments, ["--help"])
     words = " ".join(capsys.readouterr().out.split())
     for name in AdversaryConfig.model_fields:
         assert f"--adversary.{name.replace('_', '-')}" in words

@@ -21,7 +21,7 @@ from torch import nn
 from segmed import experiment
 from segmed.build import build_class_loss, load_case_classifier, load_run
 from segmed.classify.building import build_classifier
-from segmed.cli import parse_experiment, run_tool
+from segmed.cli import parse_as, run_tool
 from segmed.config import (
     CaseClassConfig,
     ExperimentConfig,
@@ -265,8 +265,8 @@ def test_one_option_turns_the_second_head_on():
     class Arguments(Section):
         config: Path | None = None
 
-    assert parse_experiment(Arguments, [])[1].classification is None
-    given = parse_experiment(Arguments, ["--classification.column", "grade"])[1].classification
+    assert parse_as(ExperimentConfig, Arguments, [])[1].classification is None
+    given = parse_as(ExperimentConfig, Arguments, ["--classification.column", "grade"])[1].classification
     assert given == CaseClassConfig(column="grade")
 
 

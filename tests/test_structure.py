@@ -21,6 +21,7 @@ FLOORS = [
     {"single"},
     {"composite"},
     {"experiment", "contest", "classify"},
+    {"training_tool"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 STRANGERS = [{"networks", "losses"}, {"networks", "metrics"}, {"losses", "metrics"}, {"segmenters", "reports"}]
