@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from lightning_fabric import Fabric
 
 from segmed.build import build_dataset
@@ -12,14 +11,11 @@ from segmed.cli import load_config
 from segmed.composite import start_composite, train_composite
 from segmed.config import ExperimentConfig
 from segmed.data.cases import DatasetError
-from segmed.files import atomic_write_text
 from segmed.reports.evaluation import Row, write_evaluation
 from segmed.reports.tables import table_text
-from segmed.runs import Run, new_run, open_run, read_config
+from segmed.runs import Folds, Run, new_folds, open_run, read_config
 from segmed.single import launch, prepare, start, train_and_test, with_absolute_paths
 from segmed.training.ranks import Ranks
-
-FOLDS = "folds.yaml"  # the config of a cross-validation, in the folder that holds its folds
 
 
 def run(config: ExperimentConfig, folder: Path | None) -> int:
@@ -32,8 +28,8 @@ def run(config: ExperimentConfig, folder: Path | None) -> int:
 
 def resume(folder: Path) -> int:
     """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
-    if (folder / FOLDS).is_file():
-        return _run_folds(load_config(folder / FOLDS), folder)
+    if (folds := Folds(folder)).begun:
+        return _run_folds(load_config(folds.config), folds)
     made = open_run(folder)
     fabric, ranks = launch(read_config(made))
     _go_on(made, fabric, ranks, resume=True)
@@ -60,22 +56,19 @@ def show_plan(config: ExperimentConfig) -> int:
 
 def cross_validate(config: ExperimentConfig, folder: Path | None) -> int:
     """Train and test every fold, and sum up over all cases: each was tested once, by a model that never saw it."""
-    parent = new_run(folder, runs=config.runs, name=f"{config.title}-folds").path
     config = with_absolute_paths(config)
-    atomic_write_text(parent / FOLDS, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    return _run_folds(config, parent)
+    return _run_folds(config, new_folds(config, folder))
 
 
-def _run_folds(config: ExperimentConfig, parent: Path) -> int:
+def _run_folds(config: ExperimentConfig, folds: Folds) -> int:
     """The folds one after the other; those that are done are only tested again."""
     fabric, ranks = launch(config)
     if ranks.world > 1:
         raise DatasetError("folds run one after the other on one process: start each with --fold under torchrun")
     rows: list[Row] = []
     subjects: dict[str, str] = {}
-    for fold in range(config.split.folds):
+    for fold, part in enumerate(folds.runs()):
         print(f"fold {fold + 1} of {config.split.folds}")
-        part = Run(parent / f"fold_{fold}")
         begun = part.config.is_file()
         if not begun:
             split = config.split.model_copy(update={"fold": fold})
@@ -85,28 +78,28 @@ def _run_folds(config: ExperimentConfig, parent: Path) -> int:
     title = f"{config.title}, {config.split.folds} folds"
     summary = write_evaluation(
         rows,
-        parent / "test",
+        folds.test,
         title=title,
         config=config.evaluate,
         subjects={row["case"]: subjects[row["case"]] for row in rows},
     )
     print(table_text(summary))
     if config.classification is not None:
-        _sum_up_classes(config, parent, title=f"{title}: classes")
-    print(f"folds: {parent}")
+        _sum_up_classes(config, folds, title=f"{title}: classes")
+    print(f"folds: {folds.path}")
     return 0
 
 
-def _sum_up_classes(config: ExperimentConfig, parent: Path, *, title: str) -> None:
+def _sum_up_classes(config: ExperimentConfig, folds: Folds, *, title: str) -> None:
     """What the second heads of all folds told of their test cases, as one test."""
     from segmed.classify.experiment import joined
     from segmed.reports.case_classes import TABLE, write_case_classes
     from segmed.reports.classification_text import classification_text
     from segmed.reports.classified import read_tested
 
-    tables = [parent / f"fold_{fold}" / "test" / TABLE for fold in range(config.split.folds)]
+    tables = [part.test / TABLE for part in folds.runs()]
     tests = [read_tested(table) for table in tables if table.is_file()]
     if tests:
         together, bootstrap = joined(tests), config.evaluate.bootstrap
-        summary = write_case_classes(together, None, parent / "test", title=title, bootstrap=bootstrap)
+        summary = write_case_classes(together, None, folds.test, title=title, bootstrap=bootstrap)
         print(classification_text(summary))

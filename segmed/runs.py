@@ -18,6 +18,7 @@ import yaml
 
 from segmed.cli import ConfigError, classifies, load_as
 from segmed.config import ExperimentConfig, Section
+from segmed.config.classification import ClassificationConfig
 from segmed.files import atomic_write_text
 
 Schema = TypeVar("Schema", bound=Section)
@@ -87,6 +88,41 @@ class Run:
         return self.path / "weights" / f"{which}.safetensors"
 
 
+@dataclass(frozen=True)
+class Folds:
+    """The folder of a cross-validation: its config, a run for each fold, and the test of all of them together."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """What all folds have in common."""
+        return self.path / "folds.yaml"
+
+    @property
+    def begun(self) -> bool:
+        """Whether the folder is that of a cross-validation."""
+        return self.config.is_file()
+
+    @property
+    def test(self) -> Path:
+        """Figures and tables over all cases: each was tested once, by a model that never saw it."""
+        return self.path / "test"
+
+    def runs(self) -> tuple[Run, ...]:
+        """The run of each fold in its order, begun or not.
+
+        Raises:
+            ConfigError: the config can't be read or is not valid.
+        """
+        common: ExperimentConfig | ClassificationConfig
+        if classifies(self.config):
+            common = load_as(ClassificationConfig, self.config)
+        else:
+            common = load_as(ExperimentConfig, self.config)
+        return tuple(Run(self.path / f"fold_{fold}") for fold in range(common.split.folds))
+
+
 def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
     """Make an empty run folder; without a path, `runs/NAME-DATE-TIME`.
 
@@ -111,6 +147,31 @@ def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
     if not os.access(path, os.W_OK):
         raise RunError(f"no permission to write run folder {path}: choose another with --run-dir")
     return Run(path)
+
+
+def new_folds(config: ExperimentConfig | ClassificationConfig, path: Path | None) -> Folds:
+    """Make the folder of a cross-validation, with its config.
+
+    Raises:
+        RunError: as in `new_run`.
+    """
+    folds = Folds(new_run(path, runs=config.runs, name=f"{config.title}-folds").path)
+    atomic_write_text(folds.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    return folds
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a run, or of a cross-validation."""
+    return Run(path).config.is_file() or Folds(path).begun
+
+
+def runs_of(path: Path) -> tuple[Run, ...]:
+    """The run itself, or those of a cross-validation, begun or not.
+
+    Raises:
+        ConfigError: the config of the cross-validation can't be read.
+    """
+    return Folds(path).runs() if Folds(path).begun else (Run(path),)
 
 
 def open_run(path: Path) -> Run:

@@ -42,7 +42,7 @@ from segmed.metrics.classification import figures
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.multitask import SegmentationAndClass
 from segmed.reports.classified import read_tested
-from segmed.runs import Run, RunError, read_config
+from segmed.runs import Run, RunError, new_folds, read_config
 from segmed.segmenters.case_class import CaseClassifier
 from segmed.segmenters.network import NetworkSegmenter, SegmenterError
 from segmed.single import prepare
@@ -462,17 +462,17 @@ def test_a_stopped_run_goes_on_to_the_weights_of_one_that_never_was(balls, tmp_p
 
 
 def test_folds_sum_up_the_classes_of_all_cases(finished, balls, tmp_path):
-    for fold in range(2):
-        table = finished.test / "classes.csv"
-        (tmp_path / f"fold_{fold}" / "test").mkdir(parents=True)
-        text = table.read_text().replace("ball_", f"ball_{fold}_")
-        (tmp_path / f"fold_{fold}" / "test" / "classes.csv").write_text(text)
     config = config_of(balls, tmp_path, split={"folds": 2, "file": None})
-    experiment._sum_up_classes(config, tmp_path, title="two folds")
-    one, all_ = read_tested(finished.test / "classes.csv"), read_tested(tmp_path / "test" / "classes.csv")
+    folds = new_folds(config, tmp_path / "folds")
+    for fold, part in enumerate(folds.runs()):
+        part.test.mkdir(parents=True)
+        text = (finished.test / "classes.csv").read_text().replace("ball_", f"ball_{fold}_")
+        (part.test / "classes.csv").write_text(text)
+    experiment._sum_up_classes(config, folds, title="two folds")
+    one, all_ = read_tested(finished.test / "classes.csv"), read_tested(folds.test / "classes.csv")
     assert len(set(all_.ids)) == 2 * len(one.ids)
     np.testing.assert_array_equal(all_.probabilities, np.concatenate([one.probabilities] * 2))
-    assert json.loads((tmp_path / "test" / "classes.json").read_text())["title"] == "two folds"
+    assert json.loads((folds.test / "classes.json").read_text())["title"] == "two folds"
 
 
 def test_the_shared_encoder_moves_on_to_a_classifier(finished):

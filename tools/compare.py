@@ -16,6 +16,7 @@ from segmed.cli import ConfigError, load_yaml, parse, run_tool, validate
 from segmed.config import EvaluateConfig, ExperimentConfig, Section
 from segmed.config.compare import CompareConfig, Convention
 from segmed.reports.structures import parse_structures
+from segmed.runs import is_run
 
 if TYPE_CHECKING:
     from segmed.reports.results import Method, Result
@@ -108,7 +109,7 @@ def compare_results(arguments: Arguments) -> None:
 
     from segmed.reports.comparison import compare_methods
     from segmed.reports.comparison_text import write_comparison
-    from segmed.reports.results import Method, has_table, is_run, read_result
+    from segmed.reports.results import Method, has_table, read_result
 
     every = [path for own in paths.values() for path in own]
     of_path = {path: read_result(path) for path in every if is_run(path) or has_table(path)}
@@ -262,7 +263,7 @@ def _whose(path: Path) -> Path:
     """The run or evaluation that a table or a folder belongs to."""
     path = path.resolve()
     path = path.parent if path.name == "cases.csv" else path
-    in_run = path.name == "test" and any((path.parent / name).is_file() for name in ("config.yaml", "folds.yaml"))
+    in_run = path.name == "test" and is_run(path.parent)
     return path.parent if in_run else path
 
 
@@ -293,7 +294,7 @@ def _scored(folders: Sequence[Path], arguments: Arguments, runs: Sequence[Path])
 
 
 def _experiment(run: Path | None, runs: Sequence[Path]) -> ExperimentConfig | None:
-    from segmed.reports.results import is_run, run_config
+    from segmed.reports.results import run_config
 
     if run is not None and not is_run(run):
         raise ConfigError(f"{run} is no run: it holds no config.yaml")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from lightning_fabric import Fabric
 
 from segmed.classes.dataset import read_classes
@@ -19,18 +18,15 @@ from segmed.classify.preparing import describe, prepare, start, with_absolute_pa
 from segmed.classify.session import ClassSession
 from segmed.cli import load_as
 from segmed.config.classification import ClassificationConfig
-from segmed.files import atomic_write_text
 from segmed.reports.classification import draw_classification, write_classification
 from segmed.reports.classification_maps import write_maps
 from segmed.reports.classification_page import write_classification_page
 from segmed.reports.classification_text import classification_text
 from segmed.reports.classified import Tested
-from segmed.runs import Run, new_run, open_run
+from segmed.runs import Folds, Run, new_folds, open_run
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import RunTracker
-
-FOLDS = "folds.yaml"  # the config of a cross-validation, in the folder that holds its folds
 
 
 def run(config: ClassificationConfig, folder: Path | None) -> int:
@@ -41,8 +37,8 @@ def run(config: ClassificationConfig, folder: Path | None) -> int:
 
 def resume(folder: Path) -> int:
     """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
-    if (folder / FOLDS).is_file():
-        return _run_folds(load_as(ClassificationConfig, folder / FOLDS), folder)
+    if (folds := Folds(folder)).begun:
+        return _run_folds(load_as(ClassificationConfig, folds.config), folds)
     train_and_test(open_run(folder), resume=True)
     return 0
 
@@ -55,19 +51,16 @@ def show_plan(config: ClassificationConfig) -> int:
 
 def cross_validate(config: ClassificationConfig, folder: Path | None) -> int:
     """Train and test every fold, and sum up over all images: each was tested once, by a model that never saw it."""
-    parent = new_run(folder, runs=config.runs, name=f"{config.title}-folds").path
     config = with_absolute_paths(config)
-    atomic_write_text(parent / FOLDS, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    return _run_folds(config, parent)
+    return _run_folds(config, new_folds(config, folder))
 
 
-def _run_folds(config: ClassificationConfig, parent: Path) -> int:
+def _run_folds(config: ClassificationConfig, folds: Folds) -> int:
     """The folds one after the other; those that are done are only tested again."""
     tests: list[Tested] = []
     notes: dict[str, None] = {}
-    for fold in range(config.split.folds):
+    for fold, part in enumerate(folds.runs()):
         print(f"fold {fold + 1} of {config.split.folds}")
-        part = Run(parent / f"fold_{fold}")
         begun = part.config.is_file()
         if not begun:
             split = config.split.model_copy(update={"fold": fold})
@@ -78,10 +71,10 @@ def _run_folds(config: ClassificationConfig, parent: Path) -> int:
     title = f"{config.title}, {config.split.folds} folds"
     remark = "thresholds and temperatures of the folds differ: over all folds the most probable class is the answer"
     summary = write_classification(
-        together, None, parent / "test", config=config.evaluate, title=title, notes=[*notes, remark], load=None
+        together, None, folds.test, config=config.evaluate, title=title, notes=[*notes, remark], load=None
     )
     print(classification_text(summary))
-    print(f"folds: {parent}")
+    print(f"folds: {folds.path}")
     return 0
 
 

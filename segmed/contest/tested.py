@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from segmed.data.splits import Split
-from segmed.reports.results import FOLDS, Result, ResultsError, UnfinishedError, first_few, is_run, read_result
-from segmed.runs import Run
+from segmed.reports.results import Result, ResultsError, UnfinishedError, first_few, read_result
+from segmed.runs import Run, is_run, runs_of
 from segmed.volumes import is_volume_file, strip_suffix
 
 
@@ -60,11 +60,8 @@ class TestedRun:
 
 
 def parts_of(path: Path) -> list[Run]:
-    """The run itself, or the folds of a cross-validation in their order."""
-    if not (path / FOLDS).is_file():
-        return [Run(path)]
-    folds = [folder for folder in path.glob("fold_*") if (folder / "split.json").is_file()]
-    return [Run(folder) for folder in sorted(folds, key=lambda folder: int(folder.name.rpartition("_")[2]))]
+    """The run itself, or the folds of a cross-validation in their order, as far as they were begun."""
+    return [run for run in runs_of(path) if run.split.is_file()]
 
 
 def splits_of(path: Path) -> tuple[Split, ...]:

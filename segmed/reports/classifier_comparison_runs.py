@@ -16,7 +16,8 @@ from segmed.config.classifier import EncoderClassifierConfig
 from segmed.metrics.pooling import PoolingRule
 from segmed.reports.classified import NOTE, Tested, read_tested
 from segmed.reports.curves import read_history
-from segmed.reports.results import FOLDS, Method, Result, ResultsError
+from segmed.reports.results import Method, Result, ResultsError
+from segmed.runs import Folds, Run, runs_of
 
 TABLE = "predictions.csv"
 
@@ -84,8 +85,7 @@ def is_classifier(path: Path) -> bool:
     """Whether a folder is that of a classification run, or of a cross-validation of one, tested or not."""
     if (path / "test" / TABLE).is_file():
         return True
-    config = next((path / name for name in ("config.yaml", FOLDS) if (path / name).is_file()), None)
-    return config is not None and classifies(config) is True
+    return any(classifies(config) is True for config in (Run(path).config, Folds(path).config) if config.is_file())
 
 
 def read_classifiers(paths: Mapping[str, Sequence[Path]]) -> tuple[ClassifierMethod, ...]:
@@ -116,15 +116,15 @@ def read_classifier(path: Path) -> ClassifierRun:
     if not table.is_file():
         raise ResultsError(f"run {path} has no finished test: go on with python tools/train_cls.py --resume {path}")
     tested, parts = read_tested(table), _parts(path)
-    config = load_as(ClassificationConfig, parts[0] / "config.yaml") if parts else None
+    config = load_as(ClassificationConfig, parts[0].config) if parts else None
     facts: dict[str, Any] = {}
     if config is not None:
         facts = {
             "training_minutes": _minutes(parts),
             "budget": _budget(config),
             "seed": config.seed,
-            "training": tuple(frozenset(ClassSplit.load(part / "split.json").train) for part in parts),
-            "device": _json(parts[0] / "environment.json").get("device"),
+            "training": tuple(frozenset(ClassSplit.load(part.split).train) for part in parts),
+            "device": _json(parts[0].environment).get("device"),
         }
     pool = _json(table.with_name("figures.json")).get("pool")
     return run_of(
@@ -148,17 +148,15 @@ def read_notes(path: Path) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _parts(path: Path) -> list[Path]:
+def _parts(path: Path) -> tuple[Run, ...]:
     """The run itself, or the folds of a cross-validation; empty where only its table is there."""
-    parts = [path]
-    if (path / FOLDS).is_file():
-        parts = [path / f"fold_{fold}" for fold in range(load_as(ClassificationConfig, path / FOLDS).split.folds)]
-    return parts if all((part / "config.yaml").is_file() for part in parts) else []
+    parts = runs_of(path)
+    return parts if all(part.config.is_file() for part in parts) else ()
 
 
-def _minutes(parts: Sequence[Path]) -> float | None:
+def _minutes(parts: Sequence[Run]) -> float | None:
     """Of training and validation of all folds together, as history.csv counts them; None where one does not."""
-    found = [[value for _, value in read_history(part / "history.csv").get("minutes", ())] for part in parts]
+    found = [[value for _, value in read_history(part.path / "history.csv").get("minutes", ())] for part in parts]
     return math.fsum(max(values) for values in found) if all(found) else None
 
 

@@ -16,8 +16,8 @@ from segmed.data.splits import Split
 from segmed.metrics.segmentation import METRICS
 from segmed.reports.curves import read_history
 from segmed.reports.evaluation import Row
+from segmed.runs import Run, is_run, runs_of
 
-FOLDS = "folds.yaml"  # in the folder that holds the folds of a cross-validation
 NAMED = 5  # cases in a message
 
 
@@ -83,11 +83,6 @@ class Method:
         return _mean_known([result.inference_seconds for result in self.results])
 
 
-def is_run(path: Path) -> bool:
-    """Whether a folder is that of a run, or of a cross-validation."""
-    return any((path / name).is_file() for name in ("config.yaml", FOLDS))
-
-
 def has_table(path: Path) -> bool:
     """Whether it is a table of figures, or a folder of tools/evaluate.py that holds one."""
     return (path.is_file() and path.suffix == ".csv") or (path / "cases.csv").is_file()
@@ -127,24 +122,24 @@ def _of_run(path: Path) -> Result:
         raise UnfinishedError(f"run {path} has no finished test: {go_on}")
     rows, subjects = read_cases(table)
     tested = {row["case"] for row in rows}
-    splits = [Split.load(part / "split.json") for part in parts]
+    splits = [Split.load(part.split) for part in parts]
     if missing := sorted({case for split in splits for case in split.test} - tested):
         raise UnfinishedError(
             f"the test of run {path} lacks {len(missing)} of its cases, {first_few(missing)}: {go_on}"
         )
     config = run_config(path)
-    timings = [_json(part / "test" / "timing.json") for part in parts]
+    timings = [_json(part.timing) for part in parts]
     return Result(
         rows,
         str(path),
         subjects,
-        training_minutes=_sum([_minutes(part) for part in parts]),
+        training_minutes=_sum([_minutes(part.path) for part in parts]),
         inference_seconds=_mean_seconds(timings),
-        budget=_budget_of_all(parts[0], config),
+        budget=_budget_of_all(parts[0].path, config),
         seed=config.seed,
         training=tuple(frozenset(split.train) for split in splits),
         missed=_json(table.parent / "summary.json").get("missed"),
-        device=_json(parts[0] / "environment.json").get("device"),
+        device=_json(parts[0].environment).get("device"),
     )
 
 
@@ -154,15 +149,13 @@ def run_config(path: Path) -> ExperimentConfig:
     Raises:
         ConfigError: it can't be read.
     """
-    return load_config((_parts(path) or [path / "fold_0"])[0] / "config.yaml")
+    return load_config(runs_of(path)[0].config)
 
 
-def _parts(path: Path) -> list[Path]:
+def _parts(path: Path) -> tuple[Run, ...]:
     """The run itself, or the folds of a cross-validation; empty where a fold was not begun."""
-    if not (path / FOLDS).is_file():
-        return [path]
-    parts = [path / f"fold_{fold}" for fold in range(load_config(path / FOLDS).split.folds)]
-    return parts if all((part / "split.json").is_file() for part in parts) else []
+    parts = runs_of(path)
+    return parts if all(part.split.is_file() for part in parts) else ()
 
 
 def _minutes(part: Path) -> float | None:

@@ -18,7 +18,7 @@ from segmed.config.classifier import EncoderClassifierConfig
 from segmed.files import write_json
 from segmed.networks.encoders import Encoder
 from segmed.networks.transfer import PREFIX, Transfer, TransferError, move_encoder
-from segmed.runs import Run, open_run, read_config_as
+from segmed.runs import Folds, Run, open_run, read_config_as
 from segmed.training.checkpoint import is_finite, read_weights
 from segmed.training.tracking import FILE_ONLY, Tracker
 
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 Shaped = TypeVar("Shaped", bound=Section)
 RECORD = "transfer.json"  # in the folder of a run
-FOLDS = "folds.yaml"  # in the folder of a cross-validation
 NAMED = 4  # networks of a composed run, or cases, that a message names
 
 
@@ -73,8 +72,8 @@ def source_encoder(folder: Path) -> SourceEncoder:
         RunError, ConfigError: no run, or one that can't be read.
         SourceError: a run of several networks, one without weights yet, or without an encoder of ours.
     """
-    if (folder / FOLDS).is_file():
-        raise SourceError(f"{folder} is a cross-validation: name one of its runs, such as {folder / 'fold_0'}")
+    if (folds := Folds(folder)).begun:
+        raise SourceError(f"{folder} is a cross-validation: name one of its runs, such as {folds.runs()[0].path}")
     run = open_run(folder)
     if classifies(run.config):
         model: Section = read_config_as(ClassificationConfig, run).model
