@@ -10,6 +10,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from segmed.classes import contrast_phantom as phantom
 from segmed.classes.contrast_phantom import make_contrast_phantom
 from segmed.classes.dataset import read_classes
 from segmed.classes.picture import grey, read_picture
@@ -55,10 +56,55 @@ def test_quantiles_and_the_size_of_the_file_stay_near_chance(dataset, images):
     assert auc(dataset, np.array([[item.path.stat().st_size] for item in dataset.items])) < 0.65
 
 
-def test_bright_spots_inside_the_brain_tell_the_class(dataset, images):
+def test_bright_spots_alone_do_not_tell_the_class(dataset, images):
     brain = images[:, 24:72, 28:68]
     relative = brain / np.median(brain, axis=(1, 2), keepdims=True)
-    assert auc(dataset, np.quantile(relative, [0.9, 0.99, 0.999, 1.0], axis=(1, 2)).T) > 0.8
+    assert auc(dataset, np.quantile(relative, [0.9, 0.99, 0.999, 1.0], axis=(1, 2)).T) < 0.8
+
+
+@pytest.fixture
+def brain():
+    """A subject with a lesion in its first slice."""
+    drawn = (phantom._draw_brain(np.random.default_rng([0, subject]), 3, 96) for subject in range(20))
+    return next(brain for brain in drawn if brain.lesion is not None and brain.lesion[3] < 0.5)
+
+
+def agents(brain, *, enhanced):
+    return [phantom._draw_agent(brain, np.random.default_rng(seed), enhanced=enhanced) for seed in range(300)]
+
+
+def test_agent_brightens_vessels_dura_and_rim_and_nothing_else(brain):
+    y, x = np.meshgrid(*[np.linspace(-1, 1, 96)] * 2, indexing="ij")
+    blood = np.ones((3, len(brain.vessels)))
+    before = phantom._signal(brain, 0, x, y, phantom.Agent(0, phantom.FLOW_VOID * blood))
+    half = phantom._signal(brain, 0, x, y, phantom.Agent(0.5, 0.6 * blood))
+    after = phantom._signal(brain, 0, x, y, phantom.Agent(1, phantom.ENHANCED * blood))
+    changed = after - before > 1e-6
+    assert 0.005 < changed.mean() < 0.15
+    np.testing.assert_allclose(after[~changed], before[~changed], atol=1e-6)
+    assert (half[changed] > before[changed]).all()
+    assert (half[changed] < after[changed]).all()
+    u, v, radius, level = brain.lesion
+    away = np.hypot(x - u, y - v) - np.sqrt(radius**2 - (0.06 * level) ** 2)
+    assert changed[(away < -0.01) & (away > -0.02)].all()
+    assert not changed[away < -0.06].any()
+
+
+def test_scans_with_little_agent_are_like_scans_without(brain):
+    plain, given = agents(brain, enhanced=False), agents(brain, enhanced=True)
+    assert {agent.uptake for agent in plain} == {0.0}
+    uptakes = [agent.uptake for agent in given]
+    assert phantom.LEAST_UPTAKE <= min(uptakes) < 0.1
+    assert max(uptakes) > 0.95
+    brightest = max(agent.blood.mean() for agent in plain)
+    assert 0.05 < np.mean([agent.blood.mean() < brightest for agent in given]) < 0.3
+
+
+def test_blood_is_bright_where_it_flows_in_and_dark_where_it_is_fast(brain):
+    by_slice = np.mean([agent.blood.mean(axis=1) for agent in agents(brain, enhanced=False)], axis=0)
+    assert by_slice[0] > by_slice[1] > by_slice[2] > phantom.FLOW_VOID
+    dark = np.mean([(agent.blood == phantom.FLOW_VOID).all(axis=0).mean() for agent in agents(brain, enhanced=True)])
+    assert abs(dark - phantom.FAST) < 0.03
 
 
 def test_lesions_are_in_the_table(dataset):

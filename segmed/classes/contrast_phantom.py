@@ -17,13 +17,30 @@ from segmed.data.phantoms import PhantomError
 from segmed.files import atomic_path, atomic_write_text, write_json
 
 CLASSES = ("non_contrast", "post_contrast")
-CONTRAST_PHANTOM_VERSION = 1  # raised whenever the same seed gives another data set
+CONTRAST_PHANTOM_VERSION = 2  # raised whenever the same seed gives another data set
 SETTINGS_FILE, TABLE = "phantom.json", "manifest.csv"  # the settings are written last: then the folder is complete
 AIR, BONE, FAT, CSF, GREY, WHITE = 0.02, 0.08, 0.95, 0.15, 0.5, 0.72  # T1-weighted signal
-FLOW_VOID, ENHANCED = 0.2, 1.0  # blood in vessels before and after
-RIM, CORE = 0.42, 0.3  # of a lesion before; after, the rim is ENHANCED
+FLOW_VOID, ENHANCED = 0.2, 1.0  # moving blood, and blood or a leaking lesion with all the agent that one sees
+DURA, DURA_ENHANCED = 0.12, 0.6
+RIM, CORE = 0.42, 0.3  # of a lesion without agent; the core takes up none
+LEAST_UPTAKE = 0.05  # of a scan after the agent; the most is 1
+FAST = 0.2  # share of vessels that stay dark, since their blood leaves the slice before it is read
+INFLOW_KEPT = 0.6  # from a slice to the next one above: fresh blood is bright where it enters the slab
 GAIN_SD = 0.25  # of the logarithm: a scan's scale says more about its mean than contrast agent does
 BRIGHTNESS = 135  # grey level of signal 1 at gain 1
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What contrast agent, or blood that flows in, makes bright in one scan.
+
+    Attributes:
+        uptake: share of full enhancement, of the dura and of a lesion's rim; 0 before the agent.
+        blood: (slices, N) signal of the vessels.
+    """
+
+    uptake: float
+    blood: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -54,9 +71,12 @@ def make_contrast_phantom(folder: Path | str, *, subjects: int, slices: int, siz
     """Make the data set, or leave it where it is complete.
 
     Writes `non_contrast/sub_000_0.png` and so on, `post_contrast/sub_000_0.png`, and `manifest.csv` with the columns
-    image, label, subject, slice, lesion. Vessels, the dura and the rim of a lesion (in two of three subjects) are
-    bright after the agent. Each scan has its own gain, coil, noise and position, so that neither the mean intensity
-    nor the difference of two scans tells the class. A subject depends on the seed, its number, `slices` and `size`.
+    image, label, subject, slice, lesion. Vessels, the dura and the rim of a lesion (in two of three subjects) get
+    brighter after the agent, by a share that each scan draws for itself: dose and delay differ, and a scan with hardly
+    any looks like one without. Before it, blood that flows in is bright in the lowest slices (the entry phenomenon:
+    Bradley and Waluch 1985, Radiology 154:443), and fast blood is dark in both. Each scan has its own gain, coil, noise
+    and position, so that neither the mean intensity nor the difference of two scans tells the class. A subject depends
+    on the seed, its number, `slices` and `size`.
 
     Args:
         folder: of the data set; made when it is not there.
@@ -156,6 +176,16 @@ def _draw_vessels(rng: np.random.Generator) -> np.ndarray:
 # ---------------------------------------------------------------- the scan
 
 
+def _draw_agent(brain: Brain, rng: np.random.Generator, *, enhanced: bool) -> Agent:
+    """Dose and delay of one scan, and how blood flows in it."""
+    slices, vessels = len(brain.folds), len(brain.vessels)
+    uptake = float(rng.uniform(LEAST_UPTAKE, 1)) if enhanced else 0.0
+    fresh = rng.beta(0.5, 1.5, vessels) * INFLOW_KEPT ** np.arange(slices)[:, None]
+    bright = fresh + uptake * (1 - fresh)
+    bright[:, rng.random(vessels) < FAST] = 0
+    return Agent(uptake, FLOW_VOID + bright * (ENHANCED - FLOW_VOID))
+
+
 def _scan(brain: Brain, rng: np.random.Generator, *, enhanced: bool) -> list[np.ndarray]:
     """Slices (size, size) uint8 of one scan: its own position, coil, gain and noise."""
     slices, size = brain.folds.shape[:2]
@@ -169,9 +199,10 @@ def _scan(brain: Brain, rng: np.random.Generator, *, enhanced: bool) -> list[np.
     coil = np.exp(sum(w * term for w, term in zip(weights, (x, y, x * y, x * x, y * y), strict=True)))
     gain = np.exp(rng.normal(0, GAIN_SD))
     noise = rng.uniform(0.015, 0.04)
+    agent = _draw_agent(brain, rng, enhanced=enhanced)
     images = []
     for number in range(slices):
-        signal = _signal(brain, number, x, y, enhanced=enhanced)
+        signal = _signal(brain, number, x, y, agent)
         signal = coil * ndimage.affine_transform(signal, matrix, offset, order=1, mode="nearest")
         real, imaginary = (noise * rng.standard_normal((size, size)) for _ in range(2))
         magnitude = np.hypot(signal + real, imaginary)
@@ -179,7 +210,7 @@ def _scan(brain: Brain, rng: np.random.Generator, *, enhanced: bool) -> list[np.
     return images
 
 
-def _signal(brain: Brain, number: int, x: np.ndarray, y: np.ndarray, *, enhanced: bool) -> np.ndarray:
+def _signal(brain: Brain, number: int, x: np.ndarray, y: np.ndarray, agent: Agent) -> np.ndarray:
     """Signal (size, size) of a slice of the head at rest."""
     slices, size = brain.folds.shape[:2]
     pixel = 2 / size
@@ -191,21 +222,20 @@ def _signal(brain: Brain, number: int, x: np.ndarray, y: np.ndarray, *, enhanced
     for depth, tissue in ((0.0, FAT), (brain.scalp, BONE), (dura, CSF), (dura + 0.02, GREY)):
         signal = _over(signal, tissue, depth - inside, pixel)
     signal = _over(signal, WHITE, dura + 0.02 + cortex - inside, pixel)
-    if enhanced:
-        signal = _over(signal, 0.6, np.abs(inside - dura) - 0.5 * pixel, pixel)  # the dura
+    signal = _over(signal, DURA + agent.uptake * (DURA_ENHANCED - DURA), np.abs(inside - dura) - 0.5 * pixel, pixel)
     half_width, half_height = (half * max(0.3, 1 - 1.6 * height**2) for half in brain.ventricle)
     for side in (-1, 1):
         away = np.hypot((x - side * (half_width + 0.02)) / half_width, y / half_height) - 1
         signal = _over(signal, CSF, away * half_width, pixel)
     reach = (1 - dura) * np.array([width, length])  # vessels lie relative to the brain
-    for u, v, radius in brain.vessels:
+    for (u, v, radius), blood in zip(brain.vessels, agent.blood[number], strict=True):
         away = np.hypot(x - u * reach[0], y - v * reach[1]) - radius
-        signal = _over(signal, ENHANCED if enhanced else FLOW_VOID, away, pixel)
-    return _with_lesion(signal, brain, number, x, y, enhanced=enhanced)
+        signal = _over(signal, blood, away, pixel)
+    return _with_lesion(signal, brain, number, x, y, agent)
 
 
 def _with_lesion(
-    signal: np.ndarray, brain: Brain, number: int, x: np.ndarray, y: np.ndarray, *, enhanced: bool
+    signal: np.ndarray, brain: Brain, number: int, x: np.ndarray, y: np.ndarray, agent: Agent
 ) -> np.ndarray:
     """A ball with a rim, cut by the slices that are near its own."""
     if brain.lesion is None:
@@ -216,7 +246,7 @@ def _with_lesion(
         return signal
     pixel = 2 / x.shape[0]
     away = np.hypot(x - u, y - v) - np.sqrt(cut)
-    signal = _over(signal, ENHANCED if enhanced else RIM, away, pixel)
+    signal = _over(signal, RIM + agent.uptake * (ENHANCED - RIM), away, pixel)
     return _over(signal, CORE, away + 0.03, pixel)
 
 
