@@ -107,6 +107,12 @@ def test_blood_is_bright_where_it_flows_in_and_dark_where_it_is_fast(brain):
     assert abs(dark - phantom.FAST) < 0.03
 
 
+def test_uptake_is_in_the_table(dataset):
+    rows = list(csv.DictReader((dataset.root / "manifest.csv").read_text().splitlines()))
+    assert all((float(row["uptake"]) == 0) == (row["label"] == "non_contrast") for row in rows)
+    assert len({row["uptake"] for row in rows}) > SUBJECTS / 2
+
+
 def test_lesions_are_in_the_table(dataset):
     rows = list(csv.DictReader((dataset.root / "manifest.csv").read_text().splitlines()))
     lesions = {row["subject"]: row["lesion"] for row in rows}

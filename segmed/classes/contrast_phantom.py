@@ -71,12 +71,12 @@ def make_contrast_phantom(folder: Path | str, *, subjects: int, slices: int, siz
     """Make the data set, or leave it where it is complete.
 
     Writes `non_contrast/sub_000_0.png` and so on, `post_contrast/sub_000_0.png`, and `manifest.csv` with the columns
-    image, label, subject, slice, lesion. Vessels, the dura and the rim of a lesion (in two of three subjects) get
-    brighter after the agent, by a share that each scan draws for itself: dose and delay differ, and a scan with hardly
-    any looks like one without. Before it, blood that flows in is bright in the lowest slices (the entry phenomenon:
-    Bradley and Waluch 1985, Radiology 154:443), and fast blood is dark in both. Each scan has its own gain, coil, noise
-    and position, so that neither the mean intensity nor the difference of two scans tells the class. A subject depends
-    on the seed, its number, `slices` and `size`.
+    image, label, subject, slice, lesion, uptake. Vessels, the dura and the rim of a lesion (in two of three subjects)
+    get brighter after the agent, by a share that each scan draws for itself: dose and delay differ, and a scan with
+    hardly any looks like one without. Before it, blood that flows in is bright in the lowest slices (the entry
+    phenomenon: Bradley and Waluch 1985, Radiology 154:443), and fast blood is dark in both. Each scan has its own gain,
+    coil, noise and position, so that neither the mean intensity nor the difference of two scans tells the class. A
+    subject depends on the seed, its number, `slices` and `size`.
 
     Args:
         folder: of the data set; made when it is not there.
@@ -102,17 +102,18 @@ def make_contrast_phantom(folder: Path | str, *, subjects: int, slices: int, siz
         return
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("image", "label", "subject", "slice", "lesion"))
+    writer.writerow(("image", "label", "subject", "slice", "lesion", "uptake"))
     for subject in range(subjects):
         name = f"sub_{subject:03d}"
         brain = _draw_brain(np.random.default_rng([seed, subject]), slices, size)
         for scan, label in enumerate(CLASSES):
-            images = _scan(brain, np.random.default_rng([seed, subject, scan + 1]), enhanced=scan == 1)
+            images, uptake = _scan(brain, np.random.default_rng([seed, subject, scan + 1]), enhanced=scan == 1)
             for number, image in enumerate(images):
                 path = Path(label) / f"{name}_{number}.png"
                 with atomic_path(folder / path) as temporary:
                     Image.fromarray(image).save(temporary)
-                writer.writerow((path.as_posix(), label, name, number, "no" if brain.lesion is None else "yes"))
+                lesion = "no" if brain.lesion is None else "yes"
+                writer.writerow((path.as_posix(), label, name, number, lesion, f"{uptake:.3f}"))
     atomic_write_text(folder / TABLE, table.getvalue())
     write_json(folder / SETTINGS_FILE, settings)
 
@@ -186,8 +187,8 @@ def _draw_agent(brain: Brain, rng: np.random.Generator, *, enhanced: bool) -> Ag
     return Agent(uptake, FLOW_VOID + bright * (ENHANCED - FLOW_VOID))
 
 
-def _scan(brain: Brain, rng: np.random.Generator, *, enhanced: bool) -> list[np.ndarray]:
-    """Slices (size, size) uint8 of one scan: its own position, coil, gain and noise."""
+def _scan(brain: Brain, rng: np.random.Generator, *, enhanced: bool) -> tuple[list[np.ndarray], float]:
+    """Slices (size, size) uint8 of one scan: its own position, coil, gain, noise and uptake, which is told."""
     slices, size = brain.folds.shape[:2]
     turn = np.deg2rad(rng.uniform(-8, 8))
     zoom = rng.uniform(0.96, 1.04)
@@ -207,7 +208,7 @@ def _scan(brain: Brain, rng: np.random.Generator, *, enhanced: bool) -> list[np.
         real, imaginary = (noise * rng.standard_normal((size, size)) for _ in range(2))
         magnitude = np.hypot(signal + real, imaginary)
         images.append(np.clip(magnitude * gain * BRIGHTNESS, 0, 255).round().astype(np.uint8))
-    return images
+    return images, agent.uptake
 
 
 def _signal(brain: Brain, number: int, x: np.ndarray, y: np.ndarray, agent: Agent) -> np.ndarray:
