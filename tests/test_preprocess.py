@@ -84,6 +84,23 @@ def test_a_prepared_image_lies_where_its_affine_says(codes, rotation, interpolat
         assert orientation(np.asarray(prepared.affine)) == "RAS"
 
 
+@pytest.mark.parametrize("spacing", [2.0, 0.5])
+@pytest.mark.parametrize("rotation", [np.eye(3), ROTATION], ids=["straight", "oblique"])
+@pytest.mark.parametrize("origin", [(0, 0, 0), (0.3, -0.3, 0.4), (-0.2, 0.2, -30)])
+def test_a_respaced_grid_covers_what_the_image_covers(origin, rotation, spacing):
+    affine = grid("RAS", (1, 1, 1), rotation=rotation)
+    affine[:3, 3] = origin
+    prepared, _ = prepare(
+        volume(np.ones((8, 10, 12), np.float32), affine), None, settings_with(spacing_mm=(spacing,) * 3)
+    )
+    ends = [
+        matrix[:3, :3] @ end + matrix[:3, 3]
+        for matrix, shape in ((affine, (8, 10, 12)), (np.asarray(prepared.affine), prepared.shape[1:]))
+        for end in (np.full(3, -0.5), np.array(shape) - 0.5)
+    ]
+    np.testing.assert_allclose(ends[2:], ends[:2], atol=1e-9)
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     codes=st.sampled_from(CODES),

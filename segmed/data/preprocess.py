@@ -229,12 +229,14 @@ def _respace(volume: MetaTensor, spacing: tuple[float, ...], mode: Mode) -> Meta
     """Resample onto MONAI's grid of another spacing over the same extent.
 
     MONAI's `Spacing` would do both, but misplaces spline interpolation on such a grid (1.6), and takes four times
-    as long; `resample_onto` is also the way home.
+    as long; `resample_onto` is also the way home. The origin is MONAI's, except where a coordinate of the first voxel
+    and of its corner differ in sign: there MONAI (1.6) mirrors the coordinate, so that the grid misses the image's end.
     """
     native = _affine(volume)
     affine = zoom_affine(native, spacing, diagonal=False)
-    shape, origin = compute_shape_offset(tuple(volume.shape[1:]), native, affine, scale_extent=True)
-    affine[:3, 3] = origin[:3]
+    shape, _ = compute_shape_offset(tuple(volume.shape[1:]), native, affine, scale_extent=True)
+    first = (np.divide(volume.shape[1:], shape) - 1) / 2  # the first new voxel, in old ones
+    affine[:3, 3] = native[:3, :3] @ first + native[:3, 3]
     return resample_onto(volume, affine=affine, shape=[int(n) for n in shape], mode=mode)
 
 
