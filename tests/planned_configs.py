@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from segmed.build import build_discriminator, build_loss, build_network
+from segmed.builders.segmentation import build_discriminator, build_loss, build_network
 from segmed.config import ExperimentConfig, known
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
-from segmed.plan import resolve
-from segmed.training.adversarial import AdversarialStep
+from segmed.segment.plan import resolve
+from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.precision import Choice
 from segmed.training.steps import SupervisedStep
 

@@ -16,7 +16,7 @@ from segmed.config import AdversaryConfig, TrainConfig
 from segmed.labels import IGNORE
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
 from segmed.networks.discriminators import Judgement
-from segmed.training.adversarial import AdversarialStep
+from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.learner import Learner
 from segmed.training.precision import Choice
 

@@ -15,12 +15,13 @@ import yaml
 from safetensors.torch import load_file
 from tiny_data import ADVERSARY, Lines, Stop, make_balls, session_of, tiny, trained
 
-from segmed import experiment, session
-from segmed.build import load_run, load_run_config
+from segmed.builders.segmentation import load_run, load_run_config
 from segmed.cli import run_tool
+from segmed.compose import experiment
 from segmed.config import ExperimentConfig
 from segmed.data.splits import Split
 from segmed.runs import Run
+from segmed.segment import train as session
 from segmed.training.checkpoint import load_state
 from segmed.training.interruption import Interrupted
 from segmed.training.journal import NotFinite
@@ -150,7 +151,7 @@ def test_a_run_predicts_without_checkpoint_and_without_a_discriminator(finished,
     copy = Run(tmp_path / "copy")
     shutil.copytree(finished.path, copy.path)
     copy.checkpoint.unlink()
-    for module in ("segmed.build", "segmed.session", "segmed.memory"):
+    for module in ("segmed.builders.segmentation", "segmed.segment.train", "segmed.segment.memory"):
         monkeypatch.setattr(f"{module}.build_discriminator", refuse)
     (name,) = Split.load(copy.split).test
     found = load_run(copy.path, device="cpu")(read_volume(balls / f"{name}.nii.gz"))

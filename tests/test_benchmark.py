@@ -32,7 +32,7 @@ from benchmarks.timing import Outcome, Setting, Target, Timing, alternate, ratio
 from benchmarks.training import training_step_row  # noqa: E402
 from benchmarks.windows import dice_in_bf16  # noqa: E402
 
-from segmed.build import build_network  # noqa: E402
+from segmed.builders.segmentation import build_network  # noqa: E402
 from segmed.config import ExperimentConfig  # noqa: E402
 from segmed.data.splits import Split  # noqa: E402
 from segmed.metrics.segmentation import overlaps  # noqa: E402

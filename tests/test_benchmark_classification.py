@@ -33,8 +33,8 @@ from benchmarks.classification import (
 )
 from benchmarks.timing import Setting, Timing
 
-from segmed.classes.arrays import ImageCache
 from segmed.config.images import ImageConfig
+from segmed.data.images.image_cache import ImageCache
 from segmed.training.precision import Choice
 
 SMALL = Size(stored=40, edge=32, images=8, batch=4)

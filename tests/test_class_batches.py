@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from segmed.classes.arrays import ArrayError, ImageArrays
-from segmed.classes.batches import ImageSamples, augmented, ordered_batches, steps_per_epoch, training_batches
-from segmed.classes.dataset import Item
 from segmed.config import AugmentConfig
 from segmed.data.augment import Augmentation
 from segmed.data.case import DatasetError
+from segmed.data.images.batches import ImageSamples, augmented, ordered_batches, steps_per_epoch, training_batches
+from segmed.data.images.image_cache import ArrayError, ImageArrays
+from segmed.data.images.image_dataset import Item
 from segmed.labels import LabelSet
 
 LABELS = [0] * 12 + [1] * 4 + [2] * 2

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 from tiny_pictures import put_folders, put_picture, put_table, subjects_table
 
-from segmed.classes.dataset import read_classes
 from segmed.config.images import ClassDataConfig, ClassManifestLayout, ClassVolumesLayout, FoldersLayout
 from segmed.data.case import DatasetError
+from segmed.data.images.image_dataset import read_classes
 
 HEADER = ("image", "label", "subject", "slice", "split")
 

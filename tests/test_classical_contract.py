@@ -12,9 +12,9 @@ from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 from small_wall import dice, wall
 
+from segmed.builders.classical import REST, TISSUE, build_method
 from segmed.config.methods import ClassicalMethod, FullWidthConfig, OtsuConfig, VoxelClassifierConfig
 from segmed.labels import LabelSet
-from segmed.methods import REST, TISSUE, build_method
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Vote

@@ -14,9 +14,10 @@ from small_classifiers import encoder_classifier
 from small_networks import ENCODERS
 
 from segmed.config.classification import ClassEvaluateConfig
+from segmed.evaluate.classified_images import Tested, TestedError, read_tested, save_predictions, save_tested
+from segmed.evaluate.decisions import by_image
 from segmed.networks.classifiers import ClassificationModel
-from segmed.reports.classification import draw_classification, summarise_classification, write_classification
-from segmed.reports.classification_figures import (
+from segmed.reports.classification.figures import (
     confusion_figure,
     curves_figure,
     gallery_figure,
@@ -24,13 +25,12 @@ from segmed.reports.classification_figures import (
     reliability_figure,
     worst_first,
 )
-from segmed.reports.classification_maps import explain, maps_figure, shown_images, write_maps
-from segmed.reports.classification_page import write_classification_page
-from segmed.reports.classification_text import classification_text
-from segmed.reports.classified import Tested, TestedError, read_tested, save_predictions, save_tested
-from segmed.reports.curves import read_history
-from segmed.reports.decisions import by_image
-from segmed.reports.html import ReportError
+from segmed.reports.classification.files import draw_classification, summarise_classification, write_classification
+from segmed.reports.classification.maps import explain, maps_figure, shown_images, write_maps
+from segmed.reports.classification.page import write_classification_page
+from segmed.reports.classification.text import classification_text
+from segmed.reports.segmentation.page import ReportError
+from segmed.runs import read_history
 
 CONFIG = ClassEvaluateConfig(bootstrap=40, gallery=4, maps=2)
 NOTE = "LEAKING SPLIT, allowed: 127 test images <stand> in training"

@@ -12,9 +12,13 @@ import pytest
 import yaml
 from scipy.stats import binom
 
-from segmed.classes.splitting import ClassSplit
 from segmed.cli import run_tool
 from segmed.config.classification import ClassificationConfig
+from segmed.data.images.image_splits import ClassSplit
+from segmed.evaluate.classified_images import Tested, save_tested
+from segmed.evaluate.classifier_comparison import compare_classifiers
+from segmed.evaluate.classifier_runs import ClassifierMethod, is_classifier, read_classifier, run_of
+from segmed.evaluate.results import ResultsError
 from segmed.files import write_json
 from segmed.metrics.calibration import expected_calibration_error
 from segmed.metrics.classification import ClassificationError, figures
@@ -23,16 +27,12 @@ from segmed.metrics.pooling import pool_by_subject
 from segmed.metrics.repeated import COMPARED, exchange_test, mean_figures, paired_difference_of
 from segmed.metrics.resampling import interval_of, intervals
 from segmed.metrics.statistics import holm
-from segmed.reports.classified import Tested, save_tested
-from segmed.reports.classifier_comparison import compare_classifiers
-from segmed.reports.classifier_comparison_figures import classifier_comparison_figure, colours_of
-from segmed.reports.classifier_comparison_runs import ClassifierMethod, is_classifier, read_classifier, run_of
-from segmed.reports.classifier_comparison_text import (
+from segmed.reports.comparison.classifier_figures import classifier_comparison_figure, colours_of
+from segmed.reports.comparison.classifier_text import (
     classifier_comparison_csv,
     classifier_comparison_markdown,
     write_classifier_comparison,
 )
-from segmed.reports.results import ResultsError
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "compare.py"
 FEW = 200  # resamplings
@@ -404,7 +404,7 @@ def write_folds(folder, tested):
 def run_compare(tmp_path, monkeypatch, capsys):
     """Run the tool in this process, without drawing: exit code, output, errors, comparison.json."""
     monkeypatch.chdir(tmp_path)
-    where = "segmed.reports.classifier_comparison_text"
+    where = "segmed.reports.comparison.classifier_text"
     monkeypatch.setattr(f"{where}.classifier_comparison_figure", lambda *given, **options: None)
     monkeypatch.setattr(f"{where}.save_figure", lambda *given, **options: None)
 

@@ -14,15 +14,15 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from segmed import testing
 from segmed.cli import run_tool
 from segmed.config import ExperimentConfig
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.splits import Split
+from segmed.evaluate.results import ResultsError, read_cases, read_result
 from segmed.labels import LabelSet
-from segmed.reports.results import ResultsError, read_cases, read_result
 from segmed.runs import Run
+from segmed.segment import test as testing
 from segmed.volumes import Source, write_volume
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "compare.py"
@@ -234,8 +234,8 @@ def load_tool():
 def compare(tmp_path, monkeypatch, capsys):
     """Run the tool in this process, without drawing: exit code, standard output, standard error, comparison.json."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("segmed.reports.comparison_text.comparison_figure", lambda *given, **options: None)
-    monkeypatch.setattr("segmed.reports.comparison_text.save_figure", lambda *given, **options: None)
+    monkeypatch.setattr("segmed.reports.comparison.text.comparison_figure", lambda *given, **options: None)
+    monkeypatch.setattr("segmed.reports.comparison.text.save_figure", lambda *given, **options: None)
 
     def call(*options):
         monkeypatch.setattr(sys, "argv", ["compare.py", *options, "--output", "out", "--bootstrap", "50"])

@@ -11,13 +11,13 @@ import pytest
 from matplotlib.collections import PathCollection
 from scipy.stats import wilcoxon
 
+from segmed.evaluate.case_rows import MEAN
+from segmed.evaluate.comparison import compare_methods
+from segmed.evaluate.results import Method, Result, ResultsError
 from segmed.metrics.segmentation import METRICS
 from segmed.metrics.statistics import bootstrap_ci, holm
-from segmed.reports.comparison import compare_methods
-from segmed.reports.comparison_figures import comparison_figure
-from segmed.reports.comparison_text import comparison_csv, comparison_markdown, p_text, write_comparison
-from segmed.reports.results import Method, Result, ResultsError
-from segmed.reports.tables import MEAN
+from segmed.reports.comparison.figures import comparison_figure
+from segmed.reports.comparison.text import comparison_csv, comparison_markdown, p_text, write_comparison
 
 BASE = [0.5, 0.6, 0.7, 0.8, 0.65, 0.55]
 GAINS = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from tiny_data import make_balls, names, tiny
 
-from segmed import experiment
-from segmed.build import build_dataset, load_run
+from segmed.builders.segmentation import build_dataset, load_run
 from segmed.cli import ConfigError, validate
-from segmed.composite import member_config
+from segmed.compose import experiment
+from segmed.compose.train import member_config
 from segmed.config import ExperimentConfig, StageConfig
 from segmed.data.cases import DatasetError
 from segmed.data.splits import Split

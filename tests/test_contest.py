@@ -12,14 +12,14 @@ from small_wall import THICK, dice, wall
 from test_compare_tool import load_tool, names, write_part, write_table
 
 from segmed.cli import run_tool, validate
+from segmed.compare import classical_row as classical
+from segmed.compare.finished_cases import folder_of
+from segmed.compare.prepare import open_contest
+from segmed.compare.rows import run_contest
 from segmed.config.compare import CompareConfig
-from segmed.contest import classical
-from segmed.contest.opening import open_contest
-from segmed.contest.records import folder_of
-from segmed.contest.running import run_contest
 from segmed.data.splits import make_split
+from segmed.evaluate.results import ResultsError
 from segmed.metrics.published import zabihollahy2020_dice
-from segmed.reports.results import ResultsError
 from segmed.segmenters.region import MethodError, TissueMethod
 from segmed.volumes import read_label_volume, write_volume
 

@@ -10,11 +10,11 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from segmed.classes import contrast_phantom as phantom
-from segmed.classes.contrast_phantom import make_contrast_phantom
-from segmed.classes.dataset import read_classes
-from segmed.classes.picture import grey, read_picture
 from segmed.config.images import ClassDataConfig, ContrastPhantomLayout
+from segmed.data.images import contrast_phantom as phantom
+from segmed.data.images.contrast_phantom import make_contrast_phantom
+from segmed.data.images.image_dataset import read_classes
+from segmed.data.images.picture import grey, read_picture
 from segmed.data.phantoms import PhantomError
 
 SUBJECTS = 40

@@ -16,7 +16,7 @@ from tiny_run import EACH_STEP, EXACT, RESUME, TinyLoss, TinyNet, TinyPatches, b
 from segmed.config import AdversaryConfig
 from segmed.data.unlabelled import with_unlabelled
 from segmed.networks.discriminators import MultiScaleCritic
-from segmed.training.adversarial import AdversarialStep
+from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_state
 from segmed.training.interruption import Interrupted
 from segmed.training.journal import NotFinite

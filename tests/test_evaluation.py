@@ -17,12 +17,13 @@ from segmed.cli import run_tool
 from segmed.config import DataConfig, EvaluateConfig, MsdLayout, PatternLayout
 from segmed.data.cases import DatasetError
 from segmed.data.pairs import find_references, pair, plain_name
+from segmed.evaluate.case_rows import absent_case, evaluate_case, ranked_cases, summarise_cases
+from segmed.evaluate.scoring import Scoring, load_volumes, score_cases
+from segmed.evaluate.structures import Structures, encode_known, parse_structures
 from segmed.labels import IGNORE, LabelError, LabelSet
 from segmed.metrics.segmentation import METRICS, NEED_SPACING
-from segmed.reports.evaluation import absent_case, evaluate_case, ranked_cases, summarise_cases, write_evaluation
-from segmed.reports.scoring import Scoring, load_volumes, score_cases
-from segmed.reports.structures import Structures, encode_known, parse_structures
-from segmed.reports.tables import table_text
+from segmed.reports.segmentation.files import write_evaluation
+from segmed.reports.segmentation.tables import table_text
 from segmed.volumes import write_volume
 
 CONFIG = EvaluateConfig(bootstrap=200)
@@ -464,7 +465,7 @@ def drawn_folders(tmp_path):
 def folders(drawn_folders, monkeypatch):
     """The same, for tests that are not about pictures, which take most of the time."""
     for drawing in ("save_figure", "box_plots", "bland_altman", "montage"):
-        monkeypatch.setattr(f"segmed.reports.evaluation.{drawing}", lambda *args, **options: None)
+        monkeypatch.setattr(f"segmed.reports.segmentation.files.{drawing}", lambda *args, **options: None)
     return drawn_folders
 
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 import yaml
 
-from segmed import experiment
-from segmed.build import load_run
+from segmed.builders.segmentation import load_run
 from segmed.cli import load_config
+from segmed.compose import experiment
 from segmed.config import ExperimentConfig
 from segmed.data.phantoms import make_phantom
 from segmed.data.splits import Split

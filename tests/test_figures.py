@@ -14,19 +14,15 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
 from segmed.config import EvaluateConfig
+from segmed.evaluate.case_rows import evaluate_case
+from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.labels import IGNORE, LabelSet
-from segmed.reports.curves import read_history, training_curves
-from segmed.reports.distributions import MISS_COLOUR, bland_altman, box_plots
-from segmed.reports.evaluation import evaluate_case, write_evaluation
-from segmed.reports.figures import (
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    CaseVolumes,
-    contour_figure,
-    montage,
-    save_figure,
-)
-from segmed.reports.html import ReportError, write_report
+from segmed.reports.drawing.curves import training_curves
+from segmed.reports.drawing.distributions import MISS_COLOUR, bland_altman, box_plots
+from segmed.reports.drawing.slices import PREDICTION_COLOUR, REFERENCE_COLOUR, contour_figure, montage, save_figure
+from segmed.reports.segmentation.files import write_evaluation
+from segmed.reports.segmentation.page import ReportError, write_report
+from segmed.runs import read_history
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LABELS = LabelSet.from_config({"one": 1, "two": 2})

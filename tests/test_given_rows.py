@@ -24,18 +24,18 @@ from test_contest import (
 )
 from tiny_data import LAYOUT, make_balls, tiny
 
-from segmed import experiment
-from segmed.build import load_run
+from segmed.builders.segmentation import load_run
 from segmed.cli import validate
+from segmed.compare import fine_stage as fine
+from segmed.compare.finished_cases import folder_of
+from segmed.compare.prepare import open_contest
+from segmed.compare.reference_region import GivenRow
+from segmed.compare.rows import run_contest
+from segmed.compose import experiment
 from segmed.config.compare import CompareConfig
-from segmed.contest import fine
-from segmed.contest.given import GivenRow
-from segmed.contest.opening import open_contest
-from segmed.contest.records import folder_of
-from segmed.contest.running import run_contest
 from segmed.data.splits import Split
+from segmed.evaluate.results import ResultsError
 from segmed.labels import LabelSet
-from segmed.reports.results import ResultsError
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.region import Known

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from tiny_pictures import put_folders, put_picture
 
-from segmed.classes import arrays
-from segmed.classes.arrays import ArrayError, ImageCache
-from segmed.classes.dataset import read_classes
-from segmed.classes.preparing import prepared
 from segmed.config.images import ClassDataConfig, ClassManifestLayout, FoldersLayout, ImageConfig
+from segmed.data.images import image_cache as arrays
+from segmed.data.images.image_cache import ArrayError, ImageCache
+from segmed.data.images.image_dataset import read_classes
+from segmed.data.images.prepare_image import prepared
 from segmed.files import DiskError
 
 CONFIG = ImageConfig(size=(8, 8))

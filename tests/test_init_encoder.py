@@ -13,24 +13,25 @@ from rich.console import Console
 from tiny_classes import config_of, write_classes
 from tiny_data import Lines, Stop, make_balls, session_of, tiny, trained
 
-from segmed import experiment, session
-from segmed.build import build_network
-from segmed.classes.dataset import read_classes
-from segmed.classes.splitting import ClassSplit
-from segmed.classify import experiment as class_experiment
-from segmed.classify import session as class_session
-from segmed.classify.building import build_classifier, planned_model, read_class_config, start_weights
-from segmed.classify.preparing import LeakError
-from segmed.classify.preparing import start as start_class
-from segmed.classify.session import ClassSession
+from segmed.builders.classifiers import build_classifier, planned_model, read_class_config, start_weights
+from segmed.builders.segmentation import build_network
+from segmed.classify import test as class_experiment
+from segmed.classify import train as class_session
+from segmed.classify.prepare import LeakError
+from segmed.classify.prepare import start as start_class
+from segmed.classify.train import ClassSession
 from segmed.cli import load_yaml, validate
+from segmed.compose import experiment
 from segmed.config import ExperimentConfig, SegResNetConfig, UNetConfig, known
 from segmed.config.classifier import EncoderClassifierConfig
+from segmed.data.images.image_dataset import read_classes
+from segmed.data.images.image_splits import ClassSplit
 from segmed.data.splits import Split
 from segmed.runs import Run, RunError, read_config
-from segmed.single import prepare, with_absolute_paths
+from segmed.segment import train as session
+from segmed.segment.prepare import prepare, with_absolute_paths
 from segmed.training.checkpoint import Checkpoints, read_weights, save_weights
-from segmed.training.inherited import RECORD, SourceError, seen_before, shaped_like, source_encoder, take_encoder
+from segmed.training.encoder_transfer import RECORD, SourceError, seen_before, shaped_like, source_encoder, take_encoder
 from segmed.training.interruption import Interrupted
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import RunTracker, Tracker

@@ -7,13 +7,20 @@ from matplotlib.figure import Figure
 from monai.data import MetaTensor
 from torch import nn
 
+from segmed.evaluate.case_volumes import shown_case
 from segmed.labels import IGNORE, LabelSet
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.models import SegmentationNet
-from segmed.reports.figures import contour_figure, shown_case, volume_figure
-from segmed.reports.inside import error_figure, feature_figure, intensity_figure, logits_figure, patch_figure
-from segmed.reports.panels import contours, fullest_slice, plane_of
-from segmed.reports.windows import blending_figure
+from segmed.reports.drawing.panels import contours, fullest_slice, plane_of
+from segmed.reports.drawing.slices import contour_figure, volume_figure
+from segmed.reports.segmentation.inside import (
+    error_figure,
+    feature_figure,
+    intensity_figure,
+    logits_figure,
+    patch_figure,
+)
+from segmed.reports.segmentation.windows import blending_figure
 from segmed.segmenters.sliding import blending_weights, window_starts
 
 LABELS = LabelSet(("wall", "pool"), ((1,), (2,)))

@@ -19,10 +19,10 @@ from segmed.config import DataConfig, PatternLayout
 from segmed.config.images import ClassManifestLayout, ClassVolumesLayout, FoldersLayout
 from segmed.data.audit import audit_dataset
 from segmed.data.cases import Dataset, read_dataset
+from segmed.data.leaks.guess_classes import guess_class_layout
+from segmed.data.leaks.image_audit import ClassAudit
+from segmed.data.leaks.volume_twins import check_volumes, volume_twins
 from segmed.data.splits import Split
-from segmed.leaks.audit import ClassAudit
-from segmed.leaks.layouts import guess_class_layout
-from segmed.leaks.volumes import check_volumes, volume_twins
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "audit_data.py"
 HEADS = heads(8, seed=21, side=64)[:, 0]
@@ -45,7 +45,7 @@ def folder(tmp_path):
 def run_tool(monkeypatch, *arguments: object, figure: bool = False) -> int:
     """Exit code; drawing takes as long as all else, and is done where it is looked at."""
     if not figure:
-        monkeypatch.setattr("segmed.reports.leak_figures.leak_figure", lambda *_, **__: Figure())
+        monkeypatch.setattr("segmed.reports.audit.leak_figures.leak_figure", lambda *_, **__: Figure())
     monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments), "--workers", "1"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(TOOL), run_name="__main__")
@@ -69,7 +69,9 @@ def test_published_parts_that_share_images_end_with_1_and_are_listed(folder, tmp
 def test_a_second_audit_gives_the_same_without_reading_an_image(folder, tmp_path, monkeypatch):
     run_tool(monkeypatch, folder, "--output", tmp_path / "out")
     first = json.loads((tmp_path / "out" / "audit.json").read_text())
-    monkeypatch.setattr("segmed.leaks.records.read_picture", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(
+        "segmed.data.leaks.image_facts.read_picture", lambda path: pytest.fail(f"{path} was read again")
+    )
     assert run_tool(monkeypatch, folder, "--output", tmp_path / "out") == 1
     assert json.loads((tmp_path / "out" / "audit.json").read_text()) == first
 

@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 from made_heads import SIDE, heads, jpeg, save, write_manifest
 
-from segmed.classes.dataset import ClassDataset, read_classes
 from segmed.config.images import ClassDataConfig, ClassManifestLayout, ClassVolumesLayout, FoldersLayout
-from segmed.leaks import survey as survey_module
-from segmed.leaks.audit import ClassAudit, ClassAuditError, audit_classes, features_of, groups_of
-from segmed.leaks.checks import check_classes
-from segmed.leaks.leakage import find_leakage
-from segmed.leaks.neighbour_classifier import neighbour_score
-from segmed.leaks.neighbours import expected_across, most_alike, slices_across, subjects_across
-from segmed.leaks.records import record
-from segmed.leaks.shortcuts import TOGETHER, find_shortcuts, one_hot
-from segmed.leaks.survey import SurveyError, make_survey, survey_key
-from segmed.leaks.thumbnails import thumbnail
-from segmed.leaks.twins import CUT, coarse, descriptors
-from segmed.reports.figures import save_figure
-from segmed.reports.leak_figures import leak_figure, worst_twins
+from segmed.data.images.image_dataset import ClassDataset, read_classes
+from segmed.data.leaks import survey as survey_module
+from segmed.data.leaks.checks import check_classes
+from segmed.data.leaks.image_audit import ClassAudit, ClassAuditError, audit_classes, features_of, groups_of
+from segmed.data.leaks.image_facts import record
+from segmed.data.leaks.leakage import find_leakage
+from segmed.data.leaks.neighbour_classifier import neighbour_score
+from segmed.data.leaks.neighbours import expected_across, most_alike, slices_across, subjects_across
+from segmed.data.leaks.shortcuts import TOGETHER, find_shortcuts, one_hot
+from segmed.data.leaks.survey import SurveyError, make_survey, survey_key
+from segmed.data.leaks.thumbnails import thumbnail
+from segmed.data.leaks.twins import CUT, coarse, descriptors
+from segmed.reports.audit.leak_figures import leak_figure, worst_twins
+from segmed.reports.drawing.slices import save_figure
 
 SUBJECTS, SLICES = 8, 3
 HEADS = heads(SUBJECTS, slices=SLICES, seed=11)
@@ -475,7 +475,7 @@ def test_an_audit_is_read_as_it_was_written_and_remembered(folder, tmp_path, mon
     audit.save_json(tmp_path / "audit.json")
     assert ClassAudit.load(tmp_path / "audit.json") == audit
     assert json.loads((tmp_path / "audit.json").read_text())["errors"] == len(audit.errors)
-    monkeypatch.setattr("segmed.leaks.audit.make_survey", lambda *_, **__: pytest.fail("audited again"))
+    monkeypatch.setattr("segmed.data.leaks.image_audit.make_survey", lambda *_, **__: pytest.fail("audited again"))
     again = audit_classes(dataset, parts=parts_of(dataset, by_subject=False), cache=tmp_path / "cache")
     assert again == audit
 

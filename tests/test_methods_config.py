@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 from small_wall import dice, wall
 
+from segmed.builders.classical import REST, TISSUE, build_method
 from segmed.cli import ConfigError, load_config, load_yaml, validate
 from segmed.config import Section
 from segmed.config.compare import CompareConfig
@@ -29,7 +30,6 @@ from segmed.config.methods import (
     StandardDeviationsConfig,
     VoxelClassifierConfig,
 )
-from segmed.methods import REST, TISSUE, build_method
 from segmed.segmenters.chanvese import ChanVese
 from segmed.segmenters.clustering import GaussianMixture, KMeans
 from segmed.segmenters.energies import PottsFlow

@@ -18,10 +18,10 @@ from small_networks import CHANNELS, STRIDES, every_dims, image_of, make_net
 from tiny_data import Lines, Stop, make_balls, names, session_of, tiny, trained
 from torch import nn
 
-from segmed import experiment
-from segmed.build import build_class_loss, load_case_classifier, load_run
-from segmed.classify.building import build_classifier
+from segmed.builders.classifiers import build_classifier
+from segmed.builders.segmentation import build_class_loss, load_case_classifier, load_run
 from segmed.cli import parse_as, run_tool
+from segmed.compose import experiment
 from segmed.config import (
     CaseClassConfig,
     ExperimentConfig,
@@ -35,21 +35,21 @@ from segmed.config.classifier import EncoderClassifierConfig
 from segmed.data.case import Case, DatasetError
 from segmed.data.case_classes import UNKNOWN, class_indices, class_names, classes_of, with_targets
 from segmed.data.splits import Split
+from segmed.evaluate.classified_images import read_tested
 from segmed.labels import LabelSet
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
-from segmed.memory import PlanError
 from segmed.metrics.classification import figures
 from segmed.networks.encoders import PlainEncoder
-from segmed.networks.multitask import SegmentationAndClass
-from segmed.reports.classified import read_tested
+from segmed.networks.two_heads import SegmentationAndClass
 from segmed.runs import Run, RunError, new_folds, read_config
+from segmed.segment.memory import PlanError
+from segmed.segment.prepare import prepare
 from segmed.segmenters.case_class import CaseClassifier
 from segmed.segmenters.network import NetworkSegmenter, SegmenterError
-from segmed.single import prepare
 from segmed.training.checkpoint import CheckpointError, read_weights
-from segmed.training.inherited import take_encoder
+from segmed.training.encoder_transfer import take_encoder
 from segmed.training.interruption import Interrupted
-from segmed.training.multitask import MultiTaskStep
+from segmed.training.multitask_step import MultiTaskStep
 from segmed.training.precision import Choice
 from segmed.training.steps import SupervisedStep
 from segmed.training.tracking import Tracker

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_networks import every_dims, gradients, image_of
 from tiny_data import make_balls, names, tiny, trained
 
-from segmed.build import build_network, load_run
+from segmed.builders.segmentation import build_network, load_run
 from segmed.cli import load_config
 from segmed.config import ExperimentConfig, PatchCnnConfig
 from segmed.networks.blocks import NetworkError

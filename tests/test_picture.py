@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmed.classes.picture import PictureError, facts, grey, read_picture
+from segmed.data.images.picture import PictureError, facts, grey, read_picture
 
 RAMP = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10
 COLOUR = np.stack([RAMP, RAMP[::-1], RAMP.T.reshape(6, 4)], axis=-1)

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmed.build import plane_axis
+from segmed.builders.segmentation import plane_axis
 from segmed.config import ExperimentConfig
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
 from segmed.networks.discriminators import check_depth
-from segmed.plan import PlanError, resolve
-from segmed.pyramid import pooling
+from segmed.networks.levels import pooling
+from segmed.segment.plan import PlanError, resolve
 
 CPU = Machine("cpu", "CPU, 2 cores", 20 * GIB, 2)
 GPU = Machine("cuda", "a GPU", 40 * GIB, 16)

@@ -18,15 +18,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from segmed.build import build_network, load_run
+from segmed.builders.segmentation import build_network, load_run
 from segmed.config import DataConfig, ExperimentConfig, MsdLayout, NnunetLayout, PatternLayout
 from segmed.data.inputs import find_inputs
 from segmed.files import DiskError
 from segmed.labels import LabelSet
 from segmed.runs import Run, write_config
+from segmed.segment.predict import entropy, predict_cases
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.combine import LargestComponent
-from segmed.segmenters.prediction import entropy, predict_cases
 from segmed.training.checkpoint import save_weights
 from segmed.volumes import read_header, read_volume
 

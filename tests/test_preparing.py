@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segmed.classes.picture import PictureError
-from segmed.classes.preparing import axis_weights, prepared
 from segmed.config.filters import GaussianConfig, MedianConfig
 from segmed.config.images import ImageConfig
 from segmed.data.filters import filtered
+from segmed.data.images.picture import PictureError
+from segmed.data.images.prepare_image import axis_weights, prepared
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (20, 30)).astype(np.uint8)

@@ -14,8 +14,8 @@ from small_classifiers import SLIM, TINY_VIT, published_model
 from torch import nn
 
 from segmed.networks.backbones import backbone
-from segmed.networks.published import own_names
-from segmed.networks.transfer import adopt
+from segmed.networks.published_names import own_names
+from segmed.networks.weight_transfer import adopt
 from segmed.training import pretrained
 from segmed.training.pretrained import (
     HUB,

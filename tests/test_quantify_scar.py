@@ -17,12 +17,12 @@ from PIL import Image
 from scipy import ndimage
 
 from segmed.cardiac.heart import HeartLabels, HeartPosition
+from segmed.cardiac.heart_labels import HeartValues, doubts, heart_of, heart_values
 from segmed.cardiac.scar import scar_report
 from segmed.config import ExperimentConfig
 from segmed.labels import LabelError, LabelSet
-from segmed.reports.scar_figures import montage_tiles
-from segmed.reports.scar_files import OWN_FILES
-from segmed.reports.scar_labels import HeartValues, doubts, heart_of, heart_values
+from segmed.reports.scar.figures import montage_tiles
+from segmed.reports.scar.files import OWN_FILES
 from segmed.segmenters.region import Known
 from segmed.volumes import write_volume
 
@@ -441,8 +441,8 @@ def test_a_run_segments_the_image_and_counts_obstruction_when_asked(heart, tmp_p
         MetaTensor(torch.from_numpy(values.astype(np.uint8))[None], affine=torch.from_numpy(made.affine)),
         LabelSet.from_config(names),
     )
-    monkeypatch.setattr("segmed.build.load_run_config", lambda folder: config)
-    monkeypatch.setattr("segmed.build.load_run", lambda folder, device: known)
+    monkeypatch.setattr("segmed.builders.segmentation.load_run_config", lambda folder: config)
+    monkeypatch.setattr("segmed.builders.segmentation.load_run", lambda folder, device: known)
     output = tmp_path / "r"
     assert run_tool("--run", tmp_path, "--image", made.image, "--count-obstruction", "--output", output) == 0
     found = numbers(output)

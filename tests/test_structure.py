@@ -6,25 +6,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1] / "segmed"
 
 FLOORS = [
-    {"config", "files", "geometry"},
+    {"config", "files", "geometry", "machine"},
     {"cli", "formats", "labels"},
-    {"volumes", "runs"},
-    {"networks", "losses", "metrics", "machine", "pyramid"},
+    {"volumes", "runs", "networks", "losses", "metrics"},
     {"data"},
-    {"classes"},
-    {"leaks"},
-    {"segmenters", "reports", "cardiac"},
-    {"training"},
-    {"build", "methods"},
-    {"memory"},
-    {"plan", "session", "testing"},
-    {"single"},
-    {"composite"},
-    {"experiment", "contest", "classify"},
-    {"training_tool"},
+    {"segmenters", "training", "evaluate", "cardiac"},
+    {"builders", "reports"},
+    {"segment", "classify", "compare"},
+    {"compose"},
+    {"commands"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-STRANGERS = [{"networks", "losses"}, {"networks", "metrics"}, {"losses", "metrics"}, {"segmenters", "reports"}]
+STRANGERS = [{"networks", "losses"}, {"networks", "metrics"}, {"losses", "metrics"}, {"segmenters", "evaluate"}]
 
 
 def imports(path: Path) -> set[str]:

@@ -17,7 +17,7 @@ from tensorboard.summary.writer import event_file_writer
 from tiny_run import EACH_STEP, tiny_train, train_tiny
 
 from segmed.files import DiskError
-from segmed.reports.curves import read_history
+from segmed.runs import read_history
 from segmed.training.history import History
 from segmed.training.pictures import patch_picture
 from segmed.training.tracking import RunTracker

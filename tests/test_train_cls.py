@@ -14,17 +14,17 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_classes import CLASSES, config_of, picture, write_classes
 
-from segmed.classes.splitting import ClassSplit
-from segmed.classify import experiment
-from segmed.classify.building import build_classifier, load_classifier, planned_model, start_weights
-from segmed.classify.prediction import ClassifyError, classify, find_images
-from segmed.classify.preparing import LeakError, prepare
+from segmed.builders.classifiers import build_classifier, load_classifier, planned_model, start_weights
+from segmed.classify import test as experiment
+from segmed.classify.predict import ClassifyError, classify, find_images
+from segmed.classify.prepare import LeakError, prepare
 from segmed.cli import load_as, run_tool
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
-from segmed.reports.classified import read_tested
+from segmed.data.images.image_splits import ClassSplit
+from segmed.evaluate.classified_images import read_tested
 from segmed.runs import Run, RunError, read_config
-from segmed.training import classification
+from segmed.training import classification_step as classification
 from segmed.training.checkpoint import read_weights
 from segmed.training.interruption import Interrupted
 from segmed.training.precision import Choice

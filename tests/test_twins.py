@@ -10,10 +10,21 @@ import torch
 from made_heads import SIDE, heads, jpeg, resized, save
 from scipy import ndimage
 
-from segmed.classes.picture import grey, read_picture
-from segmed.leaks.alignment import likeness
-from segmed.leaks.thumbnails import SIZE, pixel_key, thumbnail
-from segmed.leaks.twins import CUT, MOVES, NEAR, Twin, coarse, descriptors, find_twins, moved, twin_groups, twins_of
+from segmed.data.images.picture import grey, read_picture
+from segmed.data.leaks.alignment import likeness
+from segmed.data.leaks.thumbnails import SIZE, pixel_key, thumbnail
+from segmed.data.leaks.twins import (
+    CUT,
+    MOVES,
+    NEAR,
+    Twin,
+    coarse,
+    descriptors,
+    find_twins,
+    moved,
+    twin_groups,
+    twins_of,
+)
 
 COPIES = {
     "resized to 0.6": lambda p: resized(p, 58, 58),

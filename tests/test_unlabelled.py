@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from tiny_data import ADVERSARY, CASES, Lines, make_balls, names, session_of, tiny, trained
 
-from segmed import experiment, session
+from segmed.compose import experiment
 from segmed.config import AugmentConfig, PatchConfig
 from segmed.data.audit import audit_dataset
 from segmed.data.augment import Augmentation
@@ -24,6 +24,7 @@ from segmed.data.patches import PatchDataset, patch_loader
 from segmed.data.splits import Split
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.labels import LabelSet
+from segmed.segment import train as session
 from segmed.training.loop import FitState
 from segmed.training.tracking import Tracker
 

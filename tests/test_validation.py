@@ -14,10 +14,10 @@ from segmed.config import EvaluateConfig, InferenceConfig, PatchConfig, Preproce
 from segmed.data.cache import CachedVolume
 from segmed.data.preprocess import prepare
 from segmed.labels import LabelSet
+from segmed.segment import validate as validation
+from segmed.segment.validate import ValidationCase, ValidationError, Validator, spread
 from segmed.segmenters.network import NetworkSegmenter
-from segmed.training import validation
 from segmed.training.ranks import Ranks
-from segmed.training.validation import ValidationCase, ValidationError, Validator, spread
 from segmed.volumes import Source, write_volume
 
 LABELS = LabelSet.from_config({"blood": 500, "scar": 2221}, regions={"heart": ["blood", "scar"]})

@@ -11,7 +11,7 @@ from segmed.networks.backbones import backbone
 from segmed.networks.classifiers import Classifier
 from segmed.networks.encoders import PlainEncoder, ResidualEncoder
 from segmed.networks.models import SegmentationNet
-from segmed.networks.transfer import TransferError, adopt, inflate, move_encoder
+from segmed.networks.weight_transfer import TransferError, adopt, inflate, move_encoder
 
 
 def classifier(encoder_type, dims: int, *, seed: int = 1, channels: int = 2, strides=None, widths=CHANNELS, **options):

@@ -11,12 +11,12 @@ import nibabel as nib
 import numpy as np
 from lightning_fabric import Fabric
 
-from segmed import experiment
-from segmed.build import build_dataset
+from segmed.builders.segmentation import build_dataset
+from segmed.compose import experiment
 from segmed.config import ExperimentConfig
 from segmed.data.splits import Split
 from segmed.runs import Run, read_config
-from segmed.session import Session
+from segmed.segment.train import Session
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import Tracker

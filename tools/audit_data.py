@@ -67,13 +67,13 @@ def _workers(arguments: Arguments) -> int:
 def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
     from rich.console import Console
 
-    from segmed.classes.dataset import read_classes
-    from segmed.classes.splitting import ClassSplit
+    from segmed.data.images.image_dataset import read_classes
+    from segmed.data.images.image_splits import ClassSplit
+    from segmed.data.leaks.image_audit import audit_classes
     from segmed.data.splits import PARTS
-    from segmed.leaks.audit import audit_classes
-    from segmed.reports.figures import save_figure
-    from segmed.reports.leak_figures import leak_figure
-    from segmed.reports.leak_text import class_audit_text
+    from segmed.reports.audit.leak_figures import leak_figure
+    from segmed.reports.audit.leak_text import class_audit_text
+    from segmed.reports.drawing.slices import save_figure
 
     if arguments.fix_geometry:
         raise ConfigError("--fix-geometry is for label maps: leave it out for images with classes")
@@ -96,7 +96,7 @@ def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
     from segmed.data.audit import audit_dataset, fix_geometry
     from segmed.data.cases import read_dataset
     from segmed.data.integrity import check_files
-    from segmed.reports.audit_text import audit_text
+    from segmed.reports.audit.text import audit_text
 
     console = Console(soft_wrap=True, highlight=False)
     dataset = read_dataset(data, complete=False)
@@ -118,8 +118,8 @@ def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None) -> Audit:
     """With findings about equal volumes and about what a split has on several sides."""
     from dataclasses import replace
 
+    from segmed.data.leaks.volume_twins import check_volumes, volume_twins
     from segmed.data.splits import Split
-    from segmed.leaks.volumes import check_volumes, volume_twins
 
     parts = None if split is None else Split.load(split)
     found = check_volumes(dataset, volume_twins(dataset, audit.facts), parts)
@@ -153,7 +153,7 @@ def _class_data(arguments: Arguments) -> ClassDataConfig | None:
         return load_as(ClassificationConfig, arguments.config).data.model_copy(update=root)
     if arguments.images or arguments.label or arguments.labels or arguments.folder is None:
         return None
-    from segmed.leaks.layouts import guess_class_layout
+    from segmed.data.leaks.guess_classes import guess_class_layout
 
     layout = guess_class_layout(arguments.folder, table=arguments.manifest)
     return None if layout is None else ClassDataConfig(root=arguments.folder, layout=layout)

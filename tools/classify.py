@@ -25,8 +25,8 @@ class Arguments(Section):
 
 def main() -> int:
     arguments = parse(Arguments, description=Arguments.__doc__)
-    from segmed.classify.building import read_class_config
-    from segmed.classify.prediction import classify, find_images, write_answers
+    from segmed.builders.classifiers import read_class_config
+    from segmed.classify.predict import classify, find_images, write_answers
     from segmed.runs import open_run
 
     images = find_images(arguments.input, read_class_config(open_run(arguments.run[0])).image)

@@ -15,11 +15,11 @@ from pydantic import Field, PositiveInt
 from segmed.cli import ConfigError, load_yaml, parse, run_tool, validate
 from segmed.config import EvaluateConfig, ExperimentConfig, Section
 from segmed.config.compare import CompareConfig, Convention
-from segmed.reports.structures import parse_structures
+from segmed.evaluate.structures import parse_structures
 from segmed.runs import is_run
 
 if TYPE_CHECKING:
-    from segmed.reports.results import Method, Result
+    from segmed.evaluate.results import Method, Result
 
 METRICS = ("dice", "hd95_mm", "hd_mm", "avd_ml", "share_error_pp", "share_difference_pp")
 TRUE_METRICS = ("true_avd_ml", "true_difference_ml")  # of a phantom
@@ -101,15 +101,15 @@ def compare_results(arguments: Arguments) -> None:
     if reference not in paths:
         raise ConfigError(f"--reference {reference} is no method: choose one of {', '.join(paths)}")
 
-    from segmed.reports.classifier_comparison_runs import is_classifier
+    from segmed.evaluate.classifier_runs import is_classifier
 
     if any(is_classifier(path) for own in paths.values() for path in own):
         compare_classified(arguments, paths, reference, arguments.output)
         return
 
-    from segmed.reports.comparison import compare_methods
-    from segmed.reports.comparison_text import write_comparison
-    from segmed.reports.results import Method, has_table, read_result
+    from segmed.evaluate.comparison import compare_methods
+    from segmed.evaluate.results import Method, has_table, read_result
+    from segmed.reports.comparison.text import write_comparison
 
     every = [path for own in paths.values() for path in own]
     of_path = {path: read_result(path) for path in every if is_run(path) or has_table(path)}
@@ -129,9 +129,9 @@ def compare_classified(arguments: Arguments, paths: Mapping[str, Sequence[Path]]
     if arguments.references or arguments.labels or arguments.run:
         raise ConfigError("--references, --labels and --run are of label maps: leave them out for classifiers")
 
-    from segmed.reports.classifier_comparison import compare_classifiers
-    from segmed.reports.classifier_comparison_runs import read_classifiers
-    from segmed.reports.classifier_comparison_text import write_classifier_comparison
+    from segmed.evaluate.classifier_comparison import compare_classifiers
+    from segmed.evaluate.classifier_runs import read_classifiers
+    from segmed.reports.comparison.classifier_text import write_classifier_comparison
 
     comparison = compare_classifiers(
         read_classifiers(paths),
@@ -172,8 +172,8 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
     if config.reference not in config.rows:
         raise ConfigError(f"--reference {config.reference} is no row: choose one of {', '.join(config.rows)}")
 
-    from segmed.contest.opening import open_contest
-    from segmed.contest.running import run_contest
+    from segmed.compare.prepare import open_contest
+    from segmed.compare.rows import run_contest
 
     contest = open_contest(config, skip_missing=arguments.skip_missing)
     for line in contest.missing.values():
@@ -188,9 +188,9 @@ def write_rows(
     methods: Sequence[Method], config: CompareConfig, convention: Convention, left_out: Sequence[str]
 ) -> None:
     """Write and print the tables of a config's rows."""
-    from segmed.reports.comparison import compare_methods
-    from segmed.reports.comparison_overview import write_agreement, write_overview
-    from segmed.reports.comparison_text import write_comparison
+    from segmed.evaluate.comparison import compare_methods
+    from segmed.reports.comparison.overview import write_agreement, write_overview
+    from segmed.reports.comparison.text import write_comparison
 
     metrics: tuple[str, ...] = METRICS
     title, suffix = config.name, ""
@@ -280,7 +280,7 @@ def _scored(folders: Sequence[Path], arguments: Arguments, runs: Sequence[Path])
     experiment = _experiment(arguments.run, runs)
 
     from segmed.data.pairs import find_references
-    from segmed.reports.scoring import Scoring, default_workers, known_structures, score_folder
+    from segmed.evaluate.scoring import Scoring, default_workers, known_structures, score_folder
 
     data = experiment.data if experiment else None
     references, named = find_references(arguments.references, data=data)
@@ -294,7 +294,7 @@ def _scored(folders: Sequence[Path], arguments: Arguments, runs: Sequence[Path])
 
 
 def _experiment(run: Path | None, runs: Sequence[Path]) -> ExperimentConfig | None:
-    from segmed.reports.results import run_config
+    from segmed.evaluate.results import run_config
 
     if run is not None and not is_run(run):
         raise ConfigError(f"{run} is no run: it holds no config.yaml")

@@ -13,12 +13,12 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from segmed.cli import ConfigError, load_config, parse, run_tool
 from segmed.config import EvaluateConfig, ExperimentConfig, Section
-from segmed.reports.structures import parse_structures
+from segmed.evaluate.structures import parse_structures
 
 if TYPE_CHECKING:
     from segmed.data.pairs import Pairing, Reference
-    from segmed.reports.figures import CaseVolumes
-    from segmed.reports.scoring import Scores, Scoring
+    from segmed.evaluate.case_volumes import CaseVolumes
+    from segmed.evaluate.scoring import Scores, Scoring
     from segmed.volumes import Source
 
 
@@ -81,7 +81,7 @@ def main() -> int:
     experiment = _experiment(arguments.run)
 
     from segmed.data.pairs import find_references
-    from segmed.reports.scoring import Scoring, known_structures, pair_folder
+    from segmed.evaluate.scoring import Scoring, known_structures, pair_folder
 
     references, named = find_references(
         arguments.references,
@@ -130,7 +130,7 @@ def _parts(references: Sequence[Reference], run: Path) -> dict[str, str]:
     """Reference -> the part of the run's split that it is in; references that the run never saw are left out."""
     from segmed.data.pairs import plain_name
     from segmed.data.splits import Split
-    from segmed.reports.results import first_few
+    from segmed.evaluate.results import first_few
 
     split, parts = Split.load(run / "split.json"), {}
     part_of = {case: part for part in ("train", "validation", "test") for case in getattr(split, part)}
@@ -161,10 +161,10 @@ def _evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from segmed.reports.evaluation import table_text, write_evaluation
-    from segmed.reports.html import write_report
-    from segmed.reports.results import first_few
-    from segmed.reports.scoring import default_workers, load_volumes, score_cases
+    from segmed.evaluate.results import first_few
+    from segmed.evaluate.scoring import default_workers, load_volumes, score_cases
+    from segmed.reports.segmentation.files import table_text, write_evaluation
+    from segmed.reports.segmentation.page import write_report
     from segmed.volumes import VolumeError
 
     try:
@@ -223,7 +223,7 @@ def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, S
 
 def _notes(arguments: Arguments, pairing: Pairing, scores: Scores) -> list[str]:
     """What is not in the figures, or not as one might think, a line each."""
-    from segmed.reports.results import first_few
+    from segmed.evaluate.results import first_few
 
     notes = [f"case {case} is left out: {why}" for case, why in scores.failed.items()]
     if pairing.missing:

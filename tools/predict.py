@@ -58,9 +58,9 @@ def main() -> int:
     if not arguments.run:
         raise ConfigError("no run is named: give --run RUN, a folder that tools/train_seg.py made")
 
-    from segmed.build import load_run_config
+    from segmed.builders.segmentation import load_run_config
     from segmed.data.inputs import find_inputs
-    from segmed.segmenters.prediction import Extras, Record, check_outputs, predict_cases
+    from segmed.segment.predict import Extras, Record, check_outputs, predict_cases
 
     started = time.perf_counter()
     configs = [load_run_config(run) for run in arguments.run]
@@ -121,7 +121,7 @@ def _segmenter(arguments: Arguments, configs: list[ExperimentConfig]) -> Segment
     """The runs as one segmenter; pieces are cleaned once, on the mean."""
     import torch
 
-    from segmed.build import load_run
+    from segmed.builders.segmentation import load_run
     from segmed.segmenters.combine import LargestComponent, Mean
 
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
@@ -151,11 +151,11 @@ def _write_classes(arguments: Arguments, configs: list[ExperimentConfig], inputs
         return
     import numpy as np
 
-    from segmed.build import label_set, load_case_classifier
+    from segmed.builders.segmentation import label_set, load_case_classifier
     from segmed.data.cases import Dataset
     from segmed.data.preprocess import read_case
-    from segmed.reports.case_classes import TABLE
-    from segmed.reports.classified import save_predictions
+    from segmed.evaluate.classified_images import save_predictions
+    from segmed.reports.classification.case_classes import TABLE
 
     told = [load_case_classifier(run, device=arguments.device) for run in arguments.run]
     found = []

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from segmed.cardiac.heart import HeartLabels
+    from segmed.cardiac.heart_labels import HeartValues
     from segmed.cardiac.tissue import GreyZone
     from segmed.data.case import Case
-    from segmed.reports.scar_files import ScarCase
-    from segmed.reports.scar_labels import HeartValues
+    from segmed.reports.scar.files import ScarCase
     from segmed.volumes import Source
 
     Voxels = tuple[np.ndarray, np.ndarray, np.ndarray]  # image (X, Y, Z), values (X, Y, Z), affine (4, 4)
@@ -93,7 +93,7 @@ def main() -> int:
     except OSError as error:
         raise ConfigError(f"cannot make folder {arguments.output}: {error.strerror}; choose another") from error
 
-    from segmed.reports.scar_files import clear_reports, write_error
+    from segmed.reports.scar.files import clear_reports, write_error
     from segmed.runs import environment
     from segmed.volumes import strip_suffix
 
@@ -137,13 +137,13 @@ def _many(path: Path) -> bool:
 
 def _prepared(arguments: Arguments) -> tuple[HeartValues, list[Job], Callable[[Job], Voxels]]:
     """What label values mean, the cases, and how the voxels of one are had."""
-    from segmed.reports.scar_labels import heart_values
+    from segmed.cardiac.heart_labels import heart_values
 
     given = arguments.wall, arguments.scar, arguments.pool, arguments.rv
     if arguments.run is None:
         return heart_values(*given), _labelled(arguments), _read
 
-    from segmed.build import label_set, load_run, load_run_config
+    from segmed.builders.segmentation import label_set, load_run, load_run_config
     from segmed.data.inputs import find_inputs
 
     config = load_run_config(arguments.run)
@@ -195,7 +195,7 @@ def _labelled(arguments: Arguments) -> list[Job]:
 
 
 def _read(job: Job) -> Voxels:
-    from segmed.reports.scar_input import read_labelled
+    from segmed.cardiac.labelled_image import read_labelled
     from segmed.volumes import VolumeError
 
     if "image" not in job.case.images or job.labels is None:
@@ -210,9 +210,9 @@ def _segmenting(segmenter: Any, modalities: Sequence[str], output: Path, *, many
         import torch
         from monai.data import MetaTensor
 
+        from segmed.cardiac.labelled_image import check_spacing
         from segmed.data.cases import Dataset
         from segmed.data.preprocess import read_case
-        from segmed.reports.scar_input import check_spacing
         from segmed.volumes import write_volume
 
         for source in job.case.images.values():
@@ -231,10 +231,10 @@ def _segmenting(segmenter: Any, modalities: Sequence[str], output: Path, *, many
 
 def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, about: Mapping[str, Any]) -> ScarCase:
     from segmed.cardiac.heart import HeartPosition
+    from segmed.cardiac.heart_labels import doubts, heart_of
     from segmed.cardiac.scar import ScarOptions, scar_report
-    from segmed.reports.scar_figures import montage_tiles
-    from segmed.reports.scar_files import ScarCase
-    from segmed.reports.scar_labels import doubts, heart_of
+    from segmed.reports.scar.figures import montage_tiles
+    from segmed.reports.scar.files import ScarCase
 
     image, values, affine = voxels
     heart, scar = heart_of(values, affine, meaning)
@@ -303,7 +303,7 @@ def _measured(
 ) -> int:
     """Measure and write all; the only case raises what is wrong with it."""
     from segmed.files import DiskError
-    from segmed.reports.scar_files import case_line, summary_row, write_case, write_error, write_summary
+    from segmed.reports.scar.files import case_line, summary_row, write_case, write_error, write_summary
 
     many = _many(arguments.image)
     rows: list[dict[str, Any]] = []

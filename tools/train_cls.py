@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import Field
 
 from segmed.cli import run_tool
+from segmed.commands.training import TrainingOptions, train
 from segmed.config.classification import ClassificationConfig
-from segmed.training_tool import TrainingOptions, train
 
 FIRST_RUN = Path(__file__).resolve().parents[1] / "configs" / "cls" / "contrast_phantom.yaml"
 
@@ -23,7 +23,7 @@ class Arguments(TrainingOptions):
 
 
 def main() -> int:
-    return train(ClassificationConfig, Arguments, "segmed.classify.experiment", description=__doc__)
+    return train(ClassificationConfig, Arguments, "segmed.classify.test", description=__doc__)
 
 
 if __name__ == "__main__":

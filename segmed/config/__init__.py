@@ -1,6 +1,6 @@
 """The schema of every experiment: frozen, validated models whose fields say what they mean.
 
-Every field that may be `auto` is resolved by `segmed.plan` from the data and the machine.
+Every field that may be `auto` is resolved by `segmed.segment.plan` from the data and the machine.
 This package imports neither torch nor MONAI, so that `--help` answers at once.
 """
 

@@ -25,7 +25,7 @@ def known(value: T | Auto) -> T:
         ValueError: it is still `auto`.
     """
     if isinstance(value, str) and value == "auto":
-        raise ValueError("a value of the config is still 'auto': plan the experiment with segmed.plan first")
+        raise ValueError("a value of the config is still 'auto': plan the experiment first")
     return value
 
 

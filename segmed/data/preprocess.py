@@ -128,7 +128,7 @@ def prepare(
     """
     unresolved = [name for name, value in config if value == "auto"]
     if unresolved:
-        raise ValueError(f"preprocess.{unresolved[0]} is still 'auto': resolve the config with segmed.plan first")
+        raise ValueError(f"preprocess.{unresolved[0]} is still 'auto': plan the experiment first")
     orient = Orientation(axcodes=axis_codes(_affine(image), config.orientation), labels=RAS)
     image = _apply(orient, image)
     label = None if label is None else _apply(orient, label)

@@ -190,3 +190,20 @@ def _distances(
 
 def _order(result: dict[str, float]) -> dict[str, float]:
     return {name: result[name] for name in METRICS if name in result}
+
+
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd_mm": "HD (mm)",
+    "hd95_mm": "HD95 (mm)",
+    "assd_mm": "ASSD (mm)",
+    "surface_dice": "surface Dice",
+    "avd_ml": "AVD (ml)",
+    "volume_difference_ml": "volume difference (ml)",
+    "relative_volume_error": "relative volume error",
+    "sensitivity": "sensitivity",
+    "precision": "precision",
+    "prediction_ml": "predicted volume (ml)",
+    "reference_ml": "reference volume (ml)",
+}

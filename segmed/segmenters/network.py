@@ -222,7 +222,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 def _window(patches: PatchConfig, plane_axis: int | None) -> tuple[int, ...]:
     if patches.size == "auto" or patches.dims == "auto":
-        raise SegmenterError("patches.size or patches.dims is still 'auto': resolve the config with segmed.plan first")
+        raise SegmenterError("patches.size or patches.dims is still 'auto': plan the experiment first")
     if len(patches.size) != patches.dims or (plane_axis is None) != (patches.dims == 3):
         raise SegmenterError(
             f"patches.size {patches.size} and plane axis {plane_axis} do not fit {patches.dims} dimensions: "

@@ -21,8 +21,8 @@ from segmed.data.transfer import Report, fetch, forget, held
 from segmed.data.transfer import TransferError as FetchError
 from segmed.files import disk_errors
 from segmed.networks.classifiers import ClassificationModel
-from segmed.networks.published import own_names
-from segmed.networks.transfer import Grey, Transfer, TransferError, adopt
+from segmed.networks.published_names import own_names
+from segmed.networks.weight_transfer import Grey, Transfer, TransferError, adopt
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from benchmarks.training import QUICK, chosen
 from segmed.config import AdversaryConfig, ExperimentConfig
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
-from segmed.plan import resolve
+from segmed.segment.plan import resolve
 
 SUPERVISED, DEFAULT = "supervised", "patch"
 DISCRIMINATORS = (DEFAULT, "pixel", "image", "segan")

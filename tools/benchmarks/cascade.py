@@ -15,13 +15,20 @@ from monai.data import MetaTensor
 from benchmarks.processes import TOOLS
 from benchmarks.synthetic import NAMED, heart, scan
 from benchmarks.timing import Outcome, Setting, Target, alternate, timed
-from segmed.build import build_cascade, build_network, label_set, load_stage, network_segmenter, stages_of
+from segmed.builders.segmentation import (
+    build_cascade,
+    build_network,
+    label_set,
+    load_stage,
+    network_segmenter,
+    stages_of,
+)
 from segmed.cli import load_config
-from segmed.composite import member_config, useful_views
+from segmed.compose.train import member_config, useful_views
 from segmed.config import ExperimentConfig, View, known
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
-from segmed.plan import resolve
+from segmed.segment.plan import resolve
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.region import Known

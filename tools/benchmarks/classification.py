@@ -20,15 +20,15 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from benchmarks.synthetic import heart, scan
 from benchmarks.timing import Outcome, Setting, Target, Timing, alternate, ratio
-from segmed.classes.arrays import ImageArrays, ImageCache
-from segmed.classes.batches import ImageSamples, ordered_batches, training_batches
-from segmed.classes.dataset import Item
-from segmed.classify.building import build_class_loss, build_classifier, planned_model
+from segmed.builders.classifiers import build_class_loss, build_classifier, planned_model
 from segmed.config.classification import ClassificationConfig, ClassTrainConfig
 from segmed.config.classifier import ClassifierModel, DenseNet121Config, EncoderClassifierConfig, ResNet18Config
 from segmed.config.images import ImageConfig
+from segmed.data.images.batches import ImageSamples, ordered_batches, training_batches
+from segmed.data.images.image_cache import ImageArrays, ImageCache
+from segmed.data.images.image_dataset import Item
 from segmed.networks.classifiers import ClassificationModel
-from segmed.training.classification import ClassificationStep
+from segmed.training.classification_step import ClassificationStep
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks
 

@@ -13,10 +13,10 @@ from monai.networks.nets import DynUNet
 from torch import Tensor
 
 from benchmarks.processes import Work, serve
-from segmed.build import build_discriminator, build_loss, build_network
+from segmed.builders.segmentation import build_discriminator, build_loss, build_network
 from segmed.config import AdversaryConfig, DiceCELossConfig, TrainConfig, UNetConfig
 from segmed.networks.models import SegmentationModel
-from segmed.training.adversarial import AdversarialStep
+from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.precision import Choice
 from segmed.training.steps import SupervisedStep
 

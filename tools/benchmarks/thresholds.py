@@ -10,9 +10,9 @@ from monai.data import MetaTensor
 
 from benchmarks.synthetic import NAMED, heart, scan
 from benchmarks.timing import Outcome, Setting, Target, alternate, timed
+from segmed.builders.classical import build_method
 from segmed.config.methods import ClassicalMethod, FullWidthConfig, OtsuConfig, StandardDeviationsConfig
 from segmed.labels import LabelSet
-from segmed.methods import build_method
 from segmed.segmenters.base import on_grid_of
 from segmed.segmenters.region import Inside, Known
 

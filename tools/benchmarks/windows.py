@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.peers import nnunet
 from benchmarks.timing import Outcome, Setting, Target, alternate, ratio, timed
-from segmed.build import build_dataset, load_run
+from segmed.builders.segmentation import build_dataset, load_run
 from segmed.data.case import DatasetError
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split

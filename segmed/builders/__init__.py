@@ -1,0 +1,1 @@
+"""Config -> objects, run folder -> objects: the only place where a name becomes a class."""

@@ -1,0 +1,221 @@
+"""Before training: data, audit of leaks, parts, plan, and the run folder that holds it all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from segmed.builders.classifiers import planned_model
+from segmed.config.classification import ClassificationConfig
+from segmed.data.images.image_dataset import ClassDataset, read_classes
+from segmed.data.images.image_splits import ClassSplit, make_class_split, split_groups
+from segmed.data.leaks.leakage import Leakage, find_leakage
+from segmed.data.leaks.survey import Survey, make_survey
+from segmed.data.leaks.twins import twin_groups
+from segmed.data.splits import PARTS
+from segmed.evaluate.classified_images import LEAKING
+from segmed.files import write_json
+from segmed.machine import this_machine
+from segmed.runs import Run, environment, new_run, write_config
+from segmed.training.encoder_transfer import leak_note, source_encoder
+from segmed.training.optimisation import PEAK_RATE
+
+TOOL = "train_cls"
+
+
+class LeakError(ValueError):
+    """A split whose figures would be too good; the message says what stands on two sides and what to do."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run begins with.
+
+    Attributes:
+        config: without `auto`.
+        reasons: of every value that was.
+        dataset: the images.
+        split: their parts.
+        notes: lines that must stand in every table of the run.
+        leakage: what the parts have in common; None: nobody looked.
+    """
+
+    config: ClassificationConfig
+    reasons: Mapping[str, str]
+    dataset: ClassDataset
+    split: ClassSplit
+    notes: tuple[str, ...]
+    leakage: Leakage | None
+
+
+def prepare(config: ClassificationConfig) -> Prepared:
+    """Read the images' list, look for leaks, draw the parts, resolve what is `auto`.
+
+    Raises:
+        DatasetError: the data or the parts can't be used.
+        LeakError: the parts leak, and `leaks.allow_leakage` is not set.
+        RunError, SourceError: the run that the encoder comes from can't be used.
+    """
+    config = with_absolute_paths(config)
+    if config.init_encoder is not None:
+        source_encoder(config.init_encoder)  # before a minute goes by over the images
+    dataset = read_classes(config.data)
+    survey = _survey(config, dataset)
+    groups = None if survey is None else twin_groups([item.id for item in dataset.items], survey.twins)
+    split = make_class_split(dataset, config.split, twins=groups)
+    notes, leakage = list(_notes(dataset)), None
+    if config.leaks.remove_twins:
+        split, removed = _without_twins(split, split_groups(dataset, "auto", twins=groups))
+        notes.append(f"{removed} images left out of training and validation: twins, or subjects, of test images")
+    if survey is not None:
+        leakage = find_leakage(dataset, survey, {part: getattr(split, part) for part in PARTS})
+        notes += _judged(leakage, config)
+    elif not config.leaks.check:
+        notes.append("nobody looked for leaks (leaks.check is false)")
+    notes += _source_seen(config, split)
+    config, reasons = _resolved(config, dataset, split)
+    return Prepared(config, reasons, dataset, split, tuple(notes), leakage)
+
+
+def _without_twins(split: ClassSplit, groups: Mapping[str, str]) -> tuple[ClassSplit, int]:
+    """The split without what test knows already, of validation and of training; and how many images that were."""
+    tested = {groups[name] for name in split.test}
+    validation = tuple(name for name in split.validation if groups[name] not in tested)
+    seen = tested | {groups[name] for name in validation}
+    train = tuple(name for name in split.train if groups[name] not in seen)
+    removed = len(split.train) + len(split.validation) - len(train) - len(validation)
+    return replace(split, train=train, validation=validation), removed
+
+
+def start(config: ClassificationConfig, folder: Path | None) -> Run:
+    """Make the run folder: everything that training needs is decided and written here, before it begins."""
+    ready = prepare(config)
+    for line in describe(ready):
+        print(line)
+    made = new_run(folder, runs=config.runs, name=config.title)
+    ready.split.save(made.split)
+    write_json(made.plan, {"reasons": dict(ready.reasons), "notes": list(ready.notes)})
+    write_json(
+        made.environment,
+        {**environment(), "device": this_machine().name, "cases": len(ready.dataset.items)},
+    )
+    write_config(made, ready.config, ready.reasons, tool=TOOL)  # last: with it the folder is a run
+    return made
+
+
+def describe(ready: Prepared) -> list[str]:
+    """What will be trained on what, and why: a line each."""
+    lines = [f"{ready.dataset.name}: {len(ready.dataset.items)} images, classes {', '.join(ready.dataset.classes)}"]
+    for part in PARTS:
+        ids = getattr(ready.split, part)
+        if ids:
+            counts = ", ".join(f"{name} {count}" for name, count in ready.dataset.counts(ids).items())
+            lines.append(f"  {part}: {len(ids)} ({counts})")
+    for key, reason in ready.reasons.items():
+        section, _, field = key.partition(".")
+        lines.append(f"  {key} = {getattr(getattr(ready.config, section), field)}: {reason}")
+    return lines + [f"NOTE: {note}" for note in ready.notes]
+
+
+def _survey(config: ClassificationConfig, dataset: ClassDataset) -> Survey | None:
+    """Twins and the rest, remembered beside the cache; none where nobody asks for it."""
+    if not config.leaks.check:
+        return None
+    return make_survey(
+        dataset.items,
+        cache=known_cache(config) / "surveys",
+        workers=this_machine().cores,
+        near=config.leaks.near_correlation,
+        progress=True,
+    )
+
+
+def known_cache(config: ClassificationConfig) -> Path:
+    """Folder of decoded images and surveys."""
+    return config.cache or config.runs / "cache"
+
+
+def _judged(leakage: Leakage, config: ClassificationConfig) -> list[str]:
+    """What is to be said of a split that leaks, and is allowed to.
+
+    Raises:
+        LeakError: it is not.
+    """
+    errors = [finding for finding in leakage.findings if finding.severity == "error"]
+    warnings = [finding.what for finding in leakage.findings if finding.severity != "error"]
+    if not leakage.leaks:
+        return warnings
+    first = errors[0].what if errors else "the parts share images"
+    if not config.leaks.allow_leakage:
+        more = f" (and {len(errors) - 1} more findings)" if len(errors) > 1 else ""
+        raise LeakError(
+            f"the split leaks: {first}{more}: split by subject or twins (split.by auto), or set leaks.allow_leakage, "
+            "which every table of the run will then say"
+        )
+    return [f"{LEAKING}, allowed: {finding.what}" for finding in errors] + warnings
+
+
+def _source_seen(config: ClassificationConfig, split: ClassSplit) -> list[str]:
+    """What is to be said of an encoder that has learnt from test images, and is allowed to.
+
+    Raises:
+        LeakError: it is not.
+    """
+    if config.init_encoder is None:
+        return []
+    note = leak_note(config.init_encoder, config.data.root, split.test)
+    if note and config.leaks.check and not config.leaks.allow_leakage:
+        raise LeakError(
+            f"{note}: name a run that was trained on other data or on this split, or set leaks.allow_leakage, which "
+            "every table of the run will then say"
+        )
+    return [f"LEAK: {note}"] if note else []
+
+
+def _notes(dataset: ClassDataset) -> list[str]:
+    notes = []
+    if not dataset.subjects_known:
+        notes.append("nothing says who was scanned: images of one subject may stand on two sides")
+    if dataset.dropped:
+        left_out = ", ".join(f"{name} ({count})" for name, count in dataset.dropped.items())
+        notes.append(f"left out, as no class names them: {left_out}")
+    return notes
+
+
+def _resolved(
+    config: ClassificationConfig, dataset: ClassDataset, split: ClassSplit
+) -> tuple[ClassificationConfig, dict[str, str]]:
+    """The config without `auto`, but for precision and memory format, which are measured; and the reasons."""
+    machine = this_machine()
+    model, reasons = planned_model(
+        config.model, size=config.image.size, device=machine.device, init_encoder=config.init_encoder
+    )
+    train = config.train
+    changes: dict[str, Any] = {}
+    if train.learning_rate == "auto":
+        changes["learning_rate"] = PEAK_RATE[train.optimiser]
+        reasons["train.learning_rate"] = f"usual peak for {train.optimiser}"
+    if train.steps_per_epoch == "auto":
+        changes["steps_per_epoch"] = max(1, math.ceil(len(split.train) / train.batch_size))
+        reasons["train.steps_per_epoch"] = f"{len(split.train)} images, {train.batch_size} a step"
+    if train.workers == "auto":
+        changes["workers"] = 0 if machine.device == "cpu" else min(machine.cores - 1, 8)
+        reasons["train.workers"] = "images are small" if machine.device == "cpu" else f"{machine.cores} cores"
+    if train.devices == "auto":
+        changes["devices"] = 1
+        reasons["train.devices"] = "one process"
+    data = config.data
+    if data.classes == "auto":
+        data = data.model_copy(update={"classes": {name: name for name in dataset.classes}})
+    config = config.model_copy(update={"model": model, "train": train.model_copy(update=changes), "data": data})
+    return config, reasons
+
+
+def with_absolute_paths(config: ClassificationConfig) -> ClassificationConfig:
+    """The run's config works from whichever folder the run is gone on with."""
+    data = config.data.model_copy(update={"root": config.data.root.absolute()})
+    paths = {name: path.absolute() for name in ("init_encoder",) if (path := getattr(config, name)) is not None}
+    return config.model_copy(update={"data": data, "cache": known_cache(config).absolute(), **paths})

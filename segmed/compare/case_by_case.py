@@ -1,0 +1,183 @@
+"""A row that segments the test cases here, one after the other, each kept when it is done."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from segmed.compare.finished_cases import Records, folder_of, rows_of, settings_of
+from segmed.compare.method_inputs import read_with_reference, whole_wall
+from segmed.compare.prepare import Contest
+from segmed.compare.row_figures import Judge
+from segmed.config.compare import RowConfig
+from segmed.data.case import Case
+from segmed.data.splits import Split
+from segmed.evaluate.results import Result
+from segmed.machine import this_machine
+from segmed.segmenters.region import MethodError
+from segmed.volumes import spacing_mm, write_volume
+
+WALL = {"reference": "given", "everywhere": "none"}  # a run's walls are scored in the row of the run
+Kept = Mapping[str, Any]  # what a file of records holds of a case
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a row has of one case.
+
+    Attributes:
+        indices: (X, Y, Z) uint8, of the data set's labels.
+        lost: why there is no result in a slice, of each slice that has none.
+    """
+
+    indices: np.ndarray
+    lost: Sequence[str] = ()
+
+
+Segment = Callable[[MetaTensor, np.ndarray | None], Found]  # image, and the wall as `whole_wall` has it
+
+
+@dataclass(frozen=True)
+class CasewiseRow(ABC):
+    """A row on all test cases; those that are done by the same settings are not done again.
+
+    Attributes:
+        contest: whose row it is.
+        name: of the row.
+        row: its config.
+    """
+
+    contest: Contest
+    name: str
+    row: RowConfig
+
+    def run(self) -> Result:
+        """Segment and score the cases that are not done.
+
+        Raises:
+            MethodError: a method can't be built or trained. One that fails on a case has a miss there.
+        """
+        done = {record["case"]: record for split in self.splits for record in self._part(split)}
+        records = [done[id] for id in self.contest.tested]
+        result = Result(
+            [row for record in records for row in rows_of(record)],
+            f"row '{self.name}'",
+            {record["case"]: self.contest.cases[record["case"]].subject for record in records},
+            inference_seconds=math.fsum(record["seconds"] for record in records) / max(1, len(records)),
+            missed=self.contest.config.evaluate.missed,
+            device=f"CPU, {this_machine().cores} cores",
+            remarks=tuple(self._failures(records)),
+        )
+        return self.completed(result, records)
+
+    # ---------------------------------------------------------------- what a kind of row decides
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Test cases that one method segments, and by what it was trained."""
+        return self.contest.splits
+
+    @property
+    def folder(self) -> Path:
+        """Of the label maps and figures."""
+        return folder_of(self.contest, self.name)
+
+    @abstractmethod
+    def method(self, split: Split) -> Segment:
+        """What segments the test cases of a split; it is asked for only where a case is left to do."""
+
+    @abstractmethod
+    def settings(self, split: Split) -> dict[str, Any]:
+        """What its figures depend on, besides those of every row and the files of the case."""
+
+    def files(self, case: Case) -> tuple[Path, ...]:
+        """Files that its figures of a case depend on, besides the case's."""
+        return ()
+
+    def wall(self, image: MetaTensor, reference: MetaTensor, case: Case) -> np.ndarray | None:
+        """The region in which it looks, see `whole_wall`; None: everywhere."""
+        return whole_wall(reference.as_tensor()[0].numpy(), self.contest)
+
+    @abstractmethod
+    def completed(self, result: Result, records: Sequence[Kept]) -> Result:
+        """The result with what the method cost, and what a reader must know."""
+
+    # ---------------------------------------------------------------- cases
+
+    def _part(self, split: Split) -> list[Kept]:
+        """Records of the test cases of a split."""
+        records = Records(self.folder / "cases", settings_of(self.contest) | self.settings(split))
+        known = {id: self._record(self.contest.cases[id], records) for id in split.test}
+        done = {id: record for id, record in known.items() if record is not None}
+        if len(done) < len(known):
+            began = time.perf_counter()
+            method = self.method(split)
+            cost = {"fold": split.fold or 0, "fit_seconds": time.perf_counter() - began}
+            for id in (id for id in known if id not in done):
+                done[id] = self._case(self.contest.cases[id], method, records, cost)
+        return [done[id] for id in known]
+
+    def _record(self, case: Case, records: Records) -> Kept | None:
+        """Of a case that is done, its label map being there."""
+        record = records.read(case, *self.files(case))
+        whole = record is not None and (record["error"] or self._map_path(case.id).is_file())
+        return record if whole else None
+
+    def _case(self, case: Case, method: Segment, records: Records, cost: Mapping[str, float]) -> Kept:
+        """Segment one case, keep its label map and its figures."""
+        image, reference = read_with_reference(case, self.contest)
+        wall = self.wall(image, reference, case)
+        found: Found | None = None
+        error = None
+        began = time.perf_counter()
+        try:
+            found = method(image, wall)
+        except MethodError as failure:
+            error = " ".join(str(failure).split())
+        seconds = time.perf_counter() - began
+        path = self._map_path(case.id)
+        path.unlink(missing_ok=True)
+        if found is not None:
+            values = torch.from_numpy(self.contest.dataset.labels.decode(found.indices))[None]
+            like = next(iter(case.images.values())).path
+            write_volume(path, MetaTensor(values, affine=image.affine), like=like)
+        figures = Judge(self.contest.config, self.contest.dataset.labels).rows(
+            None if found is None else found.indices,
+            reference.as_tensor()[0].numpy(),
+            case=case,
+            spacing_mm=spacing_mm(image.affine),
+            wall=WALL.get(self.row.place, "run"),
+        )
+        lost = [" ".join(why.split()) for why in found.lost] if found is not None else []
+        data = {"case": case.id, "error": error, "lost": lost, "seconds": seconds, **cost, "rows": figures}
+        return records.write(case, data, *self.files(case))
+
+    def _failures(self, records: Sequence[Kept]) -> list[str]:
+        """Lines on cases, and on slices, without a result."""
+        lines = []
+        if failed := {record["case"]: record["error"] for record in records if record["error"]}:
+            case, why = next(iter(failed.items()))
+            lines.append(
+                f"{self.name} has no result in {len(failed)} of {len(records)} cases, which count as misses: "
+                f"{case} ({why})" + (f", and {', '.join(list(failed)[1:])}" if len(failed) > 1 else "")
+            )
+        if lost := {record["case"]: record["lost"] for record in records if record["lost"]}:
+            case, reasons = next(iter(lost.items()))
+            count = sum(map(len, lost.values()))
+            lines.append(
+                f"{self.name} has no result in {count} slices of {len(lost)} cases, in which nothing counts as found: "
+                f"{case} ({reasons[0]})" + (f", and {', '.join(list(lost)[1:])}" if len(lost) > 1 else "")
+            )
+        return lines
+
+    def _map_path(self, case_id: str) -> Path:
+        return self.folder / "predictions" / f"{case_id}.nii.gz"

@@ -1,0 +1,105 @@
+"""Fine stages of cascaded runs, one a fold, to be asked inside a region that is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segmed.builders.segmentation import build_cascade, label_set, load_run, load_stage
+from segmed.compare.tested_runs import TestedRun, parts_of
+from segmed.config import CascadeConfig, ExperimentConfig, known
+from segmed.data.splits import Split
+from segmed.evaluate.results import ResultsError
+from segmed.labels import LabelSet
+from segmed.runs import Run, read_config
+from segmed.segmenters.base import Segmenter
+from segmed.segmenters.cascade import Cascade
+
+
+@dataclass(frozen=True)
+class FineStage:
+    """The fine stage of one run.
+
+    Attributes:
+        part: the run, a fold's where there are several.
+        config: resolved.
+        cascade: section of the config.
+        split: whose test cases never were seen by it.
+    """
+
+    part: Run
+    config: ExperimentConfig
+    cascade: CascadeConfig
+    split: Split
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """On which its label maps depend: configs and weights."""
+        views = [Run(self.part.path / "fine" / view) for view in known(self.cascade.fine.views)]
+        return (self.part.config, *(file for view in views for file in (view.config, view.weights())))
+
+    @property
+    def within(self) -> set[str]:
+        """Labels of the data whose union is the region in which it looks."""
+        merged = known(self.cascade.coarse.labels)
+        return {member for name in self.cascade.region for member in merged[name]}
+
+    def load(self) -> Segmenter:
+        """Its networks, on a GPU where there is one."""
+        return load_stage(self.part.path / "fine", self.cascade.fine, load_run)
+
+    def region_labels(self, others: Sequence[str]) -> LabelSet:
+        """Labels of a map that stands for the coarse stage: 1 the region, then others beside it.
+
+        Where the coarse stage has several labels for the region, the first stands for all of it.
+        """
+        first, *more = self.cascade.region
+        names = (first, *others, *more)
+        return LabelSet(names, tuple((number,) for number in range(1, len(names) + 1)))
+
+    def inside(self, coarse: Segmenter, fine: Segmenter) -> Cascade:
+        """The cascade with something else in place of its coarse stage.
+
+        Args:
+            coarse: of `region_labels`.
+            fine: of `load`.
+        """
+        return build_cascade(self.config, coarse, fine)
+
+
+def fine_stages(run: TestedRun, *, labels: LabelSet, within: Sequence[str]) -> tuple[FineStage, ...]:
+    """The fine stages of a run or of a cross-validation, in the order of its folds.
+
+    Args:
+        run: finished.
+        labels: that it must have, in any order.
+        within: labels that make up the region in which it must look.
+
+    Raises:
+        ResultsError: it is no cascade, or one of other labels or of another region, or weights are missing.
+    """
+    stages = []
+    for part in parts_of(run.path):
+        config = read_config(part)
+        if config.cascade is None:
+            raise ResultsError(
+                f"run {run.path} is no cascade, so it has no fine stage to look in a given region: "
+                "leave region out, or name a cascaded run"
+            )
+        stage = FineStage(part, config, config.cascade, Split.load(part.split))
+        ours = label_set(config)
+        if dict(zip(ours.names, ours.values, strict=True)) != dict(zip(labels.names, labels.values, strict=True)):
+            raise ResultsError(
+                f"run {run.path} has the labels {', '.join(ours.names)}, the comparison {', '.join(labels.names)}, or "
+                "their values differ: give data.labels as the run has them, or leave region out"
+            )
+        if stage.within != set(within):
+            raise ResultsError(
+                f"the fine stage of run {run.path} looks in {' + '.join(sorted(stage.within))}, the comparison's "
+                f"region is {' + '.join(sorted(within))}: compare in the same region, or leave region out"
+            )
+        if lost := [file for file in stage.files if not file.is_file()]:
+            raise ResultsError(f"run {run.path} lacks {lost[0]}: bring it back, or leave region out")
+        stages.append(stage)
+    return tuple(stages)

@@ -1,0 +1,85 @@
+"""Figures of cases that are done, a file each: what a killed comparison goes on from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segmed.compare.prepare import Contest
+from segmed.data.case import Case
+from segmed.evaluate.case_rows import Row
+from segmed.files import write_json
+
+VERSION = 2  # raised whenever the same settings give other figures
+
+
+def folder_of(contest: Contest, name: str) -> Path:
+    """Where the label maps and figures of a row are kept."""
+    plain = re.sub(r"[^\w.+-]+", "_", name).strip("_.")
+    return contest.config.output / "rows" / f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def settings_of(contest: Contest) -> dict[str, Any]:
+    """What the figures of any row depend on."""
+    config = contest.config
+    data = config.data.model_dump(
+        mode="json", include={"images", "components", "ignore", "background", "spacing_known"}
+    )
+    labels = contest.dataset.labels.to_dict()
+    evaluate = config.evaluate.model_dump(mode="json", exclude={"bootstrap"})
+    return {"data": data, "labels": labels, "target": config.target, "rest": config.rest,
+            "region": [config.region, *config.within], "evaluate": evaluate}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Records:
+    """Figures of a row's cases, a file each, written when the case is done.
+
+    Attributes:
+        folder: of the files.
+        settings: all that the figures depend on, besides the case.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+
+    def read(self, case: Case, *files: Path) -> dict[str, Any] | None:
+        """What was written of a case, if it still holds for the settings and these files."""
+        try:
+            data = json.loads((self.folder / f"{case.id}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        valid = isinstance(data, dict) and data.get("key") == self._key(case, files)
+        return data if valid else None
+
+    def write(self, case: Case, data: Mapping[str, Any], *files: Path) -> dict[str, Any]:
+        """Keep figures of a case."""
+        record = {"key": self._key(case, files), **data}
+        write_json(self.folder / f"{case.id}.json", record)
+        return record
+
+    def _key(self, case: Case, files: Sequence[Path]) -> str:
+        sources = [*case.images.values(), *([case.label] if case.label else [])]
+        seen = [_state(path) for path in (*(source.path for source in sources), *files)]
+        text = json.dumps([VERSION, self.settings, case.id, seen], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
+
+
+def rows_of(record: Mapping[str, Any]) -> list[Row]:
+    """Rows as they were before JSON, which knows no NaN."""
+    texts = ("case", "label", "kind")
+    return [
+        {key: value if key in texts or value is not None else math.nan for key, value in row.items()}
+        for row in record["rows"]
+    ]

@@ -1,0 +1,111 @@
+"""Files of cases -> what methods see and learn from: the region as one label, scenes of training cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+
+from segmed.builders.classical import REST, TISSUE
+from segmed.compare.prepare import Contest
+from segmed.data.case import Case, DatasetError
+from segmed.data.preprocess import read_case
+from segmed.labels import LabelSet
+from segmed.segmenters.region import Scene
+from segmed.volumes import read_label_volume, spacing_mm
+
+
+def read_with_reference(case: Case, contest: Contest) -> tuple[MetaTensor, MetaTensor]:
+    image, reference = read_case(case, contest.dataset)
+    if reference is None:
+        raise DatasetError(f"case {case.id} has no label map: leave it out of the comparison")
+    return image, reference
+
+
+def label_indices(path: Path, labels: LabelSet, *, like: MetaTensor) -> np.ndarray:
+    """Indices (X, Y, Z) of a label map on the grid of an image.
+
+    Raises:
+        DatasetError: another grid.
+    """
+    values = read_label_volume(path)
+    if tuple(values.shape[1:]) != tuple(like.shape[1:]):
+        raise DatasetError(
+            f"{path} has shape {tuple(values.shape[1:])}, its image {tuple(like.shape[1:])}: predict again"
+        )
+    return labels.encode(values.as_tensor().numpy(), where=str(path))[0]
+
+
+def wall_labels(contest: Contest) -> LabelSet:
+    """The region as one label, and the others beside it."""
+    config = contest.config
+    names = (config.region, *(name for name in contest.dataset.labels.names if name not in config.within))
+    return LabelSet(names, tuple((number,) for number in range(1, len(names) + 1)))
+
+
+def whole_wall(indices: np.ndarray, contest: Contest) -> np.ndarray:
+    """A label map in which the region is one label, so that no method sees where the tissue is in a reference.
+
+    Args:
+        indices: (X, Y, Z) of the data set's labels; what is to be ignored becomes background.
+        contest: whose region it is.
+
+    Returns:
+        (X, Y, Z) uint8 of `wall_labels`.
+    """
+    labels, known = contest.dataset.labels, wall_labels(contest)
+    table = np.zeros(256, np.uint8)
+    for name in labels.names:
+        table[labels.index(name)] = 1 if name in contest.config.within else known.index(name)
+    return table[indices]
+
+
+def beside_wall(wall: np.ndarray, contest: Contest) -> np.ndarray:
+    """What is known beside the region, in the data set's labels; the region itself is background.
+
+    Args:
+        wall: (X, Y, Z) of `whole_wall`.
+        contest: whose region it is.
+
+    Returns:
+        (X, Y, Z) uint8.
+    """
+    names, labels = wall_labels(contest).names, contest.dataset.labels
+    table = np.array([0, 0, *(labels.index(name) for name in names[1:])], np.uint8)
+    return table[wall]
+
+
+class TrainingScenes(Sequence[Scene]):
+    """Training cases in their references' walls, each read when it is asked for.
+
+    Args:
+        contest: whose cases they are.
+        cases: ids.
+    """
+
+    def __init__(self, contest: Contest, cases: Sequence[str]) -> None:
+        self._contest, self._cases = contest, [contest.cases[id] for id in cases]
+        self._last: tuple[int, Scene] | None = None
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __getitem__(self, number: Any) -> Any:
+        if not 0 <= number < len(self._cases):
+            raise IndexError(number)
+        if self._last is None or self._last[0] != number:
+            self._last = number, self._scene(self._cases[number])
+        return self._last[1]
+
+    def _scene(self, case: Case) -> Scene:
+        image, reference = read_with_reference(case, self._contest)
+        indices = reference.as_tensor()[0].numpy()
+        wall, names = whole_wall(indices, self._contest), wall_labels(self._contest)
+        region = wall == 1
+        tissue = indices == self._contest.dataset.labels.index(self._contest.config.target)
+        found = {name: wall == number for number, name in enumerate(names.names, 1) if number > 1}
+        voxels = image.as_tensor()[0].float().numpy()
+        return Scene(voxels, region, spacing_mm(image.affine), {**found, TISSUE: tissue, REST: region & ~tissue})

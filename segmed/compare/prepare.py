@@ -1,0 +1,168 @@
+"""What is compared on which cases: data, parts, finished runs; all of it checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from segmed.builders.segmentation import build_dataset
+from segmed.compare.fine_stage import fine_stages
+from segmed.compare.tested_runs import TestedRun, matching, splits_of
+from segmed.config import ExperimentConfig
+from segmed.config.compare import CompareConfig, RowConfig
+from segmed.data.case import Case, DatasetError
+from segmed.data.cases import Dataset
+from segmed.data.splits import Split, make_split
+from segmed.evaluate.results import ResultsError, UnfinishedError, first_few
+from segmed.volumes import read_label_volume
+
+PLACES = ("reference", "everywhere")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A comparison, ready to be run.
+
+    Attributes:
+        config: of the comparison.
+        dataset: its cases.
+        splits: one, or one a fold.
+        runs: row -> its finished runs, one a seed.
+        regions: row -> the run whose label maps are its region.
+        missing: row that is left out -> the line on it.
+    """
+
+    config: CompareConfig
+    dataset: Dataset
+    splits: tuple[Split, ...]
+    runs: Mapping[str, tuple[TestedRun, ...]]
+    regions: Mapping[str, TestedRun]
+    missing: Mapping[str, str]
+
+    @cached_property
+    def cases(self) -> dict[str, Case]:
+        """Case id -> case, of all of the data set."""
+        return {case.id: case for case in self.dataset.cases}
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Ids of the test cases, in the order of the folds."""
+        return tuple(case for split in self.splits for case in split.test)
+
+
+def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contest:
+    """Read data and parts, find the runs, and see that every row is of the same cases.
+
+    Args:
+        config: of the comparison.
+        skip_missing: leave out rows whose run is not there or not finished, instead of refusing.
+
+    Raises:
+        ResultsError: a run is not there, not finished, of other cases, or has no fine stage that the row asks for.
+        DatasetError: the data or the parts can't be used.
+        LabelError: labels that are not there.
+    """
+    missing: dict[str, str] = {}
+    paths: dict[str, list[Path]] = {}
+    opened: dict[Path, TestedRun] = {}
+    for name, row in config.rows.items():
+        patterns = row.patterns or (() if row.place in PLACES else (row.region,))
+        paths[name] = matching(patterns)
+        if patterns and not paths[name]:
+            missing[name] = _absent(name, row, config)
+        elif row.method is not None and len(paths[name]) > 1:
+            raise ResultsError(
+                f"row '{name}': {len(paths[name])} runs fit the region {row.region}: name the one whose walls it takes"
+            )
+        try:
+            opened |= {path: TestedRun.open(path) for path in paths[name] if path not in opened}
+        except UnfinishedError as error:
+            missing[name] = f"row '{name}': {error}"
+    if missing and (not skip_missing or config.reference in missing or len(config.rows) - len(missing) < 2):
+        first = missing.get(config.reference, next(iter(missing.values())))
+        more = f" ({len(missing) - 1} more rows are missing)" if len(missing) > 1 else ""
+        hint = "" if config.reference in missing else "; or leave such rows out with --skip-missing"
+        raise ResultsError(f"{first}{hint}{more}")
+    dataset = build_dataset(ExperimentConfig(data=config.data), progress=True)
+    for label in config.within:
+        dataset.labels.index(label)
+    splits = _splits(config, dataset)
+    contest = Contest(
+        config,
+        dataset,
+        splits,
+        {name: tuple(opened[path] for path in paths[name]) for name, row in config.rows.items()
+         if row.run is not None and name not in missing},
+        {name: opened[paths[name][0]] for name, row in config.rows.items()
+         if row.method is not None and paths[name] and name not in missing},
+        missing,
+    )  # fmt: skip
+    _check_cases(contest)
+    _check_fine_stages(contest)
+    return contest
+
+
+def _absent(name: str, row: RowConfig, config: CompareConfig) -> str:
+    """The line on a row whose run is not there."""
+    wanted = row.patterns or (row.region,)
+    others = (other.command for other in config.rows.values() if set(other.patterns) & set(wanted) and other.command)
+    command = row.command or next(others, None)
+    made = f"make it with `{command}`" if command else "train it with tools/train_seg.py"
+    return f"row '{name}': no run fits {', '.join(wanted)}: {made}"
+
+
+def _splits(config: CompareConfig, dataset: Dataset) -> tuple[Split, ...]:
+    if config.split_of is not None:
+        return splits_of(config.split_of)
+    strata = {case.id: _stratum(case, dataset) for case in dataset.cases}
+    single = not config.each_fold or config.split.file is not None or config.split.from_manifest
+    drawn = [config.split] if single else [
+        config.split.model_copy(update={"fold": fold}) for fold in range(config.split.folds)
+    ]  # fmt: skip
+    return tuple(make_split(dataset.cases, one, strata=strata, unlabelled=dataset.unlabelled) for one in drawn)
+
+
+def _stratum(case: Case, dataset: Dataset) -> str:
+    """The labels that it holds, as training has it: the same seed then gives the same parts."""
+    if case.label is None:
+        return ""
+    indices = dataset.labels.encode(read_label_volume(case.label).as_tensor().numpy(), where=str(case.label.path))
+    present = np.unique(indices)
+    return "+".join(name for name in dataset.labels.names if dataset.labels.index(name) in present)
+
+
+def _check_cases(contest: Contest) -> None:
+    """Every test case has a reference and is in all runs, and no run was tested on others.
+
+    Raises:
+        DatasetError, ResultsError: it is not so.
+    """
+    wanted = set(contest.tested)
+    for case in contest.tested:
+        if case not in contest.cases or contest.cases[case].label is None:
+            raise DatasetError(f"test case {case} is not in {contest.dataset.root}, or has no label map: leave it out")
+    used = [(name, run) for name, runs in contest.runs.items() for run in runs] + list(contest.regions.items())
+    for name, run in used:
+        if strange := sorted(run.cases ^ wanted):
+            raise ResultsError(
+                f"row '{name}': run {run.path} was tested on {len(run.cases)} cases, the comparison has {len(wanted)}; "
+                f"in one alone: {first_few(strange)}; give the same split to both, or split_of {run.path}"
+            )
+
+
+def _check_fine_stages(contest: Contest) -> None:
+    """Runs that look in a given region can do so.
+
+    Raises:
+        ResultsError: one can't.
+    """
+    for name, run in ((name, run) for name, runs in contest.runs.items() for run in runs):
+        if contest.config.rows[name].given:
+            try:
+                fine_stages(run, labels=contest.dataset.labels, within=contest.config.within)
+            except ResultsError as error:
+                raise ResultsError(f"row '{name}': {error}") from error

@@ -1,0 +1,79 @@
+"""The fine stage of a cascaded run inside the reference's region, each case by the fold that tested it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from segmed.builders.segmentation import label_set
+from segmed.compare.case_by_case import CasewiseRow, Found, Kept, Segment
+from segmed.compare.fine_stage import FineStage, fine_stages
+from segmed.compare.method_inputs import beside_wall, wall_labels
+from segmed.compare.tested_runs import TestedRun
+from segmed.data.case import Case
+from segmed.data.splits import Split
+from segmed.evaluate.results import Result
+from segmed.machine import this_machine
+from segmed.segmenters.base import Segmenter
+from segmed.segmenters.region import Known
+
+
+@dataclass(frozen=True)
+class GivenRow(CasewiseRow):
+    """A run's fine stage where the region is given, so that nothing but the tissue can go wrong.
+
+    Attributes:
+        tested: a cascade, or a cross-validation of one.
+        seed: its number among the runs of the row.
+    """
+
+    tested: TestedRun
+    seed: int
+
+    @cached_property
+    def _stages(self) -> tuple[FineStage, ...]:
+        contest = self.contest
+        return fine_stages(self.tested, labels=contest.dataset.labels, within=contest.config.within)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        return tuple(stage.split for stage in self._stages)
+
+    @property
+    def folder(self) -> Path:
+        return super().folder / f"run_{self.seed}"
+
+    def settings(self, split: Split) -> dict[str, Any]:
+        return {"fine_stage_of": str(self.tested.path.resolve()), "place": self.row.place}
+
+    def files(self, case: Case) -> tuple[Path, ...]:
+        return next(stage.files for stage in self._stages if case.id in stage.split.test)
+
+    def completed(self, result: Result, records: Sequence[Kept]) -> Result:
+        own = self.tested.result
+        known = {name: getattr(own, name) for name in ("training_minutes", "budget", "seed", "training")}
+        source = f"row '{self.name}', {self.tested.path}"
+        return replace(result, source=source, device=this_machine().name, **known)
+
+    def method(self, split: Split) -> Segment:
+        stage = next(stage for stage in self._stages if stage.split == split)
+        return partial(self._found, stage, stage.load())
+
+    def _found(self, stage: FineStage, fine: Segmenter, image: MetaTensor, wall: np.ndarray | None) -> Found:
+        """Label indices; the whole volume is shown, since a network was trained on whole volumes."""
+        if wall is None:
+            raise ValueError("a fine stage looks in a region: give one")
+        labels, others = self.contest.dataset.labels, wall_labels(self.contest).names[1:]
+        region = MetaTensor(torch.from_numpy(wall)[None], affine=image.affine)
+        cascade = stage.inside(Known(region, stage.region_labels(others)), fine)
+        values = label_set(stage.config).decode(cascade(image).as_tensor()[0].numpy(force=True))
+        indices = labels.encode(values, where=str(stage.part.path))
+        # a margin lets it find something beyond the wall, where the reference has ruled the tissue out
+        return Found(np.where(wall == 1, indices, beside_wall(wall, self.contest)))

@@ -1,0 +1,1 @@
+"""Experiments of several networks: ensembles, cascades, cross-validations."""

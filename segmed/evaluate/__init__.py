@@ -1,0 +1,1 @@
+"""Test cases scored, summed up and compared; nothing here draws."""

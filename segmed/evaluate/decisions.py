@@ -1,0 +1,158 @@
+"""Validation part -> what it decides about the test part: the temperature, and the thresholds of the positive class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from segmed.config.classification import ClassEvaluateConfig
+from segmed.evaluate.classified_images import Tested, TestedError
+from segmed.metrics.calibration import Temperature, fit_temperature
+from segmed.metrics.classification import ClassificationError, positive_index
+from segmed.metrics.operating_points import OperatingPoint, choose_threshold
+from segmed.metrics.pooling import PoolingRule, pool_by_subject
+
+Unit = Literal["image", "subject"]
+UNITS: tuple[Unit, ...] = ("image", "subject")
+DEFAULT_THRESHOLD = 0.5
+DEFAULT_RULE = "default"  # in the place of a rule's name, where validation could not choose
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is counted: images, or subjects with their images pooled.
+
+    Attributes:
+        unit: image or subject.
+        names: N ids.
+        subjects: N names, drawn whole for intervals.
+        truth: (N,) int.
+        probabilities: (N, K), as the model gives them.
+        calibrated: (N, K), of the logits divided by the temperature; None: there is none.
+    """
+
+    unit: Unit
+    names: tuple[str, ...]
+    subjects: tuple[str, ...]
+    truth: np.ndarray
+    probabilities: np.ndarray
+    calibrated: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What is fixed before the test part is looked at.
+
+    Attributes:
+        temperature: None without validation, or where none is asked for.
+        points: threshold by image and by subject; empty with more than two classes.
+        remarks: what could not be decided, and why.
+    """
+
+    temperature: Temperature | None
+    points: Mapping[Unit, OperatingPoint]
+    remarks: tuple[str, ...]
+
+
+def decide(
+    validation: Tested | None, classes: tuple[str, ...], config: ClassEvaluateConfig, *, units: Sequence[Unit] = UNITS
+) -> Decisions:
+    """Fit the temperature and choose the thresholds; no figure of the test part goes in.
+
+    Args:
+        validation: None: no temperature, and a threshold of 0.5.
+        classes: of the test part.
+        config: the `evaluate` section.
+        units: for which a threshold is needed.
+
+    Raises:
+        TestedError: validation has other classes.
+        ClassificationError: the positive class is none, or there are more than two.
+    """
+    if validation is not None and validation.classes != classes:
+        raise TestedError(
+            f"validation has the classes {', '.join(validation.classes)}, test {', '.join(classes)}: "
+            "classify both parts with one model"
+        )
+    target = positive_index(classes, config.positive)
+    positive = None if target is None else classes[target]
+    if validation is None:
+        points = {} if positive is None else {unit: _default(positive) for unit in units}
+        lost = ["no temperature is fitted"] if config.calibrate else []
+        lost += [f"the threshold is {DEFAULT_THRESHOLD:g}"] if points else []
+        return Decisions(None, points, (f"no validation part: {' and '.join(lost)}",) if lost else ())
+    remarks = []
+    temperature = fit_temperature(validation.logits, validation.truth) if config.calibrate else None
+    if temperature is not None and temperature.note:
+        remarks.append(f"temperature: {temperature.note}")
+    points = {}
+    for unit in units if positive is not None else ():
+        try:
+            points[unit] = _chosen(validation, unit, str(positive), config)
+        except ClassificationError as error:
+            points[unit] = _default(str(positive))
+            remarks.append(f"threshold by {unit} is {DEFAULT_THRESHOLD:g}: {error}")
+    return Decisions(temperature, points, tuple(remarks))
+
+
+def levels_of(tested: Tested, *, temperature: float | None, pool: PoolingRule, units: Sequence[Unit]) -> list[Level]:
+    """Images and, where `units` asks for them, subjects with their images pooled.
+
+    Args:
+        tested: one part.
+        temperature: that validation gave; None: nothing is calibrated.
+        pool: of a subject's images to one decision.
+        units: image, or image and subject.
+
+    Raises:
+        ClassificationError: by subject, and a subject's images have different labels.
+    """
+    levels = {"image": lambda: by_image(tested, temperature), "subject": lambda: by_subject(tested, temperature, pool)}
+    return [levels[unit]() for unit in units]
+
+
+def by_image(tested: Tested, temperature: float | None = None) -> Level:
+    """Every image counts once."""
+    calibrated = None if temperature is None else tested.calibrated(temperature)
+    return Level("image", tested.ids, tested.subjects, tested.truth, tested.probabilities, calibrated)
+
+
+def why_not_by_subject(tested: Tested) -> str:
+    """Why images can't be pooled by subject, or need not; empty where they can."""
+    if len(set(tested.subjects)) == len(tested.ids):
+        return "every image counts as a subject of its own: there are no figures by subject beside those by image"
+    try:
+        pool_by_subject(tested.probabilities, tested.subjects, truth=tested.truth)
+    except ClassificationError as error:
+        return f"no figures by subject: {error}"
+    return ""
+
+
+def by_subject(tested: Tested, temperature: float | None = None, pool: PoolingRule = "mean") -> Level:
+    """Every subject counts once, with the pooled probabilities of its images.
+
+    Raises:
+        ClassificationError: a subject's images have different labels.
+    """
+    pooled = pool_by_subject(tested.probabilities, tested.subjects, pool, truth=tested.truth)
+    calibrated = None
+    if temperature is not None:
+        calibrated = pool_by_subject(tested.calibrated(temperature), tested.subjects, pool).probabilities
+    truth = np.asarray(pooled.truth)
+    return Level("subject", pooled.subjects, pooled.subjects, truth, pooled.probabilities, calibrated)
+
+
+def _chosen(validation: Tested, unit: Unit, positive: str, config: ClassEvaluateConfig) -> OperatingPoint:
+    level = by_image(validation) if unit == "image" else by_subject(validation, pool=config.pool)
+    least = config.least if config.rule in ("sensitivity", "specificity") else None
+    return choose_threshold(
+        level.truth, level.probabilities, validation.classes, positive=positive, rule=config.rule, least=least
+    )
+
+
+def _default(positive: str) -> OperatingPoint:
+    return OperatingPoint(DEFAULT_RULE, DEFAULT_THRESHOLD, *(math.nan,) * 3, 0, positive)

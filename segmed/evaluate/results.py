@@ -1,0 +1,266 @@
+"""A run's folder, or a table of tools/evaluate.py -> the figures of its test cases, and what they cost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segmed.cli import load_config
+from segmed.config import ExperimentConfig
+from segmed.data.splits import Split
+from segmed.evaluate.case_rows import Row
+from segmed.metrics.segmentation import METRICS
+from segmed.runs import Run, is_run, read_history, runs_of
+
+NAMED = 5  # cases in a message
+
+
+class ResultsError(ValueError):
+    """Figures that can't be read or compared; the message says whose, and what to do."""
+
+
+class UnfinishedError(ResultsError):
+    """A run that has not been tested to its end; the message says how to go on."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The test figures of one run, one seed of a method.
+
+    Attributes:
+        rows: of `evaluate_case`, all cases.
+        source: whose they are, for messages.
+        subjects: case -> subject; a case that is not in it is its own.
+        training_minutes: of a cross-validation: of all folds and networks together; None: not known, or not trained.
+        inference_seconds: mean of the cases; None: not known.
+        budget: how long it may train, in words.
+        seed: of weights and patches.
+        training: case ids of the training part, a set for each fold; empty where they are not known.
+        missed: policy for the distance of a miss, `diagonal` or `skip`.
+        device: on what the seconds were measured.
+        remarks: what a reader of its figures must know.
+    """
+
+    rows: Sequence[Row]
+    source: str
+    subjects: Mapping[str, str] = field(default_factory=dict)
+    training_minutes: float | None = None
+    inference_seconds: float | None = None
+    budget: str | None = None
+    seed: int | None = None
+    training: tuple[frozenset[str], ...] = ()
+    missed: str | None = None
+    device: str | None = None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is compared, with the results of its seeds.
+
+    Attributes:
+        name: in tables.
+        results: one a seed, all on the same test cases.
+    """
+
+    name: str
+    results: tuple[Result, ...]
+
+    @property
+    def training_minutes(self) -> float | None:
+        """Mean over the seeds; None where one does not know."""
+        return _mean_known([result.training_minutes for result in self.results])
+
+    @property
+    def inference_seconds(self) -> float | None:
+        """Mean over the seeds of the mean a case; None where one does not know."""
+        return _mean_known([result.inference_seconds for result in self.results])
+
+
+def has_table(path: Path) -> bool:
+    """Whether it is a table of figures, or a folder of tools/evaluate.py that holds one."""
+    return (path.is_file() and path.suffix == ".csv") or (path / "cases.csv").is_file()
+
+
+def read_result(path: Path) -> Result:
+    """The figures of a run, of a cross-validation, or of an evaluation.
+
+    Args:
+        path: a run's folder, a folder of folds, a folder that `tools/evaluate.py` filled, or its cases.csv.
+
+    Raises:
+        ResultsError: none of these, or a damaged table; UnfinishedError: no finished test.
+        ConfigError: the run's config can't be read.
+    """
+    if is_run(path):
+        return _of_run(path)
+    if not has_table(path):
+        raise ResultsError(f"{path} is neither a run nor an evaluation: it holds no config.yaml and no cases.csv")
+    table = path if path.is_file() else path / "cases.csv"
+    rows, subjects = read_cases(table)
+    return Result(rows, str(path), subjects, missed=_json(table.parent / "summary.json").get("missed"))
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The first few of them."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+# ---------------------------------------------------------------- runs
+
+
+def _of_run(path: Path) -> Result:
+    parts = _parts(path)
+    table, go_on = path / "test" / "cases.csv", f"go on with python tools/train_seg.py --resume {path}"
+    if not parts or not table.is_file() or not (table.parent / "summary.json").is_file():
+        raise UnfinishedError(f"run {path} has no finished test: {go_on}")
+    rows, subjects = read_cases(table)
+    tested = {row["case"] for row in rows}
+    splits = [Split.load(part.split) for part in parts]
+    if missing := sorted({case for split in splits for case in split.test} - tested):
+        raise UnfinishedError(
+            f"the test of run {path} lacks {len(missing)} of its cases, {first_few(missing)}: {go_on}"
+        )
+    config = run_config(path)
+    timings = [_json(part.timing) for part in parts]
+    return Result(
+        rows,
+        str(path),
+        subjects,
+        training_minutes=_sum([_minutes(part.path) for part in parts]),
+        inference_seconds=_mean_seconds(timings),
+        budget=_budget_of_all(parts[0].path, config),
+        seed=config.seed,
+        training=tuple(frozenset(split.train) for split in splits),
+        missed=_json(table.parent / "summary.json").get("missed"),
+        device=_json(parts[0].environment).get("device"),
+    )
+
+
+def run_config(path: Path) -> ExperimentConfig:
+    """The resolved config of a run, or of the first fold of a cross-validation.
+
+    Raises:
+        ConfigError: it can't be read.
+    """
+    return load_config(runs_of(path)[0].config)
+
+
+def _parts(path: Path) -> tuple[Run, ...]:
+    """The run itself, or the folds of a cross-validation; empty where a fold was not begun."""
+    parts = runs_of(path)
+    return parts if all(part.split.is_file() for part in parts) else ()
+
+
+def _minutes(part: Path) -> float | None:
+    """Of training and validation of all its networks, as the history.csv of each counts them."""
+    histories = [read_history(path).get("minutes") for path in sorted(part.rglob("history.csv"))]
+    return _sum([max(value for _, value in minutes) if minutes else None for minutes in histories]) or None
+
+
+def _mean_seconds(timings: Sequence[Mapping[str, Any]]) -> float | None:
+    """Over all cases of all folds."""
+    if not all(isinstance(timing.get("seconds"), dict) for timing in timings):
+        return None
+    seconds = [float(value) for timing in timings for value in timing["seconds"].values()]
+    return math.fsum(seconds) / len(seconds) if seconds else None
+
+
+def _mean_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def predicting_seconds(folder: Path) -> float | None:
+    """Mean a case of what tools/predict.py did in a folder, reading and writing included; None where it did not."""
+    cases = _json(folder / "prediction.json").get("cases")
+    seconds = [case.get("seconds") for case in cases if isinstance(case, dict)] if isinstance(cases, list) else []
+    return _mean_known([value for value in seconds if value])
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) if len(known) == len(values) else None
+
+
+def _budget_of_all(part: Path, config: ExperimentConfig) -> str:
+    """How long training may take; of a run of several networks, what each may."""
+    if config.ensemble is None and config.cascade is None:
+        return _budget(config)
+    members = [load_config(path.with_name("config.yaml")) for path in sorted(part.rglob("history.csv"))]
+    budgets = sorted({_budget(member) for member in members})
+    if not budgets:
+        return _budget(config)
+    each = " or ".join(budgets)
+    return each if len(members) == 1 else f"{len(members)} networks, each {each}"
+
+
+def _budget(config: ExperimentConfig) -> str:
+    """How long training may take, and how large its steps are."""
+    train = config.train
+    batch = config.patches.batch_size
+    patches = f" of {batch * train.accumulate} patches" if isinstance(batch, int) else ""
+    if train.budget_minutes is not None:
+        return f"{train.budget_minutes:g} minutes, steps{patches}" if patches else f"{train.budget_minutes:g} minutes"
+    if isinstance(train.steps_per_epoch, int):
+        return f"{train.epochs * train.steps_per_epoch} steps{patches}"
+    return f"{train.epochs} epochs"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Empty where the file is missing or damaged: what it says is of use, but nothing depends on it."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+# ---------------------------------------------------------------- cases.csv
+
+
+def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
+    """The rows of cases.csv, and the subjects where it names them.
+
+    Args:
+        path: as `write_evaluation` writes it; an empty cell is NaN, and None in a column without any figure.
+
+    Raises:
+        ResultsError: not such a table, a figure that is no number, a case and label that stand twice, no rows.
+        OSError: it can't be read.
+    """
+    hint = "give a cases.csv of tools/evaluate.py or of a run"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ResultsError(f"{path} is no table of figures: {hint}") from error
+    if not lines or not {"case", "label", "dice"} <= set(lines[0]):
+        raise ResultsError(f"{path} is no table with case, label and dice, or is empty: {hint}")
+    known = {metric: any(line.get(metric) for line in lines) for metric in METRICS}
+    rows: list[Row] = []
+    for number, line in enumerate(lines, 2):
+        if None in line.values():
+            raise ResultsError(f"{path} is cut off in line {number}: write it again")
+        try:
+            figures = {metric: _figure(line.get(metric)) if known[metric] else None for metric in METRICS}
+            missed = float(line.get("missed") or 0)
+        except ValueError:
+            raise ResultsError(f"{path} has a figure in line {number} that is no number: {hint}") from None
+        kind = line.get("kind") or "label"
+        rows.append({"case": line["case"], "label": line["label"], "kind": kind, **figures, "missed": missed})
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        if (row["case"], row["label"]) in seen:
+            raise ResultsError(f"{path} has two rows for '{row['label']}' of case {row['case']}: leave one out")
+        seen.add((row["case"], row["label"]))
+    return rows, {line["case"]: line["subject"] for line in lines if line.get("subject")}
+
+
+def _figure(cell: str | None) -> float:
+    return float(cell) if cell else math.nan

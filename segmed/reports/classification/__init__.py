@@ -1,0 +1,1 @@
+"""Reports of classification: tables, figures, maps and the page."""

@@ -1,0 +1,1 @@
+"""What all figures draw alike: slices, panels, curves, distributions."""

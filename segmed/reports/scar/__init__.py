@@ -1,0 +1,1 @@
+"""Scar reports: figures, files and the page for a clinician."""

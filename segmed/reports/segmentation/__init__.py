@@ -1,0 +1,1 @@
+"""Reports of segmentation: tables, figures and the page."""

@@ -1,0 +1,98 @@
+"""Label maps of many cases -> one row a case and label, their summary, and the files and table that show it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segmed.config import EvaluateConfig
+from segmed.evaluate.case_rows import COLUMNS, Row, ranked_cases, summarise_cases
+from segmed.evaluate.case_volumes import CaseVolumes
+from segmed.files import atomic_write_text, write_json
+from segmed.reports.drawing.distributions import bland_altman, box_plots
+from segmed.reports.drawing.slices import montage, save_figure
+from segmed.reports.segmentation.tables import markdown, table_text
+
+__all__ = ["table_text", "write_evaluation"]
+
+
+# ---------------------------------------------------------------- one case
+
+
+# ---------------------------------------------------------------- many cases
+
+
+# ---------------------------------------------------------------- files
+
+
+def write_evaluation(
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    title: str,
+    config: EvaluateConfig,
+    subjects: Mapping[str, str] | None = None,
+    load: Callable[[str], CaseVolumes] | None = None,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write cases.csv, summary.json, summary.md and the figures.
+
+    Args:
+        rows: of `evaluate_case`, any number of cases.
+        folder: made where it does not exist.
+        title: of the tables and figures.
+        config: the `evaluate` section.
+        subjects: case -> subject, for intervals that draw whole subjects.
+        load: gives the volumes of a case, for the montage of the worst and the median one; None: no montage.
+        notes: sentences on what is not in the figures (cases that failed), repeated in the summaries.
+
+    Returns:
+        The summary of `summarise_cases`, with title and notes.
+
+    Raises:
+        ValueError: no rows.
+        OSError: the folder can't be written.
+    """
+    summary = {"title": title, **summarise_cases(rows, config, subjects=subjects), "notes": list(notes)}
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(folder / "cases.csv", _csv(rows, subjects))
+    write_json(folder / "summary.json", summary)
+    atomic_write_text(folder / "summary.md", markdown(summary))
+    for name in ("bland_altman", "montage"):  # of an earlier evaluation, if this one has none
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    save_figure(box_plots(rows, title=title), folder / "box_plots.png")
+    if summary["spacing_known"]:
+        save_figure(bland_altman(rows, title=title), folder / "bland_altman.png")
+    if load is not None:
+        save_figure(montage(_worst_and_median(rows, load), title=title), folder / "montage.png")
+    return summary
+
+
+def _csv(rows: Sequence[Row], subjects: Mapping[str, str] | None) -> str:
+    table = io.StringIO()
+    columns = [column for column in COLUMNS if column != "subject" or subjects is not None]
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        values = {column: row.get(column) for column in columns}
+        if subjects is not None:
+            values["subject"] = subjects.get(row["case"], row["case"])
+        writer.writerow({column: _cell(value) for column, value in values.items()})
+    return table.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _worst_and_median(rows: Sequence[Row], load: Callable[[str], CaseVolumes]) -> list[tuple[str, CaseVolumes]]:
+    """The volumes of two cases (of one, where there is but one), each with what it shows."""
+    ranked = ranked_cases(rows)
+    chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2]} if len(ranked) > 1 else {"only": ranked[0]}
+    return [(f"{which} case: {case}, Dice {dice:.3f}", load(case)) for which, (case, dice) in chosen.items()]

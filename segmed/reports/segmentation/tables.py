@@ -1,0 +1,144 @@
+"""A summary -> the table of the terminal and that of summary.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from segmed.evaluate.case_rows import MEAN
+from segmed.metrics.segmentation import TITLES
+
+SHOWN = ("dice", "hd95_mm", "hd_mm", "avd_ml")  # in the terminal
+SHOWN_WITHOUT_SPACING = ("dice", "iou", "sensitivity", "precision")
+LONGEST_NAME = 24
+
+
+def table_text(summary: Mapping[str, Any]) -> str:
+    """The table of the terminal: Dice, HD95, HD and AVD a label, mean ± SD over its interval, and misses.
+
+    Args:
+        summary: of `summarise_cases`.
+
+    Returns:
+        Lines of at most 108 columns.
+    """
+    metrics = [m for m in (SHOWN if summary["spacing_known"] else SHOWN_WITHOUT_SPACING) if _any_known(summary, m)]
+    shown = entries(summary)
+    width = min(LONGEST_NAME, max(len(name) for name, _ in shown))
+    head = [f"{'label':<{width}}", f"{'cases':>5}", f"{'missed':>6}", *(TITLES[metric] for metric in metrics)]
+    body: list[list[str]] = []
+    for name, figures in shown:
+        first = figures["dice"]
+        short = name if len(name) <= width else name[: width - 1] + "…"
+        body.append([f"{short:<{width}}", f"{first['n']:>5}", f"{first['missed']:>6}"])
+        body[-1] += [mean_sd(figures[metric], metric) for metric in metrics]
+        body.append([" " * width, " " * 5, " " * 6, *(interval(figures[metric], metric) for metric in metrics)])
+    widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip() for line in [head, *body]
+    ]
+    rule = "─" * max(len(line) for line in lines)
+    lines = [line for line in lines if line]  # no interval from a single case
+    return "\n".join([lines[0], rule, *lines[1:], rule, *meaning(summary)])
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """summary.md: every metric a label, and what the figures mean.
+
+    Args:
+        summary: of `write_evaluation`, with title and notes.
+    """
+    lines = [f"# {escaped(summary['title'])}", "", f"{_count(summary)}. {' '.join(whole_meaning(summary))}", ""]
+    lines += [f"- {escaped(note)}" for note in summary["notes"]] + ([""] if summary["notes"] else [])
+    shown = entries(summary)
+    lines.append("| metric | " + " | ".join(escaped(name) for name, _ in shown) + " |")
+    lines.append("|---" * (len(shown) + 1) + "|")
+    for metric, title in TITLES.items():
+        if line := cells(summary, metric):
+            lines.append(f"| {title} | " + " | ".join(f"{mean} {rest}".strip() for mean, rest in line) + " |")
+    lines.append("| missed or invented | " + " | ".join(str(figures["dice"]["missed"]) for _, figures in shown) + " |")
+    return "\n".join([*lines, ""])
+
+
+def entries(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Name and figures of labels, of regions, and of the mean over labels where there are several."""
+    given = list(summary["labels"].items())
+    averaged = [name for name, _ in given if name not in summary["regions"]] or [name for name, _ in given]
+    return [*given, (MEAN, summary["mean"])] if len(averaged) > 1 else given
+
+
+def cells(summary: Mapping[str, Any], metric: str) -> list[tuple[str, str]]:
+    """Mean ± SD, and interval with the number of cases where it is not that of all, of each entry.
+
+    Returns:
+        Nothing where no entry has this metric.
+    """
+    if not _any_known(summary, metric):
+        return []
+    line = []
+    for _, figures in entries(summary):
+        figure = figures[metric]
+        fewer = f"n = {figure['n']}" if figure["n"] not in (0, figures["dice"]["n"]) else ""
+        line.append((mean_sd(figure, metric), f"{interval(figure, metric)} {fewer}".strip()))
+    return line
+
+
+def _any_known(summary: Mapping[str, Any], metric: str) -> bool:
+    return any(figures[metric]["n"] for _, figures in entries(summary))
+
+
+def _count(summary: Mapping[str, Any]) -> str:
+    cases, subjects = summary["cases"], summary["subjects"]
+    text = f"{cases} case{'s' if cases != 1 else ''}"
+    return text if subjects == cases else f"{text} of {subjects} subject{'s' if subjects != 1 else ''}"
+
+
+def meaning(summary: Mapping[str, Any]) -> list[str]:
+    """What one must know to read the figures."""
+    drawn = "cases" if summary["subjects"] == summary["cases"] else "subjects"
+    lines = [f"Mean ± SD over {_count(summary)}, [95 % bootstrap interval of the mean over {drawn}]."]
+    if any(figures["dice"]["missed"] for _, figures in entries(summary)):
+        policy = "the image's diagonal as distance" if summary["missed"] == "diagonal" else "no distance"
+        dice = f"A missed or invented structure counts Dice 0 and {policy}."
+        lines.append(dice if summary["spacing_known"] else "A missed or invented structure counts Dice 0.")
+    if summary["regions"] and entries(summary)[-1][0] == MEAN and len(summary["regions"]) < len(summary["labels"]):
+        lines.append(f"The {MEAN} leaves out what overlaps them: {', '.join(summary['regions'])}.")
+    if not summary["spacing_known"]:
+        lines.append("No distances and volumes: the true spacing of these files is not known (data.spacing_known).")
+    return lines
+
+
+def whole_meaning(summary: Mapping[str, Any]) -> list[str]:
+    """`meaning`, and that of the metrics which the terminal does not show."""
+    tolerance = f"Surface Dice counts what lies within {summary['surface_dice_tolerance_mm']:g} mm."
+    return [*meaning(summary), *([tolerance] if summary["spacing_known"] else [])]
+
+
+def mean_sd(figure: Mapping[str, Any], metric: str) -> str:
+    """Mean ± SD of an entry of `summarise`."""
+    if figure["mean"] is None:
+        return "–"
+    decimals = digits(figure, metric)
+    mean = f"{figure['mean']:.{decimals}f}"
+    return mean if figure["sd"] is None else f"{mean} ± {figure['sd']:.{decimals}f}"
+
+
+def interval(figure: Mapping[str, Any], metric: str) -> str:
+    """[low, high] of an entry of `summarise`; empty where there is none."""
+    if figure["ci95"] is None:
+        return ""
+    decimals = digits(figure, metric)
+    return f"[{figure['ci95'][0]:.{decimals}f}, {figure['ci95'][1]:.{decimals}f}]"
+
+
+def digits(figure: Mapping[str, Any], metric: str) -> int:
+    """Decimals that show three to four figures, the same for mean, SD and interval."""
+    if not metric.endswith("_ml"):
+        return 2 if metric.endswith("_mm") else 3
+    size = max(abs(figure["mean"]), figure["sd"] or 0)
+    return 3 if size < 1 else 2 if size < 100 else 1
+
+
+def escaped(text: str) -> str:
+    """A text that Markdown takes as it is."""
+    return "".join(f"\\{sign}" if sign in "|*_<>`#[]\\" else sign for sign in str(text)).replace("\n", " ")

@@ -1,0 +1,1 @@
+"""Segmentation by one network: prepare, plan, train, validate, test, predict."""

@@ -1,0 +1,102 @@
+"""Resolved config + machine -> the bytes that a run needs, and the batch that fits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from segmed.builders.segmentation import build_discriminator, build_network
+from segmed.config import ExperimentConfig, known
+from segmed.machine import GIB, Machine
+from segmed.networks.summary import Summary, summarise
+
+BATCH = {("cpu", 2): 8, ("cpu", 3): 2, ("cuda", 2): 32, ("cuda", 3): 4}
+BASE_BYTES = int(1.5 * GIB)  # the interpreter with its libraries, and a volume or two
+STATE_BYTES = 4 + 4 + 8 + 4 + 4  # a parameter: weight, gradient, two moments, average, a copy while saving
+
+
+class PlanError(ValueError):
+    """A config that can't be run on these data or this machine; the message says what to change."""
+
+
+def fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Machine) -> tuple[int, Summary, int]:
+    """The batch size that fits, the network's summary, and the bytes that the run needs.
+
+    Args:
+        config: resolved but for `patches.batch_size`.
+        channels: modalities.
+        classes: labels and background.
+        machine: what the run may use.
+
+    Raises:
+        PlanError: not even one patch fits, or not the batch that is given.
+    """
+    dims, size = known(config.patches.dims), known(config.patches.size)
+    shape = {"in_channels": channels, "out_channels": classes, "dims": dims}
+    network = build_network(config.network, **shape, class_head=config.classification, device="meta")
+    summary = summarise(network, size, batch=1)
+    fixed = summary.parameters * STATE_BYTES + (BASE_BYTES if machine.device == "cpu" else GIB // 2)
+    each = summary.peak_bytes + 4 * math.prod(size) * (channels + 4 * classes)
+    if config.adversary is not None:
+        other = _discriminator_summary(config, channels, classes)
+        fixed += other.parameters * STATE_BYTES
+        # a reference, a result and its gradient beside a judgement of both
+        each += 2 * other.peak_bytes + 4 * math.prod(size) * (3 * classes + 2 * channels)
+    room = int(0.85 * machine.memory_bytes) - fixed
+    given = config.patches.batch_size
+    batch = BATCH[machine.device, dims] if given == "auto" else given
+    fitting = room // each
+    if given == "auto":
+        batch = min(batch, fitting)
+    if batch < 1 or batch > fitting:
+        raise PlanError(_does_not_fit(fixed + max(batch, 1) * each, machine, size, batch, fitting, room / each))
+    return batch, summary, fixed + batch * each
+
+
+class _Judged(nn.Module):
+    """A discriminator that takes image and maps as one tensor, for a summary."""
+
+    def __init__(self, discriminator: nn.Module, image_channels: int, classes: int) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+        self.in_channels = image_channels + classes
+        self.image_channels = image_channels
+
+    def forward(self, joined: Tensor) -> Any:
+        return self.discriminator(joined[:, : self.image_channels], joined[:, self.image_channels :])
+
+
+def _discriminator_summary(config: ExperimentConfig, channels: int, classes: int) -> Summary:
+    """What one image costs the discriminator; its spectral norm, slow to set up, adds as good as nothing."""
+    if config.adversary is None:
+        raise ValueError("no adversary")
+    discriminator = build_discriminator(
+        config.adversary.discriminator.model_copy(update={"spectral_norm": False}),
+        image_channels=channels,
+        classes=classes,
+        dims=known(config.patches.dims),
+        device="meta",
+    )
+    return summarise(_Judged(discriminator, channels, classes), known(config.patches.size), batch=1)
+
+
+def _does_not_fit(need: int, machine: Machine, size: tuple[int, ...], batch: int, fitting: int, ratio: float) -> str:
+    free = f"{machine.memory_bytes / GIB:.1f} GiB are free"
+    what = f"patch {size} with batch {max(batch, 1)} needs {need / GIB:.1f} GiB, {free}"
+    if fitting >= 1:
+        return f"{what}: set --patches.batch-size {fitting} (and --train.accumulate for the rest)"
+    factor = max(ratio, 0.0) ** (1 / len(size))
+    smaller = tuple(max(8, int(n * factor) // 8 * 8) for n in size)
+    return (
+        f"{what}: set --patches.size {' '.join(map(str, smaller))}, --network.checkpointing or fewer --network.channels"
+    )
+
+
+def batch_reason(batch: int, config: ExperimentConfig, machine: Machine) -> str:
+    """Why this many patches make a batch."""
+    usual = BATCH[machine.device, known(config.patches.dims)]
+    if batch == usual:
+        return f"usual on a {machine.device.upper()}, and it fits in {machine.memory_bytes / GIB:.1f} GiB"
+    return f"what fits in {machine.memory_bytes / GIB:.1f} GiB (usual: {usual})"

@@ -1,0 +1,348 @@
+"""Fingerprint + machine -> the values that a config left `auto`, each with its reason.
+
+The rules follow nnU-Net's published ones (Isensee et al. 2021, Nat Methods 18:203, supplement) where they
+speak of geometry, and measurements where they speak of machines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from segmed.builders.segmentation import PLANE_AXES
+from segmed.config import (
+    DynUNetConfig,
+    ExperimentConfig,
+    ImageDiscriminatorConfig,
+    PatchDiscriminatorConfig,
+    PixelDiscriminatorConfig,
+    SeganCriticConfig,
+    UNetConfig,
+    known,
+)
+from segmed.data.audit import CaseFacts
+from segmed.machine import GIB, Machine
+from segmed.networks.blocks import NetworkError, check_strides
+from segmed.networks.discriminators import check_depth
+from segmed.networks.levels import patch_within, pooling, round_up
+from segmed.networks.summary import Summary
+from segmed.segment.memory import PlanError, batch_reason, fit_batch
+from segmed.training.encoder_transfer import shaped_like
+from segmed.training.optimisation import PEAK_RATE
+
+THICK = 3.0  # largest over smallest spacing from which slices count as thick
+FEW_SLICES = 16  # a thick stack with at most so many slices has little to see across them
+VOXELS = {("cpu", 2): 192**2, ("cpu", 3): 64**3, ("cuda", 2): 512**2, ("cuda", 3): 128**3}
+WIDTH = {("cpu", 2): 16, ("cpu", 3): 16, ("cuda", 2): 32, ("cuda", 3): 32}
+WIDEST = {2: 512, 3: 320}
+PATCH_LEVELS = 4  # of the patch discriminator: each decision sees 31 voxels
+DISCRIMINATOR_WIDTH = {"cpu": 16, "cuda": 32}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config without `auto`, why each value is what it is, and what the run will need."""
+
+    config: ExperimentConfig
+    reasons: dict[str, str]
+    summary: Summary
+    memory_bytes: int
+    machine: Machine
+
+    def __str__(self) -> str:
+        sections = self.config.model_dump()
+        values = {key: reduce(lambda section, name: section[name], key.split("."), sections) for key in self.reasons}
+        lines = [f"  {key} = {values[key]}: {reason}" for key, reason in self.reasons.items()]
+        need = f"{self.memory_bytes / GIB:.1f} GiB needed, {self.machine.memory_bytes / GIB:.1f} GiB free"
+        return "\n".join(
+            ["plan", *lines, f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]
+        )
+
+
+def resolve(
+    config: ExperimentConfig, facts: Sequence[CaseFacts], *, channels: int, machine: Machine, processes: int = 1
+) -> Plan:
+    """Resolve every `auto` of a config.
+
+    Args:
+        config: as the user gave it; `data.images` and `data.labels` are resolved already.
+        facts: fingerprint of the training and validation cases.
+        channels: number of modalities.
+        machine: what the run may use.
+        processes: that train together; on a CPU they share its memory.
+
+    Raises:
+        PlanError: the data hold nothing to plan from, or the plan does not fit in memory.
+    """
+    if not facts:
+        raise PlanError("no case to plan from: the training part is empty")
+    if machine.device == "cpu":
+        machine = replace(machine, memory_bytes=machine.memory_bytes // processes)
+    planner = _Planner(config, facts, machine)
+    planner.preprocessing()
+    planner.inherited()
+    planner.patches()
+    planner.network()
+    planner.adversary()
+    planner.training()
+    config = planner.config
+    classes = len(known(config.data.labels)) + 1
+    batch, summary, need = fit_batch(config, channels, classes, machine)
+    if config.patches.batch_size == "auto":
+        planner.set("patches.batch_size", batch, batch_reason(batch, config, machine))
+        config = planner.config
+    if config.train.steps_per_epoch == "auto":
+        patches = batch * config.train.accumulate * processes
+        steps = max(1, math.ceil(2 * len(facts) / patches))
+        planner.set("train.steps_per_epoch", steps, f"{len(facts)} cases, each drawn about twice, {patches} a step")
+    return Plan(planner.config, planner.reasons, summary, need, machine)
+
+
+class _Planner:
+    """Works through a config from geometry to training; `reasons` grows as values are set."""
+
+    def __init__(self, config: ExperimentConfig, facts: Sequence[CaseFacts], machine: Machine) -> None:
+        self.config = config
+        self.facts = facts
+        self.machine = machine
+        self.reasons: dict[str, str] = {}
+        self.shapes = np.array([fact.shape for fact in facts], float)
+        self.bodies = np.array([fact.body_shape for fact in facts], float)
+        self.spacings = np.array([fact.spacing_mm for fact in facts], float)
+
+    def set(self, key: str, value: Any, reason: str) -> None:
+        """Replace one value, its section or sections before a dot, and keep the reason."""
+        *sections, field = key.split(".")
+        parts = [self.config, *accumulate(sections, getattr, initial=self.config)][1:]
+        changed: Any = value
+        for part, name in zip(reversed(parts), [field, *reversed(sections)], strict=True):
+            changed = part.model_copy(update={name: changed})
+        self.config = changed
+        self.reasons[key] = reason
+
+    def is_auto(self, key: str) -> bool:
+        section, field = key.split(".")
+        return getattr(getattr(self.config, section), field, None) == "auto"
+
+    # -- geometry and intensity
+
+    def orientation(self) -> None:
+        """Choose how axes are ordered; from here on the fingerprint stands in that order."""
+        across = self.spacings.argmax(axis=1)
+        thick = self.spacings.max(axis=1) / self.spacings.min(axis=1) > THICK
+        if self.is_auto("preprocess.orientation"):
+            if thick.mean() > 0.5 and (across[thick] != 2).any():
+                why = "thick stacks that point in different ways: their slices become the last axis"
+                self.set("preprocess.orientation", "slices_last", why)
+            else:
+                self.set("preprocess.orientation", "ras", "the canonical axes")
+        if self.config.preprocess.orientation == "slices_last":
+            if self.config.augment.flip_probability:
+                raise PlanError(
+                    "augment.flip_probability needs left and right along the first axis, which "
+                    "preprocess.orientation slices_last does not promise: set one of them otherwise"
+                )
+            order = np.array([[a for a in range(3) if a != last] + [last] for last in across])
+            for name in ("shapes", "bodies", "spacings"):
+                setattr(self, name, np.take_along_axis(getattr(self, name), order, axis=1))
+
+    def preprocessing(self) -> None:
+        self.orientation()
+        flat = bool((self.shapes[:, 2] == 1).all())
+        median = np.median(self.spacings, axis=0)
+        thick = not flat and median.max() / median.min() > THICK
+        across = int(median.argmax())
+        if self.is_auto("patches.dims"):
+            slices = int(np.median(self.shapes[:, across]))
+            if flat:
+                self.set("patches.dims", 2, "the images are single slices")
+            elif thick and slices <= FEW_SLICES:
+                why = f"slices of {median[across]:.3g} mm, {slices} a volume: little to see across them"
+                self.set("patches.dims", 2, why)
+            else:
+                self.set("patches.dims", 3, f"spacing {_text(median)} mm, {slices} slices: volumes hold context")
+        if self.is_auto("preprocess.spacing_mm"):
+            self._spacing(median, flat=flat, thick=thick, across=across)
+        if self.is_auto("preprocess.separate_z"):
+            self.set(
+                "preprocess.separate_z",
+                bool(thick),
+                f"spacing {_text(median)} mm: {'thick' if thick else 'thin'} slices",
+            )
+        if self.is_auto("preprocess.interpolation"):
+            self.set("preprocess.interpolation", "linear", "never overshoots the scanner's intensities")
+        if self.config.patches.plane == "auto":
+            names = {axis: name for name, axis in PLANE_AXES.items() if name != "slices"}
+            plane = "slices" if self.config.preprocess.orientation == "slices_last" else names[across if thick else 2]
+            self.set("patches.plane", plane, "across the thickest axis" if thick else "the usual reading direction")
+        self._crop_and_intensity()
+
+    def _spacing(self, median: np.ndarray, *, flat: bool, thick: bool, across: int) -> None:
+        if flat or len(np.unique(np.round(self.spacings, 3), axis=0)) == 1:
+            self.set("preprocess.spacing_mm", "native", f"all cases have {_text(self.spacings[0])} mm")
+            return
+        target = [float(f"{value:.4g}") for value in median]
+        reason = "median of the cases"
+        if thick and self.config.patches.dims == 2:
+            target[across] = 0.0
+            reason += "; across the slices each case keeps its own, nothing is invented between them"
+        elif thick:
+            target[across] = float(f"{np.percentile(self.spacings[:, across], 10):.4g}")
+            reason += "; across thick slices the 10th percentile, so that no slice is thrown away"
+        self.set("preprocess.spacing_mm", tuple(target), reason)
+
+    def _crop_and_intensity(self) -> None:
+        statistics = [values for fact in self.facts for values in fact.intensity.values()]
+        zero = float(np.median([values["zero_fraction"] for values in statistics]))
+        mean = float(np.median([values["mean"] for values in statistics]))
+        sd = float(np.median([values["sd"] for values in statistics]))
+        lowest = float(np.median([values["min"] for values in statistics]))
+        body = self.bodies.prod(1) / self.shapes.prod(1)
+        if self.is_auto("preprocess.crop"):
+            if zero > 0.2:
+                self.set("preprocess.crop", "nonzero", f"{zero:.0%} of the voxels are zero: masked images")
+            elif float(np.median(body)) < 0.75:
+                why = f"the body fills {float(np.median(body)):.0%} of the volume"
+                self.set("preprocess.crop", "body", why)
+            else:
+                self.set("preprocess.crop", "none", "the patient fills the volume")
+        if self.is_auto("preprocess.intensity"):
+            if abs(mean) < 0.2 * sd and 0.5 < sd < 2 and lowest < 0:
+                self.set("preprocess.intensity", "none", f"z-scored already: mean {mean:.2f}, SD {sd:.2f}")
+            elif zero > 0.2:
+                self.set("preprocess.intensity", "zscore_nonzero", "masked images: the zeros say nothing of the tissue")
+            else:
+                self.set("preprocess.intensity", "zscore", "MR intensities have no unit: each volume to mean 0, SD 1")
+
+    # -- patches and network
+
+    def _working_grid(self) -> tuple[list[int], list[float]]:
+        """Median shape in voxels and spacing in mm of what the network sees, without the slice axis in 2D."""
+        given = self.config.preprocess.spacing_mm
+        shapes = self.shapes if self.config.preprocess.crop == "none" else self.bodies
+        target = self.spacings if isinstance(given, str) else np.where(np.array(given) > 0, given, self.spacings)
+        shape = np.median(shapes * self.spacings / target, axis=0)
+        spacing = np.median(np.broadcast_to(target, self.spacings.shape), axis=0)
+        axes = [0, 1, 2]
+        if self.config.patches.dims == 2:
+            axes.remove(PLANE_AXES[self.config.patches.plane])
+        return [max(1, round(float(shape[a]))) for a in axes], [float(spacing[a]) for a in axes]
+
+    def inherited(self) -> None:
+        """Shape of the encoder that the run starts from, where nothing else is said."""
+        dims = known(self.config.patches.dims)
+        network, reasons = shaped_like(self.config.network, self.config.init_encoder, dims=dims)
+        for field, reason in reasons.items():
+            self.set(f"network.{field}", getattr(network, field), reason)
+
+    def patches(self) -> None:
+        dims = known(self.config.patches.dims)
+        shape, spacing = self._working_grid()
+        if self.config.patches.size == "auto":
+            limit = VOXELS[self.machine.device, dims]
+            size = patch_within(shape, spacing, limit)
+            given: Any = getattr(self.config.network, "strides", "auto")
+            fits = given != "auto" and all(len(level) == dims for level in given)
+            size = round_up(size, given if fits else pooling(size, spacing))
+            why = f"median volume {_text(shape)} voxels, at most about {limit} on this device"
+            self.set("patches.size", tuple(size), f"{why}, rounded up for the network's strides")
+        elif len(self.config.patches.size) != dims:
+            raise PlanError(
+                f"patches.size {self.config.patches.size} has {len(self.config.patches.size)} numbers, "
+                f"patches.dims is {dims}: give {dims}"
+            )
+        self.spacing = spacing
+
+    def network(self) -> None:
+        network = self.config.network
+        if not isinstance(network, (UNetConfig, DynUNetConfig)):
+            return
+        dims, strides, channels = known(self.config.patches.dims), network.strides, network.channels
+        if strides == "auto":
+            levels = None if channels == "auto" else len(channels)
+            strides = pooling(known(self.config.patches.size), self.spacing, levels=levels)
+            why = "halve an axis while 4 voxels remain and its spacing is not yet that of the coarsest"
+            self.set("network.strides", strides, why)
+        if channels == "auto":
+            width = WIDTH[self.machine.device, dims]
+            channels = tuple(min(width * 2**level, WIDEST[dims]) for level in range(len(strides)))
+            self.set("network.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
+        if len(channels) > len(strides) and "network.channels" in self.reasons:  # of an encoder of other dimensions
+            channels = channels[: len(strides)]
+            self.set("network.channels", channels, self.reasons["network.channels"])
+        if len(channels) != len(strides):
+            raise PlanError(
+                f"network.channels has {len(channels)} levels, network.strides {len(strides)}: "
+                "give as many of each, or leave one `auto`"
+            )
+
+    def adversary(self) -> None:
+        """Levels of the discriminator from the patch, as for the network."""
+        adversary = self.config.adversary
+        if adversary is None:
+            return
+        if adversary.loss == "auto":
+            self.set(
+                "adversary.loss", adversary.loss_name, f"usual with the discriminator {adversary.discriminator.name}"
+            )
+        if adversary.gradient_penalty == "auto":
+            why = "keeps a Wasserstein critic Lipschitz" if adversary.gradient_penalty_weight else "not needed"
+            self.set("adversary.gradient_penalty", adversary.gradient_penalty_weight, why)
+        if not isinstance(adversary.discriminator, PixelDiscriminatorConfig):
+            self._levels_of_discriminator(adversary.discriminator)
+
+    def _levels_of_discriminator(
+        self, discriminator: PatchDiscriminatorConfig | ImageDiscriminatorConfig | SeganCriticConfig
+    ) -> None:
+        key, strides, channels = "adversary.discriminator", discriminator.strides, discriminator.channels
+        dims, size = known(self.config.patches.dims), known(self.config.patches.size)
+        patch = " x ".join(map(str, size))
+        if strides == "auto":
+            most = PATCH_LEVELS if discriminator.name == "patch" else None
+            levels = most if channels == "auto" else len(channels)
+            strides = pooling(size, self.spacing, levels=None if levels is None else levels + 1)[1:]
+            if not strides:
+                raise PlanError(
+                    f"patch {patch} is too small for the discriminator {discriminator.name}: use the discriminator "
+                    "pixel, or larger patches"
+                )
+            self.set(f"{key}.strides", strides, "each level halves what still has 8 voxels, thick slices last")
+        if channels == "auto":
+            width = DISCRIMINATOR_WIDTH[self.machine.device]
+            channels = tuple(min(width * 2**level, WIDEST[dims]) for level in range(len(strides)))
+            self.set(f"{key}.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
+        if len(channels) != len(strides):
+            fit, number = ("1 fits", 1) if len(strides) == 1 else (f"{len(strides)} fit", len(strides))
+            raise PlanError(
+                f"{key}.channels has {len(channels)} levels, {fit} a patch of {patch}: give {number}, or strides of "
+                "your own"
+            )
+        try:
+            check_strides(channels, strides, dims)
+        except NetworkError as error:
+            raise PlanError(f"{key}: {error}") from None
+        check_depth(size, strides, where=key)
+
+    # -- training
+
+    def training(self) -> None:
+        train = self.config.train
+        if train.learning_rate == "auto":
+            self.set("train.learning_rate", PEAK_RATE[train.optimiser], f"usual peak for {train.optimiser}")
+        if train.workers == "auto":
+            workers = (
+                min(self.machine.cores - 1, 12) if self.machine.device == "cuda" else min(self.machine.cores - 1, 2)
+            )
+            self.set("train.workers", workers, f"{self.machine.cores} cores, one left to the training itself")
+        if train.devices == "auto":
+            self.set("train.devices", self.machine.devices, "all that are there")
+
+
+def _text(values: Sequence[float] | np.ndarray) -> str:
+    return " × ".join(f"{value:.3g}" for value in values)

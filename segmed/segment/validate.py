@@ -1,0 +1,246 @@
+"""Whole validation volumes, segmented as in prediction and measured on their own grids, while a network trains."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from monai.data import MetaTensor
+from torch import nn
+
+from segmed.config import EvaluateConfig
+from segmed.data.cache import CachedVolume
+from segmed.evaluate.case_rows import evaluate_case
+from segmed.geometry import as_affine, spacing_mm
+from segmed.labels import IGNORE, LabelSet
+from segmed.machine import free_ram_bytes
+from segmed.metrics.segmentation import overlaps
+from segmed.reports.drawing.slices import contour_figure
+from segmed.segmenters.combine import largest_pieces
+from segmed.segmenters.native import WayHome
+from segmed.segmenters.network import NetworkSegmenter
+from segmed.training.loop import ValidationResult
+from segmed.training.ranks import Ranks
+from segmed.volumes import Source, read_label_volume
+
+T = TypeVar("T")
+SHOWN = ("dice", "hd95_mm", "avd_ml")  # of each label, beside the number of misses
+LARGEST_KEPT_SHARE = 0.25  # of the free RAM that decoded label maps may take
+LEAST_GAIN = 5e-4  # of the mean Dice, for cleaning to be worth it
+
+
+class ValidationError(ValueError):
+    """Cases that can't validate; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class ValidationCase:
+    """One case.
+
+    Attributes:
+        volume: prepared, from the cache.
+        reference: its label map on the scanner's grid.
+    """
+
+    volume: CachedVolume
+    reference: Source
+
+
+@dataclass(frozen=True)
+class _Reference:
+    indices: np.ndarray  # (X, Y, Z) uint8
+    affine: np.ndarray
+
+
+def spread(cases: Sequence[T], limit: int | None) -> list[T]:
+    """At most `limit` of the cases, evenly over their list; none: all."""
+    if limit is None or limit >= len(cases):
+        return list(cases)
+    return [cases[int((number + 0.5) * len(cases) / limit)] for number in range(limit)]
+
+
+class Validator:
+    """Scores a network by its mean Dice over the labels; `fit` calls it.
+
+    The processes share the cases and get the same result. Label maps stay decoded between validations as long as a
+    quarter of the free RAM holds them; images are mapped from the cache.
+
+    Args:
+        cases: one or more, the same on all processes.
+        segmenter: a network -> its segmenter, as in prediction.
+        labels: what is scored.
+        config: tolerance and policy for misses.
+        ranks: the processes that train.
+        spacing_known: False: no figure in mm or ml.
+        figures: number of cases that are drawn, always the same.
+
+    Raises:
+        ValidationError: no cases.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[ValidationCase],
+        segmenter: Callable[[nn.Module], NetworkSegmenter],
+        labels: LabelSet,
+        *,
+        config: EvaluateConfig,
+        ranks: Ranks,
+        spacing_known: bool = True,
+        figures: int = 2,
+    ) -> None:
+        if not cases:
+            raise ValidationError("no validation cases: raise split.validation")
+        self.labels, self.config, self.ranks, self.spacing_known = labels, config, ranks, spacing_known
+        self._make_segmenter = segmenter
+        self._segmenter: NetworkSegmenter | None = None
+        self._own = list(cases)[ranks.rank :: ranks.world]
+        self._order = [case.volume.id for case in cases]
+        self._drawn = {case.volume.id for case in self._own[:figures]} if ranks.leads else set()
+        self._kept: dict[str, _Reference] = {}
+        self._room_bytes = int(LARGEST_KEPT_SHARE * free_ram_bytes() / ranks.world)
+
+    # ------------------------------------------------------------ scoring
+
+    def __call__(self, network: nn.Module) -> ValidationResult:
+        """Segment and measure every case.
+
+        Args:
+            network: image (B, C, *spatial) -> logits.
+        """
+        rows: list[dict[str, Any]] = []
+        figures: dict[str, Figure] = {}
+        for case in self._own:
+            found = self._probabilities(network, case)
+            rows += self._rows(case, self._at_home(case, found))
+            if case.volume.id in self._drawn:
+                figures[f"validation/{case.volume.id}"] = _figure(case.volume, found)
+        gathered = [row for part in self.ranks.gather(rows) for row in part]
+        gathered.sort(key=lambda row: self._order.index(row["case"]))
+        return ValidationResult(*_summary(gathered), figures)
+
+    def rehearse(self, network: nn.Module) -> float:
+        """Seconds that a validation will take, from one case: a budget of minutes keeps them free.
+
+        An untrained network's noise takes long to measure, so the reference is measured against itself.
+        """
+        if not self._own:
+            return self.ranks.maximum([0.0])[0]
+        case = sorted(self._own, key=lambda case: case.volume.image.size)[len(self._own) // 2]
+        reference = self._reference(case)
+        self._probabilities(network, case)  # the first one prepares what the others find
+        start = time.perf_counter()
+        self._at_home(case, self._probabilities(network, case))
+        self._rows(case, np.where(reference.indices == IGNORE, 0, reference.indices))
+        seconds = time.perf_counter() - start
+        share = sum(case.volume.image.size for case in self._own) / case.volume.image.size
+        return self.ranks.maximum([share * seconds])[0]
+
+    def gains_from_cleaning(self, network: nn.Module) -> tuple[str, ...]:
+        """Regions and labels whose mean Dice rises when only their largest connected piece is kept.
+
+        Regions are tried first, by the Dice of their labels, then labels on what the regions leave. More cases must
+        gain than lose, so that one lucky case does not decide.
+
+        Args:
+            network: with the weights that will predict.
+        """
+        regions = self._gaining(network, self.labels.regions, after=())
+        return (*regions, *self._gaining(network, {name: (name,) for name in self.labels.names}, after=regions))
+
+    def _gaining(
+        self, network: nn.Module, candidates: Mapping[str, Sequence[str]], *, after: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Which of the candidates, each with its labels, gain when they are cleaned after others."""
+        differences: dict[str, list[float]] = {name: [] for name in candidates}
+        for case in self._own if candidates else ():
+            found = largest_pieces(self._at_home(case, self._probabilities(network, case)), self.labels, after)
+            for name, members in candidates.items():
+                cleaned = largest_pieces(found, self.labels, (name,))
+                gains = [self._dice(case, cleaned, label) - self._dice(case, found, label) for label in members]
+                differences[name].append(math.fsum(gains) / len(gains))
+        everyone = self.ranks.gather(differences)
+        return tuple(name for name in candidates if _is_gain([d for part in everyone for d in part[name]]))
+
+    def _dice(self, case: ValidationCase, found: np.ndarray, label: str) -> float:
+        true = self._reference(case).indices
+        mask = (found == self.labels.index(label)) & (true != IGNORE)
+        return overlaps(mask, true == self.labels.index(label))["dice"]
+
+    # ------------------------------------------------------------ one case
+
+    def _probabilities(self, network: nn.Module, case: ValidationCase) -> torch.Tensor:
+        """Probabilities (L + 1, X', Y', Z') on the prepared grid."""
+        if self._segmenter is None or self._segmenter.network is not network:
+            self._segmenter = self._make_segmenter(network)
+        image = torch.from_numpy(np.array(case.volume.image))
+        return self._segmenter.prepared_probabilities(MetaTensor(image, affine=torch.from_numpy(case.volume.affine)))
+
+    def _at_home(self, case: ValidationCase, found: torch.Tensor) -> np.ndarray:
+        """Label indices (X, Y, Z) on the scanner's grid."""
+        reference = self._reference(case)
+        way = WayHome(
+            case.volume.affine,
+            found.shape[1:],
+            native_affine=reference.affine,
+            native_shape=reference.indices.shape,
+        )
+        return way.labels(found)[0].numpy()
+
+    def _rows(self, case: ValidationCase, prediction: np.ndarray) -> list[dict[str, Any]]:
+        reference = self._reference(case)
+        return evaluate_case(
+            prediction,
+            reference.indices,
+            self.labels,
+            case=case.volume.id,
+            spacing_mm=spacing_mm(reference.affine),
+            config=self.config,
+            spacing_known=self.spacing_known,
+        )
+
+    def _reference(self, case: ValidationCase) -> _Reference:
+        kept = self._kept.get(case.volume.id)
+        if kept is not None:
+            return kept
+        volume = read_label_volume(case.reference)
+        indices = self.labels.encode(volume.numpy()[0], where=str(case.reference.path))
+        read = _Reference(indices, as_affine(volume.affine))
+        if sum(other.indices.nbytes for other in self._kept.values()) + indices.nbytes <= self._room_bytes:
+            self._kept[case.volume.id] = read
+        return read
+
+
+# ---------------------------------------------------------------- many cases
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]]:
+    """The mean Dice over labels, and means by metric and label."""
+    metrics: dict[str, float] = {}
+    for name in dict.fromkeys(row["label"] for row in rows):
+        own = [row for row in rows if row["label"] == name]
+        for metric in SHOWN:
+            known = [row[metric] for row in own if row[metric] is not None and math.isfinite(row[metric])]
+            if known:
+                metrics[f"{metric}/{name}"] = math.fsum(known) / len(known)
+        metrics[f"missed/{name}"] = float(sum(row["missed"] for row in own))
+    names = dict.fromkeys(row["label"] for row in rows if row["kind"] == "label")
+    dice = [metrics[f"dice/{name}"] for name in names if f"dice/{name}" in metrics]
+    return (math.fsum(dice) / len(dice) if dice else math.nan), metrics
+
+
+def _is_gain(differences: Sequence[float]) -> bool:
+    better, worse = (sum(sign * difference > 0 for difference in differences) for sign in (1, -1))
+    return better > worse and math.fsum(differences) / len(differences) >= LEAST_GAIN
+
+
+def _figure(volume: CachedVolume, found: torch.Tensor) -> Figure:
+    """Contours of reference and result on the prepared grid."""
+    labels = found.argmax(0).to(torch.uint8).numpy()
+    return contour_figure(np.asarray(volume.image[0]), volume.label, labels, volume.spacing_mm, volume.id)

@@ -1,0 +1,229 @@
+"""The encoder that a run begins with: another run's, found, fitted, and written down weight by weight."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from torch import nn
+
+from segmed.cli import classifies, load_yaml
+from segmed.config import ExperimentConfig, Section, UNetConfig, known
+from segmed.config.classification import ClassificationConfig
+from segmed.config.classifier import EncoderClassifierConfig
+from segmed.files import write_json
+from segmed.networks.encoders import Encoder
+from segmed.networks.weight_transfer import PREFIX, Transfer, TransferError, move_encoder
+from segmed.runs import Folds, Run, open_run, read_config_as
+from segmed.training.checkpoint import is_finite, read_weights
+from segmed.training.tracking import FILE_ONLY, Tracker
+
+log = logging.getLogger(__name__)
+
+Shaped = TypeVar("Shaped", bound=Section)
+RECORD = "transfer.json"  # in the folder of a run
+NAMED = 4  # networks of a composed run, or cases, that a message names
+
+
+class SourceError(ValueError):
+    """A run whose encoder can't be the beginning of another; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class SourceEncoder:
+    """A trained encoder, as its run's config describes it.
+
+    Attributes:
+        run: that trained it.
+        encoder: plain, residual or dense.
+        channels, strides: an entry a level, finest first.
+        blocks: a level.
+    """
+
+    run: Run
+    encoder: str
+    channels: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    blocks: int
+
+    @property
+    def dims(self) -> int:
+        """2 or 3."""
+        return len(self.strides[0])
+
+    def options(self, section: str) -> str:
+        """What to add to a command line for an encoder of this shape.
+
+        Args:
+            section: of the config, `network` or `model`.
+        """
+        channels = " ".join(map(str, self.channels))
+        return f"--{section}.encoder {self.encoder} --{section}.channels {channels} --{section}.blocks {self.blocks}"
+
+
+def source_encoder(folder: Path) -> SourceEncoder:
+    """The encoder of a segmentation's or a classification's run.
+
+    Raises:
+        RunError, ConfigError: no run, or one that can't be read.
+        SourceError: a run of several networks, one without weights yet, or without an encoder of ours.
+    """
+    if (folds := Folds(folder)).begun:
+        raise SourceError(f"{folder} is a cross-validation: name one of its runs, such as {folds.runs()[0].path}")
+    run = open_run(folder)
+    if classifies(run.config):
+        model: Section = read_config_as(ClassificationConfig, run).model
+    else:
+        config = read_config_as(ExperimentConfig, run)
+        model = config.network
+        if config.composed:
+            raise SourceError(f"{folder} is made of several networks: name one of them{_members(folder)}")
+    if not isinstance(model, (UNetConfig, EncoderClassifierConfig)):
+        name = getattr(model, "name", "another network")
+        raise SourceError(
+            f"run {folder} trained {name}, which has no encoder of ours: name a run of the network unet or of the "
+            "model encoder"
+        )
+    if not run.weights("best").is_file():
+        raise SourceError(f"run {folder} has no weights yet: train it to its end, or name another run")
+    return SourceEncoder(run, model.encoder, known(model.channels), known(model.strides), model.blocks)
+
+
+def _members(folder: Path) -> str:
+    """The trained networks of a composed run, for a message."""
+    found = [path.parents[1] for path in sorted(folder.rglob("weights/best.safetensors"))]
+    found = [member for member in found if "without_fold_" not in str(member.relative_to(folder))]
+    if not found:
+        return ", once it is trained: none has weights yet"
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f": {', '.join(map(str, found[:NAMED]))}{more}"
+
+
+# ---------------------------------------------------------------- shape and weights
+
+
+def shaped_like(section: Shaped, folder: Path | None, *, dims: int) -> tuple[Shaped, dict[str, str]]:
+    """Give a network's section the shape of the encoder that it starts from, where it says `auto`.
+
+    Strides are taken where the number of dimensions agrees; else they are left to the planner, which may want fewer
+    levels than there are channels.
+
+    Args:
+        section: of a segmentation's network or of a classifier; others are left as they are.
+        folder: of the run; none: nothing is taken.
+        dims: of the network.
+
+    Returns:
+        The section, and the reason of each field that was set.
+
+    Raises:
+        SourceError: see `source_encoder`.
+    """
+    if folder is None or not isinstance(section, (UNetConfig, EncoderClassifierConfig)):
+        return section, {}
+    source = source_encoder(folder)
+    values: dict[str, Any] = {}
+    if section.channels == "auto":
+        levels = None if section.strides == "auto" else len(section.strides)
+        values["channels"] = source.channels[:levels]
+    if section.strides == "auto" and source.dims == dims:
+        levels = None if section.channels == "auto" else len(section.channels)
+        values["strides"] = source.strides[:levels]
+    shaped = cast(Shaped, section.model_copy(update=values))
+    return shaped, dict.fromkeys(values, f"as in {folder}, whose encoder this run begins with")
+
+
+def take_encoder(network: nn.Module, folder: Path, *, section: str) -> Transfer:
+    """Start a network's encoder with the weights of another run.
+
+    Args:
+        network: is changed; on the device `meta` it is only seen whether they fit.
+        folder: of the other run.
+        section: of this run's config that shapes the network, `network` or `model`; for messages.
+
+    Raises:
+        RunError, ConfigError, CheckpointError: no run, or weights that can't be read.
+        SourceError: see `source_encoder`; or nothing fits: the message says what would.
+    """
+    source = source_encoder(folder)
+    weights = read_weights(source.run.weights("best"))
+    if not is_finite({name: tensor for name, tensor in weights.items() if name.startswith(PREFIX)}):
+        raise SourceError(f"weights of run {folder} hold NaN or infinity: name another run")
+    own = getattr(network, "encoder", None)
+    if not isinstance(own, Encoder):
+        raise SourceError(
+            f"init_encoder: {type(network).__name__} has no encoder of ours to begin with the one of {folder}: choose "
+            f"--{section}.name {'unet' if section == 'network' else 'encoder'}"
+        )
+    if source.dims > own.dims:
+        raise SourceError(
+            f"run {folder} is in 3D, this one in 2D: weights move from 2D to 3D and not back: name a run in 2D"
+        )
+    try:
+        return move_encoder(weights, network)
+    except TransferError as error:
+        kind = type(own).__name__.removesuffix("Encoder").lower()
+        raise SourceError(
+            f"no weight of the encoder of {folder} fits this one, {kind} with channels "
+            f"{' '.join(map(str, own.channels))}: give {source.options(section)}"
+        ) from error
+
+
+# ---------------------------------------------------------------- the record
+
+
+def seen_before(folder: Path, root: Path, cases: Sequence[str]) -> tuple[str, ...]:
+    """Which of some cases another run has learnt from, or was selected on; of runs on the same folder of data.
+
+    Args:
+        folder: of the other run.
+        root: of this run's data.
+        cases: ids, of this run's test part.
+    """
+    run = open_run(folder)
+    data = load_yaml(run.config).get("data", {})
+    if not run.split.is_file() or Path(str(data.get("root", ""))).resolve() != root.resolve():
+        return ()
+    parts = json.loads(run.split.read_text(encoding="utf-8"))
+    theirs = {name for part in ("train", "validation") for name in parts.get(part, ())}
+    return tuple(case for case in cases if case in theirs)
+
+
+def leak_note(folder: Path, root: Path, cases: Sequence[str]) -> str:
+    """What every reader of a test must know if the encoder has learnt from it; empty where it has not."""
+    seen = seen_before(folder, root, cases)
+    if not seen:
+        return ""
+    named = ", ".join(seen[:NAMED]) + (", ..." if len(seen) > NAMED else "")
+    return (
+        f"the encoder comes from {folder}, which has learnt from {len(seen)} of these {len(cases)} test cases "
+        f"({named}): the figures are too good"
+    )
+
+
+def record_transfer(moved: Transfer, *, source: object, folder: Path, tracker: Tracker, note: str = "") -> None:
+    """Say how many weights were taken, and write all names into `transfer.json` and the log.
+
+    Args:
+        moved: what became of each weight.
+        source: where they come from: a run, or published weights.
+        folder: of the run that begins with them.
+        tracker: of this process.
+        note: what the reader must know of the source.
+    """
+    axis = "" if moved.axis is None else f" (2D kernels repeated along {'XYZ'[moved.axis]})"
+    every = len(moved.taken) + len(moved.left)
+    tracker.line(
+        f"begins with {len(moved.taken)} of {every} weights from {source}{axis}; {len(moved.left)} are left as drawn, "
+        f"{len(moved.unused)} of the source are not used: {RECORD} names them"
+    )
+    if note:
+        tracker.line(f"NOTE: {note}")
+    write_json(folder / RECORD, {"source": str(source), "note": note, **asdict(moved)})
+    left = [f"{name} ({reason})" for name, reason in moved.left.items()]
+    for what, names in (("taken", moved.taken), ("left as drawn", left), ("not used", moved.unused)):
+        log.info("%s: %s", what, ", ".join(names) or "none", extra={FILE_ONLY: True})
