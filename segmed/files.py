@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
-class DiskError(OSError):
-    """A file could not be written; the message says which and what to do."""
+from segmed.errors import DiskError
 
 
 @contextmanager

@@ -13,19 +13,13 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
+from segmed.errors import VolumeError
+
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes; headers in float32 or with four digits stay below
 SNAP_VOXELS = 1e-4  # a position this close to a voxel's centre is that centre: float noise never blurs
 CHUNK_VOXELS = 2_000_000  # positions computed at once in an oblique resampling: bounds its memory
 
 Mode = Literal["linear", "nearest", "cubic"]
-
-
-class VolumeError(ValueError):
-    """A volume can't be read, written or used; one line that says what, where and what to do."""
-
-
-class GeometryError(VolumeError):
-    """Spacing, axes or grids that make no sense or don't fit together."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +69,19 @@ def check_affine(affine: Any, where: object) -> np.ndarray:
     """Give the affine back if it is a grid with right angles.
 
     Raises:
-        GeometryError: not finite; a spacing that is not positive; axes that are not orthogonal.
+        VolumeError: not finite; a spacing that is not positive; axes that are not orthogonal.
     """
     matrix = as_affine(affine)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise GeometryError(f"{where}: the affine has values that are not finite: repair the header")
+        raise VolumeError(f"{where}: the affine has values that are not finite: repair the header")
     spacing = spacing_mm(matrix)
     if min(spacing) < 1e-6:
-        raise GeometryError(f"{where}: spacing {_numbers(spacing)} mm is not positive: repair the header")
+        raise VolumeError(f"{where}: spacing {_numbers(spacing)} mm is not positive: repair the header")
     directions = matrix[:3, :3] / np.array(spacing)
     largest = float(np.abs(directions.T @ directions - np.eye(3)).max())
     if largest > SHEAR_TOLERANCE:
         angle_deg = float(np.degrees(np.arcsin(min(largest, 1.0))))
-        raise GeometryError(
+        raise VolumeError(
             f"{where}: the axes are not orthogonal (off by {angle_deg:.2g} degrees): resample to a regular grid first"
         )
     return matrix

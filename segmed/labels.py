@@ -9,12 +9,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from segmed.errors import VolumeError
+
 IGNORE = 255
 TABLE_LENGTH = 1 << 16  # values from 0 up to here are looked up in a table; others are searched
-
-
-class LabelError(ValueError):
-    """Labels that contradict each other, or values that they don't know."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,10 @@ class LabelSet:
         """From the `labels`, `ignore`, `regions` and `background` of a config.
 
         Raises:
-            LabelError: no label, a value used twice, 0 as a label, an unknown name in a region.
+            VolumeError: no label, a value used twice, 0 as a label, an unknown name in a region.
         """
         if not labels:
-            raise LabelError("data.labels is empty: name at least one label and its value")
+            raise VolumeError("data.labels is empty: name at least one label and its value")
         values = tuple((value,) if isinstance(value, int) else tuple(value) for value in labels.values())
         named = {name: tuple(members) for name, members in (regions or {}).items()}
         return cls(tuple(labels), values, tuple(ignore), named, tuple(background))
@@ -69,22 +67,22 @@ class LabelSet:
         """Index of a label, from 1.
 
         Raises:
-            LabelError: unknown name.
+            VolumeError: unknown name.
         """
         if name not in self.names:
-            raise LabelError(f"label '{name}' is unknown{did_you_mean(name, self.names)}")
+            raise VolumeError(f"label '{name}' is unknown{did_you_mean(name, self.names)}")
         return self.names.index(name) + 1
 
     def members(self, name: str) -> tuple[int, ...]:
         """Indices of a label, or of the labels of a region.
 
         Raises:
-            LabelError: unknown name.
+            VolumeError: unknown name.
         """
         if name in self.regions:
             return tuple(self.index(member) for member in self.regions[name])
         if name not in self.names:
-            raise LabelError(f"label '{name}' is unknown{did_you_mean(name, (*self.names, *self.regions))}")
+            raise VolumeError(f"label '{name}' is unknown{did_you_mean(name, (*self.names, *self.regions))}")
         return (self.index(name),)
 
     def encode(self, values: np.ndarray, *, where: str) -> np.ndarray:
@@ -95,13 +93,13 @@ class LabelSet:
             where: file or case, for the error.
 
         Raises:
-            LabelError: a value that no label knows.
+            VolumeError: a value that no label knows.
         """
         values = np.asarray(values)
         if values.dtype == np.bool_:
             values = values.astype(np.uint8)
         if values.dtype.kind not in "iu":
-            raise LabelError(f"{where}: label values are {values.dtype}: give whole numbers")
+            raise VolumeError(f"{where}: label values are {values.dtype}: give whole numbers")
         if values.flags.f_contiguous and not values.flags.c_contiguous:
             return self.encode(values.T, where=where).T  # files keep X fastest: a gather across memory is slow
         if values.size == 0:
@@ -128,7 +126,7 @@ class LabelSet:
         unknown = [(int(v), int(n)) for v, n in zip(present, counts, strict=True) if int(v) not in known]
         shown = ", ".join(f"{value} ({count} voxels)" for value, count in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise LabelError(
+        raise VolumeError(
             f"{where} has unknown label values {shown}{more}; known are {sorted(known)}: "
             "add them to data.labels, data.ignore or data.background"
         )
@@ -137,7 +135,7 @@ class LabelSet:
         """Indices to the values of the files, in the smallest type; a merged label gets its first value, IGNORE 0.
 
         Raises:
-            LabelError: an index that is no label.
+            VolumeError: an index that is no label.
         """
         indices = np.asarray(indices)
         written = [0, *(merged[0] for merged in self.values)]
@@ -146,7 +144,7 @@ class LabelSet:
         if indices.size:
             wrong = (indices > len(self)) & (indices != IGNORE) | (indices < 0)
             if wrong.any():
-                raise LabelError(f"label index {int(indices[wrong][0])} does not exist: there are {len(self)} labels")
+                raise VolumeError(f"label index {int(indices[wrong][0])} does not exist: there are {len(self)} labels")
         return table[indices.astype(np.uint8)]
 
     def masks(self, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -181,32 +179,32 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
 
 def _check(labels: LabelSet) -> None:
     if len(labels.names) >= IGNORE:
-        raise LabelError(f"{len(labels.names)} labels are more than {IGNORE - 1}: merge some")
+        raise VolumeError(f"{len(labels.names)} labels are more than {IGNORE - 1}: merge some")
     if len(labels.names) != len(set(labels.names)) or len(labels.names) != len(labels.values):
-        raise LabelError("every label needs a name of its own and its values")
+        raise VolumeError("every label needs a name of its own and its values")
     owner: dict[int, str] = dict.fromkeys(labels.ignore, "ignore")
     for value in labels.background:
         if value in owner:
-            raise LabelError(f"value {value} is in ignore and in background: leave it in one of them")
+            raise VolumeError(f"value {value} is in ignore and in background: leave it in one of them")
         owner[value] = "background"
     for name, merged in zip(labels.names, labels.values, strict=True):
         if not name.strip() or name == "background":
-            raise LabelError(f"label name '{name}' can't be used: background is what no label holds")
+            raise VolumeError(f"label name '{name}' can't be used: background is what no label holds")
         if not merged:
-            raise LabelError(f"label '{name}' has no value: give the value it has in the files")
+            raise VolumeError(f"label '{name}' has no value: give the value it has in the files")
         for value in merged:
             if value == 0:
-                raise LabelError(f"label '{name}' has value 0, which is background: give its value in the files")
+                raise VolumeError(f"label '{name}' has value 0, which is background: give its value in the files")
             if value in owner:
-                raise LabelError(f"value {value} stands for '{owner[value]}' and '{name}': give it to one of them")
+                raise VolumeError(f"value {value} stands for '{owner[value]}' and '{name}': give it to one of them")
             owner[value] = name
     for region, members in labels.regions.items():
         if region in labels.names:
-            raise LabelError(f"region '{region}' has the name of a label: choose another name")
+            raise VolumeError(f"region '{region}' has the name of a label: choose another name")
         if not members:
-            raise LabelError(f"region '{region}' has no labels: name those whose union it is")
+            raise VolumeError(f"region '{region}' has no labels: name those whose union it is")
         for member in members:
             if member not in labels.names:
-                raise LabelError(
+                raise VolumeError(
                     f"region '{region}' names an unknown label '{member}'{did_you_mean(member, labels.names)}"
                 )

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from segmed.cli import ConfigError, classifies, load_as
 from segmed.config import ExperimentConfig, Section
 from segmed.config.classification import ClassificationConfig
+from segmed.config.reading import classifies, load_as
+from segmed.errors import ConfigError, RunError
 from segmed.files import atomic_write_text
 
 Schema = TypeVar("Schema", bound=Section)
@@ -27,10 +28,6 @@ USES = {  # whether a run classifies -> what it does, and what takes it
     True: "classifies: tools/classify.py and tools/train_cls.py take it",
     False: "segments: tools/predict.py and tools/train_seg.py take it",
 }
-
-
-class RunError(ValueError):
-    """A run folder that can't be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from segmed.errors import VolumeError
 from segmed.files import atomic_path
 from segmed.formats import itk, nifti, pictures
 from segmed.geometry import (
-    GeometryError,
     Header,
-    VolumeError,
     as_affine,
     check_affine,
     grid_difference,
@@ -28,7 +27,6 @@ from segmed.geometry import (
 
 __all__ = [
     "VOLUME_SUFFIXES",
-    "GeometryError",
     "Header",
     "Source",
     "VolumeError",
@@ -103,7 +101,7 @@ def read_header(path: Path | str) -> Header:
 
     Raises:
         VolumeError: missing, unreadable, not a volume.
-        GeometryError: spacing that is not positive, axes that are not orthogonal.
+        VolumeError: spacing that is not positive, axes that are not orthogonal.
     """
     path = Path(path)
     with _named_errors(path):
@@ -131,7 +129,7 @@ def read_volume(source: Source | Path | str, *, dtype: torch.dtype = torch.float
 
     Raises:
         VolumeError: missing, truncated, not a volume, NaN or infinite voxels, no such component.
-        GeometryError: spacing that is not positive, axes that are not orthogonal.
+        VolumeError: spacing that is not positive, axes that are not orthogonal.
     """
     source = _as_source(source)
     if dtype not in NUMPY_TYPES:

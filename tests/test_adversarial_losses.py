@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from segmed.errors import NetworkError
 from segmed.losses import adversarial as losses
 from segmed.losses.adversarial import (
     ADVERSARIAL,
@@ -21,7 +22,6 @@ from segmed.losses.adversarial import (
     segan_critic_loss,
     segan_generator_loss,
 )
-from segmed.losses.segmentation import LossError
 
 NAMES = list(ADVERSARIAL)
 THREE = math.log(3)  # sigmoid(log 3) is 3/4
@@ -384,7 +384,7 @@ LEVEL = torch.zeros(1, 1, 2, 2)
     ],
 )
 def test_what_cannot_be_says_why_in_one_line(build, message):
-    with pytest.raises(LossError, match=message) as caught:
+    with pytest.raises(NetworkError, match=message) as caught:
         build()
     assert "\n" not in str(caught.value)
 

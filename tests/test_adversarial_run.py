@@ -16,15 +16,15 @@ from safetensors.torch import load_file
 from tiny_data import ADVERSARY, Lines, Stop, make_balls, session_of, tiny, trained
 
 from segmed.builders.segmentation import load_run, load_run_config
-from segmed.cli import run_tool
+from segmed.commands.command_line import run_tool
 from segmed.compose import experiment
 from segmed.config import ExperimentConfig
 from segmed.data.splits import Split
+from segmed.errors import TrainingError
 from segmed.runs import Run
 from segmed.segment import train as session
 from segmed.training.checkpoint import load_state
 from segmed.training.interruption import Interrupted
-from segmed.training.journal import NotFinite
 from segmed.training.loop import FitState
 from segmed.training.opponents import Decider
 from segmed.training.tracking import Tracker
@@ -307,7 +307,7 @@ def test_nan_of_the_discriminator_stops_the_run_and_keeps_what_was_good(balls, t
         adversary={**ADVERSARY, "warmup": 0},
     )
     said = r"loss/discriminator is nan at step 3 \(cases ball_0\d.*; last finite values: .*loss/discriminator \d"
-    with pytest.raises(NotFinite, match=said) as error:
+    with pytest.raises(TrainingError, match=said) as error:
         trained(config, tmp_path / "run")
     assert "\n" not in str(error.value)
     assert str(error.value).endswith("the checkpoint of step 2 is kept")
@@ -332,7 +332,7 @@ def test_nan_of_one_unlabelled_image_names_its_case(balls, tmp_path, monkeypatch
         return made
 
     monkeypatch.setattr(session.UnlabelledPatches, "__getitem__", poisoned)
-    with pytest.raises(NotFinite, match=r"at step 3 \(cases .*ball_05"):
+    with pytest.raises(TrainingError, match=r"at step 3 \(cases .*ball_05"):
         trained(config, tmp_path / "run")
 
 

@@ -21,8 +21,9 @@ from small_networks import make_net
 from tiny_run import TinyLoss, TinyNet, single, tiny_train
 from torch import nn
 
+from segmed.errors import RunError
 from segmed.labels import IGNORE
-from segmed.training.checkpoint import CheckpointError, Checkpoints, set_random_state
+from segmed.training.checkpoint import Checkpoints, set_random_state
 from segmed.training.pictures import GAP, view_picture
 from segmed.training.precision import Choice
 from segmed.training.ranks import Ranks
@@ -96,7 +97,7 @@ def supervised(dims: int = 2) -> SupervisedStep:
 
 
 def refusal(step, state) -> str:
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(RunError) as error:
         step.load_state_dict(state)
     assert "\n" not in str(error.value)
     return str(error.value)

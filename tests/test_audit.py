@@ -22,10 +22,11 @@ from monai.data import MetaTensor
 from segmed.config import DataConfig, MsdLayout, PatternLayout
 from segmed.data import audit as audit_module
 from segmed.data import integrity
-from segmed.data.audit import Audit, AuditError, audit_dataset, fix_geometry
+from segmed.data.audit import Audit, audit_dataset, fix_geometry
 from segmed.data.cases import Dataset, guess_layout, read_dataset
 from segmed.data.integrity import check_files, is_mirrored
-from segmed.data.repair import RepairError, disagreement
+from segmed.data.repair import disagreement
+from segmed.errors import DatasetError
 from segmed.volumes import Source
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "audit_data.py"
@@ -147,7 +148,7 @@ def test_an_audit_comes_back_from_its_json(folder, tmp_path):
     assert Audit.load(tmp_path / "audit.json") == audit
     assert json.loads((tmp_path / "audit.json").read_text())["errors"] == 1
     (tmp_path / "audit.json").write_text("{}")
-    with pytest.raises(AuditError, match="is no audit"):
+    with pytest.raises(DatasetError, match="is no audit"):
         Audit.load(tmp_path / "audit.json")
 
 
@@ -164,7 +165,7 @@ def killed(*args: object, **options: object) -> None:
 
 def test_a_killed_worker_is_one_line(folder, monkeypatch):
     monkeypatch.setattr(audit_module, "check_case", killed)
-    with pytest.raises(AuditError, match=r"a worker was killed.*fewer --workers"):
+    with pytest.raises(DatasetError, match=r"a worker was killed.*fewer --workers"):
         audit_dataset(dataset_of(folder), workers=2)
 
 
@@ -389,7 +390,7 @@ def test_volumes_of_no_case_are_named(folder):
 
 
 def test_no_cases_are_an_error(folder):
-    with pytest.raises(AuditError, match="has no cases"):
+    with pytest.raises(DatasetError, match="has no cases"):
         audit_dataset(replace(dataset_of(folder), cases=()))
 
 
@@ -436,7 +437,7 @@ def test_a_log_that_is_none_is_never_overwritten(folder, tmp_path):
     _shifted_label(folder)
     (tmp_path / "log.json").write_text('{"mine": 1}')
     before = label_of(folder).read_bytes()
-    with pytest.raises(RepairError, match="no log of repairs"):
+    with pytest.raises(DatasetError, match="no log of repairs"):
         fix_geometry(dataset_of(folder), log=tmp_path / "log.json")
     assert label_of(folder).read_bytes() == before
 

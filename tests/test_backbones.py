@@ -10,8 +10,9 @@ from small_classifiers import SLIM, encoder_classifier, published_model, small_m
 from small_networks import ENCODERS
 from torch import nn
 
+from segmed.errors import NetworkError
 from segmed.networks.backbones import backbone
-from segmed.networks.blocks import Conv3d, NetworkError
+from segmed.networks.blocks import Conv3d
 from segmed.networks.classic import CONTRAST_SIZE, AlexNet, ContrastCnn, LogisticRegression, Vgg16
 
 # ---------------------------------------------------------------- published sizes

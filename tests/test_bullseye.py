@@ -7,8 +7,8 @@ from matplotlib import pyplot
 from matplotlib.colors import to_hex
 
 from segmed.cardiac.bullseye import NOTHING, bullseye, scar_bullseyes
-from segmed.cardiac.heart import CardiacError
 from segmed.cardiac.scar import scar_report
+from segmed.errors import CardiacError
 
 
 def patches(axes) -> dict[int, object]:

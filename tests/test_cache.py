@@ -14,13 +14,13 @@ import pytest
 
 from segmed.config import PreprocessConfig
 from segmed.data import cache as cache_module
-from segmed.data.cache import CacheError, VolumeCache
+from segmed.data.cache import VolumeCache
 from segmed.data.cases import Case, Dataset
 from segmed.data.content import ContentHashes, files_of
 from segmed.data.preprocess import prepare, read_case
-from segmed.files import DiskError
+from segmed.errors import DatasetError, DiskError, VolumeError
 from segmed.labels import IGNORE, LabelSet
-from segmed.volumes import GeometryError, Source
+from segmed.volumes import Source
 
 CONFIG = PreprocessConfig(
     orientation="ras", spacing_mm="native", crop="none", intensity="zscore", interpolation="linear", separate_z=False
@@ -338,14 +338,14 @@ def test_a_case_that_can_t_be_prepared_is_named(tmp_path, workers):
 def test_a_grid_error_keeps_its_type(tmp_path):
     data = data_set(tmp_path / "data")
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), np.eye(4)), data.cases[0].label.path)
-    with pytest.raises(GeometryError, match="case0"):
+    with pytest.raises(VolumeError, match="case0"):
         get(data, tmp_path / "cache")
 
 
 def test_a_missing_file_is_named(tmp_path):
     data = data_set(tmp_path / "data")
     os.remove(data.cases[0].label.path)
-    with pytest.raises(CacheError, match=r"case case0: can't read .*case0_label\.nii"):
+    with pytest.raises(DatasetError, match=r"case case0: can't read .*case0_label\.nii"):
         get(data, tmp_path / "cache")
 
 
@@ -355,7 +355,7 @@ def test_too_little_memory_is_one_line(data, tmp_path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(cache_module, "read_case", starved)
-    with pytest.raises(CacheError, match="case case0: not enough memory"):
+    with pytest.raises(DatasetError, match="case case0: not enough memory"):
         get(data, tmp_path / "cache")
 
 
@@ -369,7 +369,7 @@ def test_a_killed_worker_is_one_line_that_names_its_cases(tmp_path, monkeypatch)
 
     monkeypatch.setattr(cache_module, "read_case", killed)
     cache = VolumeCache(tmp_path / "cache")
-    with pytest.raises(CacheError, match=r"worker process was killed while preparing .*case4") as caught:
+    with pytest.raises(DatasetError, match=r"worker process was killed while preparing .*case4") as caught:
         cache.build(data.cases, data, CONFIG, workers=2, progress=False)
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(cache_module, "read_case", read_case)

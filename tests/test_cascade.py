@@ -5,7 +5,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from segmed.labels import LabelError, LabelSet
+from segmed.errors import VolumeError
+from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade, restrict
 
@@ -130,7 +131,7 @@ def test_cascades_nest():
     ],
 )
 def test_unknown_names_are_refused(changes, message):
-    with pytest.raises(LabelError, match=message):
+    with pytest.raises(VolumeError, match=message):
         cascade(**changes)
 
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from segmed.config import DataConfig, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
-from segmed.data.cases import Case, Dataset, DatasetError, find_volumes, guess_layout, read_dataset
-from segmed.labels import LabelError
+from segmed.data.cases import Case, Dataset, find_volumes, guess_layout, read_dataset
+from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import Source, read_label_volume, read_volume
 
 LABELS = {"scar": 1, "wall": 2}
@@ -614,9 +614,9 @@ def test_a_missing_or_empty_folder_gives_one_line(tmp_path, layout):
         ({"images": []}, DatasetError, r"data\.images is empty"),
         ({"images": ["LGE", "LGE"]}, DatasetError, "has a name twice"),
         ({"components": {"ed": 0}, "images": ["es"]}, DatasetError, "unknown image 'es'"),
-        ({"labels": {"scar": 0}}, LabelError, "has value 0"),
-        ({"regions": {"all": ["scar", "wal"]}}, LabelError, "unknown label 'wal': did you mean 'wall'"),
-        ({"mirror_pairs": [["scar", "rv"]]}, LabelError, "label 'rv' is unknown"),
+        ({"labels": {"scar": 0}}, VolumeError, "has value 0"),
+        ({"regions": {"all": ["scar", "wal"]}}, VolumeError, "unknown label 'wal': did you mean 'wall'"),
+        ({"mirror_pairs": [["scar", "rv"]]}, VolumeError, "label 'rv' is unknown"),
     ],
 )
 def test_unknown_names_are_answered_with_the_nearest(tmp_path, fields, error, said):

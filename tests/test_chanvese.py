@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from made_shapes import ball, dice, distances_mm, radius_mm, wall
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.chanvese import ChanVese
-from segmed.segmenters.region import MethodError, Scene
+from segmed.segmenters.region import Scene
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_named_start_gives_the_first_means():
     brightest, upper = image > 9, image > 3
     scene = Scene(image, np.ones_like(upper), (1.0, 1.0, 1.0), {"all": upper, "core": brightest})
     assert np.array_equal(ChanVese(start="core").probability(scene) > 0.5, brightest)
-    with pytest.raises(MethodError, match="no mask is called 'rim'"):
+    with pytest.raises(SegmenterError, match="no mask is called 'rim'"):
         ChanVese(start="rim").probability(scene)
 
 
@@ -72,5 +73,5 @@ def test_thick_slices_are_hardly_bound_to_each_other():
 
 @pytest.mark.parametrize("options", [{"smoothness_mm": -1.0}, {"iterations": 0}, {"tolerance": 0.0}], ids=str)
 def test_an_option_without_meaning_is_refused(options):
-    with pytest.raises(MethodError, match=next(iter(options))):
+    with pytest.raises(SegmenterError, match=next(iter(options))):
         ChanVese(**options)

@@ -10,10 +10,10 @@ import torch
 
 from segmed.config import AugmentConfig
 from segmed.data.augment import Augmentation
-from segmed.data.case import DatasetError
 from segmed.data.images.batches import ImageSamples, augmented, ordered_batches, steps_per_epoch, training_batches
-from segmed.data.images.image_cache import ArrayError, ImageArrays
+from segmed.data.images.image_cache import ImageArrays
 from segmed.data.images.image_dataset import Item
+from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 
 LABELS = [0] * 12 + [1] * 4 + [2] * 2
@@ -172,7 +172,7 @@ def test_ordered_batches_give_every_item_once_and_unchanged():
 def test_no_items_and_unprepared_items_are_one_line():
     with pytest.raises(DatasetError, match="no training images"):
         samples(items=())
-    with pytest.raises(ArrayError, match="'new' was not prepared"):
+    with pytest.raises(DatasetError, match="'new' was not prepared"):
         samples(items=(Item("new", Path(), 0, "s"),))
     with pytest.raises(ValueError, match="start_step 5 lies beyond"):
         training_batches(samples(), batch_size=2, start_step=5, total_steps=4)

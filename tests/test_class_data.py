@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from tiny_pictures import put_folders, put_picture, put_table, subjects_table
 
 from segmed.config.images import ClassDataConfig, ClassManifestLayout, ClassVolumesLayout, FoldersLayout
-from segmed.data.case import DatasetError
 from segmed.data.images.image_dataset import read_classes
+from segmed.errors import DatasetError
 
 HEADER = ("image", "label", "subject", "slice", "split")
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import classification_report, log_loss, roc_auc_score
 
+from segmed.errors import MetricError
 from segmed.files import write_json
-from segmed.metrics.classification import OVERALL, PER_CLASS, ClassificationError, check, figures
+from segmed.metrics.classification import OVERALL, PER_CLASS, check, figures
 from segmed.metrics.curves import precision_recall_curves, roc_curves
 
 ABC = ("a", "b", "c")
@@ -222,20 +223,20 @@ GOOD = np.full((3, 2), 0.5)
     ],
 )
 def test_input_that_no_figure_can_be_made_of_is_refused_in_one_line(truth, probabilities, message):
-    with pytest.raises(ClassificationError, match=message) as error:
+    with pytest.raises(MetricError, match=message) as error:
         figures(truth, probabilities, TWO)
     assert "\n" not in str(error.value)
 
 
 def test_subjects_names_and_positive_class_are_checked():
-    with pytest.raises(ClassificationError, match="2 subjects for 3 cases"):
+    with pytest.raises(MetricError, match="2 subjects for 3 cases"):
         check([0, 1, 0], GOOD, TWO, subjects=["a", "b"])
     for names in (("a",), ("a", "a"), "ab"):
-        with pytest.raises(ClassificationError, match="two or more different names"):
+        with pytest.raises(MetricError, match="two or more different names"):
             check([0, 1, 0], GOOD, names)
-    with pytest.raises(ClassificationError, match="positive class maybe is none of no, yes"):
+    with pytest.raises(MetricError, match="positive class maybe is none of no, yes"):
         figures([0, 1, 0], GOOD, TWO, positive="maybe")
-    with pytest.raises(ClassificationError, match="only two classes have one"):
+    with pytest.raises(MetricError, match="only two classes have one"):
         figures([0, 1], np.full((2, 3), 1 / 3), ABC, positive="a")
 
 

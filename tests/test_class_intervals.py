@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from segmed.metrics.classification import OVERALL, PER_CLASS, ClassificationError, check, figures
+from segmed.errors import MetricError
+from segmed.metrics.classification import OVERALL, PER_CLASS, check, figures
 from segmed.metrics.pooling import pool_by_subject
 from segmed.metrics.resampling import WeightedFigures, drawn_weights, interval_of, intervals
 from segmed.metrics.statistics import bootstrap_ci
@@ -239,5 +240,5 @@ def test_a_subject_of_one_image_keeps_its_probabilities_under_the_mean():
     ],
 )
 def test_what_cannot_be_pooled_is_refused(change, message):
-    with pytest.raises(ClassificationError, match=message):
+    with pytest.raises(MetricError, match=message):
         pool_by_subject(**({"probabilities": SLICES, "subjects": OWNERS} | change))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmed.config.images import ClassDataConfig, ClassManifestLayout, ClassSplitConfig, FoldersLayout
-from segmed.data.case import DatasetError
 from segmed.data.images.image_dataset import ClassDataset, Item, read_classes
 from segmed.data.images.image_splits import ClassSplit, leaks, make_class_split, split_groups
+from segmed.errors import DatasetError
 
 PARTS = ("train", "validation", "test")
 

@@ -14,11 +14,12 @@ from small_wall import dice, wall
 
 from segmed.builders.classical import REST, TISSUE, build_method
 from segmed.config.methods import ClassicalMethod, FullWidthConfig, OtsuConfig, VoxelClassifierConfig
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Vote
-from segmed.segmenters.region import Everywhere, Inside, Known, MethodError, Scene, TissueMethod
+from segmed.segmenters.region import Everywhere, Inside, Known, Scene, TissueMethod
 
 FOUND = LabelSet(("wall", "pool", "rv"), ((1,), (2,), (3,)))
 RESULT = LabelSet(("myocardium", "scar", "pool"), ((1,), (2,), (3,)))
@@ -198,5 +199,5 @@ def test_methods_nest_in_votes_and_cascades():
 
 def test_a_method_on_another_grid_than_its_wall_is_refused():
     thin, thick = HEARTS["thin"](), HEARTS["thick, oblique"]()
-    with pytest.raises(MethodError, match="resample one onto the other's grid"):
+    with pytest.raises(SegmenterError, match="resample one onto the other's grid"):
         inside("otsu", thin.region).probabilities(thick.image)

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segmed.errors import NetworkError
 from segmed.losses.classification import ClassificationLoss
-from segmed.losses.segmentation import LossError
 
 WEIGHTS = (0.5, 2.0, 1.0)
 
@@ -71,7 +71,7 @@ def test_under_autocast_it_is_computed_in_full_precision():
     ],
 )
 def test_options_without_meaning_are_refused(options, words):
-    with pytest.raises(LossError, match=words):
+    with pytest.raises(NetworkError, match=words):
         ClassificationLoss(**options)
 
 
@@ -80,5 +80,5 @@ def test_options_without_meaning_are_refused(options, words):
     [((4, 1), (4,), "at least 2 classes"), ((4, 3), (5,), "do not fit"), ((4, 4), (4,), "3 class weights for 4")],
 )
 def test_shapes_that_do_not_fit_are_refused(logits, target, words):
-    with pytest.raises(LossError, match=words):
+    with pytest.raises(NetworkError, match=words):
         ClassificationLoss(class_weights=WEIGHTS)(torch.zeros(logits), torch.zeros(target, dtype=torch.long))

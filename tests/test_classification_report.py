@@ -14,7 +14,8 @@ from small_classifiers import encoder_classifier
 from small_networks import ENCODERS
 
 from segmed.config.classification import ClassEvaluateConfig
-from segmed.evaluate.classified_images import Tested, TestedError, read_tested, save_predictions, save_tested
+from segmed.errors import RunError
+from segmed.evaluate.classified_images import Tested, read_tested, save_predictions, save_tested
 from segmed.evaluate.decisions import by_image
 from segmed.networks.classifiers import ClassificationModel
 from segmed.reports.classification.figures import (
@@ -29,7 +30,6 @@ from segmed.reports.classification.files import draw_classification, summarise_c
 from segmed.reports.classification.maps import explain, maps_figure, shown_images, write_maps
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
-from segmed.reports.segmentation.page import ReportError
 from segmed.runs import read_history
 
 CONFIG = ClassEvaluateConfig(bootstrap=40, gallery=4, maps=2)
@@ -170,7 +170,7 @@ def test_more_than_two_classes_have_no_threshold():
 
 
 def test_validation_of_another_model_is_refused():
-    with pytest.raises(TestedError, match="validation has the classes a, b, test no, yes"):
+    with pytest.raises(RunError, match="validation has the classes a, b, test no, yes"):
         summary_of(HAND, drawn(classes=("a", "b")))
 
 
@@ -280,7 +280,7 @@ def test_what_an_earlier_test_wrote_does_not_stay(tmp_path):
 
 
 def test_a_folder_without_figures_has_no_page(tmp_path):
-    with pytest.raises(ReportError, match=r"holds no figures\.json"):
+    with pytest.raises(RunError, match=r"holds no figures\.json"):
         write_classification_page(tmp_path)
 
 
@@ -325,7 +325,7 @@ def test_columns_of_the_table_are_probabilities_then_calibrated_ones(tmp_path):
 def test_images_without_truth_have_a_table_too(tmp_path):
     save_predictions(tmp_path / "p.csv", TWO, ["x.png"], np.log([[0.8, 0.2]]))
     assert next(csv.DictReader((tmp_path / "p.csv").open()))["predicted"] == "no"
-    with pytest.raises(TestedError, match="no column 'subject'"):
+    with pytest.raises(RunError, match="no column 'subject'"):
         read_tested(tmp_path / "p.csv")
 
 
@@ -342,7 +342,7 @@ def test_images_without_truth_have_a_table_too(tmp_path):
 )
 def test_a_table_that_is_none_is_refused(tmp_path, text, words):
     (tmp_path / "p.csv").write_text(text)
-    with pytest.raises(TestedError, match=words):
+    with pytest.raises(RunError, match=words):
         read_tested(tmp_path / "p.csv")
 
 
@@ -358,7 +358,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, text, words):
 )
 def test_images_that_do_not_fit_together_are_refused(changed, words):
     good = {"classes": TWO, "ids": ("x", "y"), "subjects": ("s", "t"), "truth": [0, 1], "logits": np.zeros((2, 2))}
-    with pytest.raises(TestedError, match=words):
+    with pytest.raises(RunError, match=words):
         Tested(**{**good, **changed})
 
 

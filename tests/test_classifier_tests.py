@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 from sklearn.metrics import roc_auc_score
 
-from segmed.metrics.classification import OVERALL, ClassificationError, figures
+from segmed.errors import MetricError
+from segmed.metrics.classification import OVERALL, figures
 from segmed.metrics.classifier_tests import delong, mcnemar, paired_bootstrap
 
 # ---------------------------------------------------------------- McNemar
@@ -75,9 +76,9 @@ def test_the_p_by_subject_agrees_with_the_clustered_test_of_durkalski():
 
 
 def test_answers_of_different_cases_are_refused():
-    with pytest.raises(ClassificationError, match=r"truth \(2,\), answers \(2,\) and \(3,\)"):
+    with pytest.raises(MetricError, match=r"truth \(2,\), answers \(2,\) and \(3,\)"):
         mcnemar([0, 1], [0, 1], [0, 1, 1])
-    with pytest.raises(ClassificationError, match="1 subjects for 2 cases"):
+    with pytest.raises(MetricError, match="1 subjects for 2 cases"):
         mcnemar([0, 1], [0, 1], [0, 1], subjects=["a"])
 
 
@@ -171,7 +172,7 @@ def test_under_the_null_one_p_of_delong_in_twenty_is_below_five_percent():
     ],
 )
 def test_scores_without_a_test_are_refused(positive, scores, message):
-    with pytest.raises(ClassificationError, match=message):
+    with pytest.raises(MetricError, match=message):
         delong(positive, scores, [1, 2, 3])
 
 
@@ -261,9 +262,9 @@ def test_draws_in_which_the_figure_does_not_exist_are_counted():
 
 def test_classifiers_that_cannot_be_compared_are_refused():
     truth, own, other, subjects = two_classifiers(6, 1)
-    with pytest.raises(ClassificationError, match="metric luck: choose from accuracy"):
+    with pytest.raises(MetricError, match="metric luck: choose from accuracy"):
         paired_bootstrap(truth, own, other, subjects, metric="luck")
-    with pytest.raises(ClassificationError, match="2 and 3 classes"):
+    with pytest.raises(MetricError, match="2 and 3 classes"):
         paired_bootstrap(truth, own, np.full((6, 3), 1 / 3), subjects)
-    with pytest.raises(ClassificationError, match=r"shape \(5, 2\) for 6 cases"):
+    with pytest.raises(MetricError, match=r"shape \(5, 2\) for 6 cases"):
         paired_bootstrap(truth, own, other[:5], subjects)

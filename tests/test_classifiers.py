@@ -11,8 +11,8 @@ from small_networks import ENCODERS, every_dims, every_encoder
 from torch import nn
 
 from segmed.config.classifier import ClassifierModel, EncoderClassifierConfig
+from segmed.errors import NetworkError
 from segmed.networks.backbones import BACKBONES, backbone
-from segmed.networks.blocks import NetworkError
 from segmed.networks.classic import LogisticRegression
 from segmed.networks.classifiers import POOLINGS, AttentionPooling, AveragePooling, Classifier, MaxPooling
 from segmed.networks.models import SegmentationNet

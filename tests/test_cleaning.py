@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from late_enhancement import ENDO_MM, EPI_MM, sector, stack
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.cleaning import Cleaned, obstruction, small_pieces
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.thresholds import StandardDeviations
 
 CORE = sector(90, 40, inner_mm=ENDO_MM + 3, outer_mm=EPI_MM - 3)
@@ -74,10 +75,10 @@ def test_scar_with_a_dark_core_comes_back_whole_from_the_intensities():
 
 
 def test_a_cavity_that_is_not_there_is_named():
-    with pytest.raises(MethodError, match="no mask 'lumen' beside the region; there: pool, scar"):
+    with pytest.raises(SegmenterError, match="no mask 'lumen' beside the region; there: pool, scar"):
         Cleaned(Given(), fill_obstruction=True, cavity="lumen").probability(stack(SCAR))
 
 
 def test_a_negative_volume_is_refused():
-    with pytest.raises(MethodError, match="0 or more"):
+    with pytest.raises(SegmenterError, match="0 or more"):
         Cleaned(Given(), smallest_ml=-1)

@@ -8,8 +8,10 @@ import pytest
 import yaml
 from pydantic import Field
 
-from segmed.cli import ConfigError, load_config, load_yaml, parse, parse_as
+from segmed.commands.command_line import parse, parse_as
 from segmed.config import AUGMENT_PRESETS, AugmentConfig, ExperimentConfig, Section
+from segmed.config.reading import load_config, load_yaml
+from segmed.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = sorted((ROOT / "tools").glob("*.py"))

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from small_wall import changed, dice, line, real_wall, wall
 
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.segmenters.clustering import GaussianMixture, KMeans
-from segmed.segmenters.region import Inside, Known, MethodError, Scene, SliceBySlice
+from segmed.segmenters.region import Inside, Known, Scene, SliceBySlice
 
 METHODS = [
     KMeans(),
@@ -67,25 +68,25 @@ def test_inside_a_known_wall_probabilities_sum_to_one_and_scar_is_named(method):
 @MIXED
 @pytest.mark.parametrize("values", [[7.0], [7.0] * 50], ids=["one voxel", "constant"])
 def test_a_region_of_one_intensity_is_refused(method, values):
-    with pytest.raises(MethodError, match="1 intensities"):
+    with pytest.raises(SegmenterError, match="1 intensities"):
         method.probability(line(values))
 
 
 def test_a_constant_region_is_refused_in_any_units():
     for factor in (1.0, 0.1, 1e6):
-        with pytest.raises(MethodError, match="1 intensities"):
+        with pytest.raises(SegmenterError, match="1 intensities"):
             KMeans().probability(changed(line([3.3] * 40), factor=factor, offset=0.1))
 
 
 @pytest.mark.parametrize("method", [KMeans, GaussianMixture])
 @pytest.mark.parametrize("options", [{"bright": 0}, {"bright": 2}, {"restarts": 0}, {"sample": 10}], ids=str)
 def test_options_without_meaning_are_refused(method, options):
-    with pytest.raises(MethodError, match="give at least"):
+    with pytest.raises(SegmenterError, match="give at least"):
         method(**options)
 
 
 def test_lengths_and_weights_are_not_negative():
-    with pytest.raises(MethodError, match="numbers from 0"):
+    with pytest.raises(SegmenterError, match="numbers from 0"):
         KMeans(neighbourhood_mm=-1.0)
 
 

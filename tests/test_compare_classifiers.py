@@ -12,16 +12,16 @@ import pytest
 import yaml
 from scipy.stats import binom
 
-from segmed.cli import run_tool
+from segmed.commands.command_line import run_tool
 from segmed.config.classification import ClassificationConfig
 from segmed.data.images.image_splits import ClassSplit
+from segmed.errors import MetricError, RunError
 from segmed.evaluate.classified_images import Tested, save_tested
 from segmed.evaluate.classifier_comparison import compare_classifiers
 from segmed.evaluate.classifier_runs import ClassifierMethod, is_classifier, read_classifier, run_of
-from segmed.evaluate.results import ResultsError
 from segmed.files import write_json
 from segmed.metrics.calibration import expected_calibration_error
-from segmed.metrics.classification import ClassificationError, figures
+from segmed.metrics.classification import figures
 from segmed.metrics.classifier_tests import delong, mcnemar, paired_bootstrap
 from segmed.metrics.pooling import pool_by_subject
 from segmed.metrics.repeated import COMPARED, exchange_test, mean_figures, paired_difference_of
@@ -117,9 +117,9 @@ def test_ten_copies_of_a_run_change_neither_interval_nor_p():
 def test_draws_of_other_subjects_are_not_paired():
     one, two = drawn(0), drawn(0, subjects=10)
     own, other = (mean_figures(t.truth, [t.probabilities], t.subjects, resamples=FEW)["auc"] for t in (one, two))
-    with pytest.raises(ClassificationError, match="200 draws of 12 subjects and 200 of 10"):
+    with pytest.raises(MetricError, match="200 draws of 12 subjects and 200 of 10"):
         paired_difference_of("auc", own, other)
-    with pytest.raises(ClassificationError, match="no run"):
+    with pytest.raises(MetricError, match="no run"):
         mean_figures(one.truth, [], one.subjects)
 
 
@@ -269,7 +269,7 @@ def test_rows_and_classes_in_another_order_are_the_same():
     ],
 )
 def test_other_images_classes_or_subjects_are_one_line(other, message):
-    with pytest.raises(ResultsError, match=message) as error:
+    with pytest.raises(RunError, match=message) as error:
         compare(method("a", drawn(0)), method("b", other))
     assert "\n" not in str(error.value)
 

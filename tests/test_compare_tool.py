@@ -14,12 +14,13 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from segmed.cli import run_tool
+from segmed.commands.command_line import run_tool
 from segmed.config import ExperimentConfig
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.splits import Split
-from segmed.evaluate.results import ResultsError, read_cases, read_result
+from segmed.errors import RunError
+from segmed.evaluate.results import read_cases, read_result
 from segmed.labels import LabelSet
 from segmed.runs import Run
 from segmed.segment import test as testing
@@ -142,21 +143,21 @@ def test_a_run_of_before_times_were_written_has_none(tmp_path):
 def test_a_run_without_a_finished_test_says_how_to_finish_it(tmp_path, lost):
     run = write_run(tmp_path / "run", BASE)
     (run / lost).unlink()
-    with pytest.raises(ResultsError, match=r"run .*run has no finished test: .*--resume"):
+    with pytest.raises(RunError, match=r"run .*run has no finished test: .*--resume"):
         read_result(run)
 
 
 def test_a_test_that_lacks_cases_of_its_split_names_them(tmp_path):
     run = write_run(tmp_path / "run", BASE)
     write_table(run / "test", BASE[:4])
-    with pytest.raises(ResultsError, match=r"lacks 2 of its cases, case_4, case_5: .*--resume"):
+    with pytest.raises(RunError, match=r"lacks 2 of its cases, case_4, case_5: .*--resume"):
         read_result(run)
 
 
 def test_folds_of_which_one_was_not_begun_are_no_finished_test(tmp_path):
     folds = write_folds(tmp_path / "folds", BASE)
     shutil.rmtree(folds / "fold_1")
-    with pytest.raises(ResultsError, match="no finished test"):
+    with pytest.raises(RunError, match="no finished test"):
         read_result(folds)
 
 
@@ -174,7 +175,7 @@ def test_folds_of_which_one_was_not_begun_are_no_finished_test(tmp_path):
 )
 def test_a_damaged_table_is_one_line(tmp_path, text, message):
     (tmp_path / "cases.csv").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ResultsError, match=message) as error:
+    with pytest.raises(RunError, match=message) as error:
         read_cases(tmp_path / "cases.csv")
     assert "\n" not in str(error.value)
 

@@ -11,9 +11,10 @@ import pytest
 from matplotlib.collections import PathCollection
 from scipy.stats import wilcoxon
 
+from segmed.errors import RunError
 from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparison import compare_methods
-from segmed.evaluate.results import Method, Result, ResultsError
+from segmed.evaluate.results import Method, Result
 from segmed.metrics.segmentation import METRICS
 from segmed.metrics.statistics import bootstrap_ci, holm
 from segmed.reports.comparison.figures import comparison_figure
@@ -194,7 +195,7 @@ def test_costs_are_means_over_the_seeds_and_unknown_where_one_is():
     ],
 )  # fmt: skip
 def test_what_can_not_be_compared_is_one_line(methods, reference, message):
-    with pytest.raises(ResultsError, match=message) as error:
+    with pytest.raises(RunError, match=message) as error:
         compare(*methods, reference=reference)
     assert "\n" not in str(error.value)
 
@@ -202,14 +203,14 @@ def test_what_can_not_be_compared_is_one_line(methods, reference, message):
 def test_distances_of_misses_must_mean_the_same():
     rows = result({"scar": BASE}).rows
     methods = [Method(name, (Result(rows, name, missed=p),)) for name, p in (("a", "skip"), ("b", "diagonal"))]
-    with pytest.raises(ResultsError, match="'skip' in a and 'diagonal' in b"):
+    with pytest.raises(RunError, match="'skip' in a and 'diagonal' in b"):
         compare(*methods)
 
 
 def test_a_case_without_a_label_that_others_have_is_named():
     whole = result({"wall": BASE, "scar": BASE})
     torn = Result(whole.rows[:-1], "torn")
-    with pytest.raises(ResultsError, match="torn has no figures for 'scar' of case case_5"):
+    with pytest.raises(RunError, match="torn has no figures for 'scar' of case case_5"):
         compare(Method("a", (whole,)), Method("b", (torn,)))
 
 
@@ -223,7 +224,7 @@ def test_common_cases_are_compared_when_asked_for_and_the_rest_is_named():
 
 def test_nothing_in_common_is_refused_even_when_asked_for():
     other = Result([{**row, "case": f"other_{row['case']}"} for row in result({"scar": BASE}).rows], "other")
-    with pytest.raises(ResultsError, match="no test case in common"):
+    with pytest.raises(RunError, match="no test case in common"):
         compare(simple("a", BASE), Method("b", (other,)), common_cases=True)
 
 

@@ -11,10 +11,10 @@ import torch
 from planned_configs import COMPOSED, CONFIGS, check_learning, facts_of, planned, two_steps, with_images
 
 from segmed.builders.segmentation import build_cascade, build_network, load_stage, stages_of
-from segmed.cli import load_config
 from segmed.compose import experiment
 from segmed.compose.train import member_config, useful_views
 from segmed.config import ExperimentConfig, known
+from segmed.config.reading import load_config
 from segmed.labels import LabelSet
 from segmed.runs import Run, read_config
 from segmed.segmenters.combine import Tidied, Vote

@@ -12,12 +12,12 @@ import pytest
 from tiny_data import make_balls, names, tiny
 
 from segmed.builders.segmentation import build_dataset, load_run
-from segmed.cli import ConfigError, validate
 from segmed.compose import experiment
 from segmed.compose.train import member_config
 from segmed.config import ExperimentConfig, StageConfig
-from segmed.data.cases import DatasetError
+from segmed.config.reading import validate
 from segmed.data.splits import Split
+from segmed.errors import ConfigError, DatasetError
 from segmed.runs import Run, read_config
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Mean, Tidied, Vote

@@ -7,8 +7,10 @@ import yaml
 from planned_configs import COMPOSED, CONFIGS, check_learning, facts_of, planned, two_steps, with_images
 from pydantic import Field
 
-from segmed.cli import ConfigError, load_config, parse_as
+from segmed.commands.command_line import parse_as
 from segmed.config import AdversaryConfig, ExperimentConfig, Section, known
+from segmed.config.reading import load_config
+from segmed.errors import ConfigError
 
 SINGLE = [path for path in CONFIGS if path not in COMPOSED]  # the others: test_composed_configs.py
 ADVERSARIAL = [path for path in CONFIGS if path.stem.endswith("_gan")]

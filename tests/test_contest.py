@@ -11,16 +11,17 @@ from monai.data import MetaTensor
 from small_wall import THICK, dice, wall
 from test_compare_tool import load_tool, names, write_part, write_table
 
-from segmed.cli import run_tool, validate
+from segmed.commands.command_line import run_tool
 from segmed.compare import classical_row as classical
 from segmed.compare.finished_cases import folder_of
 from segmed.compare.prepare import open_contest
 from segmed.compare.rows import run_contest
 from segmed.config.compare import CompareConfig
+from segmed.config.reading import validate
 from segmed.data.splits import make_split
-from segmed.evaluate.results import ResultsError
+from segmed.errors import RunError, SegmenterError
 from segmed.metrics.published import zabihollahy2020_dice
-from segmed.segmenters.region import MethodError, TissueMethod
+from segmed.segmenters.region import TissueMethod
 from segmed.volumes import read_label_volume, write_volume
 
 CASES = 6
@@ -250,7 +251,7 @@ def test_a_method_that_can_not_learn_names_its_row(walls):
     for name in names(CASES):
         scene, scar = wall(seed=0)
         write(walls / "data" / name / f"{name}_gd.nii.gz", label_of(scene, scar & False))
-    with pytest.raises(MethodError, match=r"row 'trees': no voxel of scar"):
+    with pytest.raises(SegmenterError, match=r"row 'trees': no voxel of scar"):
         run(walls, {"trees": {"method": TREES}, **TWO})
 
 
@@ -341,7 +342,7 @@ def test_parts_can_be_those_of_a_run(walls):
 def test_a_run_of_other_cases_is_refused_before_anything_is_run(walls):
     cv = write_folds_of_maps(walls / "runs" / "net", walls, shifted)
     rows = {**TWO, "net": {"run": str(cv)}}
-    with pytest.raises(ResultsError, match=r"row 'net': run .* tested on 6 cases, the comparison has 1; in one alone"):
+    with pytest.raises(RunError, match=r"row 'net': run .* tested on 6 cases, the comparison has 1; in one alone"):
         open_contest(config_of(walls, rows, each_fold=False))
     assert not (walls / "out").exists()
 
@@ -349,7 +350,7 @@ def test_a_run_of_other_cases_is_refused_before_anything_is_run(walls):
 def test_a_run_that_has_lost_label_maps_says_which(walls):
     cv = write_folds_of_maps(walls / "runs" / "net", walls, shifted)
     next((cv / "fold_1" / "predictions").iterdir()).unlink()
-    with pytest.raises(ResultsError, match="no label maps of 1 cases, case_"):
+    with pytest.raises(RunError, match="no label maps of 1 cases, case_"):
         open_contest(config_of(walls, {**TWO, "net": {"run": str(cv)}}))
 
 
@@ -357,7 +358,7 @@ def test_a_run_whose_test_is_not_finished_says_how_to_go_on_or_is_left_out(walls
     cv = write_folds_of_maps(walls / "runs" / "net", walls, shifted)
     (cv / "test" / "summary.json").unlink()
     rows = {**TWO, "net": {"run": str(cv)}, "in net": {"method": {"name": "otsu"}, "region": str(cv)}}
-    with pytest.raises(ResultsError, match=r"row 'net': run .* has no finished test: go on with .*--resume"):
+    with pytest.raises(RunError, match=r"row 'net': run .* has no finished test: go on with .*--resume"):
         open_contest(config_of(walls, rows))
     assert list(open_contest(config_of(walls, rows), skip_missing=True).missing) == ["net", "in net"]
 
@@ -366,13 +367,13 @@ def test_a_run_that_is_not_there_names_its_command_or_is_left_out(walls):
     absent = str(walls / "runs" / "cmpu")
     rows = {**TWO, "CMPU": {"run": absent, "command": "python train"},
             "in CMPU": {"method": {"name": "otsu"}, "region": absent}}  # fmt: skip
-    with pytest.raises(ResultsError, match=r"row 'CMPU': no run fits .*cmpu: make it with `python train`; or leave"):
+    with pytest.raises(RunError, match=r"row 'CMPU': no run fits .*cmpu: make it with `python train`; or leave"):
         open_contest(config_of(walls, rows))
     contest = open_contest(config_of(walls, rows), skip_missing=True)
     assert list(contest.missing) == ["CMPU", "in CMPU"]
     assert all("`python train`" in line for line in contest.missing.values())
     assert [method.name for method in run_contest(contest, say=lambda line: None)] == ["otsu", "strm"]
-    with pytest.raises(ResultsError, match="row 'CMPU'"):
+    with pytest.raises(RunError, match="row 'CMPU'"):
         open_contest(config_of(walls, rows, reference="CMPU"), skip_missing=True)
 
 

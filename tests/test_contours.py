@@ -6,11 +6,12 @@ import torch
 from made_shapes import dice, wall
 from monai.data import MetaTensor
 
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.segmenters.chanvese import ChanVese
 from segmed.segmenters.levelsets import GeodesicActiveContour
 from segmed.segmenters.livewire import LiveWire
-from segmed.segmenters.region import Inside, Known, MethodError, Scene, SliceBySlice
+from segmed.segmenters.region import Inside, Known, Scene, SliceBySlice
 from segmed.segmenters.walkers import RandomWalker
 from segmed.volumes import read_label_volume, read_volume, spacing_mm
 
@@ -103,7 +104,7 @@ def test_a_segmenter_of_it_gives_probabilities_that_sum_to_one(method):
 )
 def test_a_region_without_meaning_is_refused_in_one_line(method, region, value, said):
     scene = Scene(np.full((4, 4, 2), value, np.float32), region, (1.0, 1.0, 5.0))
-    with pytest.raises(MethodError, match=said) as error:
+    with pytest.raises(SegmenterError, match=said) as error:
         method.probability(scene)
     assert "\n" not in str(error.value)
 

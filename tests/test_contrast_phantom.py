@@ -15,7 +15,7 @@ from segmed.data.images import contrast_phantom as phantom
 from segmed.data.images.contrast_phantom import make_contrast_phantom
 from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.picture import grey, read_picture
-from segmed.data.phantoms import PhantomError
+from segmed.errors import DatasetError
 
 SUBJECTS = 40
 
@@ -142,12 +142,12 @@ def test_a_complete_phantom_is_left_and_a_broken_one_is_finished(tmp_path):
 
 def test_other_folders_are_not_touched(tmp_path):
     make_contrast_phantom(tmp_path / "a", subjects=3, slices=1, size=32, seed=0)
-    with pytest.raises(PhantomError, match="phantom of other settings"):
+    with pytest.raises(DatasetError, match="phantom of other settings"):
         make_contrast_phantom(tmp_path / "a", subjects=3, slices=1, size=32, seed=1)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "thesis.tex").write_text("")
-    with pytest.raises(PhantomError, match=r"holds other files \(thesis.tex\)"):
+    with pytest.raises(DatasetError, match=r"holds other files \(thesis.tex\)"):
         make_contrast_phantom(tmp_path / "b", subjects=3, slices=1, size=32, seed=0)
     (tmp_path / "c").write_text("")
-    with pytest.raises(PhantomError, match="is a file"):
+    with pytest.raises(DatasetError, match="is a file"):
         make_contrast_phantom(tmp_path / "c", subjects=3, slices=1, size=32, seed=0)

@@ -15,15 +15,15 @@ from tiny_run import EACH_STEP, EXACT, RESUME, TinyLoss, TinyNet, TinyPatches, b
 
 from segmed.config import AdversaryConfig
 from segmed.data.unlabelled import with_unlabelled
+from segmed.errors import TrainingError
 from segmed.networks.discriminators import MultiScaleCritic
 from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_state
 from segmed.training.interruption import Interrupted
-from segmed.training.journal import NotFinite
 from segmed.training.loop import FitSettings, fit
 from segmed.training.opponents import Decider
 from segmed.training.precision import Choice
-from segmed.training.ranks import RankError, Ranks
+from segmed.training.ranks import Ranks
 from segmed.training.schedule import StepBudget
 from segmed.training.tracking import Tracker
 
@@ -112,7 +112,7 @@ def test_each_process_draws_its_own_dropout(pair):
 
 def test_nan_of_one_process_stops_both_with_its_cases(tmp_path):
     def broken(fabric: Fabric) -> None:
-        with pytest.raises(NotFinite, match=r"is nan at step 8 \(cases case_3, case_4, case_0, case_1;"):
+        with pytest.raises(TrainingError, match=r"is nan at step 8 \(cases case_3, case_4, case_0, case_1;"):
             train_tiny(tmp_path, steps=60, fabric=fabric, nan_from=30, settings={"validations": 1})
 
     assert forked(broken) == [0, 0]
@@ -125,7 +125,7 @@ def test_a_leader_that_fails_stops_the_others_with_its_words():
         def full() -> None:
             raise OSError("no space left for checkpoint.pt")
 
-        expected = OSError if ranks.leads else RankError
+        expected = OSError if ranks.leads else TrainingError
         with pytest.raises(expected, match="no space left"):
             ranks.lead(full)
         assert ranks.lead(lambda: "spoken once") == "spoken once"
@@ -237,7 +237,7 @@ def test_nan_of_one_discriminator_stops_both_processes(tmp_path, monkeypatch):
 
     def stopped(fabric: Fabric) -> None:
         with pytest.raises(
-            NotFinite, match=r"loss/discriminator is nan at step 3 \(cases case_3, case_4, case_0, case_1"
+            TrainingError, match=r"loss/discriminator is nan at step 3 \(cases case_3, case_4, case_0, case_1"
         ):
             play(tmp_path, fabric, batch=2, game="patch")
 

@@ -20,7 +20,8 @@ from small_discriminators import (
 from small_networks import CHANNELS, every_dims, every_encoder, image_of
 from torch import nn
 
-from segmed.networks.blocks import SLOPE, ConvBlock, NetworkError, normalisation
+from segmed.errors import NetworkError
+from segmed.networks.blocks import SLOPE, ConvBlock, normalisation
 from segmed.networks.discriminators import (
     ImageDiscriminator,
     MultiScaleCritic,

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segmed.errors import TrainingError
 from segmed.labels import IGNORE
 from segmed.losses.adversarial import adversarial_loss
 from segmed.training.disguise import (
     DISGUISES,
     Disguise,
-    DisguiseError,
     InstanceNoise,
     Softened,
     StraightThrough,
@@ -329,7 +329,7 @@ def test_a_discriminator_of_straight_maps_draws_a_result_towards_the_reference()
     ],
 )
 def test_a_disguise_that_cannot_be_built_says_why_in_one_line(name, options, message):
-    with pytest.raises(DisguiseError, match=message) as caught:
+    with pytest.raises(TrainingError, match=message) as caught:
         disguise(name, **options)
     assert "\n" not in str(caught.value)
 

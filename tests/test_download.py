@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from segmed.data import download, transfer
-from segmed.data.archive import ArchiveError, unpack
-from segmed.data.download import TASKS, DownloadError, Task, download_task, find_task
+from segmed.data.archive import unpack
+from segmed.data.download import TASKS, Task, download_task, find_task
 from segmed.data.transfer import held
+from segmed.errors import DownloadError
 
 FOLDER = "Task99_Toy"
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "download_data.py"
@@ -332,14 +333,14 @@ def test_a_hostile_member_is_refused_and_nothing_is_left(hostile, server, tmp_pa
 @pytest.mark.parametrize("content", [b"no archive at all", ARCHIVE[:-60_000], b""])
 def test_a_damaged_archive_is_refused_and_nothing_is_left(content, tmp_path):
     (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(ArchiveError, match="no whole tar archive"):
+    with pytest.raises(DownloadError, match="no whole tar archive"):
         unpack(tmp_path / "a.tar", tmp_path / FOLDER, expected="dataset.json")
     assert names(tmp_path) == {"a.tar"}
 
 
 def test_an_archive_of_something_else_is_refused(tmp_path):
     (tmp_path / "a.tar").write_bytes(tar_of({f"{FOLDER}/readme.txt": b"x"}))
-    with pytest.raises(ArchiveError, match=r"holds no Task99_Toy/dataset\.json"):
+    with pytest.raises(DownloadError, match=r"holds no Task99_Toy/dataset\.json"):
         unpack(tmp_path / "a.tar", tmp_path / FOLDER, expected="dataset.json")
 
 

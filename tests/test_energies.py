@@ -6,11 +6,12 @@ import torch
 from made_rings import HEART, SPACING_MM, dice, heart_segmenter, heart_volume, ring, wall_of
 from monai.data import MetaTensor
 
-from segmed.labels import LabelError, LabelSet
+from segmed.errors import SegmenterError, VolumeError
+from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.energies import HierarchicalFlow, PottsFlow
 from segmed.segmenters.intensities import FromHistograms, Histograms, Mixture
-from segmed.segmenters.region import Known, MethodError, Scene, SliceBySlice
+from segmed.segmenters.region import Known, Scene, SliceBySlice
 
 TREE = {"background": None, "heart": {"blood": None, "wall": {"myocardium": None, "scar": None}}}
 TISSUES = LabelSet(("blood", "myocardium", "scar"), ((1,), (2,), (3,)))
@@ -86,7 +87,7 @@ def test_a_region_without_two_tissues_is_refused_in_one_line(voxels, value, said
     region = np.zeros((10, 10, 1), bool)
     region.ravel()[:voxels] = True
     scene = Scene(np.full(region.shape, value, np.float32), region, SPACING_MM)
-    with pytest.raises(MethodError, match=said):
+    with pytest.raises(SegmenterError, match=said):
         Mixture().costs(scene)
 
 
@@ -121,7 +122,7 @@ def test_what_is_no_file_of_histograms_is_refused(tmp_path):
     (tmp_path / "text.npz").write_text("none")
     np.savez(tmp_path / "odd.npz", names=np.array(["a"]), probability=np.ones((2, 2)))
     for path in (*tmp_path.iterdir(), tmp_path / "absent.npz"):
-        with pytest.raises(MethodError, match="holds no histograms"):
+        with pytest.raises(SegmenterError, match="holds no histograms"):
             Histograms.load(path)
 
 
@@ -141,17 +142,17 @@ def test_a_histogram_tells_how_often_a_label_has_an_intensity():
     [(("myocardium", "oedema"), "no mask of 'oedema'"), (("myocardium", "pool"), "no voxel of 'pool'")],
 )
 def test_a_label_that_no_case_holds_is_refused(names, said):
-    with pytest.raises(MethodError, match=said):
+    with pytest.raises(SegmenterError, match=said):
         Histograms.fit([ring(noise=10)[0]], names)
 
 
 def test_histograms_of_no_case_are_refused():
-    with pytest.raises(MethodError, match="at least one case"):
+    with pytest.raises(SegmenterError, match="at least one case"):
         Histograms.fit([], ("scar",))
 
 
 def test_a_label_that_has_no_histogram_is_refused():
-    with pytest.raises(MethodError, match="no 'oedema'"):
+    with pytest.raises(SegmenterError, match="no 'oedema'"):
         in_wall().costs(ring(noise=10)[0], ("oedema",))
 
 
@@ -209,12 +210,12 @@ def test_gain_and_offset_do_not_matter_to_the_tree():
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
-        ({"confined": None}, MethodError, "go together"),
-        ({"confined": {"atrium": ("wall",)}}, MethodError, "no node"),
-        ({"confined": {"heart": ("atrium",)}}, LabelError, "atrium"),
-        ({"confined": {"background": ("background",)}}, MethodError, "nothing is confined"),
-        ({"confined": {"heart": ("wall",)}}, MethodError, "leaf 'background' has no histogram"),
-        ({"labels": LabelSet(("wall",), ((1,),))}, MethodError, "no leaf"),
+        ({"confined": None}, SegmenterError, "go together"),
+        ({"confined": {"atrium": ("wall",)}}, SegmenterError, "no node"),
+        ({"confined": {"heart": ("atrium",)}}, VolumeError, "atrium"),
+        ({"confined": {"background": ("background",)}}, SegmenterError, "nothing is confined"),
+        ({"confined": {"heart": ("wall",)}}, SegmenterError, "leaf 'background' has no histogram"),
+        ({"labels": LabelSet(("wall",), ((1,),))}, SegmenterError, "no leaf"),
     ],
 )
 def test_names_that_do_not_fit_together_are_refused(changes, error, said):

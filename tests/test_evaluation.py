@@ -13,14 +13,14 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from segmed.cli import run_tool
+from segmed.commands.command_line import run_tool
 from segmed.config import DataConfig, EvaluateConfig, MsdLayout, PatternLayout
-from segmed.data.cases import DatasetError
 from segmed.data.pairs import find_references, pair, plain_name
+from segmed.errors import DatasetError, VolumeError
 from segmed.evaluate.case_rows import absent_case, evaluate_case, ranked_cases, summarise_cases
 from segmed.evaluate.scoring import Scoring, load_volumes, score_cases
 from segmed.evaluate.structures import Structures, encode_known, parse_structures
-from segmed.labels import IGNORE, LabelError, LabelSet
+from segmed.labels import IGNORE, LabelSet
 from segmed.metrics.segmentation import METRICS, NEED_SPACING
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.tables import table_text
@@ -305,7 +305,7 @@ def test_nested_and_crossing_names_each_cover_their_values():
     ],
 )
 def test_labels_that_make_no_sense_are_refused(texts, message):
-    with pytest.raises(LabelError, match=message):
+    with pytest.raises(VolumeError, match=message):
         parse_structures(texts)
 
 

@@ -18,9 +18,9 @@ import torch
 import yaml
 
 from segmed.builders.segmentation import load_run
-from segmed.cli import load_config
 from segmed.compose import experiment
 from segmed.config import ExperimentConfig
+from segmed.config.reading import load_config
 from segmed.data.phantoms import make_phantom
 from segmed.data.splits import Split
 from segmed.runs import Run

@@ -14,6 +14,7 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
 from segmed.config import EvaluateConfig
+from segmed.errors import RunError
 from segmed.evaluate.case_rows import evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.labels import IGNORE, LabelSet
@@ -21,7 +22,7 @@ from segmed.reports.drawing.curves import training_curves
 from segmed.reports.drawing.distributions import MISS_COLOUR, bland_altman, box_plots
 from segmed.reports.drawing.slices import PREDICTION_COLOUR, REFERENCE_COLOUR, contour_figure, montage, save_figure
 from segmed.reports.segmentation.files import write_evaluation
-from segmed.reports.segmentation.page import ReportError, write_report
+from segmed.reports.segmentation.page import write_report
 from segmed.runs import read_history
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -330,7 +331,7 @@ def test_a_run_without_a_test_still_has_a_page(run):
 def test_a_folder_without_anything_to_report_is_refused_in_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / "summary.json").write_text(content)
-    with pytest.raises(ReportError) as error:
+    with pytest.raises(RunError) as error:
         write_report(tmp_path)
     assert "\n" not in str(error.value)
 

@@ -15,7 +15,8 @@ from segmed.config.filters import (
     SigmaConfig,
     WienerConfig,
 )
-from segmed.data.filters import FilterError, filtered, noise_sd
+from segmed.data.filters import filtered, noise_sd
+from segmed.errors import DatasetError
 
 SMOOTHING = (MeanConfig(), GaussianConfig(), MedianConfig(), SigmaConfig(), WienerConfig())
 EDGE_KEEPING = (MedianConfig(), SigmaConfig(), WienerConfig())
@@ -76,7 +77,7 @@ def test_a_constant_image_stays_as_it_is(config):
 def test_what_is_no_number_is_one_line(config, value):
     image = disc()
     image[3, 4] = value
-    with pytest.raises(FilterError, match="1 voxels are NaN or infinite"):
+    with pytest.raises(DatasetError, match="1 voxels are NaN or infinite"):
         filtered(image, [config])
 
 
@@ -139,7 +140,7 @@ def test_lengths_in_mm_follow_the_spacing():
 
 
 def test_lengths_in_mm_need_a_spacing():
-    with pytest.raises(FilterError, match="filter 'mean' has lengths in mm"):
+    with pytest.raises(DatasetError, match="filter 'mean' has lengths in mm"):
         filtered(disc(), [MeanConfig(unit="mm")])
 
 
@@ -152,7 +153,7 @@ def test_filters_follow_each_other():
 
 @pytest.mark.parametrize("shape", [(4,), (2, 2, 2, 2), (0, 4)])
 def test_other_shapes_are_one_line(shape):
-    with pytest.raises(FilterError, match="two or three axes"):
+    with pytest.raises(DatasetError, match="two or three axes"):
         filtered(np.zeros(shape, np.float32), [MeanConfig()])
 
 

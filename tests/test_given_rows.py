@@ -25,7 +25,6 @@ from test_contest import (
 from tiny_data import LAYOUT, make_balls, tiny
 
 from segmed.builders.segmentation import load_run
-from segmed.cli import validate
 from segmed.compare import fine_stage as fine
 from segmed.compare.finished_cases import folder_of
 from segmed.compare.prepare import open_contest
@@ -33,8 +32,9 @@ from segmed.compare.reference_region import GivenRow
 from segmed.compare.rows import run_contest
 from segmed.compose import experiment
 from segmed.config.compare import CompareConfig
+from segmed.config.reading import validate
 from segmed.data.splits import Split
-from segmed.evaluate.results import ResultsError
+from segmed.errors import RunError
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade
@@ -234,7 +234,7 @@ def spoil_labels(folder):
 def test_a_run_that_can_not_look_there_is_refused_before_anything_is_run(walls, spoil, said):
     folder = write_cascade(walls)
     spoil(folder)
-    with pytest.raises(ResultsError, match=rf"^row 'given': .*{said}") as error:
+    with pytest.raises(RunError, match=rf"^row 'given': .*{said}") as error:
         open_contest(config_of(walls, given(folder)))
     assert "\n" not in str(error.value)
     assert not (walls / "out").exists()

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_rings import SPACING_MM, dice, heart_segmenter, ring, wall_of
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.graphcut import GraphCut, minimum_cut, neighbour_pairs
 from segmed.segmenters.intensities import Mixture
-from segmed.segmenters.region import MethodError, Scene, SliceBySlice
+from segmed.segmenters.region import Scene, SliceBySlice
 
 SCAR_DICE_FLOOR = 0.45  # it has 0.62
 
@@ -57,7 +58,7 @@ def test_costs_that_are_all_the_same_give_label_0():
 
 
 def test_infinite_costs_are_refused():
-    with pytest.raises(MethodError, match="finite"):
+    with pytest.raises(SegmenterError, match="finite"):
         minimum_cut(np.full((2, 1), np.inf), np.zeros((0, 2), int), np.zeros(0))
 
 
@@ -164,7 +165,7 @@ def test_twenty_thousand_voxels_take_less_than_two_seconds():
 
 @pytest.mark.parametrize("options", [{"smoothness": -1.0}, {"contrast": -1.0}, {"neighbours": 18}])
 def test_options_without_meaning_are_refused(options):
-    with pytest.raises(MethodError, match="neighbours"):
+    with pytest.raises(SegmenterError, match="neighbours"):
         GraphCut(**options)
 
 

@@ -5,8 +5,9 @@ import pytest
 import SimpleITK as sitk
 from late_enhancement import changed, sector, stack
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.growing import RegionGrowing, connected_to
-from segmed.segmenters.region import MethodError, Scene, SliceBySlice
+from segmed.segmenters.region import Scene, SliceBySlice
 from segmed.segmenters.thresholds import FullWidthHalfMaximum, Otsu, StandardDeviations
 
 LARGE, SMALL = sector(100, 80), sector(280, 30)
@@ -110,7 +111,7 @@ def test_pieces_without_a_seed_are_not_connected():
     ],
 )
 def test_seeds_that_can_not_grow_are_refused_in_one_line(method, says):
-    with pytest.raises(MethodError, match=says) as error:
+    with pytest.raises(SegmenterError, match=says) as error:
         method.probability(stack(LARGE))
     assert "\n" not in str(error.value)
 
@@ -118,7 +119,7 @@ def test_seeds_that_can_not_grow_are_refused_in_one_line(method, says):
 @pytest.mark.parametrize("lower", [None, Otsu(), 3.0])
 def test_one_intensity_has_no_brightest_voxels(lower):
     flat = Scene(np.full((4, 4, 1), 7, np.float32), np.ones((4, 4, 1), bool), (1.0, 1.0, 1.0))
-    with pytest.raises(MethodError):
+    with pytest.raises(SegmenterError):
         RegionGrowing(lower=lower).probability(flat)
 
 
@@ -129,7 +130,7 @@ def test_a_region_of_one_voxel_grows_from_a_seed_to_itself():
 
 @pytest.mark.parametrize("options", [{"deviations": 0}, {"iterations": 0}, {"brightest": 0}, {"brightest": 1.5}])
 def test_options_without_meaning_are_refused(options):
-    with pytest.raises(MethodError, match="give numbers above 0"):
+    with pytest.raises(SegmenterError, match="give numbers above 0"):
         RegionGrowing(**options)
 
 

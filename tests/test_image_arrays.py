@@ -11,10 +11,10 @@ from tiny_pictures import put_folders, put_picture
 
 from segmed.config.images import ClassDataConfig, ClassManifestLayout, FoldersLayout, ImageConfig
 from segmed.data.images import image_cache as arrays
-from segmed.data.images.image_cache import ArrayError, ImageCache
+from segmed.data.images.image_cache import ImageCache
 from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.prepare_image import prepared
-from segmed.files import DiskError
+from segmed.errors import DatasetError, DiskError
 
 CONFIG = ImageConfig(size=(8, 8))
 
@@ -102,7 +102,7 @@ def test_a_damaged_array_is_made_again(items, cache, damage):
 def test_all_broken_images_are_counted_and_five_are_named(items, cache, workers):
     for item in items[:7]:
         item.path.write_bytes(item.path.read_bytes()[:60])
-    with pytest.raises(ArrayError) as caught:
+    with pytest.raises(DatasetError) as caught:
         cache.get(items, CONFIG, workers=workers)
     line = str(caught.value)
     assert line.startswith("7 of 9 images can't be used: ")
@@ -113,9 +113,9 @@ def test_all_broken_images_are_counted_and_five_are_named(items, cache, workers)
 
 def test_images_that_are_gone_are_one_line(items, cache):
     items[2].path.unlink()
-    with pytest.raises(ArrayError, match=r"1 of 9 images are not there any more: .*im_002\.png"):
+    with pytest.raises(DatasetError, match=r"1 of 9 images are not there any more: .*im_002\.png"):
         cache.get(items, CONFIG)
-    with pytest.raises(ArrayError, match="no images to prepare"):
+    with pytest.raises(DatasetError, match="no images to prepare"):
         cache.get((), CONFIG)
 
 
@@ -126,7 +126,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(items, cache, monkeypatch):
         return prepared(path, config)
 
     monkeypatch.setattr(arrays, "prepared", prepare)
-    with pytest.raises(ArrayError, match="changed while they were prepared"):
+    with pytest.raises(DatasetError, match="changed while they were prepared"):
         cache.get(items, CONFIG, workers=0)
 
 
@@ -147,10 +147,10 @@ def test_arrays_are_pickled_by_their_folder(items, cache):
     assert len(content) < 1000
     np.testing.assert_array_equal(pickle.loads(content).images, made.images)  # noqa: S301
     np.testing.assert_array_equal(made.rows([made.ids[3], made.ids[0]]), [3, 0])
-    with pytest.raises(ArrayError, match=r"'x' was not prepared \(1 were not\)"):
+    with pytest.raises(DatasetError, match=r"'x' was not prepared \(1 were not\)"):
         made.rows(["x"])
     (made.folder / "entry.json").unlink()
-    with pytest.raises(ArrayError, match="gone or damaged"):
+    with pytest.raises(DatasetError, match="gone or damaged"):
         pickle.loads(content)  # noqa: S301
 
 

@@ -17,21 +17,21 @@ from segmed.builders.classifiers import build_classifier, planned_model, read_cl
 from segmed.builders.segmentation import build_network
 from segmed.classify import test as class_experiment
 from segmed.classify import train as class_session
-from segmed.classify.prepare import LeakError
 from segmed.classify.prepare import start as start_class
 from segmed.classify.train import ClassSession
-from segmed.cli import load_yaml, validate
 from segmed.compose import experiment
 from segmed.config import ExperimentConfig, SegResNetConfig, UNetConfig, known
 from segmed.config.classifier import EncoderClassifierConfig
+from segmed.config.reading import load_yaml, validate
 from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.image_splits import ClassSplit
 from segmed.data.splits import Split
-from segmed.runs import Run, RunError, read_config
+from segmed.errors import DatasetError, RunError
+from segmed.runs import Run, read_config
 from segmed.segment import train as session
 from segmed.segment.prepare import prepare, with_absolute_paths
 from segmed.training.checkpoint import Checkpoints, read_weights, save_weights
-from segmed.training.encoder_transfer import RECORD, SourceError, seen_before, shaped_like, source_encoder, take_encoder
+from segmed.training.encoder_transfer import RECORD, seen_before, shaped_like, source_encoder, take_encoder
 from segmed.training.interruption import Interrupted
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import RunTracker, Tracker
@@ -252,7 +252,7 @@ def test_test_cases_that_the_source_has_learnt_from_are_named(sources, balls, tm
 
 def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(sources, images, tmp_path):
     given = {"init_encoder": sources["classification"].path, "model": {"channels": [4, 6]}}
-    with pytest.raises(LeakError, match=r"has learnt from \d+ of these \d+ test cases.*leaks\.allow_leakage"):
+    with pytest.raises(DatasetError, match=r"has learnt from \d+ of these \d+ test cases.*leaks\.allow_leakage"):
         start_class(config_of(tmp_path, images, split={"seed": 5}, **given), tmp_path / "run")
     start_class(config_of(tmp_path, images, **given), tmp_path / "same")  # the same split: nothing was seen
     assert not json.loads((tmp_path / "same" / "plan.json").read_text())["notes"]
@@ -271,7 +271,7 @@ def refused(source: Path, folder: Path, **network) -> str:
     model, _ = planned_model(config.model, size=(24, 24), device="cpu")
     drawn = build_classifier(model, in_channels=1, classes=2, size=(24, 24))
     before = {name: tensor.clone() for name, tensor in drawn.state_dict().items()}
-    with pytest.raises((SourceError, RunError)) as caught:
+    with pytest.raises((RunError, RunError)) as caught:
         start_weights(drawn, config)
     assert same(before, drawn.state_dict())
     assert "\n" not in str(caught.value)
@@ -338,7 +338,7 @@ def test_networks_without_an_encoder_of_ours_neither_give_nor_take_one(sources, 
     other = with_config(sources["classification"], tmp_path / "other", model={"name": "logistic"})
     assert "trained logistic, which has no encoder of ours" in refused(other.path, tmp_path)
     network = build_network(SegResNetConfig(init_filters=8), in_channels=1, out_channels=3, dims=2)
-    with pytest.raises(SourceError, match=r"has no encoder of ours.*choose --network\.name unet"):
+    with pytest.raises(RunError, match=r"has no encoder of ours.*choose --network\.name unet"):
         take_encoder(network, sources["segmentation"].path, section="network")
 
 
@@ -346,7 +346,7 @@ def test_nothing_is_made_before_it_is_known_that_the_encoder_fits(sources, balls
     config = tiny(
         balls, tmp_path, **FLAT | {"network": {"channels": [3, 5]}}, init_encoder=sources["segmentation"].path
     )
-    with pytest.raises(SourceError, match=r"give --network\.encoder plain --network\.channels 4 8 --network\.blocks 1"):
+    with pytest.raises(RunError, match=r"give --network\.encoder plain --network\.channels 4 8 --network\.blocks 1"):
         trained(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

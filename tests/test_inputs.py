@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 
 from segmed.config import DataConfig, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
-from segmed.data.case import DatasetError
 from segmed.data.inputs import find_inputs
+from segmed.errors import DatasetError
 
 
 def write(path: Path, *, shape=(4, 3, 2)) -> Path:

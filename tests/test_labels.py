@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmed.labels import IGNORE, LabelError, LabelSet
+from segmed.errors import VolumeError
+from segmed.labels import IGNORE, LabelSet
 
 MYOPS = {"myocardium": [200, 1220], "blood_pool": 500, "rv": 600, "scar": 2221}
 HEART = LabelSet.from_config(MYOPS, ignore=[99], regions={"lv_wall": ["myocardium", "scar"]})
@@ -67,21 +68,21 @@ def test_other_values_can_be_background():
     assert labels.encode(np.array([0, 200, 500, 2221, 9]), where="a").tolist() == [0, 0, 0, 1, IGNORE]
     assert labels.decode(np.array([0, 1])).tolist() == [0, 2221]
     assert LabelSet.from_dict(labels.to_dict()) == labels
-    with pytest.raises(LabelError, match=r"known are \[0, 9, 200, 500, 2221\]: add them to .* data.background"):
+    with pytest.raises(VolumeError, match=r"known are \[0, 9, 200, 500, 2221\]: add them to .* data.background"):
         labels.encode(np.array([600]), where="a")
 
 
 def test_a_value_is_one_thing_only():
-    with pytest.raises(LabelError, match="value 9 is in ignore and in background"):
+    with pytest.raises(VolumeError, match="value 9 is in ignore and in background"):
         LabelSet.from_config({"scar": 1}, ignore=[9], background=[9])
-    with pytest.raises(LabelError, match="value 1 stands for 'background' and 'scar'"):
+    with pytest.raises(VolumeError, match="value 1 stands for 'background' and 'scar'"):
         LabelSet.from_config({"scar": 1}, background=[1])
 
 
 @pytest.mark.parametrize("unknown", [7, -1, 100000])
 def test_an_unknown_value_is_named_with_its_file_and_the_known_ones(unknown):
     values = np.array([0, 200, unknown, unknown])
-    with pytest.raises(LabelError) as caught:
+    with pytest.raises(VolumeError) as caught:
         HEART.encode(values, where="Case3001_gd.nii.gz")
     said = str(caught.value)
     assert said.startswith(f"Case3001_gd.nii.gz has unknown label values {unknown} (2 voxels)")
@@ -91,17 +92,17 @@ def test_an_unknown_value_is_named_with_its_file_and_the_known_ones(unknown):
 
 
 def test_many_unknown_values_are_counted():
-    with pytest.raises(LabelError, match="and 45 more"):
+    with pytest.raises(VolumeError, match="and 45 more"):
         LabelSet.from_config({"a": 1}).encode(np.arange(52), where="x")
 
 
 def test_values_that_are_no_whole_numbers_are_refused():
-    with pytest.raises(LabelError, match="x: label values are float32: give whole numbers"):
+    with pytest.raises(VolumeError, match="x: label values are float32: give whole numbers"):
         HEART.encode(np.zeros(3, np.float32), where="x")
 
 
 def test_an_index_that_is_no_label_can_not_be_written():
-    with pytest.raises(LabelError, match="label index 5 does not exist: there are 4 labels"):
+    with pytest.raises(VolumeError, match="label index 5 does not exist: there are 4 labels"):
         HEART.decode(np.array([0, 5]))
 
 
@@ -137,11 +138,11 @@ def test_a_label_set_survives_json():
     ],
 )
 def test_labels_that_contradict_each_other_give_one_line(labels, ignore, regions, said):
-    with pytest.raises(LabelError, match=said) as caught:
+    with pytest.raises(VolumeError, match=said) as caught:
         LabelSet.from_config(labels, ignore, regions)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_label_name_is_answered_with_the_nearest():
-    with pytest.raises(LabelError, match="label 'blood_pol' is unknown: did you mean 'blood_pool'"):
+    with pytest.raises(VolumeError, match="label 'blood_pol' is unknown: did you mean 'blood_pool'"):
         HEART.index("blood_pol")

@@ -16,15 +16,16 @@ from segmed.config.images import ClassDataConfig, ClassManifestLayout, ClassVolu
 from segmed.data.images.image_dataset import ClassDataset, read_classes
 from segmed.data.leaks import survey as survey_module
 from segmed.data.leaks.checks import check_classes
-from segmed.data.leaks.image_audit import ClassAudit, ClassAuditError, audit_classes, features_of, groups_of
+from segmed.data.leaks.image_audit import ClassAudit, audit_classes, features_of, groups_of
 from segmed.data.leaks.image_facts import record
 from segmed.data.leaks.leakage import find_leakage
 from segmed.data.leaks.neighbour_classifier import neighbour_score
 from segmed.data.leaks.neighbours import expected_across, most_alike, slices_across, subjects_across
 from segmed.data.leaks.shortcuts import TOGETHER, find_shortcuts, one_hot
-from segmed.data.leaks.survey import SurveyError, make_survey, survey_key
+from segmed.data.leaks.survey import make_survey, survey_key
 from segmed.data.leaks.thumbnails import thumbnail
 from segmed.data.leaks.twins import CUT, coarse, descriptors
+from segmed.errors import DatasetError
 from segmed.reports.audit.leak_figures import leak_figure, worst_twins
 from segmed.reports.drawing.slices import save_figure
 
@@ -329,9 +330,9 @@ def test_two_processes_find_what_one_finds(clean):
 
 def test_no_images_and_an_id_that_stands_twice_are_refused(folder):
     items = with_subjects(folder).items
-    with pytest.raises(SurveyError, match="no pictures"):
+    with pytest.raises(DatasetError, match="no pictures"):
         make_survey([])
-    with pytest.raises(SurveyError, match="the same id"):
+    with pytest.raises(DatasetError, match="the same id"):
         make_survey([items[0], items[0]])
 
 
@@ -483,7 +484,7 @@ def test_an_audit_is_read_as_it_was_written_and_remembered(folder, tmp_path, mon
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"findings": 3}'])
 def test_what_is_no_audit_is_refused(text, tmp_path):
     (tmp_path / "audit.json").write_text(text)
-    with pytest.raises(ClassAuditError, match=r"audit\.json is no audit of images with classes"):
+    with pytest.raises(DatasetError, match=r"audit\.json is no audit of images with classes"):
         ClassAudit.load(tmp_path / "audit.json")
 
 

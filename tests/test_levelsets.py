@@ -6,10 +6,11 @@ import torch
 from made_shapes import ball, dice, distances_mm, radius_mm, wall
 from monai.data import MetaTensor
 
-from segmed.labels import LabelError, LabelSet
+from segmed.errors import SegmenterError, VolumeError
+from segmed.labels import LabelSet
 from segmed.metrics.surfaces import surface_distances
 from segmed.segmenters.levelsets import Around, GeodesicActiveContour
-from segmed.segmenters.region import Inside, Known, MethodError, Scene
+from segmed.segmenters.region import Inside, Known, Scene
 
 SHAPES = [
     ((64, 64, 1), (1.0, 1.0, 10.0)),
@@ -104,7 +105,7 @@ def test_a_contour_stays_in_its_region():
 )
 def test_a_start_that_is_none_is_refused(options, said):
     scene, _ = wall()
-    with pytest.raises(MethodError, match=said):
+    with pytest.raises(SegmenterError, match=said):
         GeodesicActiveContour(**options).probability(scene)
 
 
@@ -112,7 +113,7 @@ def test_a_start_that_is_none_is_refused(options, said):
     "options", [{"reach_mm": 0.0}, {"edge_sd_per_mm": -1.0}, {"sigma_mm": -1.0}, {"seed_share": 1.0}], ids=str
 )
 def test_an_option_without_meaning_is_refused(options):
-    with pytest.raises(MethodError, match=next(iter(options))):
+    with pytest.raises(SegmenterError, match=next(iter(options))):
         GeodesicActiveContour(**options)
 
 
@@ -165,9 +166,9 @@ def test_surroundings_of_nothing_are_none_and_bad_ones_are_refused():
     map = rough_heart()
     map[...] = 0
     assert (Around(Known(map, HEART), "pool", margin_mm=5.0)(map) == 0).all()
-    with pytest.raises(MethodError, match="margin_mm is 0"):
+    with pytest.raises(SegmenterError, match="margin_mm is 0"):
         Around(Known(map, HEART), "pool", margin_mm=0.0)
-    with pytest.raises(LabelError, match="atrium"):
+    with pytest.raises(VolumeError, match="atrium"):
         Around(Known(map, HEART), "atrium", margin_mm=1.0)
 
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_shapes import ball, distances_mm, radius_mm
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.livewire import LiveWire, contour_mask, edge_cost, trace
-from segmed.segmenters.region import MethodError, Scene
+from segmed.segmenters.region import Scene
 
 RADIUS_MM = 20.0
 
@@ -100,14 +101,14 @@ def test_slices_with_points_are_filled_and_the_others_empty(axis):
 )
 def test_points_that_make_no_contour_are_refused(points, said):
     scene = ball((64, 64, 1), (1.0, 1.0, 8.0), RADIUS_MM)
-    with pytest.raises(MethodError, match=said):
+    with pytest.raises(SegmenterError, match=said):
         LiveWire(points_voxels=points).probability(scene)
 
 
 def test_no_points_a_flat_slice_and_a_volume_are_refused():
-    with pytest.raises(MethodError, match="no points"):
+    with pytest.raises(SegmenterError, match="no points"):
         LiveWire(points_voxels={})
-    with pytest.raises(MethodError, match="one intensity"):
+    with pytest.raises(SegmenterError, match="one intensity"):
         edge_cost(np.ones((5, 5)), (1.0, 1.0))
-    with pytest.raises(MethodError, match="is no slice"):
+    with pytest.raises(SegmenterError, match="is no slice"):
         edge_cost(np.ones((5, 5, 5)), (1.0, 1.0))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from monai.losses import FocalLoss
 
 from segmed.config import ExperimentConfig
+from segmed.errors import NetworkError
 from segmed.labels import IGNORE
-from segmed.losses.segmentation import LOSSES, DeepSupervisionLoss, LossError, SegmentationLoss, segmentation_loss
+from segmed.losses.segmentation import LOSSES, DeepSupervisionLoss, SegmentationLoss, segmentation_loss
 
 NAMES = list(LOSSES)
 WITH_BATCH = ["dice", "dice_ce", "dice_focal", "tversky", "generalised_dice"]
@@ -272,7 +273,7 @@ def test_deep_supervision_keeps_the_ignored_voxels():
     ],
 )
 def test_a_loss_that_cannot_be_built_says_why_in_one_line(build, message):
-    with pytest.raises(LossError, match=message) as caught:
+    with pytest.raises(NetworkError, match=message) as caught:
         build()
     assert "\n" not in str(caught.value)
 
@@ -280,7 +281,7 @@ def test_a_loss_that_cannot_be_built_says_why_in_one_line(build, message):
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
 def test_class_weights_must_be_as_many_as_the_classes(name):
     logits, labels = random_case()
-    with pytest.raises(LossError, match="2 class weights for 3 classes"):
+    with pytest.raises(NetworkError, match="2 class weights for 3 classes"):
         segmentation_loss(name, class_weights=(1.0, 2.0))(logits, labels)
 
 
@@ -289,11 +290,11 @@ def test_shapes_that_do_not_fit_are_named(name):
     logits, labels = random_case()
     loss = segmentation_loss(name)
     for wrong in ((logits, labels[:, None]), (logits, labels[:, 1:]), (logits[:, :1], labels)):
-        with pytest.raises(LossError, match="do not fit"):
+        with pytest.raises(NetworkError, match="do not fit"):
             loss(*wrong)
 
 
 def test_deep_supervision_wants_one_map_of_logits_a_level():
     logits, labels = random_case()
-    with pytest.raises(LossError, match="1 logits for 2 supervised levels"):
+    with pytest.raises(NetworkError, match="1 logits for 2 supervised levels"):
         DeepSupervisionLoss(segmentation_loss("dice"), 2)([logits], labels)

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.flow import Flow, Tree
 from segmed.segmenters.maxflow import binary_max_flow, hierarchical_max_flow, potts_max_flow, read_tree
-from segmed.segmenters.region import MethodError
 
 EXACT = {"tolerance": 1e-4, "iterations": 3000}
 SQUARE_BOUND = 1.06  # of the rounded labelling's energy on small grids: rounding the relaxation loses this at most
@@ -368,7 +368,7 @@ COSTS = torch.ones(2, 3, 3)
     ],
 )
 def test_what_has_no_meaning_is_refused_in_one_line(costs, smoothness, options, said):
-    with pytest.raises(MethodError, match=said) as error:
+    with pytest.raises(SegmenterError, match=said) as error:
         binary_max_flow(costs, smoothness, **{"spacing_mm": (1, 1), **options})
     assert "\n" not in str(error.value)
 
@@ -383,7 +383,7 @@ def test_what_has_no_meaning_is_refused_in_one_line(costs, smoothness, options, 
     ],
 )
 def test_a_tree_that_does_not_fit_is_refused_in_one_line(names, tree, smoothness, said):
-    with pytest.raises(MethodError, match=said):
+    with pytest.raises(SegmenterError, match=said):
         hierarchical_max_flow(dict.fromkeys(names, torch.ones(3, 3)), tree, smoothness, spacing_mm=(1, 1))
 
 

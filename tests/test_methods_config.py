@@ -10,7 +10,6 @@ from pydantic import Field
 from small_wall import dice, wall
 
 from segmed.builders.classical import REST, TISSUE, build_method
-from segmed.cli import ConfigError, load_config, load_yaml, validate
 from segmed.config import Section
 from segmed.config.compare import CompareConfig
 from segmed.config.methods import (
@@ -30,13 +29,14 @@ from segmed.config.methods import (
     StandardDeviationsConfig,
     VoxelClassifierConfig,
 )
+from segmed.config.reading import load_config, load_yaml, validate
+from segmed.errors import ConfigError, SegmenterError
 from segmed.segmenters.chanvese import ChanVese
 from segmed.segmenters.clustering import GaussianMixture, KMeans
 from segmed.segmenters.energies import PottsFlow
 from segmed.segmenters.graphcut import GraphCut
 from segmed.segmenters.growing import RegionGrowing
 from segmed.segmenters.levelsets import GeodesicActiveContour
-from segmed.segmenters.region import MethodError
 from segmed.segmenters.remote import RemoteMask
 from segmed.segmenters.thresholds import FullWidthHalfMaximum, Otsu, StandardDeviations
 from segmed.segmenters.voxel_features import FeatureSettings
@@ -93,7 +93,7 @@ def test_every_method_finds_a_made_scar_in_its_wall(config):
 
 @pytest.mark.parametrize("config", TRAINED, ids=lambda config: config.name)
 def test_what_learns_needs_cases(config):
-    with pytest.raises(MethodError, match=f"{config.name} learns from cases"):
+    with pytest.raises(SegmenterError, match=f"{config.name} learns from cases"):
         build_method(config)
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from segmed.builders.classifiers import build_classifier
 from segmed.builders.segmentation import build_class_loss, load_case_classifier, load_run
-from segmed.cli import parse_as, run_tool
+from segmed.commands.command_line import parse_as, run_tool
 from segmed.compose import experiment
 from segmed.config import (
     CaseClassConfig,
@@ -32,21 +32,21 @@ from segmed.config import (
     TrainConfig,
 )
 from segmed.config.classifier import EncoderClassifierConfig
-from segmed.data.case import Case, DatasetError
+from segmed.data.case import Case
 from segmed.data.case_classes import UNKNOWN, class_indices, class_names, classes_of, with_targets
 from segmed.data.splits import Split
+from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
 from segmed.evaluate.classified_images import read_tested
 from segmed.labels import LabelSet
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
 from segmed.metrics.classification import figures
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.two_heads import SegmentationAndClass
-from segmed.runs import Run, RunError, new_folds, read_config
-from segmed.segment.memory import PlanError
+from segmed.runs import Run, new_folds, read_config
 from segmed.segment.prepare import prepare
 from segmed.segmenters.case_class import CaseClassifier
-from segmed.segmenters.network import NetworkSegmenter, SegmenterError
-from segmed.training.checkpoint import CheckpointError, read_weights
+from segmed.segmenters.network import NetworkSegmenter
+from segmed.training.checkpoint import read_weights
 from segmed.training.encoder_transfer import take_encoder
 from segmed.training.interruption import Interrupted
 from segmed.training.multitask_step import MultiTaskStep
@@ -194,7 +194,7 @@ def test_a_step_that_is_gone_on_with_ends_where_one_never_stopped_does():
         step.step(batch_of(0, UNKNOWN), 0.4)
     ends = [step.network.state_dict() for step in (whole, resumed)]
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
-    with pytest.raises(CheckpointError, match="of supervised training, this run segments and classifies"):
+    with pytest.raises(RunError, match="of supervised training, this run segments and classifies"):
         resumed.load_state_dict({**part.state_dict(), "method": "supervised"})
 
 
@@ -257,7 +257,7 @@ def test_a_column_that_is_not_there_is_one_line_with_those_that_are():
     ],
 )
 def test_what_does_not_go_with_a_second_head_is_refused_before_the_data_are_read(sections, said):
-    with pytest.raises(PlanError, match=said):
+    with pytest.raises(ConfigError, match=said):
         prepare(ExperimentConfig.model_validate({"classification": {}, **sections}))
 
 

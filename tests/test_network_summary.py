@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_networks import CHANNELS, PEERS, every_encoder, make_net, make_peer
 
-from segmed.networks.blocks import NetworkError
+from segmed.errors import NetworkError
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.summary import summarise

@@ -23,15 +23,8 @@ from small_networks import (
 )
 
 from segmed.config import ExperimentConfig
-from segmed.networks.blocks import (
-    CONVOLUTIONS,
-    SLOPE,
-    Merge,
-    NetworkError,
-    convolution,
-    kernels_for,
-    normalisation,
-)
+from segmed.errors import NetworkError
+from segmed.networks.blocks import CONVOLUTIONS, SLOPE, Merge, convolution, kernels_for, normalisation
 from segmed.networks.decoders import UNetDecoder
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.models import SegmentationNet

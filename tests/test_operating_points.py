@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmed.metrics.classification import ClassificationError
+from segmed.errors import MetricError
 from segmed.metrics.operating_points import OperatingPoint, called_positive, choose_threshold, figures_at
 from segmed.metrics.statistics import bootstrap_ci
 
@@ -189,5 +189,5 @@ def test_labels_of_the_test_part_cannot_reach_the_threshold():
 )
 def test_a_threshold_that_cannot_be_chosen_is_refused(change, message):
     given = {"truth": SIX, "probabilities": rows_of(SCORES), "classes": TWO, "positive": "yes", "rule": "youden"}
-    with pytest.raises(ClassificationError, match=message):
+    with pytest.raises(MetricError, match=message):
         choose_threshold(**(given | change))

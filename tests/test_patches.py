@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from segmed.config import AugmentConfig, PatchConfig
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume
-from segmed.data.case import DatasetError
 from segmed.data.patches import PatchDataset, StepSampler, patch_loader
+from segmed.errors import DatasetError
 from segmed.labels import IGNORE, LabelSet
 
 LABELS = LabelSet.from_config({"large": 1, "small": 2})

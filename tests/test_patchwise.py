@@ -13,9 +13,9 @@ from small_networks import every_dims, gradients, image_of
 from tiny_data import make_balls, names, tiny, trained
 
 from segmed.builders.segmentation import build_network, load_run
-from segmed.cli import load_config
 from segmed.config import ExperimentConfig, PatchCnnConfig
-from segmed.networks.blocks import NetworkError
+from segmed.config.reading import load_config
+from segmed.errors import NetworkError
 from segmed.networks.patchwise import PatchwiseNet
 from segmed.networks.summary import summarise
 from segmed.runs import read_config

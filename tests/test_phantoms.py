@@ -13,7 +13,8 @@ from scipy import ndimage
 from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.scar import scar_report
 from segmed.data.anatomy import LABEL_VALUES, MYOCARDIUM, SCAR, draw_anatomy, draw_heart
-from segmed.data.phantoms import PhantomError, make_phantom
+from segmed.data.phantoms import make_phantom
+from segmed.errors import DatasetError
 from segmed.volumes import orientation, read_label_volume, read_volume, spacing_mm
 
 CASES = 8
@@ -260,17 +261,17 @@ def test_a_complete_folder_is_left_as_it_is(phantom):
 
 @pytest.mark.parametrize("other", [{"cases": 9}, {"seed": 4}, {"isotropic": True}])
 def test_a_folder_of_other_settings_is_refused(phantom, other):
-    with pytest.raises(PhantomError, match="holds a phantom of other settings") as caught:
+    with pytest.raises(DatasetError, match="holds a phantom of other settings") as caught:
         make_phantom(phantom, **{"cases": CASES, "seed": 3, **other})
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(PhantomError, match=r"other files \(thesis\.txt\)"):
+    with pytest.raises(DatasetError, match=r"other files \(thesis\.txt\)"):
         make_phantom(tmp_path, cases=1, seed=0)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
-    with pytest.raises(PhantomError, match="is a file"):
+    with pytest.raises(DatasetError, match="is a file"):
         make_phantom(tmp_path / "thesis.txt", cases=1, seed=0)
 
 
@@ -282,7 +283,7 @@ def test_a_making_that_was_stopped_is_finished(tmp_path):
     make_phantom(half, cases=2, seed=5)
     assert files(half) == files(tmp_path / "whole")
     (half / "phantom.json").unlink()
-    with pytest.raises(PhantomError, match=r"cases of another phantom \(phantom_001\)"):
+    with pytest.raises(DatasetError, match=r"cases of another phantom \(phantom_001\)"):
         make_phantom(half, cases=1, seed=5)
 
 

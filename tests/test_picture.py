@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmed.data.images.picture import PictureError, facts, grey, read_picture
+from segmed.data.images.picture import facts, grey, read_picture
+from segmed.errors import VolumeError
 
 RAMP = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10
 COLOUR = np.stack([RAMP, RAMP[::-1], RAMP.T.reshape(6, 4)], axis=-1)
@@ -58,13 +59,13 @@ def test_16_bits_are_kept(tmp_path, suffix):
 
 def test_values_beyond_16_bits_are_refused(tmp_path):
     Image.fromarray(RAMP.astype(np.int32) * 1000).save(tmp_path / "a.tif")
-    with pytest.raises(PictureError, match=r"values from 0 to 230000: save it with 8 or 16 bits"):
+    with pytest.raises(VolumeError, match=r"values from 0 to 230000: save it with 8 or 16 bits"):
         read_picture(tmp_path / "a.tif")
 
 
 def test_floating_point_is_refused(tmp_path):
     Image.fromarray(RAMP.astype(np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(PictureError, match="floating-point"):
+    with pytest.raises(VolumeError, match="floating-point"):
         read_picture(tmp_path / "a.tif")
 
 
@@ -142,7 +143,7 @@ def test_several_frames_are_refused_and_counted(tmp_path, suffix):
     frames = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (0, 90, 200)]
     frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
     assert facts(tmp_path / f"a{suffix}").frames == 3
-    with pytest.raises(PictureError, match="holds 3 frames or pages"):
+    with pytest.raises(VolumeError, match="holds 3 frames or pages"):
         read_picture(tmp_path / f"a{suffix}")
 
 
@@ -154,7 +155,7 @@ def test_a_truncated_picture_is_one_line(tmp_path, suffix, share):
     Image.fromarray(noise).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(VolumeError) as caught:
         read_picture(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -164,13 +165,13 @@ def test_a_truncated_picture_is_one_line(tmp_path, suffix, share):
 def test_what_is_no_file_is_one_line(tmp_path, name, message):
     (tmp_path / "folder.png").mkdir()
     for read in (read_picture, facts):
-        with pytest.raises(PictureError, match=message):
+        with pytest.raises(VolumeError, match=message):
             read(tmp_path / name)
 
 
 def test_text_is_no_picture(tmp_path):
     (tmp_path / "a.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n")
-    with pytest.raises(PictureError, match="not an image that can be read"):
+    with pytest.raises(VolumeError, match="not an image that can be read"):
         read_picture(tmp_path / "a.jpg")
 
 

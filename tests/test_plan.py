@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from segmed.builders.segmentation import plane_axis
 from segmed.config import ExperimentConfig
 from segmed.data.fingerprint import CaseFacts
+from segmed.errors import ConfigError
 from segmed.machine import GIB, Machine
 from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import pooling
-from segmed.segment.plan import PlanError, resolve
+from segmed.segment.plan import resolve
 
 CPU = Machine("cpu", "CPU, 2 cores", 20 * GIB, 2)
 GPU = Machine("cuda", "a GPU", 40 * GIB, 16)
@@ -94,7 +95,7 @@ def test_thick_stacks_that_point_in_different_ways_get_their_slices_last():
 
 def test_a_flip_is_refused_where_left_and_right_are_not_the_first_axis():
     found = facts((256, 5, 256), (0.75, 12.0, 0.75))
-    with pytest.raises(PlanError, match="flip_probability"):
+    with pytest.raises(ConfigError, match="flip_probability"):
         plan(found, augment={"name": "none", "flip_probability": 0.5})
 
 
@@ -155,27 +156,27 @@ def test_a_plan_reads_as_value_and_reason():
 
 
 def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
-    with pytest.raises(PlanError, match=r"--patches.batch-size \d+"):
+    with pytest.raises(ConfigError, match=r"--patches.batch-size \d+"):
         plan(facts((256, 256, 256)), patches={"size": [128, 128, 128], "batch_size": 64})
 
 
 def test_a_patch_that_does_not_fit_is_refused_with_one_that_might():
-    with pytest.raises(PlanError, match=r"--patches.size \d+ \d+ \d+"):
+    with pytest.raises(ConfigError, match=r"--patches.size \d+ \d+ \d+"):
         plan(facts((512, 512, 512)), patches={"size": [512, 512, 512]})
 
 
 def test_a_patch_of_the_wrong_number_of_axes_is_one_line():
-    with pytest.raises(PlanError, match=r"has 2 numbers, patches\.dims is 3"):
+    with pytest.raises(ConfigError, match=r"has 2 numbers, patches\.dims is 3"):
         plan(facts(), patches={"size": [64, 64]})
 
 
 def test_channels_and_strides_of_different_depth_are_one_line():
-    with pytest.raises(PlanError, match=r"2 levels, network\.strides 1"):
+    with pytest.raises(ConfigError, match=r"2 levels, network\.strides 1"):
         plan(facts(), network={"name": "unet", "channels": [8, 16], "strides": [[1, 1, 1]]})
 
 
 def test_no_cases_are_one_line():
-    with pytest.raises(PlanError, match="no case"):
+    with pytest.raises(ConfigError, match="no case"):
         plan([])
 
 

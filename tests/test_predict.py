@@ -21,7 +21,7 @@ import torch
 from segmed.builders.segmentation import build_network, load_run
 from segmed.config import DataConfig, ExperimentConfig, MsdLayout, NnunetLayout, PatternLayout
 from segmed.data.inputs import find_inputs
-from segmed.files import DiskError
+from segmed.errors import DiskError
 from segmed.labels import LabelSet
 from segmed.runs import Run, write_config
 from segmed.segment.predict import entropy, predict_cases

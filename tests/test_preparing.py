@@ -12,8 +12,8 @@ from PIL import Image
 from segmed.config.filters import GaussianConfig, MedianConfig
 from segmed.config.images import ImageConfig
 from segmed.data.filters import filtered
-from segmed.data.images.picture import PictureError
 from segmed.data.images.prepare_image import axis_weights, prepared
+from segmed.errors import VolumeError
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (20, 30)).astype(np.uint8)
@@ -156,20 +156,20 @@ def test_filters_come_before_the_resizing(tmp_path):
 
 def test_dimensions_must_fit_the_file(tmp_path):
     picture, volume = put(tmp_path / "a.png", NOISE), put_volume(tmp_path / "a.nii.gz", np.ones((4, 4, 4)))
-    with pytest.raises(PictureError, match=r"a\.nii\.gz is a volume: set images\.dims to 3"):
+    with pytest.raises(VolumeError, match=r"a\.nii\.gz is a volume: set images\.dims to 3"):
         prepared(volume, config())
-    with pytest.raises(PictureError, match=r"a\.png is a 2D image: set images\.dims to 2"):
+    with pytest.raises(VolumeError, match=r"a\.png is a 2D image: set images\.dims to 2"):
         prepared(picture, ImageConfig(dims=3, size=(4, 4, 4)))
 
 
 def test_several_time_points_are_one_line(tmp_path):
     volume = put_volume(tmp_path / "a.nii.gz", RNG.random((4, 4, 4, 2)))
-    with pytest.raises(PictureError, match="has 2 channels or time points"):
+    with pytest.raises(VolumeError, match="has 2 channels or time points"):
         prepared(volume, ImageConfig(dims=3, size=(4, 4, 4)))
 
 
 def test_a_filter_in_mm_names_the_picture(tmp_path):
-    with pytest.raises(PictureError, match=r"a\.png: filter 'gaussian' has lengths in mm"):
+    with pytest.raises(VolumeError, match=r"a\.png: filter 'gaussian' has lengths in mm"):
         prepared(put(tmp_path / "a.png", NOISE), config(filters=(GaussianConfig(unit="mm"),)))
 
 

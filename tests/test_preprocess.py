@@ -15,8 +15,9 @@ from segmed.data import preprocess
 from segmed.data.cases import Case, Dataset
 from segmed.data.crop import body_mask, crop_box
 from segmed.data.preprocess import prepare, read_case
+from segmed.errors import VolumeError
 from segmed.labels import IGNORE, LabelSet
-from segmed.volumes import GeometryError, Source, VolumeError, orientation, resample_onto, spacing_mm
+from segmed.volumes import Source, orientation, resample_onto, spacing_mm
 
 RESOLVED = PreprocessConfig(
     orientation="ras", spacing_mm="native", crop="none", intensity="none", interpolation="linear", separate_z=False
@@ -388,7 +389,7 @@ def test_a_label_on_another_grid_is_named_with_the_way_out(tmp_path):
     shifted = grid("LSP", (1.0, 1.0, 8.0), rotation=ROTATION)
     shifted[0, 3] += 5
     case, dataset = case_of(tmp_path, label_affine=shifted)
-    with pytest.raises(GeometryError, match=r"case c1: .*c1_label.* 5 mm.*--fix-geometry") as caught:
+    with pytest.raises(VolumeError, match=r"case c1: .*c1_label.* 5 mm.*--fix-geometry") as caught:
         read_case(case, dataset)
     assert "\n" not in str(caught.value)
 

@@ -13,17 +13,12 @@ from safetensors.torch import save_file
 from small_classifiers import SLIM, TINY_VIT, published_model
 from torch import nn
 
+from segmed.errors import NetworkError
 from segmed.networks.backbones import backbone
 from segmed.networks.published_names import own_names
 from segmed.networks.weight_transfer import adopt
 from segmed.training import pretrained
-from segmed.training.pretrained import (
-    HUB,
-    PretrainedError,
-    Published,
-    fetch_weights,
-    load_pretrained,
-)
+from segmed.training.pretrained import HUB, Published, fetch_weights, load_pretrained
 
 loopback = test_download.server  # the server that can misbehave
 
@@ -278,7 +273,7 @@ def test_a_file_that_can_not_be_used_is_one_line_and_changes_nothing(name, conte
         path.write_bytes(content)
     elif content is not None:
         torch.save(content, path)
-    with pytest.raises(PretrainedError, match=message) as caught:
+    with pytest.raises(NetworkError, match=message) as caught:
         load_pretrained(target, "resnet18", path, folder=tmp_path)
     assert "\n" not in str(caught.value)
     assert "run" not in capsys.readouterr().out
@@ -329,7 +324,7 @@ def test_a_cut_connection_is_gone_on_with(loopback, tmp_path):
 
 def test_a_later_call_goes_on_from_what_had_come(loopback, tmp_path):
     loopback.body, loopback.cut_at = SMALL, [20_000]
-    with pytest.raises(PretrainedError, match=r"cut at .* 1 times in a row: run again, or fetch it yourself"):
+    with pytest.raises(NetworkError, match=r"cut at .* 1 times in a row: run again, or fetch it yourself"):
         fetch_weights(on(loopback), tmp_path, attempts=1)
     assert not (tmp_path / on(loopback).file).exists()
     assert fetch_weights(on(loopback), tmp_path).read_bytes() == SMALL
@@ -338,14 +333,14 @@ def test_a_later_call_goes_on_from_what_had_come(loopback, tmp_path):
 
 def test_a_wrong_checksum_leaves_nothing_and_says_so(loopback, tmp_path):
     loopback.body = SMALL
-    with pytest.raises(PretrainedError, match="instead of the published 00000000: it was removed, run again"):
+    with pytest.raises(NetworkError, match="instead of the published 00000000: it was removed, run again"):
         fetch_weights(on(loopback, "0" * 64), tmp_path)
     assert names(tmp_path) == set()
 
 
 def test_a_kept_file_that_has_changed_is_not_used(loopback, tmp_path):
     (tmp_path / on(loopback).file).write_bytes(b"changed")
-    with pytest.raises(PretrainedError, match="remove it, and it is fetched again"):
+    with pytest.raises(NetworkError, match="remove it, and it is fetched again"):
         fetch_weights(on(loopback), tmp_path)
     assert loopback.ranges == []
 
@@ -353,7 +348,7 @@ def test_a_kept_file_that_has_changed_is_not_used(loopback, tmp_path):
 def test_a_server_without_the_file_or_no_server_is_one_line_with_a_way_out(loopback, tmp_path):
     loopback.status = [404]
     for published in (on(loopback), Published("http://127.0.0.1:9/small-00000000.pth", "00000000")):
-        with pytest.raises(PretrainedError, match="fetch it yourself and give the file as `pretrained`") as caught:
+        with pytest.raises(NetworkError, match="fetch it yourself and give the file as `pretrained`") as caught:
             fetch_weights(published, tmp_path, attempts=1)
         assert "--base-url" not in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -371,5 +366,5 @@ def test_every_published_file_is_named_with_the_start_of_its_checksum():
 
 
 def test_a_network_without_published_weights_is_named_with_those_that_have_some(tmp_path):
-    with pytest.raises(PretrainedError, match="no weights of 'timm' are published: give a file, or one of resnet18"):
+    with pytest.raises(NetworkError, match="no weights of 'timm' are published: give a file, or one of resnet18"):
         load_pretrained(slim(), "timm", "hub", folder=tmp_path)

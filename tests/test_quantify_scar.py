@@ -20,7 +20,8 @@ from segmed.cardiac.heart import HeartLabels, HeartPosition
 from segmed.cardiac.heart_labels import HeartValues, doubts, heart_of, heart_values
 from segmed.cardiac.scar import scar_report
 from segmed.config import ExperimentConfig
-from segmed.labels import LabelError, LabelSet
+from segmed.errors import VolumeError
+from segmed.labels import LabelSet
 from segmed.reports.scar.figures import montage_tiles
 from segmed.reports.scar.files import OWN_FILES
 from segmed.segmenters.region import Known
@@ -354,7 +355,7 @@ def test_a_picture_without_spacing_is_refused(measured, tmp_path, capsys):
     ],
 )
 def test_values_that_cannot_be_are_refused(wall, scar, pool, message):
-    with pytest.raises(LabelError, match=re.escape(message)) as caught:
+    with pytest.raises(VolumeError, match=re.escape(message)) as caught:
         heart_values(wall, scar, pool, None)
     assert "\n" not in str(caught.value)
 
@@ -369,7 +370,7 @@ def test_a_run_names_its_labels():
     )
     assert heart_values("blood_pool,scar", "scar", "rv", "7", labels=labels).wall == (500, 2221)
     strange = LabelSet.from_config({"muscle": 1, "scar": 4})
-    with pytest.raises(LabelError, match="give --wall of muscle, scar"):
+    with pytest.raises(VolumeError, match="give --wall of muscle, scar"):
         heart_values(None, None, None, None, labels=strange)
     assert heart_values("muscle,scar", None, None, None, labels=strange).wall == (1, 4)
 

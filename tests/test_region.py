@@ -5,8 +5,9 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from segmed.labels import LabelError, LabelSet
-from segmed.segmenters.region import Everywhere, Inside, Known, MethodError, Scene, SliceBySlice, TissueMethod
+from segmed.errors import SegmenterError, VolumeError
+from segmed.labels import LabelSet
+from segmed.segmenters.region import Everywhere, Inside, Known, Scene, SliceBySlice, TissueMethod
 
 HEART = LabelSet(("wall", "pool"), ((1,), (2,)))
 RESULT = LabelSet(("myocardium", "scar", "pool"), ((1,), (2,), (3,)))
@@ -85,7 +86,7 @@ def test_without_a_region_there_is_no_scar_and_the_method_is_not_asked():
 
 def test_a_label_that_the_region_lacks_is_refused():
     _, map = heart()
-    with pytest.raises(LabelError, match="atrium"):
+    with pytest.raises(VolumeError, match="atrium"):
         inside(Brighter(), map, within=("atrium",))
 
 
@@ -113,7 +114,7 @@ class Fails(Brighter):
 
     def probability(self, scene):
         if scene.image[0, 0, 0] in self.values:
-            raise MethodError(f"no meaning at {scene.image[0, 0, 0]:g}")
+            raise SegmenterError(f"no meaning at {scene.image[0, 0, 0]:g}")
         return super().probability(scene)
 
 
@@ -137,7 +138,7 @@ def test_a_slice_without_a_result_is_empty_and_said_and_the_others_are_kept():
 
 def test_no_slice_with_a_result_is_an_error_that_counts_them():
     method = SliceBySlice(Fails(0, 1, 2))
-    with pytest.raises(MethodError, match="none of 3 slices has a result; of the first: no meaning at 0"):
+    with pytest.raises(SegmenterError, match="none of 3 slices has a result; of the first: no meaning at 0"):
         method.probability(stack())
     assert list(method.failed) == [0, 1, 2]
 
@@ -145,7 +146,7 @@ def test_no_slice_with_a_result_is_an_error_that_counts_them():
 def test_a_label_map_on_another_grid_is_refused():
     image, map = heart()
     moved = MetaTensor(map.as_tensor(), affine=torch.from_numpy(AFFINE + np.eye(4)[:, 3:] @ np.eye(4)[:1]))
-    with pytest.raises(MethodError, match="grid"):
+    with pytest.raises(SegmenterError, match="grid"):
         inside(Brighter(), moved).probabilities(image)
 
 

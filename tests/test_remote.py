@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from late_enhancement import ENDO_MM, EPI_MM, MUSCLE, changed, polar, sector, stack
 
-from segmed.segmenters.region import MethodError, Scene
+from segmed.errors import SegmenterError
+from segmed.segmenters.region import Scene
 from segmed.segmenters.remote import RemoteMask, RemoteSector
 
 
@@ -129,7 +130,7 @@ def patchy() -> Scene:
     ],
 )
 def test_without_a_remote_region_one_line_says_why(remote, scene, says):
-    with pytest.raises(MethodError, match=says) as error:
+    with pytest.raises(SegmenterError, match=says) as error:
         remote.find(scene)
     assert "\n" not in str(error.value)
 
@@ -140,7 +141,7 @@ def test_muscle_darker_than_blood_passes():
 
 @pytest.mark.parametrize("arc", [0, 361])
 def test_a_sector_of_no_or_of_more_than_all_degrees_is_refused(arc):
-    with pytest.raises(MethodError, match="give 5 to 360"):
+    with pytest.raises(SegmenterError, match="give 5 to 360"):
         RemoteSector(arc_deg=arc)
 
 

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 from tiny_run import EACH_STEP, RESUME, TinyPatches, Validate, batches_of, tiny_step, train_tiny
 
-from segmed.training.checkpoint import CheckpointError, Checkpoints, load_state, save_state
+from segmed.errors import RunError, TrainingError
+from segmed.training.checkpoint import Checkpoints, load_state, save_state
 from segmed.training.history import History
-from segmed.training.interruption import DataError, Interrupted
+from segmed.training.interruption import Interrupted
 from segmed.training.loop import FitSettings, ValidationResult, fit
 from segmed.training.ranks import Ranks
 from segmed.training.schedule import StepBudget
@@ -198,7 +199,7 @@ def test_resume_without_a_checkpoint_is_one_line(tmp_path):
 def test_a_checkpoint_of_another_network_names_the_first_difference(tmp_path):
     train_tiny(tmp_path, steps=2)
     difference = r"fine\.weight is \(4, 1, 3, 3, 3\) there and \(6, 1, 3, 3, 3\) here"
-    with pytest.raises(CheckpointError, match=difference) as error:
+    with pytest.raises(RunError, match=difference) as error:
         train_tiny(tmp_path, steps=4, resume=True, width=6)
     assert "\n" not in str(error.value)
 
@@ -229,7 +230,7 @@ def test_a_killed_data_worker_is_one_line_and_keeps_the_checkpoint(tmp_path):
 
 def test_batches_that_end_early_are_named(tmp_path):
     batches = batches_of(TinyPatches())
-    with pytest.raises(DataError, match=r"the batches ended at step 3"):
+    with pytest.raises(TrainingError, match=r"the batches ended at step 3"):
         fit(
             tiny_step(),
             lambda first: [batch for batch, _ in zip(batches(first), range(3), strict=False)],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from segmed.cli import ConfigError
 from segmed.config import ExperimentConfig
 from segmed.config.classification import ClassificationConfig
-from segmed.runs import Folds, Run, RunError, is_run, new_folds, new_run, runs_of
+from segmed.errors import ConfigError, RunError
+from segmed.runs import Folds, Run, is_run, new_folds, new_run, runs_of
 
 SCHEMAS = {
     "segmentation": (ExperimentConfig, {"network": {"name": "unet"}}),

@@ -11,13 +11,14 @@ from scipy.spatial.transform import Rotation
 
 from segmed.cardiac.aha import segment_numbers
 from segmed.cardiac.chords import class_shares_percent, radial_chords, transmurality_class
-from segmed.cardiac.heart import CardiacError, HeartLabels, HeartPosition
+from segmed.cardiac.heart import HeartLabels, HeartPosition
 from segmed.cardiac.scar import ScarOptions, scar_report
 from segmed.cardiac.septum import find_septum
 from segmed.cardiac.short_axis import short_axis_view
 from segmed.cardiac.tissue import GreyZone, obstruction, scar_zones
 from segmed.data.anatomy import BLOOD_POOL, MYOCARDIUM, RV, SCAR, Scar, draw_anatomy, draw_heart
 from segmed.data.phantoms import FRAME
+from segmed.errors import CardiacError
 
 # one scar a segment, none next to another: segment -> (sector, true transmurality in per cent)
 DEPTHS = {

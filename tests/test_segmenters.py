@@ -13,14 +13,15 @@ from monai.data import MetaTensor
 from torch import nn
 
 from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
+from segmed.errors import SegmenterError, VolumeError
 from segmed.geometry import resample_onto
-from segmed.labels import LabelError, LabelSet
+from segmed.labels import LabelSet
 from segmed.segmenters import network as network_module
 from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote, loose_pieces
 from segmed.segmenters.native import WayHome
-from segmed.segmenters.network import NetworkSegmenter, SegmenterError, evaluating
+from segmed.segmenters.network import NetworkSegmenter, evaluating
 from segmed.volumes import Source, grid_difference, read_volume
 
 LABELS = LabelSet(("left", "right"), ((1,), (2,)))
@@ -507,7 +508,7 @@ def test_pieces_that_touch_at_a_corner_are_one():
 
 
 def test_cleaning_an_unknown_label_is_refused():
-    with pytest.raises(LabelError, match="did you mean 'left'"):
+    with pytest.raises(VolumeError, match="did you mean 'left'"):
         LargestComponent(Fixed(torch.zeros(3, 1, 1, 1)), ["lefd"])
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from segmed.cardiac.aha import NAMES, segment_map
-from segmed.cardiac.heart import CardiacError, HeartLabels, HeartPosition, point_mm
+from segmed.cardiac.heart import HeartLabels, HeartPosition, point_mm
 from segmed.cardiac.septum import find_septum
 from segmed.cardiac.short_axis import short_axis_view
+from segmed.errors import CardiacError
 
 THICK = (1.6, 1.6, 8.0)
 SEPTAL = USUAL[:, 1]

@@ -7,11 +7,12 @@ from monai.data import MetaTensor
 from torch import nn
 
 from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.segmenters import network as network_module
-from segmed.segmenters.network import NetworkSegmenter, SegmenterError
+from segmed.segmenters.network import NetworkSegmenter
 
 NATIVE = PreprocessConfig(
     orientation="ras", spacing_mm="native", crop="none", intensity="none", interpolation="linear", separate_z=False

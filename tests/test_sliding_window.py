@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 from torch import nn
 
+from segmed.errors import SegmenterError
 from segmed.networks.summary import _MemoryMeter
 from segmed.segmenters.sliding import (
     SLAB_VOXELS,
     Mirrored,
-    SlidingWindowError,
     collecting_bytes,
     pad_to,
     sliding_window,
@@ -265,6 +265,6 @@ def test_bf16_segments_as_fp32_does():
     ],
 )
 def test_what_does_not_fit_is_one_line(options, words):
-    with pytest.raises(SlidingWindowError, match=words) as error:
+    with pytest.raises(SegmenterError, match=words) as error:
         sliding_window(Constant(0.0, 1.0), torch.zeros(1, 9, 9, 9), **{"classes": 2, **options})
     assert "\n" not in str(error.value)

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmed.config import SplitConfig
-from segmed.data.cases import Case, DatasetError
+from segmed.data.cases import Case
 from segmed.data.splits import Split, make_split
+from segmed.errors import DatasetError
 from segmed.volumes import Source
 
 

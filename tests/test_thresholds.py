@@ -12,9 +12,10 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.metrics.surfaces import bounding_box
-from segmed.segmenters.region import Inside, Known, MethodError, Scene, SliceBySlice
+from segmed.segmenters.region import Inside, Known, Scene, SliceBySlice
 from segmed.segmenters.remote import RemoteMask
 from segmed.segmenters.thresholds import FullWidthHalfMaximum, Otsu, StandardDeviations
 
@@ -159,19 +160,19 @@ def test_in_a_healthy_heart_there_is_no_scar_unless_a_method_must_find_some():
 @named(EVERY)
 @pytest.mark.parametrize("voxels", [1, 50])
 def test_a_region_of_one_intensity_is_refused_in_one_line(method, voxels):
-    with pytest.raises(MethodError) as error:
+    with pytest.raises(SegmenterError) as error:
         method.probability(line(*[7.0] * voxels))
     assert "\n" not in str(error.value)
     assert "one intensity" in str(error.value) or "no remote region" in str(error.value)
 
 
 def test_more_classes_than_intensities_are_refused():
-    with pytest.raises(MethodError, match="3 classes of Otsu"):
+    with pytest.raises(SegmenterError, match="3 classes of Otsu"):
         Otsu(classes=3).threshold(line(1, 1, 2, 2))
 
 
 def test_a_maximum_below_zero_is_refused():
-    with pytest.raises(MethodError, match="-2 is not above the baseline 0"):
+    with pytest.raises(SegmenterError, match="-2 is not above the baseline 0"):
         FullWidthHalfMaximum(reference="maximum").threshold(line(-9, -2, -4))
 
 
@@ -188,7 +189,7 @@ def test_a_maximum_below_zero_is_refused():
     ],
 )
 def test_options_without_meaning_are_refused(kind, options):
-    with pytest.raises(MethodError) as error:
+    with pytest.raises(SegmenterError) as error:
         kind(**options)
     assert "\n" not in str(error.value)
 

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 from tiny_run import EACH_STEP, tiny_train, train_tiny
 
-from segmed.files import DiskError
+from segmed.errors import DiskError
 from segmed.runs import read_history
 from segmed.training.history import History
 from segmed.training.pictures import patch_picture

@@ -16,14 +16,16 @@ from tiny_classes import CLASSES, config_of, picture, write_classes
 
 from segmed.builders.classifiers import build_classifier, load_classifier, planned_model, start_weights
 from segmed.classify import test as experiment
-from segmed.classify.predict import ClassifyError, classify, find_images
-from segmed.classify.prepare import LeakError, prepare
-from segmed.cli import load_as, run_tool
+from segmed.classify.predict import classify, find_images
+from segmed.classify.prepare import prepare
+from segmed.commands.command_line import run_tool
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
+from segmed.config.reading import load_as
 from segmed.data.images.image_splits import ClassSplit
+from segmed.errors import DatasetError, RunError, SegmenterError
 from segmed.evaluate.classified_images import read_tested
-from segmed.runs import Run, RunError, read_config
+from segmed.runs import Run, read_config
 from segmed.training import classification_step as classification
 from segmed.training.checkpoint import read_weights
 from segmed.training.interruption import Interrupted
@@ -155,7 +157,7 @@ def leaking(tmp_path):
 
 def test_a_split_that_leaks_is_refused_in_one_line(leaking, tmp_path):
     config = config_of(tmp_path, leaking, split={"by": "image"})
-    with pytest.raises(LeakError, match=r"the split leaks: .*leaks.allow_leakage") as caught:
+    with pytest.raises(DatasetError, match=r"the split leaks: .*leaks.allow_leakage") as caught:
         prepare(config)
     assert "\n" not in str(caught.value)
 
@@ -233,7 +235,7 @@ def test_the_tool_reports_what_it_cannot_read_and_classifies_the_rest(finished, 
 
 
 def test_a_folder_without_images_is_one_line(finished, tmp_path):
-    with pytest.raises(ClassifyError, match="holds no image"):
+    with pytest.raises(SegmenterError, match="holds no image"):
         find_images(tmp_path, load_as(ClassificationConfig, finished.config).image)
 
 

@@ -16,10 +16,9 @@ from safetensors.torch import load_file
 from tiny_run import TinyLoss, TinyNet, TinyPatches, Validate, batches_of, tiny_step, tiny_train, train_tiny
 from torch import nn
 
-from segmed.files import DiskError
+from segmed.errors import DiskError, RunError, TrainingError
 from segmed.training import checkpoint
 from segmed.training.checkpoint import (
-    CheckpointError,
     Checkpoints,
     fingerprint,
     load_state,
@@ -28,7 +27,6 @@ from segmed.training.checkpoint import (
     save_state,
     save_weights,
 )
-from segmed.training.journal import NotFinite
 from segmed.training.loop import FitSettings, FitState, ValidationResult, fit
 from segmed.training.optimisation import Average, make_optimiser
 from segmed.training.precision import Choice, choose_precision
@@ -378,7 +376,7 @@ def test_rows_hold_losses_speed_and_the_share_of_waiting(tmp_path):
 
 
 def test_a_nan_names_step_cases_and_last_values_and_keeps_the_good_checkpoint(tmp_path):
-    with pytest.raises(NotFinite) as error:
+    with pytest.raises(TrainingError) as error:
         train_tiny(tmp_path, steps=30, nan_from=26, settings={"checkpoint_minutes": 1e-9})
     message = str(error.value)
     assert message.startswith("loss is nan at step 14 (cases case_1, case_2; last finite values: loss ")
@@ -400,7 +398,7 @@ def test_a_gradient_that_overflows_is_found_before_its_weights_are_saved(tmp_pat
 
     step = tiny_step()
     step.loss = Overflow()
-    with pytest.raises(NotFinite, match=r"at step 1 .*no checkpoint was written yet"):
+    with pytest.raises(TrainingError, match=r"at step 1 .*no checkpoint was written yet"):
         fit_steps(step, tmp_path, 3, checkpoint_minutes=1e-9)
     assert not (tmp_path / "checkpoint.pt").exists()
 
@@ -415,7 +413,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
                 self.step.network.fine_head.bias.data[0] = math.inf
 
     step = tiny_step()
-    with pytest.raises(NotFinite, match=r"a weight is not finite at step 2.*the checkpoint of step 1 is kept"):
+    with pytest.raises(TrainingError, match=r"a weight is not finite at step 2.*the checkpoint of step 1 is kept"):
         fit_steps(step, tmp_path, 9, tracker=Poison(step), checkpoint_minutes=1e-9)
     assert load_state(tmp_path / "checkpoint.pt")["fit"]["step"] == 1
 
@@ -476,7 +474,7 @@ def test_a_layer_with_two_names_is_stored_once_and_comes_back(tmp_path):
 )
 def test_weights_of_another_network_name_the_first_difference(tmp_path, other, difference):
     save_weights(tmp_path / "a.safetensors", TinyNet(), {})
-    with pytest.raises(CheckpointError, match=difference) as error:
+    with pytest.raises(RunError, match=difference) as error:
         load_weights(tmp_path / "a.safetensors", other())
     assert "\n" not in str(error.value)
 
@@ -502,11 +500,11 @@ def test_a_stranger_s_code_is_never_run(tmp_path, write):
     path = tmp_path / "checkpoint.pt"
     write({"format": 1, "step": Malicious(trace)}, path)
     for lazy in (False, True):
-        with pytest.raises(CheckpointError, match=r"checkpoint .*checkpoint\.pt") as error:
+        with pytest.raises(RunError, match=r"checkpoint .*checkpoint\.pt") as error:
             load_state(path, lazy=lazy)
         assert "\n" not in str(error.value)
     (tmp_path / "w.safetensors").write_bytes(pickle.dumps(Malicious(trace)))
-    with pytest.raises(CheckpointError, match="damaged or no safetensors"):
+    with pytest.raises(RunError, match="damaged or no safetensors"):
         load_weights(tmp_path / "w.safetensors", TinyNet())
     assert not trace.exists()
 
@@ -517,18 +515,18 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, content):
     save_state(path, {"format": 1, "fit": {"step": 3}, "weights": torch.zeros(1000)})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(CheckpointError, match=r"damaged") as error:
+    with pytest.raises(RunError, match=r"damaged") as error:
         load_state(path)
     assert "\n" not in str(error.value)
 
 
 def test_missing_and_damaged_weights_are_one_line(tmp_path):
-    with pytest.raises(CheckpointError, match="are not there"):
+    with pytest.raises(RunError, match="are not there"):
         load_weights(tmp_path / "a.safetensors", TinyNet())
     save_weights(tmp_path / "a.safetensors", TinyNet(), {})
     content = (tmp_path / "a.safetensors").read_bytes()
     (tmp_path / "a.safetensors").write_bytes(content[:-50])
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(RunError, match="damaged"):
         load_weights(tmp_path / "a.safetensors", TinyNet())
 
 
@@ -536,7 +534,7 @@ FULL_DISK = """
 import resource, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from segmed.cli import run_tool
+from segmed.commands.command_line import run_tool
 from tiny_run import Tracker, train_tiny
 
 class Fill(Tracker):

@@ -13,9 +13,10 @@ from torch import nn
 from segmed.config import EvaluateConfig, InferenceConfig, PatchConfig, PreprocessConfig
 from segmed.data.cache import CachedVolume
 from segmed.data.preprocess import prepare
+from segmed.errors import TrainingError
 from segmed.labels import LabelSet
 from segmed.segment import validate as validation
-from segmed.segment.validate import ValidationCase, ValidationError, Validator, spread
+from segmed.segment.validate import ValidationCase, Validator, spread
 from segmed.segmenters.network import NetworkSegmenter
 from segmed.training.ranks import Ranks
 from segmed.volumes import Source, write_volume
@@ -179,7 +180,7 @@ def test_two_processes_share_the_cases_and_get_the_result_of_one(tmp_path, numbe
 
 
 def test_no_cases_is_one_line():
-    with pytest.raises(ValidationError, match=r"no validation cases: raise split\.validation"):
+    with pytest.raises(TrainingError, match=r"no validation cases: raise split\.validation"):
         validator([])
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from small_wall import changed, line, wall
 
-from segmed.segmenters.region import MethodError, Scene
+from segmed.errors import SegmenterError
+from segmed.segmenters.region import Scene
 from segmed.segmenters.voxel_features import FeatureSettings, features
 
 FULL = FeatureSettings(pool="pool", rv="rv", oriented=True)
@@ -204,7 +205,7 @@ def test_place_counts_from_the_centre_of_each_slice():
 
 @pytest.mark.parametrize("values", [[7.0], [7.0] * 50], ids=["one voxel", "constant"])
 def test_a_region_of_one_intensity_is_refused(values):
-    with pytest.raises(MethodError, match="at least two intensities"):
+    with pytest.raises(SegmenterError, match="at least two intensities"):
         features(line(values))
 
 
@@ -217,11 +218,11 @@ def test_intensities_of_which_most_are_equal_are_scaled_by_their_sd():
 
 def test_a_label_that_is_not_there_is_named_with_those_that_are():
     scene, _ = wall()
-    with pytest.raises(MethodError, match="'lv', the scene has pool, rv"):
+    with pytest.raises(SegmenterError, match="'lv', the scene has pool, rv"):
         features(scene, FeatureSettings(pool="lv"))
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_scale_is_a_length(scale):
-    with pytest.raises(MethodError, match="mm: give lengths"):
+    with pytest.raises(SegmenterError, match="mm: give lengths"):
         FeatureSettings(scales_mm=(scale,))

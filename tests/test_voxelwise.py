@@ -13,8 +13,9 @@ import torch
 from monai.data import MetaTensor
 from small_wall import changed, dice, line, real_wall, wall
 
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
-from segmed.segmenters.region import Inside, Known, MethodError, Scene
+from segmed.segmenters.region import Inside, Known, Scene
 from segmed.segmenters.voxel_features import FeatureSettings
 from segmed.segmenters.voxel_training import Calibration, ClassifierSettings, Kind
 from segmed.segmenters.voxelwise import VoxelClassifier
@@ -214,17 +215,17 @@ def test_a_strangers_file_runs_no_code(saved, tmp_path, name):
         with np.load(saved) as file:
             arrays = {key: file[key] for key in file.files}
         np.savez(saved, **{**arrays, name: trap})
-    with pytest.raises(MethodError, match="no voxel classifier, or damaged"):
+    with pytest.raises(SegmenterError, match="no voxel classifier, or damaged"):
         VoxelClassifier.load(saved)
     assert not sprung.exists()
 
 
 def test_a_file_cut_short_a_missing_one_and_a_folder_are_refused(saved, tmp_path):
     saved.write_bytes(saved.read_bytes()[:-300])
-    with pytest.raises(MethodError, match="damaged"):
+    with pytest.raises(SegmenterError, match="damaged"):
         VoxelClassifier.load(saved)
     for path in (tmp_path / "other.npz", tmp_path):
-        with pytest.raises(MethodError, match="no voxel classifier at"):
+        with pytest.raises(SegmenterError, match="no voxel classifier at"):
             VoxelClassifier.load(path)
 
 
@@ -241,7 +242,7 @@ def test_a_file_cut_short_a_missing_one_and_a_folder_are_refused(saved, tmp_path
     ids=str,
 )
 def test_arrays_that_are_not_a_classifiers_are_refused(saved, changes):
-    with pytest.raises(MethodError, match="damaged"):
+    with pytest.raises(SegmenterError, match="damaged"):
         VoxelClassifier.load(rewritten(saved, **changes))
 
 
@@ -265,7 +266,7 @@ def test_settings_that_this_version_does_not_know_are_refused(classifiers, saved
         with np.load(saved) as file:
             own = json.loads(str(file["about"]))["settings"]
         changes = {"settings": {**own, **changes["settings"]}}
-    with pytest.raises(MethodError, match="another version"):
+    with pytest.raises(SegmenterError, match="another version"):
         VoxelClassifier.load(rewritten(saved, **changes))
 
 
@@ -283,7 +284,7 @@ def test_settings_that_this_version_does_not_know_are_refused(classifiers, saved
     ],
 )
 def test_settings_without_meaning_are_refused(options, message):
-    with pytest.raises(MethodError, match=message):
+    with pytest.raises(SegmenterError, match=message):
         ClassifierSettings(**options)
 
 
@@ -300,13 +301,13 @@ def test_settings_without_meaning_are_refused(options, message):
     ids=["no scar", "only scar", "shape", "type", "constant", "label"],
 )
 def test_training_cases_without_meaning_are_refused_by_number(cases, message):
-    with pytest.raises(MethodError, match=message):
+    with pytest.raises(SegmenterError, match=message):
         trained(cases=cases)
 
 
 @pytest.mark.parametrize("targets", [0, 5], ids=["none", "too few"])
 def test_each_case_has_its_target(targets):
-    with pytest.raises(MethodError, match=f"6 training cases with {targets} targets"):
+    with pytest.raises(SegmenterError, match=f"6 training cases with {targets} targets"):
         VoxelClassifier.fit([scene for scene, _ in CASES], [scar for _, scar in CASES[:targets]])
 
 
@@ -314,20 +315,20 @@ def test_too_few_voxels_of_scar_are_refused():
     scene, _ = CASES[0]
     scar = np.zeros_like(scene.region)
     scar[tuple(np.argwhere(scene.region)[:4].T)] = True
-    with pytest.raises(MethodError, match="training on 4 voxels of scar"):
+    with pytest.raises(SegmenterError, match="training on 4 voxels of scar"):
         trained(cases=[(scene, scar)])
 
 
 def test_a_sample_of_other_features_is_refused():
     scar = np.arange(40) < 20
-    with pytest.raises(MethodError, match=r"shape \(40, 5\).* the 13 features intensity, "):
+    with pytest.raises(SegmenterError, match=r"shape \(40, 5\).* the 13 features intensity, "):
         VoxelClassifier(SMALL, np.zeros((40, 5), np.float32), scar, Calibration(1.0, 0.0))
 
 
 def test_a_scene_without_meaning_is_refused(classifiers):
     scene, _ = CASES[0]
     constant = Scene(np.ones_like(scene.image), scene.region, scene.spacing_mm, scene.found)
-    with pytest.raises(MethodError, match="at least two intensities"):
+    with pytest.raises(SegmenterError, match="at least two intensities"):
         classifiers["svm"].probability(constant)
 
 

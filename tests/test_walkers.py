@@ -5,7 +5,8 @@ import pytest
 from made_shapes import ball, dice, distances_mm
 from skimage.segmentation import random_walker
 
-from segmed.segmenters.region import MethodError, Scene
+from segmed.errors import SegmenterError
+from segmed.segmenters.region import Scene
 from segmed.segmenters.walkers import RandomWalker
 
 GIVEN = RandomWalker(tissue_seeds="yes", rest_seeds="no")
@@ -116,11 +117,11 @@ def test_given_seeds_keep_their_kind_against_those_from_intensities():
 )
 def test_seeds_that_are_none_are_refused(found, said):
     scene = bar()
-    with pytest.raises(MethodError, match=said):
+    with pytest.raises(SegmenterError, match=said):
         GIVEN.probability(Scene(scene.image, scene.region, scene.spacing_mm, found))
 
 
 @pytest.mark.parametrize("options", [{"beta": 0.0}, {"certain": 0.0}, {"certain": 1.5}, {"sigma_mm": -1.0}], ids=str)
 def test_an_option_without_meaning_is_refused(options):
-    with pytest.raises(MethodError, match=next(iter(options))):
+    with pytest.raises(SegmenterError, match=next(iter(options))):
         RandomWalker(**options)

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from small_classifiers import SLIM, encoder_classifier
 from small_networks import CHANNELS, ENCODERS, STRIDES, every_dims, every_encoder, every_norm, image_of, make_net
 
+from segmed.errors import NetworkError
 from segmed.networks.backbones import backbone
 from segmed.networks.classifiers import Classifier
 from segmed.networks.encoders import PlainEncoder, ResidualEncoder
 from segmed.networks.models import SegmentationNet
-from segmed.networks.weight_transfer import TransferError, adopt, inflate, move_encoder
+from segmed.networks.weight_transfer import adopt, inflate, move_encoder
 
 
 def classifier(encoder_type, dims: int, *, seed: int = 1, channels: int = 2, strides=None, widths=CHANNELS, **options):
@@ -90,7 +91,7 @@ def test_blocks_of_another_kind_are_left_though_some_names_and_shapes_agree():
     }
     assert any("conv" in name for name in shared)
     before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
-    with pytest.raises(TransferError, match="its block is built otherwise in the source"):
+    with pytest.raises(NetworkError, match="its block is built otherwise in the source"):
         move_encoder(source.state_dict(), target)
     assert equal(before, target.state_dict())
 
@@ -209,18 +210,18 @@ def broken() -> dict[str, torch.Tensor]:
 def test_a_move_that_can_not_be_made_says_why_and_changes_nothing(source, target, message):
     network, weights = target(), source()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with pytest.raises(TransferError, match=message) as caught:
+    with pytest.raises(NetworkError, match=message) as caught:
         move_encoder(weights, network)
     assert "\n" not in str(caught.value)
     assert equal(before, network.state_dict())
 
 
 def test_an_axis_that_a_volume_does_not_have_is_refused():
-    with pytest.raises(TransferError, match="along axis 3: choose 0, 1 or 2"):
+    with pytest.raises(NetworkError, match="along axis 3: choose 0, 1 or 2"):
         move_encoder(make_net(PlainEncoder, 2).state_dict(), make_net(PlainEncoder, 3), axis=3)
 
 
 def test_no_other_way_from_colours_is_known():
     model = encoder_classifier(PlainEncoder, 2)
-    with pytest.raises(TransferError, match="no way 'median' from colours"):
+    with pytest.raises(NetworkError, match="no way 'median' from colours"):
         adopt(model.state_dict(), model, grey="median")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segmed.cli import validate
 from segmed.config.classification import ClassificationConfig
+from segmed.config.reading import validate
 
 SIZE = 24
 CLASSES = ("disc", "frame")

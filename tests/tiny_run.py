@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from segmed.cli import run_tool
+from segmed.commands.command_line import run_tool
 from segmed.config import TrainConfig
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.loop import FitSettings, FitState, ValidationResult, fit

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from pydantic import Field, PositiveInt
 
-from segmed.cli import ConfigError, load_as, load_config, load_yaml, parse, run_tool
+from segmed.commands.command_line import parse, run_tool
 from segmed.config import Auto, DataConfig, Layout, ManifestLayout, PatternLayout, PhantomLayout, Section
 from segmed.config.classification import ClassificationConfig
 from segmed.config.images import ClassDataConfig
+from segmed.config.reading import load_as, load_config, load_yaml
+from segmed.errors import ConfigError
 
 if TYPE_CHECKING:
     from segmed.data.audit import Audit, Repair

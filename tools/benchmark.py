@@ -13,8 +13,9 @@ from typing import Any, Literal
 import tyro
 from pydantic import Field, PositiveInt
 
-from segmed.cli import ConfigError, parse, run_tool
+from segmed.commands.command_line import parse, run_tool
 from segmed.config import Auto, Section
+from segmed.errors import ConfigError
 
 RowName = Literal[
     "windows",

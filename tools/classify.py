@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from segmed.cli import parse, run_tool
+from segmed.commands.command_line import parse, run_tool
 from segmed.config import Section
 
 

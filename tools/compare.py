@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import tyro
 from pydantic import Field, PositiveInt
 
-from segmed.cli import ConfigError, load_yaml, parse, run_tool, validate
+from segmed.commands.command_line import parse, run_tool
 from segmed.config import EvaluateConfig, ExperimentConfig, Section
 from segmed.config.compare import CompareConfig, Convention
+from segmed.config.reading import load_yaml, validate
+from segmed.errors import ConfigError
 from segmed.evaluate.structures import parse_structures
 from segmed.runs import is_run
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 from pydantic import Field
 
-from segmed.cli import parse, run_tool
+from segmed.commands.command_line import parse, run_tool
 from segmed.config import Section
 
 
@@ -33,7 +33,8 @@ def main() -> int:
     arguments = parse(Arguments, description=Arguments.__doc__)
     from rich.console import Console
 
-    from segmed.data.download import DownloadError, download_task, find_task, is_there
+    from segmed.data.download import download_task, find_task, is_there
+    from segmed.errors import DownloadError
 
     console = Console(soft_wrap=True)
     if arguments.list:

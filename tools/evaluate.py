@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from segmed.cli import ConfigError, load_config, parse, run_tool
+from segmed.commands.command_line import parse, run_tool
 from segmed.config import EvaluateConfig, ExperimentConfig, Section
+from segmed.config.reading import load_config
+from segmed.errors import ConfigError, VolumeError
 from segmed.evaluate.structures import parse_structures
 
 if TYPE_CHECKING:
@@ -165,7 +167,6 @@ def _evaluate(
     from segmed.evaluate.scoring import default_workers, load_volumes, score_cases
     from segmed.reports.segmentation.files import table_text, write_evaluation
     from segmed.reports.segmentation.page import write_report
-    from segmed.volumes import VolumeError
 
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)

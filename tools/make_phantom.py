@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from segmed.cli import parse, run_tool
+from segmed.commands.command_line import parse, run_tool
 from segmed.config import Section
 
 

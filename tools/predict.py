@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from pydantic import Field
 
-from segmed.cli import ConfigError, parse, run_tool
+from segmed.commands.command_line import parse, run_tool
 from segmed.config import ExperimentConfig, InferenceConfig, Section, known
+from segmed.errors import ConfigError
 
 if TYPE_CHECKING:
     from segmed.data.inputs import Input

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 from pydantic import Field
 
-from segmed.cli import ConfigError, parse, run_tool
+from segmed.commands.command_line import parse, run_tool
 from segmed.config import Section
+from segmed.errors import CardiacError, ConfigError, DiskError, SegmenterError, VolumeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,7 +197,6 @@ def _labelled(arguments: Arguments) -> list[Job]:
 
 def _read(job: Job) -> Voxels:
     from segmed.cardiac.labelled_image import read_labelled
-    from segmed.volumes import VolumeError
 
     if "image" not in job.case.images or job.labels is None:
         raise VolumeError(f"no image belongs to the label map {job.labels and job.labels.path}: name both alike")
@@ -268,10 +268,9 @@ def _grey_zone(
     """Thresholds, the remote muscle that they are from, and why there are none."""
     import numpy as np
 
-    from segmed.cardiac.heart import CardiacError
     from segmed.cardiac.rings import enclosed
     from segmed.cardiac.tissue import GreyZone
-    from segmed.segmenters.region import MethodError, Scene
+    from segmed.segmenters.region import Scene
     from segmed.segmenters.remote import RemoteSector
 
     if arguments.grey_zone == "none":
@@ -291,7 +290,7 @@ def _grey_zone(
             remote = {"mean": found.mean, "sd": found.sd, "voxels": found.voxels, "found_from": "darkest sector"}
         definition = arguments.grey_zone
         return GreyZone(remote["mean"], remote["sd"], definition, arguments.grey_zone_sd), remote, None
-    except (MethodError, CardiacError) as error:
+    except (SegmenterError, CardiacError) as error:
         return None, None, f"core and grey zone: {error}; or give --remote MEAN SD"
 
 
@@ -302,7 +301,6 @@ def _measured(
     arguments: Arguments, jobs: Sequence[Job], about: Mapping[str, Any], measure: Callable[[Job], ScarCase]
 ) -> int:
     """Measure and write all; the only case raises what is wrong with it."""
-    from segmed.files import DiskError
     from segmed.reports.scar.files import case_line, summary_row, write_case, write_error, write_summary
 
     many = _many(arguments.image)

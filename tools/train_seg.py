@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from segmed.cli import run_tool
+from segmed.commands.command_line import run_tool
 from segmed.commands.training import TrainingOptions, train
 from segmed.config import ExperimentConfig
 

@@ -27,6 +27,7 @@ from segmed.config.methods import (
     StandardDeviationsConfig,
     VoxelClassifierConfig,
 )
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.segmenters.chanvese import ChanVese
 from segmed.segmenters.clustering import GaussianMixture, KMeans
@@ -35,7 +36,7 @@ from segmed.segmenters.graphcut import GraphCut
 from segmed.segmenters.growing import RegionGrowing
 from segmed.segmenters.intensities import FromHistograms, Histograms, Mixture, TissueCosts
 from segmed.segmenters.levelsets import GeodesicActiveContour
-from segmed.segmenters.region import Known, MethodError, Scene, TissueMethod
+from segmed.segmenters.region import Known, Scene, TissueMethod
 from segmed.segmenters.remote import RemoteMask, RemoteRegion, RemoteSector
 from segmed.segmenters.thresholds import FullWidthHalfMaximum, Otsu, StandardDeviations, Threshold
 from segmed.segmenters.voxel_features import FeatureSettings
@@ -86,10 +87,10 @@ def build_method(config: ClassicalMethod, scenes: Sequence[Scene] | None = None)
             one after the other, so a sequence that reads a case when asked will do. Methods that learn need them.
 
     Raises:
-        MethodError: options that do not fit together, no training cases, or cases that can't be learned from.
+        SegmenterError: options that do not fit together, no training cases, or cases that can't be learned from.
     """
     if config.needs_training and not scenes:
-        raise MethodError(f"{config.name} learns from cases: give some whose tissue is known")
+        raise SegmenterError(f"{config.name} learns from cases: give some whose tissue is known")
     options = config.model_dump(exclude={"name"})
     match config:
         case OtsuConfig():

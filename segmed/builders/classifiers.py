@@ -51,7 +51,7 @@ def planned_model(
         init_encoder: run whose encoder it begins with, and which gives the shape where nothing else is said.
 
     Raises:
-        RunError, SourceError: that run has no encoder to give.
+        RunError: that run has no encoder to give.
     """
     if not isinstance(model, EncoderClassifierConfig):
         return model, {}
@@ -132,8 +132,8 @@ def start_weights(network: ClassificationModel, config: ClassificationConfig) ->
         config: its `model.pretrained` and `init_encoder` are used.
 
     Raises:
-        PretrainedError: published weights that can't be had.
-        RunError, CheckpointError, SourceError: the other run has no weights that fit.
+        NetworkError: published weights that can't be had.
+        RunError: the other run has no weights that fit.
     """
     moved = None
     model = config.model
@@ -179,7 +179,7 @@ def load_classifier(folder: Path, *, weights: str = "best", device: str = "auto"
 
     Raises:
         RunError: no run, or one without these weights.
-        CheckpointError: weights of another model.
+        RunError: weights of another model.
     """
     run = open_run(folder)
     config = read_class_config(run)

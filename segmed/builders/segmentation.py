@@ -31,6 +31,7 @@ from segmed.config import (
 )
 from segmed.data.cases import Dataset, read_dataset
 from segmed.data.phantoms import make_phantom
+from segmed.errors import RunError
 from segmed.labels import LabelSet
 from segmed.losses.classification import ClassificationLoss
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
@@ -45,7 +46,7 @@ from segmed.networks.models import SegmentationModel, SegmentationNet
 from segmed.networks.patchwise import PatchwiseNet
 from segmed.networks.peers import monai_network
 from segmed.networks.two_heads import SegmentationAndClass
-from segmed.runs import Run, RunError, open_run, read_config
+from segmed.runs import Run, open_run, read_config
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.case_class import CaseClassifier
@@ -243,7 +244,7 @@ def load_run(
 
     Raises:
         RunError: no run, or one without these weights.
-        CheckpointError: weights of another network.
+        RunError: weights of another network.
     """
     run: Run = open_run(folder)
     config = read_config(run)
@@ -269,7 +270,7 @@ def load_case_classifier(folder: Path, *, device: str = "auto", weights: str = "
 
     Raises:
         RunError: no run, one without these weights, or one without a second head.
-        CheckpointError: weights of another network.
+        RunError: weights of another network.
     """
     run = open_run(folder)
     config = read_config(run)

@@ -6,9 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from segmed.cardiac.heart import CardiacError, HeartLabels
+from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.septum import Septum
 from segmed.cardiac.short_axis import ShortAxis
+from segmed.errors import CardiacError
 from segmed.geometry import as_affine
 
 Model = Literal[16, 17]

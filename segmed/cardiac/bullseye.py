@@ -15,8 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Wedge
 
 from segmed.cardiac.chords import CLASSES
-from segmed.cardiac.heart import CardiacError
 from segmed.cardiac.report import ScarReport
+from segmed.errors import CardiacError
 
 INK = "#333333"
 NOTHING = "#dddddd"

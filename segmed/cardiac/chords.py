@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segmed.cardiac.heart import CardiacError
 from segmed.cardiac.short_axis import ShortAxis
+from segmed.errors import CardiacError
 
 CLASSES = ("0", "1-25", "26-50", "51-75", "76-100")
 SHORTEST_MM = 1.5  # a chord through less wall than this is none: the edge of a partial ring

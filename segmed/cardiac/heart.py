@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from segmed.errors import CardiacError
 from segmed.geometry import as_affine, check_affine, spacing_mm
 
 Level = Literal["basal", "mid", "apical", "apex"]
@@ -16,10 +17,6 @@ Point = tuple[float, float, float]
 # Directions in a chest, RAS: the apex points to the left, forward and down; the anterior wall faces forward and up.
 BODY_APEX = np.array([-0.60, 0.65, -0.45]) / np.linalg.norm([-0.60, 0.65, -0.45])
 BODY_ANTERIOR = np.array([0.0, 1.0, 1.0]) / np.sqrt(2)
-
-
-class CardiacError(ValueError):
-    """Labels from which a clinical number can't be had; one line that says what, where and what to do."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class HeartLabels:
 
     Raises:
         CardiacError: no myocardium, a mask that is not bool, not three-dimensional, or on another grid.
-        GeometryError: an affine that is not a grid with right angles.
+        VolumeError: an affine that is not a grid with right angles.
     """
 
     wall: np.ndarray

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from segmed.cardiac.heart import CardiacError, HeartLabels
+from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.report import ScarReport
-from segmed.labels import LabelError, LabelSet
+from segmed.errors import CardiacError, VolumeError
+from segmed.labels import LabelSet
 
 MOST_ZONES = 1.5  # volume of core and grey zone together, over that of the labelled scar, from which a note doubts them
 FEWEST_VOXELS = 10  # of an obstruction that is no gap of the label map
@@ -28,7 +29,7 @@ class HeartValues:
         pool, rv: of the LV's blood pool and of the right ventricle; empty: not labelled.
 
     Raises:
-        LabelError: nothing for wall or scar, a scar that is not a part of the wall, or one value for two tissues.
+        VolumeError: nothing for wall or scar, a scar that is not a part of the wall, or one value for two tissues.
     """
 
     wall: tuple[int, ...]
@@ -39,17 +40,19 @@ class HeartValues:
     def __post_init__(self) -> None:
         for name, values in (("wall", self.wall), ("scar", self.scar)):
             if not values:
-                raise LabelError(f"the label values of the {name} are missing: give --{name}, as --{name} 2221")
+                raise VolumeError(f"the label values of the {name} are missing: give --{name}, as --{name} 2221")
         if 0 in {*self.wall, *self.pool, *self.rv}:
-            raise LabelError("value 0 is background: give the values of the tissues")
+            raise VolumeError("value 0 is background: give the values of the tissues")
         outside = sorted(set(self.scar) - set(self.wall))
         if outside:
             whole = ",".join(map(str, (*self.wall, *outside)))
-            raise LabelError(f"scar value {outside[0]} is not a part of the wall: scar is LV wall, give --wall {whole}")
+            raise VolumeError(
+                f"scar value {outside[0]} is not a part of the wall: scar is LV wall, give --wall {whole}"
+            )
         tissues = {"wall": set(self.wall), "pool": set(self.pool), "rv": set(self.rv)}
         for first, second in (("wall", "pool"), ("wall", "rv"), ("pool", "rv")):
             if both := tissues[first] & tissues[second]:
-                raise LabelError(f"value {min(both)} stands for {first} and {second}: give it to one of them")
+                raise VolumeError(f"value {min(both)} stands for {first} and {second}: give it to one of them")
 
 
 def heart_values(
@@ -63,7 +66,7 @@ def heart_values(
         labels: of the run that made the label map; None: nothing is taken for granted.
 
     Raises:
-        LabelError: no number, an unknown name, or values that can't be.
+        VolumeError: no number, an unknown name, or values that can't be.
     """
     given = {"wall": wall, "scar": scar, "pool": pool, "rv": rv}
     return HeartValues(**{tissue: _values(tissue, text, labels) for tissue, text in given.items()})
@@ -78,7 +81,7 @@ def _values(tissue: str, text: str | None, labels: LabelSet | None) -> tuple[int
             return tuple(value for name in USUAL_NAMES[tissue] for value in _of_name(name, labels))
         if tissue in ("wall", "scar"):
             names = ", ".join(sorted(known))
-            raise LabelError(f"which labels of the run are the {tissue} can't be known: give --{tissue} of {names}")
+            raise VolumeError(f"which labels of the run are the {tissue} can't be known: give --{tissue} of {names}")
         return ()
     parts = [part.strip() for part in text.split(",") if part.strip()]
     found: list[int] = []
@@ -88,7 +91,7 @@ def _values(tissue: str, text: str | None, labels: LabelSet | None) -> tuple[int
         elif labels is not None:
             found += _of_name(part, labels)
         else:
-            raise LabelError(f"--{tissue} {text}: '{part}' is no whole number; give the values in the label map")
+            raise VolumeError(f"--{tissue} {text}: '{part}' is no whole number; give the values in the label map")
     return tuple(dict.fromkeys(found))
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from segmed.errors import VolumeError
 from segmed.formats import pictures
 from segmed.geometry import as_affine
-from segmed.volumes import Source, VolumeError, grid_difference, read_label_volume, read_volume
+from segmed.volumes import Source, grid_difference, read_label_volume, read_volume
 
 
 def read_labelled(image: Source, labels: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from segmed.cardiac.heart import CardiacError, HeartLabels, HeartPosition
+from segmed.cardiac.heart import HeartLabels, HeartPosition
 from segmed.cardiac.rings import Cut, cut, rings
+from segmed.errors import CardiacError
 from segmed.geometry import as_affine
 
 STACK_MM = 4.0  # slices at least this thick,

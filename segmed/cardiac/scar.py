@@ -9,11 +9,12 @@ import numpy as np
 
 from segmed.cardiac.aha import NAMES, segment_map, segment_numbers
 from segmed.cardiac.chords import Chords, class_shares_percent, radial_chords, transmurality_class
-from segmed.cardiac.heart import CardiacError, HeartLabels, HeartPosition, check_mask
+from segmed.cardiac.heart import HeartLabels, HeartPosition, check_mask
 from segmed.cardiac.report import ScarMaps, ScarOptions, ScarReport, SegmentScar, SliceScar
 from segmed.cardiac.septum import Septum, find_septum
 from segmed.cardiac.short_axis import ShortAxis, short_axis_view
 from segmed.cardiac.tissue import Zones, obstruction, scar_zones
+from segmed.errors import CardiacError
 
 __all__ = ["ScarOptions", "ScarReport", "scar_report"]
 

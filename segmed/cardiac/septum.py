@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from segmed.cardiac.heart import BODY_ANTERIOR, CardiacError, HeartPosition, Point
+from segmed.cardiac.heart import BODY_ANTERIOR, HeartPosition, Point
 from segmed.cardiac.short_axis import ShortAxis, ShortSlice
+from segmed.errors import CardiacError
 
 RAYS = 360
 CONTACT_MM = 4.0  # the RV lies against the wall where it begins so close to the epicardium

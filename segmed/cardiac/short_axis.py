@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from segmed.cardiac.heart import BODY_APEX, CardiacError, HeartLabels, HeartPosition, Level
+from segmed.cardiac.heart import BODY_APEX, HeartLabels, HeartPosition, Level
 from segmed.cardiac.long_axis import sliced
 from segmed.cardiac.rings import Cut, Ring, rings
+from segmed.errors import CardiacError
 from segmed.geometry import as_affine
 
 Kind = Literal["ring", "partial", "cap"]

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from segmed.cardiac.heart import CardiacError, HeartLabels
+from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.rings import enclosed
+from segmed.errors import CardiacError
 
 ENCLOSED_BY_SCAR = 0.5  # of the pixel edges around an obstruction at the endocardium, at least so much is scar
 

@@ -21,16 +21,13 @@ from segmed.config import known
 from segmed.config.images import ImageConfig
 from segmed.data.images.picture import PICTURE_SUFFIXES
 from segmed.data.images.prepare_image import prepared
+from segmed.errors import RunError, SegmenterError
 from segmed.evaluate.classified_images import note_lines
 from segmed.files import atomic_write_text
-from segmed.runs import RunError, open_run
+from segmed.runs import open_run
 from segmed.volumes import is_dicom_folder, is_volume_file
 
 BATCH = 32
-
-
-class ClassifyError(ValueError):
-    """Images that can't be classified; one line that says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +69,17 @@ def find_images(path: Path, config: ImageConfig) -> dict[str, Path]:
     """Images, or volumes, of a file or a folder: id -> path.
 
     Raises:
-        ClassifyError: nothing there.
+        SegmenterError: nothing there.
     """
     fits = _is_volume if config.dims == 3 else _is_picture
     if path.is_file() or (path.is_dir() and config.dims == 3 and is_dicom_folder(path)):
         return {path.name: path}
     if not path.is_dir():
-        raise ClassifyError(f"{path} is not there: name an image or a folder of images")
+        raise SegmenterError(f"{path} is not there: name an image or a folder of images")
     found = {str(each.relative_to(path)): each for each in sorted(path.rglob("*")) if fits(each)}
     if not found:
         what = "volume (NIfTI, NRRD, MHA, DICOM folder)" if config.dims == 3 else "image (PNG, JPEG, TIFF, BMP)"
-        raise ClassifyError(f"{path} holds no {what}: name another folder")
+        raise SegmenterError(f"{path} holds no {what}: name another folder")
     return found
 
 
@@ -108,15 +105,15 @@ def classify(runs: Sequence[Path], images: dict[str, Path], *, device: str = "au
         progress: show a bar.
 
     Raises:
-        ClassifyError: runs of other classes or other preparation.
-        RunError, CheckpointError: no run, or no weights.
+        SegmenterError: runs of other classes or other preparation.
+        RunError: no run, or no weights.
     """
     configs = [read_class_config(open_run(run)) for run in runs]
     first = configs[0]
     classes = tuple(known(first.data.classes))
     for run, config in zip(runs, configs, strict=True):
         if tuple(known(config.data.classes)) != classes or config.image != first.image:
-            raise ClassifyError(f"run {run} has other classes or another image section than {runs[0]}: name others")
+            raise SegmenterError(f"run {run} has other classes or another image section than {runs[0]}: name others")
     networks = [load_classifier(run, device=device) for run in runs]
     decided = [_decided(run) for run in runs]
     temperatures = [each["temperature"] for each in decided]

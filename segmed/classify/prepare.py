@@ -16,6 +16,7 @@ from segmed.data.leaks.leakage import Leakage, find_leakage
 from segmed.data.leaks.survey import Survey, make_survey
 from segmed.data.leaks.twins import twin_groups
 from segmed.data.splits import PARTS
+from segmed.errors import DatasetError
 from segmed.evaluate.classified_images import LEAKING
 from segmed.files import write_json
 from segmed.machine import this_machine
@@ -24,10 +25,6 @@ from segmed.training.encoder_transfer import leak_note, source_encoder
 from segmed.training.optimisation import PEAK_RATE
 
 TOOL = "train_cls"
-
-
-class LeakError(ValueError):
-    """A split whose figures would be too good; the message says what stands on two sides and what to do."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,8 @@ def prepare(config: ClassificationConfig) -> Prepared:
 
     Raises:
         DatasetError: the data or the parts can't be used.
-        LeakError: the parts leak, and `leaks.allow_leakage` is not set.
-        RunError, SourceError: the run that the encoder comes from can't be used.
+        DatasetError: the parts leak, and `leaks.allow_leakage` is not set.
+        RunError: the run that the encoder comes from can't be used.
     """
     config = with_absolute_paths(config)
     if config.init_encoder is not None:
@@ -142,7 +139,7 @@ def _judged(leakage: Leakage, config: ClassificationConfig) -> list[str]:
     """What is to be said of a split that leaks, and is allowed to.
 
     Raises:
-        LeakError: it is not.
+        DatasetError: it is not.
     """
     errors = [finding for finding in leakage.findings if finding.severity == "error"]
     warnings = [finding.what for finding in leakage.findings if finding.severity != "error"]
@@ -151,7 +148,7 @@ def _judged(leakage: Leakage, config: ClassificationConfig) -> list[str]:
     first = errors[0].what if errors else "the parts share images"
     if not config.leaks.allow_leakage:
         more = f" (and {len(errors) - 1} more findings)" if len(errors) > 1 else ""
-        raise LeakError(
+        raise DatasetError(
             f"the split leaks: {first}{more}: split by subject or twins (split.by auto), or set leaks.allow_leakage, "
             "which every table of the run will then say"
         )
@@ -162,13 +159,13 @@ def _source_seen(config: ClassificationConfig, split: ClassSplit) -> list[str]:
     """What is to be said of an encoder that has learnt from test images, and is allowed to.
 
     Raises:
-        LeakError: it is not.
+        DatasetError: it is not.
     """
     if config.init_encoder is None:
         return []
     note = leak_note(config.init_encoder, config.data.root, split.test)
     if note and config.leaks.check and not config.leaks.allow_leakage:
-        raise LeakError(
+        raise DatasetError(
             f"{note}: name a run that was trained on other data or on this split, or set leaks.allow_leakage, which "
             "every table of the run will then say"
         )

@@ -14,8 +14,8 @@ from lightning_fabric import Fabric
 from segmed.builders.classifiers import load_classifier, read_class_config
 from segmed.classify.prepare import describe, prepare, start, with_absolute_paths
 from segmed.classify.train import ClassSession
-from segmed.cli import load_as
 from segmed.config.classification import ClassificationConfig
+from segmed.config.reading import load_as
 from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.image_splits import ClassSplit
 from segmed.evaluate.classified_images import Tested

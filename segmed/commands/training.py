@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from segmed.cli import ConfigError, parse_as
+from segmed.commands.command_line import parse_as
 from segmed.config import ExperimentConfig, Section
 from segmed.config.classification import ClassificationConfig
+from segmed.errors import ConfigError
 
 
 class TrainingOptions(Section):

@@ -21,9 +21,9 @@ from segmed.compare.row_figures import Judge
 from segmed.config.compare import RowConfig
 from segmed.data.case import Case
 from segmed.data.splits import Split
+from segmed.errors import SegmenterError
 from segmed.evaluate.results import Result
 from segmed.machine import this_machine
-from segmed.segmenters.region import MethodError
 from segmed.volumes import spacing_mm, write_volume
 
 WALL = {"reference": "given", "everywhere": "none"}  # a run's walls are scored in the row of the run
@@ -64,7 +64,7 @@ class CasewiseRow(ABC):
         """Segment and score the cases that are not done.
 
         Raises:
-            MethodError: a method can't be built or trained. One that fails on a case has a miss there.
+            SegmenterError: a method can't be built or trained. One that fails on a case has a miss there.
         """
         done = {record["case"]: record for split in self.splits for record in self._part(split)}
         records = [done[id] for id in self.contest.tested]
@@ -141,7 +141,7 @@ class CasewiseRow(ABC):
         began = time.perf_counter()
         try:
             found = method(image, wall)
-        except MethodError as failure:
+        except SegmenterError as failure:
             error = " ".join(str(failure).split())
         seconds = time.perf_counter() - began
         path = self._map_path(case.id)

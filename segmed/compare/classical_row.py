@@ -18,10 +18,11 @@ from segmed.compare.case_by_case import CasewiseRow, Found, Kept, Segment
 from segmed.compare.method_inputs import TrainingScenes, label_indices, wall_labels, whole_wall
 from segmed.data.case import Case
 from segmed.data.splits import Split
+from segmed.errors import SegmenterError
 from segmed.evaluate.results import Result
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.cleaning import Cleaned
-from segmed.segmenters.region import Everywhere, Inside, Known, MethodError, SliceBySlice, TissueMethod
+from segmed.segmenters.region import Everywhere, Inside, Known, SliceBySlice, TissueMethod
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class ClassicalRow(CasewiseRow):
     def method(self, split: Split) -> Segment:
         row = self.row
         if row.method is None:
-            raise MethodError(f"row '{self.name}' has no method: give one")
+            raise SegmenterError(f"row '{self.name}' has no method: give one")
         slices: SliceBySlice | None = None
         try:
             method = build_method(row.method, TrainingScenes(self.contest, split.train) if self._learns else None)
@@ -72,8 +73,8 @@ class ClassicalRow(CasewiseRow):
                 method = Cleaned(
                     method, smallest_ml=row.smallest_ml, fill_obstruction=row.fill_obstruction, cavity=row.cavity
                 )
-        except MethodError as error:
-            raise MethodError(f"row '{self.name}': {error}") from error
+        except SegmenterError as error:
+            raise SegmenterError(f"row '{self.name}': {error}") from error
         return partial(self._found, method, slices)
 
     def _found(

@@ -10,7 +10,7 @@ from segmed.builders.segmentation import build_cascade, label_set, load_run, loa
 from segmed.compare.tested_runs import TestedRun, parts_of
 from segmed.config import CascadeConfig, ExperimentConfig, known
 from segmed.data.splits import Split
-from segmed.evaluate.results import ResultsError
+from segmed.errors import RunError
 from segmed.labels import LabelSet
 from segmed.runs import Run, read_config
 from segmed.segmenters.base import Segmenter
@@ -77,29 +77,29 @@ def fine_stages(run: TestedRun, *, labels: LabelSet, within: Sequence[str]) -> t
         within: labels that make up the region in which it must look.
 
     Raises:
-        ResultsError: it is no cascade, or one of other labels or of another region, or weights are missing.
+        RunError: it is no cascade, or one of other labels or of another region, or weights are missing.
     """
     stages = []
     for part in parts_of(run.path):
         config = read_config(part)
         if config.cascade is None:
-            raise ResultsError(
+            raise RunError(
                 f"run {run.path} is no cascade, so it has no fine stage to look in a given region: "
                 "leave region out, or name a cascaded run"
             )
         stage = FineStage(part, config, config.cascade, Split.load(part.split))
         ours = label_set(config)
         if dict(zip(ours.names, ours.values, strict=True)) != dict(zip(labels.names, labels.values, strict=True)):
-            raise ResultsError(
+            raise RunError(
                 f"run {run.path} has the labels {', '.join(ours.names)}, the comparison {', '.join(labels.names)}, or "
                 "their values differ: give data.labels as the run has them, or leave region out"
             )
         if stage.within != set(within):
-            raise ResultsError(
+            raise RunError(
                 f"the fine stage of run {run.path} looks in {' + '.join(sorted(stage.within))}, the comparison's "
                 f"region is {' + '.join(sorted(within))}: compare in the same region, or leave region out"
             )
         if lost := [file for file in stage.files if not file.is_file()]:
-            raise ResultsError(f"run {run.path} lacks {lost[0]}: bring it back, or leave region out")
+            raise RunError(f"run {run.path} lacks {lost[0]}: bring it back, or leave region out")
         stages.append(stage)
     return tuple(stages)

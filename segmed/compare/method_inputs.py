@@ -11,8 +11,9 @@ from monai.data import MetaTensor
 
 from segmed.builders.classical import REST, TISSUE
 from segmed.compare.prepare import Contest
-from segmed.data.case import Case, DatasetError
+from segmed.data.case import Case
 from segmed.data.preprocess import read_case
+from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 from segmed.segmenters.region import Scene
 from segmed.volumes import read_label_volume, spacing_mm

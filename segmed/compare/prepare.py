@@ -14,10 +14,11 @@ from segmed.compare.fine_stage import fine_stages
 from segmed.compare.tested_runs import TestedRun, matching, splits_of
 from segmed.config import ExperimentConfig
 from segmed.config.compare import CompareConfig, RowConfig
-from segmed.data.case import Case, DatasetError
+from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.splits import Split, make_split
-from segmed.evaluate.results import ResultsError, UnfinishedError, first_few
+from segmed.errors import DatasetError, RunError, UnfinishedError
+from segmed.evaluate.results import first_few
 from segmed.volumes import read_label_volume
 
 PLACES = ("reference", "everywhere")
@@ -62,9 +63,9 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
         skip_missing: leave out rows whose run is not there or not finished, instead of refusing.
 
     Raises:
-        ResultsError: a run is not there, not finished, of other cases, or has no fine stage that the row asks for.
+        RunError: a run is not there, not finished, of other cases, or has no fine stage that the row asks for.
         DatasetError: the data or the parts can't be used.
-        LabelError: labels that are not there.
+        VolumeError: labels that are not there.
     """
     missing: dict[str, str] = {}
     paths: dict[str, list[Path]] = {}
@@ -75,7 +76,7 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
         if patterns and not paths[name]:
             missing[name] = _absent(name, row, config)
         elif row.method is not None and len(paths[name]) > 1:
-            raise ResultsError(
+            raise RunError(
                 f"row '{name}': {len(paths[name])} runs fit the region {row.region}: name the one whose walls it takes"
             )
         try:
@@ -86,7 +87,7 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
         first = missing.get(config.reference, next(iter(missing.values())))
         more = f" ({len(missing) - 1} more rows are missing)" if len(missing) > 1 else ""
         hint = "" if config.reference in missing else "; or leave such rows out with --skip-missing"
-        raise ResultsError(f"{first}{hint}{more}")
+        raise RunError(f"{first}{hint}{more}")
     dataset = build_dataset(ExperimentConfig(data=config.data), progress=True)
     for label in config.within:
         dataset.labels.index(label)
@@ -139,7 +140,7 @@ def _check_cases(contest: Contest) -> None:
     """Every test case has a reference and is in all runs, and no run was tested on others.
 
     Raises:
-        DatasetError, ResultsError: it is not so.
+        DatasetError, RunError: it is not so.
     """
     wanted = set(contest.tested)
     for case in contest.tested:
@@ -148,7 +149,7 @@ def _check_cases(contest: Contest) -> None:
     used = [(name, run) for name, runs in contest.runs.items() for run in runs] + list(contest.regions.items())
     for name, run in used:
         if strange := sorted(run.cases ^ wanted):
-            raise ResultsError(
+            raise RunError(
                 f"row '{name}': run {run.path} was tested on {len(run.cases)} cases, the comparison has {len(wanted)}; "
                 f"in one alone: {first_few(strange)}; give the same split to both, or split_of {run.path}"
             )
@@ -158,11 +159,11 @@ def _check_fine_stages(contest: Contest) -> None:
     """Runs that look in a given region can do so.
 
     Raises:
-        ResultsError: one can't.
+        RunError: one can't.
     """
     for name, run in ((name, run) for name, runs in contest.runs.items() for run in runs):
         if contest.config.rows[name].given:
             try:
                 fine_stages(run, labels=contest.dataset.labels, within=contest.config.within)
-            except ResultsError as error:
-                raise ResultsError(f"row '{name}': {error}") from error
+            except RunError as error:
+                raise RunError(f"row '{name}': {error}") from error

@@ -29,7 +29,7 @@ def run_contest(contest: Contest, *, say: Callable[[str], None] = print) -> list
         A method a row, in the order of the config, for `compare_methods`.
 
     Raises:
-        MethodError: a method can't be built or trained. One that fails on a test case has a miss there.
+        SegmenterError: a method can't be built or trained. One that fails on a test case has a miss there.
     """
     methods = []
     for name in (name for name in contest.config.rows if name not in contest.missing):

@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from segmed.data.splits import Split
-from segmed.evaluate.results import Result, ResultsError, UnfinishedError, first_few, read_result
+from segmed.errors import RunError, UnfinishedError
+from segmed.evaluate.results import Result, first_few, read_result
 from segmed.runs import Run, is_run, runs_of
 from segmed.volumes import is_volume_file, strip_suffix
 
@@ -68,11 +69,11 @@ def splits_of(path: Path) -> tuple[Split, ...]:
     """The parts of a run, or of every fold.
 
     Raises:
-        ResultsError: it is no run.
+        RunError: it is no run.
         DatasetError: a split.json can't be read.
     """
     if not is_run(path):
-        raise ResultsError(f"{path} is no run: give the folder of a run or of a cross-validation as split_of")
+        raise RunError(f"{path} is no run: give the folder of a run or of a cross-validation as split_of")
     return tuple(Split.load(part.split) for part in parts_of(path))
 
 

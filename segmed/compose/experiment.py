@@ -7,10 +7,10 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from segmed.builders.segmentation import build_dataset
-from segmed.cli import load_config
 from segmed.compose.train import start_composite, train_composite
 from segmed.config import ExperimentConfig
-from segmed.data.cases import DatasetError
+from segmed.config.reading import load_config
+from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.tables import table_text

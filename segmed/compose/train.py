@@ -17,9 +17,10 @@ from monai.data import MetaTensor
 from segmed.builders.segmentation import build_dataset, load_run, load_stage, stages_of
 from segmed.config import DataConfig, ExperimentConfig, PatternLayout, SplitConfig, StageConfig, UNetConfig, View, known
 from segmed.data.audit import CaseFacts
-from segmed.data.cases import Case, Dataset, DatasetError, cases_of
+from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split, make_split
+from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
 from segmed.labels import IGNORE

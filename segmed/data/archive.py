@@ -8,9 +8,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-
-class ArchiveError(ValueError):
-    """An archive that can't or must not be unpacked; the message says why."""
+from segmed.errors import DownloadError
 
 
 def unpack(
@@ -28,11 +26,11 @@ def unpack(
         report: called with "unpacking", the bytes done and the bytes in all.
 
     Raises:
-        ArchiveError: a member would leave the folder, is a link or a device, or the archive is damaged.
+        DownloadError: a member would leave the folder, is a link or a device, or the archive is damaged.
         OSError: the disk is full or can't be written; nothing is left behind.
     """
     if not hasattr(tarfile, "data_filter"):
-        raise ArchiveError("this Python can't unpack safely: use Python 3.11.4 or later")
+        raise DownloadError("this Python can't unpack safely: use Python 3.11.4 or later")
     staging = target.with_name(f".{target.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     size = archive.stat().st_size
@@ -46,12 +44,12 @@ def unpack(
                 if report:
                     report("unpacking", min(member.offset_data + member.size, size), size)
         if not (staging / target.name / expected).is_file():
-            raise ArchiveError(f"{archive} holds no {target.name}/{expected}: it is another data set or incomplete")
+            raise DownloadError(f"{archive} holds no {target.name}/{expected}: it is another data set or incomplete")
         if report:
             report("unpacking", size, size)
         os.replace(staging / target.name, target)
     except (tarfile.TarError, EOFError) as error:
-        raise ArchiveError(f"{archive} is no whole tar archive ({error}): remove it and run again") from error
+        raise DownloadError(f"{archive} is no whole tar archive ({error}): remove it and run again") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -59,6 +57,6 @@ def unpack(
 def _check(member: tarfile.TarInfo, top: str, archive: Path) -> None:
     path = PurePosixPath(member.name)
     if not (member.isreg() or member.isdir()):
-        raise ArchiveError(f"{archive}: '{member.name}' is a link or a device, which no data set needs: not unpacked")
+        raise DownloadError(f"{archive}: '{member.name}' is a link or a device, which no data set needs: not unpacked")
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or path.parts[:1] not in ((top,), ()):
-        raise ArchiveError(f"{archive}: '{member.name}' lies outside the folder '{top}': not unpacked")
+        raise DownloadError(f"{archive}: '{member.name}' lies outside the folder '{top}': not unpacked")

@@ -23,13 +23,10 @@ from segmed.data.findings import Finding
 from segmed.data.fingerprint import CaseFacts
 from segmed.data.integrity import CaseReport, check_case, check_together
 from segmed.data.repair import Repair, fix_geometry
+from segmed.errors import DatasetError
 from segmed.files import write_json
 
-__all__ = ["Audit", "AuditError", "CaseFacts", "Finding", "Repair", "audit_dataset", "fix_geometry"]
-
-
-class AuditError(ValueError):
-    """An audit that can't be made or read; the message says what to do."""
+__all__ = ["Audit", "CaseFacts", "DatasetError", "Finding", "Repair", "audit_dataset", "fix_geometry"]
 
 
 @dataclass(frozen=True)
@@ -84,12 +81,12 @@ class Audit:
         """Read what `save_json` wrote.
 
         Raises:
-            AuditError: the file is missing or is no audit.
+            DatasetError: the file is missing or is no audit.
         """
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise AuditError(
+            raise DatasetError(
                 f"{path} is no audit ({type(error).__name__}): make it with tools/audit_data.py"
             ) from error
 
@@ -106,10 +103,10 @@ def audit_dataset(
         found: findings from other parts of an audit, e.g. `integrity.check_files`.
 
     Raises:
-        AuditError: no case, or a worker was killed.
+        DatasetError: no case, or a worker was killed.
     """
     if not dataset.cases:
-        raise AuditError(f"{dataset.root} has no cases: check data.root and data.layout")
+        raise DatasetError(f"{dataset.root} has no cases: check data.root and data.layout")
     labelled = any(case.label is not None for case in dataset.cases)
     check = partial(_check, dataset=dataset, labelled=labelled)
     columns = (TextColumn("auditing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -147,7 +144,7 @@ def _reports(check: Callable[[Case], CaseReport], cases: Sequence[Case], workers
         try:
             yield from pool.map(check, cases)
         except BrokenProcessPool as error:
-            raise AuditError("a worker was killed, for want of memory perhaps: give fewer --workers") from error
+            raise DatasetError("a worker was killed, for want of memory perhaps: give fewer --workers") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

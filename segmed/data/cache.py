@@ -27,16 +27,13 @@ from segmed.config import PreprocessConfig
 from segmed.data.cases import Case, Dataset
 from segmed.data.content import ContentHashes
 from segmed.data.preprocess import prepare, read_case
-from segmed.files import DiskError, atomic_folder, write_json
+from segmed.errors import DatasetError, DiskError
+from segmed.files import atomic_folder, write_json
 from segmed.volumes import Source, spacing_mm
 
 CACHE_VERSION = 2  # raised whenever `preprocess` or the files of an entry change, so that old entries are not used
 FOREGROUND_POSITIONS = 10_000  # kept for each label
 SAMPLES, SAMPLE_BYTES = 8, 4096  # what is checked of an array each time it is opened
-
-
-class CacheError(ValueError):
-    """A case that can't be prepared; the message names it and says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +79,14 @@ class VolumeCache:
         """Name the entry of a case.
 
         Raises:
-            CacheError: a file of the case is missing or can't be read.
+            DatasetError: a file of the case is missing or can't be read.
         """
         try:
             images = [self._source(case.images[name]) for name in dataset.modalities if name in case.images]
             label = None if case.label is None else self._source(case.label)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise CacheError(f"case {case.id}: can't read {error.filename or 'a file'}: {reason}") from error
+            raise DatasetError(f"case {case.id}: can't read {error.filename or 'a file'}: {reason}") from error
         content = {
             "version": CACHE_VERSION,
             "images": images,
@@ -105,7 +102,7 @@ class VolumeCache:
         """Open a case; it is preprocessed first where no whole entry is there.
 
         Raises:
-            CacheError: the case can't be prepared.
+            DatasetError: the case can't be prepared.
             VolumeError: a file of the case is not a usable volume.
             DiskError: the disk is full or the folder can't be written.
         """
@@ -120,11 +117,11 @@ class VolumeCache:
                 return made
             arrays, facts = _prepared(case, dataset, config)
             if self.key(case, dataset, config) != key:
-                raise CacheError(f"case {case.id}: its files changed while they were read: run again")
+                raise DatasetError(f"case {case.id}: its files changed while they were read: run again")
             self._write(folder, arrays, facts)
             made = _open_entry(folder, case.id)
         if made is None:
-            raise CacheError(f"case {case.id}: the cache entry {folder} can't be read back: check the disk")
+            raise DatasetError(f"case {case.id}: the cache entry {folder} can't be read back: check the disk")
         return made
 
     def build(
@@ -133,7 +130,7 @@ class VolumeCache:
         """Open all cases, in their order; those that are not there are preprocessed by `workers` processes.
 
         Raises:
-            CacheError: a case can't be prepared, or a worker was killed.
+            DatasetError: a case can't be prepared, or a worker was killed.
             VolumeError: a file of a case is not a usable volume.
             DiskError: the disk is full or the folder can't be written.
         """
@@ -172,7 +169,7 @@ class VolumeCache:
                     yield
         except BrokenProcessPool as error:
             names = ", ".join(sorted(running.values()))
-            raise CacheError(
+            raise DatasetError(
                 f"a worker process was killed while preparing {names}, probably for lack of memory: use fewer workers"
             ) from error
         finally:
@@ -225,10 +222,10 @@ def _prepared(
     except (ValueError, OSError) as error:
         if case.id in str(error):
             raise
-        raise CacheError(f"case {case.id}: {error}") from error
+        raise DatasetError(f"case {case.id}: {error}") from error
     except Exception as error:
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            raise CacheError(f"case {case.id}: not enough memory to prepare it: use fewer workers") from error
+            raise DatasetError(f"case {case.id}: not enough memory to prepare it: use fewer workers") from error
         error.add_note(f"while preparing case {case.id}")
         raise
     arrays = {"image": image.as_tensor().numpy()}
@@ -321,5 +318,5 @@ def _map(path: Path, check: dict[str, int]) -> np.ndarray:
 def _reopen(folder: Path, case_id: str) -> CachedVolume:
     volume = _open_entry(folder, case_id)
     if volume is None:
-        raise CacheError(f"case {case_id}: the cache entry {folder} is gone or damaged: start again to rebuild it")
+        raise DatasetError(f"case {case_id}: the cache entry {folder} is gone or damaged: start again to rebuild it")
     return volume

@@ -8,10 +8,6 @@ from dataclasses import dataclass, field
 from segmed.volumes import Source
 
 
-class DatasetError(ValueError):
-    """A folder or a table that can't be read as cases; one line that says what, where and what to do."""
-
-
 @dataclass(frozen=True)
 class Case:
     """What is looked at once.

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from segmed.data.case import Case, DatasetError
+from segmed.data.case import Case
+from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 
 UNKNOWN = -1  # in the place of a class that nobody gives

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from segmed.config import DataConfig, Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
-from segmed.data.case import Case, DatasetError, Found
+from segmed.data.case import Case, Found
 from segmed.data.dataset_json import read_msd, read_nnunet
 from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
 from segmed.data.patterns import read_patterns
+from segmed.errors import DatasetError, VolumeError
 from segmed.labels import LabelSet, did_you_mean
-from segmed.volumes import Source, VolumeError, is_dicom_folder, is_volume_file, read_label_volume
+from segmed.volumes import Source, is_dicom_folder, is_volume_file, read_label_volume
 
 __all__ = ["Case", "Dataset", "DatasetError", "find_volumes", "guess_layout", "read_dataset"]
 
@@ -57,7 +58,7 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
 
     Raises:
         DatasetError: nothing there; files that don't fit the layout; incomplete cases; unknown names.
-        LabelError: labels that contradict each other.
+        VolumeError: labels that contradict each other.
     """
     listed = data.unlabelled if isinstance(data.unlabelled, tuple) else ()
     found = _read_layout(data.root, data.layout, test=bool(listed))

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segmed.data.case import Case, DatasetError, Found
+from segmed.data.case import Case, Found
+from segmed.errors import DatasetError
 from segmed.volumes import Source, is_volume_file, strip_suffix
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")

@@ -15,15 +15,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from segmed.data.archive import ArchiveError, unpack
-from segmed.data.transfer import Report, TransferError, fetch, forget, held
+from segmed.data.archive import unpack
+from segmed.data.transfer import Report, fetch, forget, held
+from segmed.errors import DownloadError
 
 BASE_URL = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 _CHUNK = 1 << 20
-
-
-class DownloadError(ValueError):
-    """A data set could not be had; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -116,17 +113,14 @@ def download_task(
     if os.path.lexists(target):
         raise DownloadError(f"{target} exists but holds no dataset.json: move it away, then run again")
     part = output / f"{task.folder}.tar.part"
-    try:
-        with _named_disk_errors(output), _bars(progress) as report:
-            output.mkdir(parents=True, exist_ok=True)
-            with held(part) as stream:
-                url = f"{base_url.rstrip('/')}/{task.folder}.tar"
-                fetch(url, part, stream, attempts=attempts, wait_s=wait_s, report=report)
-                _check(part, task.md5, report)
-                unpack(part, target, expected="dataset.json", report=report)
-                forget(part)
-    except (TransferError, ArchiveError) as error:
-        raise DownloadError(str(error)) from error
+    with _named_disk_errors(output), _bars(progress) as report:
+        output.mkdir(parents=True, exist_ok=True)
+        with held(part) as stream:
+            url = f"{base_url.rstrip('/')}/{task.folder}.tar"
+            fetch(url, part, stream, attempts=attempts, wait_s=wait_s, report=report)
+            _check(part, task.md5, report)
+            unpack(part, target, expected="dataset.json", report=report)
+            forget(part)
     return target
 
 

@@ -22,14 +22,11 @@ from segmed.config.filters import (
     WienerConfig,
     Window,
 )
+from segmed.errors import DatasetError
 
 MAD_OF_A_NORMAL = 0.6745  # median of |x| where x is normal with standard deviation 1
 SMALLEST_AXIS = 8  # pixels that N4 leaves of an axis when it shrinks
 FEWEST_OF_N4 = 64  # pixels of tissue below which there is no field to estimate
-
-
-class FilterError(ValueError):
-    """An image that can't be filtered; one line that says why and what to do."""
 
 
 def filtered(image: np.ndarray, filters: Sequence[Filter], *, spacing_mm: Sequence[float] | None = None) -> np.ndarray:
@@ -47,13 +44,13 @@ def filtered(image: np.ndarray, filters: Sequence[Filter], *, spacing_mm: Sequen
         float32 of the same shape.
 
     Raises:
-        FilterError: not two or three axes, NaN or infinity, a length in mm without spacing, an image too small.
+        DatasetError: not two or three axes, NaN or infinity, a length in mm without spacing, an image too small.
     """
     if image.ndim not in (2, 3) or image.size == 0:
-        raise FilterError(f"image of shape {image.shape} can't be filtered: two or three axes are needed")
+        raise DatasetError(f"image of shape {image.shape} can't be filtered: two or three axes are needed")
     lost = int(image.size - np.isfinite(image).sum())
     if lost:
-        raise FilterError(f"{lost} voxels are NaN or infinite: mend the file before it is filtered")
+        raise DatasetError(f"{lost} voxels are NaN or infinite: mend the file before it is filtered")
     image = np.asarray(image, np.float32)
     for each in filters:
         if image.min() == image.max():
@@ -91,7 +88,7 @@ def _voxels(
     if config.unit == "voxels":
         return np.full(dims, length)
     if spacing_mm is None:
-        raise FilterError(f"filter '{config.name}' has lengths in mm, but the spacing is not known: give voxels")  # type: ignore[union-attr]
+        raise DatasetError(f"filter '{config.name}' has lengths in mm, but the spacing is not known: give voxels")  # type: ignore[union-attr]
     return length / np.asarray(spacing_mm, float)
 
 
@@ -139,7 +136,7 @@ def _n4(image: np.ndarray, config: N4Config) -> np.ndarray:
         corrector.Execute(sitk.Shrink(whole, shrink), sitk.Shrink(mask, shrink))
         logarithm = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(whole))
     except RuntimeError as error:
-        raise FilterError(f"N4 fails on an image of {image.shape} pixels: use n4.shrink 1, or leave it out") from error
+        raise DatasetError(f"N4 fails on an image of {image.shape} pixels: use n4.shrink 1, or leave it out") from error
     field = np.exp(logarithm.astype(np.float64))
     return image / (field / field[tissue].mean())
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from segmed.config import Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
-from segmed.data.case import DatasetError
-from segmed.volumes import VolumeError, is_dicom_folder, is_volume_file, read_volume, strip_suffix
+from segmed.errors import DatasetError, VolumeError
+from segmed.volumes import is_dicom_folder, is_volume_file, read_volume, strip_suffix
 
 LABEL_WORDS = re.compile(r"(^|[^a-z])(gt|seg|label|mask|annot|truth|contour)", re.IGNORECASE)
 MOST_LABEL_VALUES = 64

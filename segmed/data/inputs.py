@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segmed.config import PHANTOM_FILES, DataConfig, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
-from segmed.data.case import Case, DatasetError
+from segmed.data.case import Case
 from segmed.data.cases import find_volumes, read_dataset
 from segmed.data.dataset_json import CHANNEL
-from segmed.labels import LabelError
-from segmed.volumes import Source, VolumeError, is_dicom_folder, is_volume_file, read_header, strip_suffix
+from segmed.errors import DatasetError, VolumeError
+from segmed.volumes import Source, is_dicom_folder, is_volume_file, read_header, strip_suffix
 
 LOSSLESS = {".nhdr": ".nrrd", **dict.fromkeys((".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), ".png")}
 LABEL_FOLDERS = {"labelsTr", "labelsTs"}
@@ -91,7 +91,7 @@ def _from_layout(path: Path, data: DataConfig) -> list[Case]:
         for layout in layouts:
             try:
                 found = read_dataset(data.model_copy(update={"root": root, "layout": layout}), complete=False)
-            except (DatasetError, LabelError, OSError):
+            except (DatasetError, VolumeError, OSError):
                 continue
             cases = [case for case in found.cases if _is_there(case) and _touches(case, path)]
             if cases:

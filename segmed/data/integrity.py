@@ -15,8 +15,9 @@ from segmed.data.cases import Dataset, find_volumes
 from segmed.data.findings import Finding, from_error
 from segmed.data.fingerprint import CaseFacts, case_facts
 from segmed.data.repair import disagreement
-from segmed.labels import IGNORE, LabelError, LabelSet
-from segmed.volumes import GeometryError, Source, VolumeError, grid_difference, read_label_volume, read_volume
+from segmed.errors import VolumeError
+from segmed.labels import IGNORE, LabelSet
+from segmed.volumes import Source, grid_difference, read_label_volume, read_volume
 
 SPACING_RATIO = 1.5  # a spacing this many times the median, or the median this many times it, may be an outlier ...
 SPACING_MADS = 5.0  # ... where it also lies this many (scaled) median deviations off
@@ -129,7 +130,7 @@ def _read_label(
         same_shape = values.shape == volume.shape
     try:
         indices = labels.encode(values.as_tensor().numpy(), where=str(source.path))
-    except LabelError as error:
+    except VolumeError as error:
         findings.append(from_error(error, case=case.id, kind="unknown_label"))
         return None
     if not ((indices > 0) & (indices != IGNORE)).any():
@@ -140,7 +141,7 @@ def _read_label(
 
 
 def _unreadable(case: Case, error: VolumeError) -> Finding:
-    return from_error(error, case=case.id, kind="geometry" if isinstance(error, GeometryError) else "unreadable")
+    return from_error(error, case=case.id, kind="geometry" if isinstance(error, VolumeError) else "unreadable")
 
 
 def _add_once(findings: list[Finding], finding: Finding) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from segmed.config import ManifestLayout
-from segmed.data.case import Case, DatasetError, Found
+from segmed.data.case import Case, Found
 from segmed.data.dataset_json import read_json
+from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_volume_file, strip_suffix
 

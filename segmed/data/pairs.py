@@ -9,8 +9,9 @@ from pathlib import Path
 
 from segmed.config import PHANTOM_FILES, DataConfig, PatternLayout, PhantomLayout
 from segmed.data.case import Case
-from segmed.data.cases import DatasetError, find_volumes, read_dataset
+from segmed.data.cases import find_volumes, read_dataset
 from segmed.data.guess import guess_layout
+from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 from segmed.volumes import Source, strip_suffix
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from segmed.config import PatternLayout
-from segmed.data.case import Case, DatasetError, Found
+from segmed.data.case import Case, Found
+from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_volume_file
 

@@ -16,16 +16,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from segmed.data.anatomy import LABEL_VALUES, Anatomy, chest_wall, draw_anatomy, draw_heart, organs
+from segmed.errors import DatasetError
 from segmed.files import write_json
 from segmed.volumes import write_volume
 
 PHANTOM_VERSION = 2  # raised whenever the same seed gives another data set
 SETTINGS_FILE = "phantom.json"  # written last: a folder that has it is complete
 FRAME = np.array([[-0.70, -0.06, -0.58], [-0.70, 0.20, 0.66], [-0.08, -0.97, -0.42]])  # columns: u, v, w in RAS
-
-
-class PhantomError(ValueError):
-    """A folder in which a phantom can't be made."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def make_phantom(folder: Path | str, *, cases: int, seed: int, isotropic: bool =
         progress: show a progress bar.
 
     Raises:
-        PhantomError: the folder holds something else, or a phantom of other settings.
+        DatasetError: the folder holds something else, or a phantom of other settings.
         DiskError: the disk is full or the folder can't be written.
     """
     folder = Path(folder)
@@ -94,14 +91,14 @@ def _is_complete(folder: Path, settings: dict[str, Any], names: list[str]) -> bo
             found = None
         if found == settings:
             return True
-        raise PhantomError(f"{folder} holds a phantom of other settings ({found}): choose another folder or remove it")
+        raise DatasetError(f"{folder} holds a phantom of other settings ({found}): choose another folder or remove it")
     if folder.exists() and not folder.is_dir():
-        raise PhantomError(f"{folder} is a file: choose another folder for the phantom")
+        raise DatasetError(f"{folder} is a file: choose another folder for the phantom")
     present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     foreign = [name for name in present if name not in names and not name.startswith(".")]
     if foreign:
         kind = "cases of another phantom" if re.fullmatch(r"phantom_\d{3,}", foreign[0]) else "other files"
-        raise PhantomError(f"{folder} holds {kind} ({foreign[0]}): choose another folder for the phantom")
+        raise DatasetError(f"{folder} holds {kind} ({foreign[0]}): choose another folder for the phantom")
     return False
 
 

@@ -24,17 +24,9 @@ from scipy import ndimage
 from segmed.config import PreprocessConfig
 from segmed.data.cases import Case, Dataset
 from segmed.data.crop import crop_box
+from segmed.errors import VolumeError
 from segmed.geometry import Mode
-from segmed.volumes import (
-    GeometryError,
-    Source,
-    VolumeError,
-    grid_difference,
-    read_label_volume,
-    read_volume,
-    resample_onto,
-    spacing_mm,
-)
+from segmed.volumes import Source, grid_difference, read_label_volume, read_volume, resample_onto, spacing_mm
 
 RAS = (("L", "R"), ("P", "A"), ("I", "S"))
 THICK = 2.0  # an axis is thick from this many times the next finer spacing on
@@ -52,7 +44,7 @@ def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | No
         image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None.
 
     Raises:
-        GeometryError: the files of the case lie on different grids.
+        VolumeError: the files of the case lie on different grids.
         VolumeError: a file can't be read, or a modality is missing or has several components.
         ValueError: the label map holds an unknown value.
     """
@@ -99,7 +91,7 @@ def _check_grid(case: Case, volume: MetaTensor, path: Path, reference: MetaTenso
         (tuple(volume.shape[1:]), _affine(volume)), (tuple(reference.shape[1:]), _affine(reference))
     )
     if difference is not None:
-        raise GeometryError(
+        raise VolumeError(
             f"case {case.id}: {path} is not on the grid of {reference_path}: {difference}; "
             "run tools/audit_data.py --fix-geometry if only headers disagree"
         )

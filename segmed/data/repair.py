@@ -15,16 +15,13 @@ from monai.data import MetaTensor
 
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
+from segmed.errors import DatasetError, VolumeError
 from segmed.files import write_json
-from segmed.volumes import VolumeError, grid_difference, read_header, read_label_volume, write_volume
+from segmed.volumes import grid_difference, read_header, read_label_volume, write_volume
 
 Disagreement = Literal["header", "axes", "shape"]
 Grid = tuple[Sequence[int], np.ndarray]
 WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha")
-
-
-class RepairError(ValueError):
-    """Label maps could not be repaired; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def fix_geometry(dataset: Dataset, *, log: Path) -> tuple[Repair, ...]:
         The changes, in the order of the cases. Cases that can't be read, and those whose shapes differ, are left.
 
     Raises:
-        RepairError: the log is there but is no list, or a label map's format can't be written.
+        DatasetError: the log is there but is no list, or a label map's format can't be written.
         OSError: no space or no permission; what was rewritten until then is in the log.
     """
     entries = _earlier(log)
@@ -116,7 +113,7 @@ def _planned(case: Case, dataset: Dataset) -> Repair | None:
     if change in (None, "shape"):
         return None
     if case.label.component is not None or not case.label.path.name.lower().endswith(WRITABLE):
-        raise RepairError(f"{case.label.path} can't be rewritten: convert it to .nii.gz, then run again")
+        raise DatasetError(f"{case.label.path} can't be rewritten: convert it to .nii.gz, then run again")
     return Repair(
         case=case.id,
         file=str(case.label.path),
@@ -147,5 +144,5 @@ def _earlier(log: Path) -> list[Any]:
     except ValueError:
         entries = None
     if not isinstance(entries, list):
-        raise RepairError(f"{log} is no log of repairs: move it away, so that no old affine is lost")
+        raise DatasetError(f"{log} is no log of repairs: move it away, so that no old affine is lost")
     return entries

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from segmed.config import SplitConfig
-from segmed.data.case import Case, DatasetError
+from segmed.data.case import Case
+from segmed.errors import DatasetError
 from segmed.files import write_json
 
 PARTS = ("train", "validation", "test")

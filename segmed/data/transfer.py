@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from segmed.errors import DownloadError
 from segmed.files import write_json
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,6 @@ _CHUNK = 1 << 20
 
 Report = Callable[[str, int, int | None], None]
 """Called with what is being done, the bytes done, and the bytes in all (None: not known)."""
-
-
-class TransferError(ValueError):
-    """A file could not be fetched; the message says why and what to do."""
 
 
 class _Cut(Exception):
@@ -49,10 +46,10 @@ def fetch(url: str, part: Path, stream: BinaryIO, *, attempts: int, wait_s: floa
         report: called as bytes come.
 
     Raises:
-        TransferError: the server can't be reached or says no, or the connection was cut too often.
+        DownloadError: the server can't be reached or says no, or the connection was cut too often.
     """
     if not url.startswith(("http://", "https://")):
-        raise TransferError(f"{url} is no http or https address: correct --base-url")
+        raise DownloadError(f"{url} is no http or https address: correct --base-url")
     failures, furthest = 0, _size(stream)
     while True:
         try:
@@ -62,7 +59,7 @@ def fetch(url: str, part: Path, stream: BinaryIO, *, attempts: int, wait_s: floa
             furthest = max(furthest, _size(stream))
             if failures >= attempts:
                 kept = f"{_size(stream) / 1e6:.1f} MB are kept, run the same command to go on"
-                raise TransferError(f"{url}: {cut}, {failures} times in a row: {kept}") from cut
+                raise DownloadError(f"{url}: {cut}, {failures} times in a row: {kept}") from cut
             log.info("%s: %s, trying again", url, cut)
             time.sleep(min(wait_s * 2 ** (failures - 1), 30.0))
 
@@ -111,12 +108,12 @@ def _opened(url: str, stream: BinaryIO, have: int, validator: str | None) -> Ite
         if error.code in (408, 425, 429) or error.code >= 500:
             raise _Cut(f"the server answers {error.code} {error.reason}") from error
         advice = "check the name and --base-url" if error.code == 404 else "try another --base-url"
-        raise TransferError(f"{url}: the server answers {error.code} {error.reason}: {advice}") from error
+        raise DownloadError(f"{url}: the server answers {error.code} {error.reason}: {advice}") from error
     except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, socket.gaierror | ConnectionRefusedError):
             line = f"cannot reach {url} ({reason.strerror or reason}): check the network, a proxy, or --base-url"
-            raise TransferError(line) from error
+            raise DownloadError(line) from error
         raise _Cut(f"no connection ({reason})") from error
     with response:
         yield response
@@ -134,7 +131,7 @@ def _promised_size(response: http.client.HTTPResponse, have: int) -> int | None:
     if response.status == 206:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
         if not span or int(span.group(1)) != have:
-            raise TransferError(
+            raise DownloadError(
                 "the server answers with another part of the file than asked for: try another --base-url"
             )
         return int(span.group(2))
@@ -155,7 +152,7 @@ def _check_space(folder: Path, size: int | None, have: int) -> None:
     needed, free = 2 * size - have, shutil.disk_usage(folder).free
     if needed > free:
         figures = f"{needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free"
-        raise TransferError(f"{folder}: {figures}: free some space or choose another --output")
+        raise DownloadError(f"{folder}: {figures}: free some space or choose another --output")
 
 
 # ---------------------------------------------------------------- the file that is growing
@@ -168,7 +165,7 @@ def held(part: Path) -> Iterator[BinaryIO]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise TransferError(f"{part} is being written by another download: wait for it to end") from error
+            raise DownloadError(f"{part} is being written by another download: wait for it to end") from error
         try:
             yield stream
         finally:

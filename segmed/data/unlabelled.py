@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from segmed.data.cache import CachedVolume
-from segmed.data.case import DatasetError
 from segmed.data.patches import PatchDataset
+from segmed.errors import DatasetError
 
 
 class UnlabelledPatches(PatchDataset):

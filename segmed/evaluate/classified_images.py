@@ -12,18 +12,13 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
+from segmed.errors import RunError
 from segmed.files import atomic_write_text
 
 NOTE = "# "  # begins the lines above the header of a table
 LEAKING = "LEAKING SPLIT"  # begins or is in the notes that no reader may miss
 NEEDED = ("id", "subject", "truth")
 PROBABILITY, CALIBRATED, LOGIT = "probability ", "calibrated ", "logit "  # each before the name of a class
-
-
-class TestedError(ValueError):
-    """Classified images that do not fit together, or a table of them that can't be read; one line that says where."""
-
-    __test__ = False  # no test class, whatever pytest thinks of the name
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,7 @@ class Tested:
         minutes: that classifying took; None: not known.
 
     Raises:
-        TestedError: other lengths, no image, one twice, a class that does not exist, logits that are not finite.
+        RunError: other lengths, no image, one twice, a class that does not exist, logits that are not finite.
     """
 
     __test__ = False
@@ -61,25 +56,25 @@ class Tested:
     def _check(self) -> None:
         count = len(self.ids)
         if not count:
-            raise TestedError("no image was classified: the part is empty, see the split")
+            raise RunError("no image was classified: the part is empty, see the split")
         shape = (count, len(self.classes))
         if self.logits.shape != shape or self.truth.shape != (count,) or len(self.subjects) != count:
-            raise TestedError(
+            raise RunError(
                 f"logits {self.logits.shape}, truth {self.truth.shape} and {len(self.subjects)} subjects do not fit "
                 f"{count} images and {len(self.classes)} classes: give one of each an image"
             )
         name, times = Counter(self.ids).most_common(1)[0]
         if times > 1:
-            raise TestedError(f"image '{name}' was classified {times} times: give every image once")
+            raise RunError(f"image '{name}' was classified {times} times: give every image once")
         outside = np.flatnonzero((self.truth < 0) | (self.truth >= shape[1]))
         if outside.size:
-            raise TestedError(
+            raise RunError(
                 f"image '{self.ids[outside[0]]}' is of class {self.truth[outside[0]]}, the model has {shape[1]} "
                 f"(from 0): test images of classes that training had"
             )
         broken = np.flatnonzero(~np.isfinite(self.logits).all(axis=1))
         if broken.size:
-            raise TestedError(
+            raise RunError(
                 f"logits of image '{self.ids[broken[0]]}' are not finite ({broken.size} of {count} images): look for "
                 "broken pixels, or for a loss that became NaN in training"
             )
@@ -162,10 +157,10 @@ def read_tested(path: Path) -> Tested:
     """Images as `save_tested` wrote them, without the minutes.
 
     Raises:
-        TestedError: no such table, a column or a number is missing, a truth that is none of the classes.
+        RunError: no such table, a column or a number is missing, a truth that is none of the classes.
     """
     if not path.is_file():
-        raise TestedError(f"{path} is not there: test the run first")
+        raise RunError(f"{path} is not there: test the run first")
     with path.open(encoding="utf-8", newline="") as file:
         lines = file.read().splitlines(keepends=True)
     while lines and lines[0].startswith(NOTE):
@@ -176,15 +171,15 @@ def read_tested(path: Path) -> Tested:
     missing = [column for column in NEEDED if column not in columns]
     if missing or len(classes) < 2:
         what = f"no column '{missing[0]}'" if missing else "no column of logits for each of two or more classes"
-        raise TestedError(f"{path} has {what}: give a table that segmed wrote")
+        raise RunError(f"{path} has {what}: give a table that segmed wrote")
     rows = list(reader)
     unknown = [row for row in rows if row["truth"] not in classes]
     if unknown:
-        raise TestedError(f"{path}: truth '{unknown[0]['truth']}' of '{unknown[0]['id']}' is no class of the table")
+        raise RunError(f"{path}: truth '{unknown[0]['truth']}' of '{unknown[0]['id']}' is no class of the table")
     try:
         logits = np.array([[float(row[LOGIT + name]) for name in classes] for row in rows])
     except (TypeError, ValueError) as error:
-        raise TestedError(f"{path} holds a logit that is no number ({error}): test the run again") from error
+        raise RunError(f"{path} holds a logit that is no number ({error}): test the run again") from error
     truth = np.array([classes.index(row["truth"]) for row in rows], dtype=np.intp)
     ids, subjects = (tuple(row[key] for row in rows) for key in ("id", "subject"))
     return Tested(classes, ids, subjects, truth, logits.reshape(len(rows), len(classes)))

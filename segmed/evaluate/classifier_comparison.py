@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from segmed.errors import RunError
 from segmed.evaluate.classified_images import Tested
 from segmed.evaluate.classifier_runs import ClassifierMethod
 from segmed.evaluate.comparable import check_names, shared_cases, warnings
 from segmed.evaluate.decisions import UNITS, Level, Unit, levels_of, why_not_by_subject
-from segmed.evaluate.results import ResultsError
 from segmed.metrics.classifier_tests import delong
 from segmed.metrics.pooling import PoolingRule
 from segmed.metrics.repeated import COMPARED, MeanFigure, exchange_test, mean_figures, paired_difference_of
@@ -112,7 +112,7 @@ def compare_classifiers(
         common_images: compare what all have been tested on, instead of refusing methods with other images.
 
     Raises:
-        ResultsError: a name twice or not there; other images or classes; an image of two classes or two subjects.
+        RunError: a name twice or not there; other images or classes; an image of two classes or two subjects.
     """
     facts = [method.facts for method in methods]
     check_names(facts, reference)
@@ -159,7 +159,7 @@ def _aligned(methods: Sequence[ClassifierMethod], ids: Sequence[str]) -> dict[st
         for run in method.runs:
             source, own = run.facts.source, run.tested
             if differing := sorted(set(own.classes) ^ set(first.tested.classes)):
-                raise ResultsError(
+                raise RunError(
                     f"method '{method.name}': {source} and {first.facts.source} have different classes, "
                     f"'{differing[0]}' in one alone: train both with the same data.classes"
                 )
@@ -186,13 +186,13 @@ def _check_same(own: Tested, other: Tested, sources: tuple[str, str]) -> None:
     wrong = np.flatnonzero(own.truth != other.truth)
     if wrong.size:
         said = [test.classes[test.truth[wrong[0]]] for test in (own, other)]
-        raise ResultsError(
+        raise RunError(
             f"image '{own.ids[wrong[0]]}' is of class '{said[0]}' in {sources[0]} and of '{said[1]}' in {sources[1]}: "
             "train both with the same data.classes"
         )
     pairs = zip(own.ids, own.subjects, other.subjects, strict=True)
     if mixed := next(((name, a, b) for name, a, b in pairs if a != b), None):
-        raise ResultsError(
+        raise RunError(
             f"image '{mixed[0]}' is of subject '{mixed[1]}' in {sources[0]} and of '{mixed[2]}' in {sources[1]}: train "
             "both with the same data.subject"
         )

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from segmed.cli import classifies, load_as
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
+from segmed.config.reading import classifies, load_as
 from segmed.data.images.image_splits import ClassSplit
+from segmed.errors import RunError
 from segmed.evaluate.classified_images import NOTE, Tested, read_tested
-from segmed.evaluate.results import Method, Result, ResultsError
+from segmed.evaluate.results import Method, Result
 from segmed.metrics.pooling import PoolingRule
 from segmed.runs import Folds, Run, read_history, runs_of
 
@@ -94,14 +95,14 @@ def read_classifiers(paths: Mapping[str, Sequence[Path]]) -> tuple[ClassifierMet
         paths: method -> folders of its runs.
 
     Raises:
-        ResultsError: one is no classification run, or has no finished test.
-        TestedError: a damaged table.
+        RunError: one is no classification run, or has no finished test.
+        RunError: a damaged table.
         ConfigError, DatasetError: a damaged config or split.
     """
     classified = {path: is_classifier(path) for own in paths.values() for path in own}
     if not all(classified.values()):
         one, other = (next(path for path, own in classified.items() if own == kind) for kind in (True, False))
-        raise ResultsError(f"{one} classifies images, {other} does not: compare classifiers with each other alone")
+        raise RunError(f"{one} classifies images, {other} does not: compare classifiers with each other alone")
     return tuple(ClassifierMethod(name, tuple(read_classifier(path) for path in own)) for name, own in paths.items())
 
 
@@ -109,11 +110,11 @@ def read_classifier(path: Path) -> ClassifierRun:
     """The test images of a run or of a cross-validation, and what they cost.
 
     Raises:
-        ResultsError, TestedError, ConfigError, DatasetError: as in `read_classifiers`.
+        RunError, ConfigError, DatasetError: as in `read_classifiers`.
     """
     table = path / "test" / TABLE
     if not table.is_file():
-        raise ResultsError(f"run {path} has no finished test: go on with python tools/train_cls.py --resume {path}")
+        raise RunError(f"run {path} has no finished test: go on with python tools/train_cls.py --resume {path}")
     tested, parts = read_tested(table), _parts(path)
     config = load_as(ClassificationConfig, parts[0].config) if parts else None
     facts: dict[str, Any] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from segmed.evaluate.results import Method, Result, ResultsError, first_few
+from segmed.errors import RunError
+from segmed.evaluate.results import Method, Result, first_few
 from segmed.metrics.statistics import FEWEST_PAIRS
 
 
@@ -12,29 +13,29 @@ def check_names(methods: Sequence[Method], reference: str) -> None:
     """See that there are several methods, each with a name of its own and results, the reference among them.
 
     Raises:
-        ResultsError: they are not.
+        RunError: they are not.
     """
     names = [method.name for method in methods]
     if len(names) < 2:
-        raise ResultsError("one method alone can't be compared: give two or more")
+        raise RunError("one method alone can't be compared: give two or more")
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ResultsError(f"method '{twice}' is given twice: give all its runs at once, or another name")
+        raise RunError(f"method '{twice}' is given twice: give all its runs at once, or another name")
     if reference not in names:
-        raise ResultsError(f"no method is called '{reference}': the reference is one of {', '.join(names)}")
+        raise RunError(f"no method is called '{reference}': the reference is one of {', '.join(names)}")
     if empty := next((method.name for method in methods if not method.results), None):
-        raise ResultsError(f"method '{empty}' has no results: give a run or an evaluation")
+        raise RunError(f"method '{empty}' has no results: give a run or an evaluation")
 
 
 def check_policy(methods: Sequence[Method]) -> None:
     """See that the distance of a miss means the same everywhere.
 
     Raises:
-        ResultsError: it does not.
+        RunError: it does not.
     """
     of_policy = {result.missed: result.source for m in methods for result in m.results if result.missed is not None}
     if len(of_policy) > 1:
         shown = " and ".join(f"'{policy}' in {source}" for policy, source in of_policy.items())
-        raise ResultsError(f"a miss counts as {shown}: evaluate all with the same evaluate.missed")
+        raise RunError(f"a miss counts as {shown}: evaluate all with the same evaluate.missed")
 
 
 def shared_cases(methods: Sequence[Method], *, common_only: bool = False) -> tuple[tuple[str, ...], list[str]]:
@@ -48,7 +49,7 @@ def shared_cases(methods: Sequence[Method], *, common_only: bool = False) -> tup
         Case ids, and a note where cases are left out.
 
     Raises:
-        ResultsError: not all were tested on the same, or nothing is common.
+        RunError: not all were tested on the same, or nothing is common.
     """
     results = [(method, result) for method in methods for result in method.results]
     tested = [{row["case"] for row in result.rows} for _, result in results]
@@ -57,13 +58,13 @@ def shared_cases(methods: Sequence[Method], *, common_only: bool = False) -> tup
         missing = [case for case in every if case not in own]
         if missing and not common_only:
             other = next(other for (_, other), cases in zip(results, tested, strict=True) if missing[0] in cases)
-            raise ResultsError(
+            raise RunError(
                 f"method '{method.name}': {result.source} was not tested on {len(missing)} of {len(every)} cases, "
                 f"{first_few(missing)}, as {other.source} was: compare runs of the same split, or add --common-cases"
             )
     common = tuple(case for case in every if all(case in own for own in tested))
     if not common:
-        raise ResultsError("the methods have no test case in common: compare runs of the same split")
+        raise RunError("the methods have no test case in common: compare runs of the same split")
     if len(common) == len(every):
         return common, []
     out = first_few([case for case in every if case not in set(common)])
@@ -74,14 +75,14 @@ def common_labels(methods: Sequence[Method]) -> dict[str, str]:
     """Label -> kind, the same for all results.
 
     Raises:
-        ResultsError: one has others.
+        RunError: one has others.
     """
     first = methods[0].results[0]
     kinds = {row["label"]: row["kind"] for row in first.rows}
     for method in methods:
         for result in method.results:
             if differing := sorted({row["label"] for row in result.rows} ^ set(kinds)):
-                raise ResultsError(
+                raise RunError(
                     f"method '{method.name}': {result.source} and {first.source} have different labels, "
                     f"{first_few(differing)} in one alone: score the same with tools/evaluate.py --labels"
                 )

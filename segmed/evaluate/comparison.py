@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from segmed.errors import RunError
 from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparable import check_names, check_policy, common_labels, shared_cases, warnings
-from segmed.evaluate.results import Method, ResultsError
+from segmed.evaluate.results import Method
 from segmed.metrics.segmentation import TITLES
 from segmed.metrics.statistics import holm, paired_difference, paired_wilcoxon, summarise
 
@@ -121,7 +122,7 @@ def compare_methods(
         metrics: columns of the rows.
 
     Raises:
-        ResultsError: a name twice or not there, other cases or labels, another policy for misses.
+        RunError: a name twice or not there, other cases or labels, another policy for misses.
     """
     check_names(methods, reference)
     check_policy(methods)
@@ -184,9 +185,7 @@ class _Tables:
         self._rows = [{(row["case"], row["label"]): row for row in result.rows} for result in method.results]
         for rows, result in zip(self._rows, method.results, strict=True):
             if missing := next((key for key in itertools.product(cases, kinds) if key not in rows), None):
-                raise ResultsError(
-                    f"{result.source} has no figures for '{missing[1]}' of case {missing[0]}: test again"
-                )
+                raise RunError(f"{result.source} has no figures for '{missing[1]}' of case {missing[0]}: test again")
         own = [index for index, kind in enumerate(kinds.values()) if kind == "label"] or list(range(len(kinds)))
         self.averaged = len(own)
         self.labels = (*kinds, MEAN) if len(own) > 1 else tuple(kinds)

@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 
 from segmed.config.classification import ClassEvaluateConfig
-from segmed.evaluate.classified_images import Tested, TestedError
+from segmed.errors import MetricError, RunError
+from segmed.evaluate.classified_images import Tested
 from segmed.metrics.calibration import Temperature, fit_temperature
-from segmed.metrics.classification import ClassificationError, positive_index
+from segmed.metrics.classification import positive_index
 from segmed.metrics.operating_points import OperatingPoint, choose_threshold
 from segmed.metrics.pooling import PoolingRule, pool_by_subject
 
@@ -70,11 +71,11 @@ def decide(
         units: for which a threshold is needed.
 
     Raises:
-        TestedError: validation has other classes.
-        ClassificationError: the positive class is none, or there are more than two.
+        RunError: validation has other classes.
+        MetricError: the positive class is none, or there are more than two.
     """
     if validation is not None and validation.classes != classes:
-        raise TestedError(
+        raise RunError(
             f"validation has the classes {', '.join(validation.classes)}, test {', '.join(classes)}: "
             "classify both parts with one model"
         )
@@ -93,7 +94,7 @@ def decide(
     for unit in units if positive is not None else ():
         try:
             points[unit] = _chosen(validation, unit, str(positive), config)
-        except ClassificationError as error:
+        except MetricError as error:
             points[unit] = _default(str(positive))
             remarks.append(f"threshold by {unit} is {DEFAULT_THRESHOLD:g}: {error}")
     return Decisions(temperature, points, tuple(remarks))
@@ -109,7 +110,7 @@ def levels_of(tested: Tested, *, temperature: float | None, pool: PoolingRule, u
         units: image, or image and subject.
 
     Raises:
-        ClassificationError: by subject, and a subject's images have different labels.
+        MetricError: by subject, and a subject's images have different labels.
     """
     levels = {"image": lambda: by_image(tested, temperature), "subject": lambda: by_subject(tested, temperature, pool)}
     return [levels[unit]() for unit in units]
@@ -127,7 +128,7 @@ def why_not_by_subject(tested: Tested) -> str:
         return "every image counts as a subject of its own: there are no figures by subject beside those by image"
     try:
         pool_by_subject(tested.probabilities, tested.subjects, truth=tested.truth)
-    except ClassificationError as error:
+    except MetricError as error:
         return f"no figures by subject: {error}"
     return ""
 
@@ -136,7 +137,7 @@ def by_subject(tested: Tested, temperature: float | None = None, pool: PoolingRu
     """Every subject counts once, with the pooled probabilities of its images.
 
     Raises:
-        ClassificationError: a subject's images have different labels.
+        MetricError: a subject's images have different labels.
     """
     pooled = pool_by_subject(tested.probabilities, tested.subjects, pool, truth=tested.truth)
     calibrated = None

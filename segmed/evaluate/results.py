@@ -10,22 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segmed.cli import load_config
 from segmed.config import ExperimentConfig
+from segmed.config.reading import load_config
 from segmed.data.splits import Split
+from segmed.errors import RunError, UnfinishedError
 from segmed.evaluate.case_rows import Row
 from segmed.metrics.segmentation import METRICS
 from segmed.runs import Run, is_run, read_history, runs_of
 
 NAMED = 5  # cases in a message
-
-
-class ResultsError(ValueError):
-    """Figures that can't be read or compared; the message says whose, and what to do."""
-
-
-class UnfinishedError(ResultsError):
-    """A run that has not been tested to its end; the message says how to go on."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +87,13 @@ def read_result(path: Path) -> Result:
         path: a run's folder, a folder of folds, a folder that `tools/evaluate.py` filled, or its cases.csv.
 
     Raises:
-        ResultsError: none of these, or a damaged table; UnfinishedError: no finished test.
+        RunError: none of these, or a damaged table; UnfinishedError: no finished test.
         ConfigError: the run's config can't be read.
     """
     if is_run(path):
         return _of_run(path)
     if not has_table(path):
-        raise ResultsError(f"{path} is neither a run nor an evaluation: it holds no config.yaml and no cases.csv")
+        raise RunError(f"{path} is neither a run nor an evaluation: it holds no config.yaml and no cases.csv")
     table = path if path.is_file() else path / "cases.csv"
     rows, subjects = read_cases(table)
     return Result(rows, str(path), subjects, missed=_json(table.parent / "summary.json").get("missed"))
@@ -231,7 +224,7 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
         path: as `write_evaluation` writes it; an empty cell is NaN, and None in a column without any figure.
 
     Raises:
-        ResultsError: not such a table, a figure that is no number, a case and label that stand twice, no rows.
+        RunError: not such a table, a figure that is no number, a case and label that stand twice, no rows.
         OSError: it can't be read.
     """
     hint = "give a cases.csv of tools/evaluate.py or of a run"
@@ -239,25 +232,25 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ResultsError(f"{path} is no table of figures: {hint}") from error
+        raise RunError(f"{path} is no table of figures: {hint}") from error
     if not lines or not {"case", "label", "dice"} <= set(lines[0]):
-        raise ResultsError(f"{path} is no table with case, label and dice, or is empty: {hint}")
+        raise RunError(f"{path} is no table with case, label and dice, or is empty: {hint}")
     known = {metric: any(line.get(metric) for line in lines) for metric in METRICS}
     rows: list[Row] = []
     for number, line in enumerate(lines, 2):
         if None in line.values():
-            raise ResultsError(f"{path} is cut off in line {number}: write it again")
+            raise RunError(f"{path} is cut off in line {number}: write it again")
         try:
             figures = {metric: _figure(line.get(metric)) if known[metric] else None for metric in METRICS}
             missed = float(line.get("missed") or 0)
         except ValueError:
-            raise ResultsError(f"{path} has a figure in line {number} that is no number: {hint}") from None
+            raise RunError(f"{path} has a figure in line {number} that is no number: {hint}") from None
         kind = line.get("kind") or "label"
         rows.append({"case": line["case"], "label": line["label"], "kind": kind, **figures, "missed": missed})
     seen: set[tuple[str, str]] = set()
     for row in rows:
         if (row["case"], row["label"]) in seen:
-            raise ResultsError(f"{path} has two rows for '{row['label']}' of case {row['case']}: leave one out")
+            raise RunError(f"{path} has two rows for '{row['label']}' of case {row['case']}: leave one out")
         seen.add((row["case"], row["label"]))
     return rows, {line["case"]: line["subject"] for line in lines if line.get("subject")}
 

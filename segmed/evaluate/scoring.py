@@ -14,15 +14,15 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.config import DataConfig, EvaluateConfig
-from segmed.data.cases import DatasetError, find_volumes
+from segmed.data.cases import find_volumes
 from segmed.data.pairs import Pairing, Reference, pair
+from segmed.errors import DatasetError, VolumeError
 from segmed.evaluate.case_rows import Row, absent_case, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.evaluate.results import Result, first_few, predicting_seconds
 from segmed.evaluate.structures import Structures, encode_known
-from segmed.labels import LabelError, LabelSet
+from segmed.labels import LabelSet
 from segmed.volumes import (
-    GeometryError,
     Source,
     grid_difference,
     read_label_volume,
@@ -42,13 +42,13 @@ def known_structures(data: DataConfig | None, named: LabelSet | None, ignore: Se
         ignore: values of the references that are not scored, besides those of the run.
 
     Raises:
-        LabelError: neither names labels.
+        VolumeError: neither names labels.
     """
     if data is not None and isinstance(data.labels, dict):
         return Structures.of(LabelSet.from_config(data.labels, (*data.ignore, *ignore), data.regions, data.background))
     if named is not None and len(named):
         return Structures.of(named)
-    raise LabelError("no labels: give --labels, such as --labels myocardium=200,1220 scar=2221, or --run")
+    raise VolumeError("no labels: give --labels, such as --labels myocardium=200,1220 scar=2221, or --run")
 
 
 def pair_folder(folder: Path, references: Sequence[Reference], *, besides: Path | None = None) -> Pairing:
@@ -244,13 +244,13 @@ def _on_grid(prediction: MetaTensor, reference: MetaTensor, *, resample: bool) -
     """The prediction on the grid of the reference.
 
     Raises:
-        GeometryError: it is on another one, and `resample` is not asked for.
+        VolumeError: it is on another one, and `resample` is not asked for.
     """
     difference = grid_difference((prediction.shape, prediction.affine), (reference.shape, reference.affine))
     if difference is None:
         return prediction
     if not resample:
-        raise GeometryError(
+        raise VolumeError(
             f"{prediction.meta['path']} is on another grid than its reference: {difference}; predict on the grid of "
             "the image, or use --resample"
         )

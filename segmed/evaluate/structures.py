@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segmed.labels import LabelError, LabelSet
+from segmed.errors import VolumeError
+from segmed.labels import LabelSet
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,19 @@ def parse_structures(texts: Sequence[str], ignore: Sequence[int] = ()) -> Struct
         ignore: values that are not scored.
 
     Raises:
-        LabelError: no name or value, the same name or the same values twice, background as a label.
+        VolumeError: no name or value, the same name or the same values twice, background as a label.
     """
     given: dict[str, frozenset[int]] = {}
     for text in texts:
         name, values = _parse(text)
         if name in given:
-            raise LabelError(f"label '{name}' is given twice: give all its values at once, as {name}=1,2")
+            raise VolumeError(f"label '{name}' is given twice: give all its values at once, as {name}=1,2")
         same = next((other for other, others in given.items() if others == values), None)
         if same is not None:
-            raise LabelError(f"labels '{same}' and '{name}' have the same values: leave one out")
+            raise VolumeError(f"labels '{same}' and '{name}' have the same values: leave one out")
         given[name] = values
     if not given:
-        raise LabelError("no labels: give --labels, such as --labels myocardium=200,1220 scar=2221")
+        raise VolumeError("no labels: give --labels, such as --labels myocardium=200,1220 scar=2221")
     return Structures(_label_set(given, ignore), tuple(given))
 
 
@@ -58,7 +59,7 @@ def _parse(text: str) -> tuple[str, frozenset[int]]:
     name, _, values = text.rpartition("=")
     numbers = [number.strip() for number in values.split(",")]
     if not all(re.fullmatch(r"-?\d+", number) for number in numbers):
-        raise LabelError(f"label '{text}' is not NAME=VALUE or NAME=VALUE,VALUE: give whole numbers, as scar=2221")
+        raise VolumeError(f"label '{text}' is not NAME=VALUE or NAME=VALUE,VALUE: give whole numbers, as scar=2221")
     return (name or values).strip(), frozenset(int(number) for number in numbers)
 
 
@@ -98,7 +99,7 @@ def encode_known(values: np.ndarray, labels: LabelSet, *, where: str) -> tuple[n
     """
     try:
         return labels.encode(values, where=where), ()
-    except LabelError:
+    except VolumeError:
         known = [0, *labels.background, *labels.ignore, *(value for merged in labels.values for value in merged)]
         strange = ~np.isin(values, known)
         indices = labels.encode(np.where(strange, 0, values), where=where)

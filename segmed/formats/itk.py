@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from segmed.geometry import GeometryError, Header, VolumeError
+from segmed.errors import VolumeError
+from segmed.geometry import Header
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -95,7 +96,7 @@ def _check_metaimage(path: Path, bytes_of_voxels: int) -> None:
     }
     spacing = fields.get("ElementSpacing", "").split()
     if any(value.startswith("-") for value in spacing):
-        raise GeometryError(f"{path}: spacing ({', '.join(spacing)}) mm is not positive: repair the header")
+        raise VolumeError(f"{path}: spacing ({', '.join(spacing)}) mm is not positive: repair the header")
     if fields.get("CompressedData", "false").lower() == "true":
         size = fields.get("CompressedDataSize", "")
         bytes_of_voxels = int(size) if size.isdigit() else 0
@@ -162,7 +163,7 @@ def _reason(error: Exception) -> str:
 def _unreadable(path: Path, error: Exception) -> VolumeError:
     reason = _reason(error).replace(str(path), path.name)
     if "spacing" in str(error).lower():
-        return GeometryError(f"{path}: spacing is not positive ({reason}): repair the header")
+        return VolumeError(f"{path}: spacing is not positive ({reason}): repair the header")
     return VolumeError(f"{path} is truncated, damaged or not a medical volume ({reason}): copy it again")
 
 
@@ -203,7 +204,7 @@ def _series(folder: Path) -> tuple[list[list[str]], Header]:
         raise VolumeError(f"{folder} holds colour or multi-frame slices: convert the series to NIfTI first")
     slices = [_slice(name) for name in files]
     if max(float(np.abs(one.directions - slices[0].directions).max()) for one in slices) > DIRECTION_TOLERANCE:
-        raise GeometryError(f"{folder}: slices point in different directions: take out localisers and other planes")
+        raise VolumeError(f"{folder}: slices point in different directions: take out localisers and other planes")
     normal = np.cross(slices[0].directions[:3], slices[0].directions[3:])
     along = np.array([one.position @ normal for one in slices]).round(3)
     order = np.lexsort((np.array([one.number for one in slices]), along))
@@ -211,7 +212,7 @@ def _series(folder: Path) -> tuple[list[list[str]], Header]:
     times, rest = divmod(len(files), places)
     by_place = order[: places * times].reshape(places, times)
     if rest or (along[by_place] != along[by_place[:, :1]]).any():
-        raise GeometryError(f"{folder}: {len(files)} slices at {places} places: some are missing or stored twice")
+        raise VolumeError(f"{folder}: {len(files)} slices at {places} places: some are missing or stored twice")
     affine = _stacked_affine(first, np.array([slices[index].position for index in by_place[:, 0]]), folder)
     stacks = [[files[index] for index in by_place[:, time]] for time in range(times)]
     return stacks, Header((first.shape[0], first.shape[1], places), affine, times, first.dtype)
@@ -250,7 +251,7 @@ def _stacked_affine(first: Header, positions: np.ndarray, folder: Path) -> np.nd
     if len(positions) > 1:
         gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
         if gaps.max() - gaps.min() > GAP_TOLERANCE * np.median(gaps):
-            raise GeometryError(
+            raise VolumeError(
                 f"{folder}: slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart: one is missing or out of place"
             )
         affine[:3, 2] = (positions[-1] - positions[0]) / (len(positions) - 1)

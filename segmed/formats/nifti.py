@@ -11,7 +11,8 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 
-from segmed.geometry import GeometryError, Header, VolumeError
+from segmed.errors import VolumeError
+from segmed.geometry import Header
 
 SUFFIXES = (".nii.gz", ".nii")
 UNIT_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # of header field xyzt_units: metre, millimetre, micrometre
@@ -107,7 +108,7 @@ def _described(header: nib.Nifti1Header, path: Path) -> Header:
     steps = header["pixdim"][1 : 1 + min(count, 3)]
     if not (np.isfinite(steps).all() and (steps > 0).all()):
         shown = ", ".join(f"{float(step):.6g}" for step in steps)
-        raise GeometryError(f"{path}: spacing ({shown}) mm is not positive: repair pixdim in the header")
+        raise VolumeError(f"{path}: spacing ({shown}) mm is not positive: repair pixdim in the header")
     if count < 3 and not header["pixdim"][3] > 0:
         header["pixdim"][3] = 1
     if header["pixdim"][0] not in (-1, 1):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segmed.losses.segmentation import LossError
+from segmed.errors import NetworkError
 
 
 def non_saturating_discriminator_loss(real: Tensor, fake: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -101,12 +101,12 @@ def gradient_penalty(decide: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
         mix a sample, drawn from the global generator of the device.
 
     Raises:
-        LossError: the maps have different shapes.
+        NetworkError: the maps have different shapes.
 
     Source: Gulrajani et al. 2017, arXiv 1704.00028, eq. 3, without the factor 10.
     """
     if real.shape != fake.shape:
-        raise LossError(
+        raise NetworkError(
             f"gradient penalty between maps {tuple(real.shape)} and {tuple(fake.shape)}: give both in one shape"
         )
     share = torch.rand((len(real), *[1] * (real.dim() - 1)), device=real.device)
@@ -144,7 +144,7 @@ def feature_l1(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
         real, fake: features (B, C_i, *spatial_i) of image × reference and of image × result, sample by sample.
 
     Raises:
-        LossError: no level, or levels that do not fit.
+        NetworkError: no level, or levels that do not fit.
 
     Source: Xue et al. 2017, arXiv 1706.01805, eq. 2.
     """
@@ -176,7 +176,7 @@ def feature_matching_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Ten
         real, fake: features (B, C_i, *spatial_i), of unpaired samples if need be.
 
     Raises:
-        LossError: no level, or levels that do not fit.
+        NetworkError: no level, or levels that do not fit.
 
     Source: Salimans et al. 2016, arXiv 1606.03498, 3.1, with L1 in place of its squared L2.
     """
@@ -189,7 +189,7 @@ def feature_matching_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Ten
 def _check_levels(real: Sequence[Tensor], fake: Sequence[Tensor]) -> None:
     shapes = [[tuple(level.shape) for level in side] for side in (real, fake)]
     if not shapes[0] or shapes[0] != shapes[1]:
-        raise LossError(f"features {shapes[0]} and {shapes[1]} do not fit: give as many levels, alike in shape")
+        raise NetworkError(f"features {shapes[0]} and {shapes[1]} do not fit: give as many levels, alike in shape")
 
 
 @dataclass(frozen=True)
@@ -210,10 +210,10 @@ class AdversarialLoss:
         """Confidence in [0, 1] that a map is a reference, of the decision's shape.
 
         Raises:
-            LossError: the critic of wasserstein has no scale.
+            NetworkError: the critic of wasserstein has no scale.
         """
         if self.name == "wasserstein":
-            raise LossError("the critic of wasserstein gives no probability: choose non_saturating or least_squares")
+            raise NetworkError("the critic of wasserstein gives no probability: choose non_saturating or least_squares")
         return decision.float().clamp(0, 1) if self.name == "least_squares" else decision.float().sigmoid()
 
     @torch.no_grad()
@@ -237,16 +237,16 @@ def adversarial_loss(name: str, *, smoothing: float = 0.0) -> AdversarialLoss:
         smoothing: the target of a reference is 1 - smoothing, where the loss has targets.
 
     Raises:
-        LossError: a name that is not known, or a smoothing that the loss can't have.
+        NetworkError: a name that is not known, or a smoothing that the loss can't have.
     """
     if name not in ADVERSARIAL:
-        raise LossError(f"no adversarial loss '{name}': choose {', '.join(ADVERSARIAL)}")
+        raise NetworkError(f"no adversarial loss '{name}': choose {', '.join(ADVERSARIAL)}")
     if not 0 <= smoothing < 0.5:
-        raise LossError(f"smoothing {smoothing}: give a number from 0 to below 0.5")
+        raise NetworkError(f"smoothing {smoothing}: give a number from 0 to below 0.5")
     discriminator, generator = ADVERSARIAL[name]
     if smoothing:
         if name not in WITH_TARGETS:
-            raise LossError(f"smoothing with {name}, which has no targets: choose {', '.join(WITH_TARGETS)}")
+            raise NetworkError(f"smoothing with {name}, which has no targets: choose {', '.join(WITH_TARGETS)}")
         discriminator = partial(discriminator, smoothing=smoothing)
     return AdversarialLoss(name, discriminator, generator)
 

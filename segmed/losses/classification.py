@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segmed.losses.segmentation import LossError
+from segmed.errors import NetworkError
 
 
 class ClassificationLoss(nn.Module):
@@ -20,7 +20,7 @@ class ClassificationLoss(nn.Module):
         focal_gamma: each class's term is multiplied by (1 - p) to this power; 0: cross-entropy.
 
     Raises:
-        LossError: a weight that is not positive, a smoothing or gamma out of range.
+        NetworkError: a weight that is not positive, a smoothing or gamma out of range.
 
     Source: smoothing: Szegedy et al. 2016, arXiv 1512.00567; focal: Lin et al. 2017, arXiv 1708.02002, eq. 5.
     """
@@ -30,9 +30,9 @@ class ClassificationLoss(nn.Module):
     ) -> None:
         super().__init__()
         if class_weights is not None and min(class_weights, default=0.0) <= 0:
-            raise LossError(f"class weights {tuple(class_weights)}: each must be above 0")
+            raise NetworkError(f"class weights {tuple(class_weights)}: each must be above 0")
         if not 0 <= smoothing < 1 or focal_gamma < 0:
-            raise LossError(f"smoothing {smoothing} and focal gamma {focal_gamma}: give 0 to below 1, and 0 or more")
+            raise NetworkError(f"smoothing {smoothing} and focal gamma {focal_gamma}: give 0 to below 1, and 0 or more")
         self.smoothing, self.focal_gamma = smoothing, focal_gamma
         weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
         self.weights: Tensor | None
@@ -46,15 +46,15 @@ class ClassificationLoss(nn.Module):
             target: (B,) whole numbers below K, or (B, K) shares that sum to one.
 
         Raises:
-            LossError: the shapes do not fit together.
+            NetworkError: the shapes do not fit together.
         """
         if logits.dim() != 2 or logits.shape[1] < 2 or target.shape not in (logits.shape, logits.shape[:1]):
-            raise LossError(
+            raise NetworkError(
                 f"logits {tuple(logits.shape)} and target {tuple(target.shape)} do not fit: give (B, K) with at least "
                 "2 classes, and (B,) or (B, K)"
             )
         if self.weights is not None and len(self.weights) != logits.shape[1]:
-            raise LossError(f"{len(self.weights)} class weights for {logits.shape[1]} classes: give one a class")
+            raise NetworkError(f"{len(self.weights)} class weights for {logits.shape[1]} classes: give one a class")
         with torch.autocast(logits.device.type, enabled=False):
             return self._compute(logits.float(), target)
 

@@ -13,13 +13,10 @@ from monai.losses import DiceLoss, GeneralizedDiceLoss, TverskyLoss
 from monai.networks import one_hot
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.labels import IGNORE
 
 SMALLEST = 1e-7
-
-
-class LossError(ValueError):
-    """A loss that can't be built as asked, or tensors that don't belong together; one line says what to change."""
 
 
 class SegmentationLoss(nn.Module, ABC):
@@ -37,10 +34,10 @@ class SegmentationLoss(nn.Module, ABC):
             labels: (B, *spatial), integer.
 
         Raises:
-            LossError: the shapes do not fit together, or there is one class only.
+            NetworkError: the shapes do not fit together, or there is one class only.
         """
         if logits.dim() < 3 or logits.shape[1] < 2 or labels.shape != logits.shape[:1] + logits.shape[2:]:
-            raise LossError(
+            raise NetworkError(
                 f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not fit: give (B, C, *spatial) "
                 "with at least 2 classes, and (B, *spatial)"
             )
@@ -150,7 +147,7 @@ class TopKCrossEntropy(SegmentationLoss):
     def __init__(self, *, fraction: float = 0.1, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         if not 0 < fraction <= 1:
-            raise LossError(f"topk_ce with fraction {fraction}: give more than 0 and at most 1")
+            raise NetworkError(f"topk_ce with fraction {fraction}: give more than 0 and at most 1")
         self.fraction = fraction
         self.weights = _Weights(class_weights)
 
@@ -180,7 +177,7 @@ class Focal(SegmentationLoss):
     def __init__(self, *, gamma: float = 2.0, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         if gamma < 0:
-            raise LossError(f"focal loss with gamma {gamma}: give a number from 0 on")
+            raise NetworkError(f"focal loss with gamma {gamma}: give a number from 0 on")
         self.gamma = gamma
         self.weights = _Weights(class_weights)
 
@@ -213,7 +210,7 @@ class _Weights(nn.Module):
     def __init__(self, class_weights: Sequence[float] | None) -> None:
         super().__init__()
         if class_weights is not None and min(class_weights) < 0:
-            raise LossError(f"class weights {tuple(class_weights)}: give numbers from 0 on")
+            raise NetworkError(f"class weights {tuple(class_weights)}: give numbers from 0 on")
         values = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("values", values, persistent=False)
 
@@ -221,7 +218,7 @@ class _Weights(nn.Module):
         """The weights, if `logits` (B, C, *spatial) have as many classes."""
         values = self.values
         if isinstance(values, Tensor) and len(values) != logits.shape[1]:
-            raise LossError(
+            raise NetworkError(
                 f"{len(values)} class weights for {logits.shape[1]} classes: give one for background and each label"
             )
         return values  # type: ignore[return-value]
@@ -236,20 +233,20 @@ def segmentation_loss(name: str, *, class_weights: Sequence[float] | None = None
         options: of that loss: batch, ce_weight, gamma, alpha, beta, fraction.
 
     Raises:
-        LossError: a name or an option is not known, or the loss has no cross-entropy for weights to act on.
+        NetworkError: a name or an option is not known, or the loss has no cross-entropy for weights to act on.
     """
     if name not in LOSSES:
-        raise LossError(f"no loss '{name}': choose {', '.join(LOSSES)}")
+        raise NetworkError(f"no loss '{name}': choose {', '.join(LOSSES)}")
     if class_weights is not None:
         if name not in WEIGHTED:
-            raise LossError(
+            raise NetworkError(
                 f"loss '{name}' has no cross-entropy for class weights to act on: choose {', '.join(WEIGHTED)}"
             )
         options["class_weights"] = class_weights
     try:
         return LOSSES[name](**options)
     except TypeError as error:
-        raise LossError(f"loss '{name}': {str(error).split('() ')[-1]}") from error
+        raise NetworkError(f"loss '{name}': {str(error).split('() ')[-1]}") from error
 
 
 def _dice_ce(*, batch: bool = True, ce_weight: float = 1.0, class_weights: Sequence[float] | None = None) -> Sum:
@@ -284,7 +281,7 @@ class DeepSupervisionLoss(nn.Module):
     def __init__(self, loss: SegmentationLoss, levels: int) -> None:
         super().__init__()
         if levels < 1:
-            raise LossError(f"deep supervision over {levels} levels: give at least 1")
+            raise NetworkError(f"deep supervision over {levels} levels: give at least 1")
         self.loss = loss
         self.weights = tuple(2.0**-level / (2 - 2.0 ** (1 - levels)) for level in range(levels))
 
@@ -296,10 +293,10 @@ class DeepSupervisionLoss(nn.Module):
             labels: (B, *spatial), integer; each level sees the nearest voxels.
 
         Raises:
-            LossError: more or fewer logits than levels.
+            NetworkError: more or fewer logits than levels.
         """
         if len(logits) != len(self.weights):
-            raise LossError(f"{len(logits)} logits for {len(self.weights)} supervised levels: give one a level")
+            raise NetworkError(f"{len(logits)} logits for {len(self.weights)} supervised levels: give one a level")
         parts = [
             weight * self.loss(level, _nearest(labels, level.shape[2:]))
             for weight, level in zip(self.weights, logits, strict=True)

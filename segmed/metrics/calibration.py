@@ -10,7 +10,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from segmed.metrics.classification import Checked, ClassificationError, check_unnamed
+from segmed.errors import MetricError
+from segmed.metrics.classification import Checked, check_unnamed
 
 LOWEST, HIGHEST = 0.01, 100.0  # temperatures that a fit may give
 
@@ -56,7 +57,7 @@ class Temperature:
         """Probabilities (N, K) of logits (N, K).
 
         Raises:
-            ClassificationError: logits of another shape, or not finite.
+            MetricError: logits of another shape, or not finite.
         """
         return softmax(_check_logits(logits) / self.value, axis=1)
 
@@ -75,7 +76,7 @@ def expected_calibration_error(
         From 0 to 1. Finite samples give more than 0 even where calibration is perfect.
 
     Raises:
-        ClassificationError: as in `check`, or no bin.
+        MetricError: as in `check`, or no bin.
 
     Source: Guo et al. 2017 (arXiv 1706.04599), eq. 3.
     """
@@ -94,7 +95,7 @@ def adaptive_calibration_error(
         bins: of equally many cases.
 
     Raises:
-        ClassificationError: as in `check`, or no bin.
+        MetricError: as in `check`, or no bin.
 
     Source: Nguyen and O'Connor 2015 (arXiv 1508.05154), section 4; top-label as in Guo et al. 2017.
     """
@@ -115,7 +116,7 @@ def brier_score(truth: Sequence[int] | np.ndarray, probabilities: np.ndarray) ->
         0 to 2 (scikit-learn's `brier_score_loss` with `scale_by_half="auto"`).
 
     Raises:
-        ClassificationError: as in `check`.
+        MetricError: as in `check`.
 
     Source: Brier 1950, Monthly Weather Review 78:1, eq. 2.
     """
@@ -137,7 +138,7 @@ def reliability(
         positive: index of the class whose probability is looked at; None: the most probable class of each case.
 
     Raises:
-        ClassificationError: as in `check`, no bin, or no such class.
+        MetricError: as in `check`, no bin, or no such class.
     """
     checked = check_unnamed(truth, probabilities)
     if positive is None:
@@ -145,7 +146,7 @@ def reliability(
     elif 0 <= positive < len(checked.classes):
         confidence, happened = checked.probabilities[:, positive], checked.truth == positive
     else:
-        raise ClassificationError(f"class {positive} of {len(checked.classes)}: give its index, counted from 0")
+        raise MetricError(f"class {positive} of {len(checked.classes)}: give its index, counted from 0")
     return _table(np.minimum(confidence, 1.0), happened, np.linspace(0, 1, _bin_count(bins) + 1))
 
 
@@ -161,7 +162,7 @@ def fit_temperature(logits: np.ndarray, truth: Sequence[int] | np.ndarray) -> Te
         truth: (N,) int.
 
     Raises:
-        ClassificationError: logits that are not finite; else as in `check`.
+        MetricError: logits that are not finite; else as in `check`.
 
     Source: Guo et al. 2017 (arXiv 1706.04599), section 4.2.
     """
@@ -193,10 +194,10 @@ def fit_temperature(logits: np.ndarray, truth: Sequence[int] | np.ndarray) -> Te
 def _check_logits(logits: np.ndarray) -> np.ndarray:
     given = np.asarray(logits, dtype=np.float64)
     if given.ndim != 2 or given.shape[1] < 2:
-        raise ClassificationError(f"logits of shape {given.shape}: give (cases, classes), with two or more classes")
+        raise MetricError(f"logits of shape {given.shape}: give (cases, classes), with two or more classes")
     broken = np.flatnonzero(~np.isfinite(given).all(axis=1))
     if broken.size:
-        raise ClassificationError(
+        raise MetricError(
             f"logits of case {broken[0]} are {given[broken[0]].tolist()} ({broken.size} such cases): must be finite"
         )
     return given
@@ -204,7 +205,7 @@ def _check_logits(logits: np.ndarray) -> np.ndarray:
 
 def _bin_count(bins: int) -> int:
     if bins < 1:
-        raise ClassificationError(f"{bins} bins of a calibration table: give at least one")
+        raise MetricError(f"{bins} bins of a calibration table: give at least one")
     return bins
 
 

@@ -14,6 +14,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from segmed.errors import MetricError
+
 # Keys of `Figures.overall` and of `Figures.per_class`, in the order of tables.
 OVERALL = (
     "accuracy",
@@ -31,10 +33,6 @@ OVERALL = (
 PER_CLASS = ("precision", "recall", "f1", "auc", "average_precision")
 
 _SUM_TOLERANCE = 1e-3  # a table of probabilities with four digits still sums to one within this
-
-
-class ClassificationError(ValueError):
-    """Truth, probabilities or subjects that no figure can be made of; one line that says where."""
 
 
 @dataclass(frozen=True)
@@ -109,25 +107,25 @@ def check(
         The same as arrays. A class that the truth never has is allowed and noted.
 
     Raises:
-        ClassificationError: other shapes or lengths, no case at all, names that repeat, labels outside the classes,
+        MetricError: other shapes or lengths, no case at all, names that repeat, labels outside the classes,
             NaN, values outside 0 to 1, rows that do not sum to one.
     """
     names = _check_names(classes)
     labels, given = np.asarray(truth), np.asarray(probabilities, dtype=np.float64)
     if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iub":
-        raise ClassificationError(
+        raise MetricError(
             f"truth of shape {labels.shape} and type {labels.dtype}: give one integer a case, for at least one case"
         )
     if given.shape != (len(labels), len(names)):
-        raise ClassificationError(
+        raise MetricError(
             f"probabilities of shape {given.shape} for {len(labels)} cases and {len(names)} classes: "
             f"give {(len(labels), len(names))}"
         )
     if subjects is not None and len(subjects) != len(labels):
-        raise ClassificationError(f"{len(subjects)} subjects for {len(labels)} cases: give one a case")
+        raise MetricError(f"{len(subjects)} subjects for {len(labels)} cases: give one a case")
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if outside.size:
-        raise ClassificationError(
+        raise MetricError(
             f"true label {labels[outside[0]]} of case {outside[0]}: must lie between 0 and {len(names) - 1}"
         )
     check_probabilities(given)
@@ -149,11 +147,11 @@ def check_unnamed(
     """As `check`, with the numbers of the classes for names.
 
     Raises:
-        ClassificationError: as in `check`.
+        MetricError: as in `check`.
     """
     given = np.asarray(probabilities)
     if given.ndim != 2:
-        raise ClassificationError(f"probabilities of shape {given.shape}: give (cases, classes)")
+        raise MetricError(f"probabilities of shape {given.shape}: give (cases, classes)")
     return check(truth, given, [str(number) for number in range(given.shape[1])], subjects=subjects)
 
 
@@ -177,7 +175,7 @@ def figures(
             more classes these are the means of one class against the rest.
 
     Raises:
-        ClassificationError: as in `check`; `positive` is no class, or there are more than two.
+        MetricError: as in `check`; `positive` is no class, or there are more than two.
 
     Source: scikit-learn's `classification_report`, `roc_auc_score`, `average_precision_score` and `log_loss`.
     """
@@ -219,13 +217,13 @@ def positive_index(classes: Sequence[str], positive: str | None) -> int | None:
     """Index of the positive class of two, the second if none is named; None with more than two.
 
     Raises:
-        ClassificationError: `positive` is no class, or there are more than two.
+        MetricError: `positive` is no class, or there are more than two.
     """
     if positive is not None and positive not in classes:
-        raise ClassificationError(f"positive class {positive} is none of {', '.join(classes)}: name one of them")
+        raise MetricError(f"positive class {positive} is none of {', '.join(classes)}: name one of them")
     if len(classes) > 2:
         if positive is not None:
-            raise ClassificationError(f"positive class {positive} of {len(classes)} classes: only two classes have one")
+            raise MetricError(f"positive class {positive} of {len(classes)} classes: only two classes have one")
         return None
     return 1 if positive is None else list(classes).index(positive)
 
@@ -271,7 +269,7 @@ def _known_mean(values: np.ndarray) -> float:
 def _check_names(classes: Sequence[str]) -> tuple[str, ...]:
     names = tuple(classes)
     if isinstance(classes, str) or len(names) < 2 or len(set(names)) < len(names):
-        raise ClassificationError(f"classes {classes!r}: give two or more different names")
+        raise MetricError(f"classes {classes!r}: give two or more different names")
     return names
 
 
@@ -282,24 +280,24 @@ def check_probabilities(probabilities: np.ndarray) -> None:
         probabilities: (N, K).
 
     Raises:
-        ClassificationError: with the first case and the number of such cases.
+        MetricError: with the first case and the number of such cases.
     """
     broken = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if broken.size:
-        raise ClassificationError(
+        raise MetricError(
             f"probabilities of case {broken[0]} are {probabilities[broken[0]].tolist()} ({broken.size} such cases): "
             "look for a loss that became NaN in training, or for broken pixels"
         )
     outside = np.flatnonzero(((probabilities < 0) | (probabilities > 1 + _SUM_TOLERANCE)).any(axis=1))
     if outside.size:
-        raise ClassificationError(
+        raise MetricError(
             f"probabilities of case {outside[0]} are {probabilities[outside[0]].tolist()}: "
             "must lie between 0 and 1; pass logits through a softmax first"
         )
     sums = probabilities.sum(axis=1)
     wrong = np.flatnonzero(np.abs(sums - 1) > _SUM_TOLERANCE)
     if wrong.size:
-        raise ClassificationError(
+        raise MetricError(
             f"probabilities of case {wrong[0]} sum to {sums[wrong[0]]:.4g} ({wrong.size} such cases), not to 1: "
             "pass logits through a softmax over the classes first"
         )

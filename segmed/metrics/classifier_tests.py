@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from scipy.stats import binomtest, chi2, norm, rankdata
 
-from segmed.metrics.classification import OVERALL, Checked, ClassificationError, check_unnamed, positive_index
+from segmed.errors import MetricError
+from segmed.metrics.classification import OVERALL, Checked, check_unnamed, positive_index
 from segmed.metrics.pooling import unit_numbers
 from segmed.metrics.resampling import Metric, WeightedFigures, drawn_weights, of_draws
 from segmed.metrics.statistics import FEWEST_PAIRS
@@ -111,13 +112,13 @@ def mcnemar(
         resamples, seed: of the bootstrap by subject.
 
     Raises:
-        ClassificationError: of different lengths, or no case.
+        MetricError: of different lengths, or no case.
 
     Source: McNemar 1947, doi 10.1007/BF02295996; Edwards 1948, doi 10.1007/BF02289261 (continuity).
     """
     true, own, other = (np.asarray(values) for values in (truth, labels, reference))
     if true.ndim != 1 or not true.size or own.shape != true.shape or other.shape != true.shape:
-        raise ClassificationError(
+        raise MetricError(
             f"truth {true.shape}, answers {own.shape} and {other.shape}: give one of each a case, of the same cases"
         )
     first, second = own == true, other == true
@@ -151,20 +152,18 @@ def delong(
         scores, reference: (N,), its probability to be, by each of the two classifiers; any scale does.
 
     Raises:
-        ClassificationError: of different lengths, no case, a truth that is not bool or 0 and 1, scores not finite.
+        MetricError: of different lengths, no case, a truth that is not bool or 0 and 1, scores not finite.
 
     Source: DeLong et al. 1988, doi 10.2307/2531595, computed as by Sun and Xu 2014, doi 10.1109/LSP.2014.2337313.
     """
     own, given = np.asarray(positive), [np.asarray(side, dtype=np.float64) for side in (scores, reference)]
     if own.ndim != 1 or not own.size or any(side.shape != own.shape for side in given):
-        raise ClassificationError(
-            f"truth {own.shape}, scores {given[0].shape} and {given[1].shape}: give one of each a case"
-        )
+        raise MetricError(f"truth {own.shape}, scores {given[0].shape} and {given[1].shape}: give one of each a case")
     if not np.isin(own, (0, 1)).all():
-        raise ClassificationError("truth of DeLong's test: give True or False a case, one class against the rest")
+        raise MetricError("truth of DeLong's test: give True or False a case, one class against the rest")
     for side in given:
         if not np.isfinite(side).all():
-            raise ClassificationError(f"score of case {np.flatnonzero(~np.isfinite(side))[0]}: must be finite")
+            raise MetricError(f"score of case {np.flatnonzero(~np.isfinite(side))[0]}: must be finite")
     own = own.astype(bool)
     positives, negatives = int(own.sum()), int((~own).sum())
     if not positives or not negatives:
@@ -210,17 +209,17 @@ def paired_bootstrap(
         resamples, seed: of the drawing.
 
     Raises:
-        ClassificationError: as in `check`, or no such metric.
+        MetricError: as in `check`, or no such metric.
 
     Source: Efron and Tibshirani 1993, chapters 8, 13 and 15.
     """
     sides = [check_unnamed(truth, given, subjects=subjects) for given in (probabilities, reference)]
     if sides[0].classes != sides[1].classes:
-        raise ClassificationError(
+        raise MetricError(
             f"{len(sides[0].classes)} and {len(sides[1].classes)} classes of two classifiers: give the same for both"
         )
     if isinstance(metric, str) and metric not in OVERALL:
-        raise ClassificationError(f"metric {metric}: choose from {', '.join(OVERALL)}, or give a function")
+        raise MetricError(f"metric {metric}: choose from {', '.join(OVERALL)}, or give a function")
     figures = [_figure(metric, side) for side in sides]
     whole = np.ones((1, len(sides[0].truth)))
     values = (float(figures[0](whole)[0]), float(figures[1](whole)[0]))
@@ -231,7 +230,7 @@ def paired_bootstrap(
 
 def _draws(subjects: Sequence[str] | np.ndarray, truth: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     if len(subjects) != len(truth):
-        raise ClassificationError(f"{len(subjects)} subjects for {len(truth)} cases: give one a case")
+        raise MetricError(f"{len(subjects)} subjects for {len(truth)} cases: give one a case")
     return drawn_weights(subjects, resamples=resamples, seed=seed)
 
 

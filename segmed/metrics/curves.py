@@ -58,7 +58,7 @@ def roc_curves(
         truth, probabilities, classes: as in `check`.
 
     Raises:
-        ClassificationError: as in `check`.
+        MetricError: as in `check`.
     """
     checked = check(truth, probabilities, classes)
     curves = {}
@@ -79,7 +79,7 @@ def precision_recall_curves(
         truth, probabilities, classes: as in `check`.
 
     Raises:
-        ClassificationError: as in `check`.
+        MetricError: as in `check`.
     """
     checked = check(truth, probabilities, classes)
     curves = {}

@@ -8,7 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from segmed.metrics.classification import Checked, ClassificationError, check
+from segmed.errors import MetricError
+from segmed.metrics.classification import Checked, check
 from segmed.metrics.statistics import bootstrap_ci
 
 Rule = Literal["best_accuracy", "youden", "sensitivity", "specificity"]
@@ -89,7 +90,7 @@ def choose_threshold(
         least: of the rules `sensitivity` and `specificity`, from 0 to 1.
 
     Raises:
-        ClassificationError: as in `check`; no such class or rule, `least` missing, outside 0 to 1 or given for a rule
+        MetricError: as in `check`; no such class or rule, `least` missing, outside 0 to 1 or given for a rule
             that has none, validation without a case of the positive class or without another.
 
     Source: Youden 1950, Cancer 3:32, for the index.
@@ -100,7 +101,7 @@ def choose_threshold(
     positives, negatives = int(own.sum()), int((~own).sum())
     if not positives or not negatives:
         missing = f"case of class {positive}" if not positives else f"case of another class than {positive}"
-        raise ClassificationError(f"no {missing} among {len(own)} validation cases: a threshold needs both")
+        raise MetricError(f"no {missing} among {len(own)} validation cases: a threshold needs both")
     thresholds, true, false = _cuts(own, scores)
     right = true + negatives - false
     youden = true * negatives - false * positives  # in whole numbers, so that ties are ties
@@ -134,7 +135,7 @@ def called_positive(point: OperatingPoint, probabilities: np.ndarray, classes: S
         classes: K names, the positive one among them.
 
     Raises:
-        ClassificationError: as in `check`, or no such class.
+        MetricError: as in `check`, or no such class.
     """
     given = np.asarray(probabilities)
     checked = check(np.zeros(len(given), dtype=np.intp), given, classes)
@@ -160,7 +161,7 @@ def figures_at(
         resamples, seed: of the bootstrap, as in `statistics.bootstrap_ci`.
 
     Raises:
-        ClassificationError: as in `check`, or no such class.
+        MetricError: as in `check`, or no such class.
     """
     checked = check(truth, probabilities, classes, subjects=subjects)
     own, scores = _positive(checked, point.positive)
@@ -194,20 +195,20 @@ def figures_at(
 def _positive(checked: Checked, positive: str) -> tuple[np.ndarray, np.ndarray]:
     """(N,) bool, whether a case is positive, and (N,) its probability to be."""
     if positive not in checked.classes:
-        raise ClassificationError(f"positive class {positive} is none of {', '.join(checked.classes)}: name one")
+        raise MetricError(f"positive class {positive} is none of {', '.join(checked.classes)}: name one")
     number = checked.classes.index(positive)
     return checked.truth == number, checked.probabilities[:, number]
 
 
 def _rule_name(rule: str, least: float | None) -> str:
     if rule not in get_args(Rule):
-        raise ClassificationError(f"threshold rule {rule!r}: choose from {', '.join(get_args(Rule))}")
+        raise MetricError(f"threshold rule {rule!r}: choose from {', '.join(get_args(Rule))}")
     if rule in ("best_accuracy", "youden"):
         if least is not None:
-            raise ClassificationError(f"threshold rule {rule} with a least of {least}: it has none, leave it out")
+            raise MetricError(f"threshold rule {rule} with a least of {least}: it has none, leave it out")
         return rule
     if least is None or not 0 <= least <= 1:
-        raise ClassificationError(f"threshold rule {rule} with a least of {least}: give one from 0 to 1")
+        raise MetricError(f"threshold rule {rule} with a least of {least}: give one from 0 to 1")
     return f"{rule} >= {least:g}"
 
 

@@ -8,7 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from segmed.metrics.classification import ClassificationError, check_probabilities
+from segmed.errors import MetricError
+from segmed.metrics.classification import check_probabilities
 
 PoolingRule = Literal["mean", "vote", "max"]
 
@@ -50,16 +51,16 @@ def pool_by_subject(
         truth: (N,) int, the label of each image.
 
     Raises:
-        ClassificationError: other lengths, an unknown rule, rows that are no probabilities, or a subject whose
+        MetricError: other lengths, an unknown rule, rows that are no probabilities, or a subject whose
             images have different labels.
     """
     given = np.asarray(probabilities, dtype=np.float64)
     if given.ndim != 2 or not given.size or len(subjects) != len(given):
-        raise ClassificationError(
+        raise MetricError(
             f"probabilities of shape {given.shape} and {len(subjects)} subjects: give one of each an image"
         )
     if rule not in get_args(PoolingRule):
-        raise ClassificationError(f"pooling rule {rule!r}: choose from {', '.join(get_args(PoolingRule))}")
+        raise MetricError(f"pooling rule {rule!r}: choose from {', '.join(get_args(PoolingRule))}")
     check_probabilities(given)
     names = tuple(dict.fromkeys(str(subject) for subject in subjects))
     unit = unit_numbers([str(subject) for subject in subjects])
@@ -92,14 +93,14 @@ def _sums(values: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
 
 def _labels(truth: np.ndarray, unit: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     if truth.shape != unit.shape:
-        raise ClassificationError(f"truth of shape {truth.shape} for {len(unit)} images: give one label an image")
+        raise MetricError(f"truth of shape {truth.shape} for {len(unit)} images: give one label an image")
     labels = np.zeros(len(names), dtype=np.intp)
     labels[unit] = truth
     mixed = np.flatnonzero(labels[unit] != truth)
     if mixed.size:
         subject = unit[mixed[0]]
         found = ", ".join(str(label) for label in np.unique(truth[unit == subject]))
-        raise ClassificationError(
+        raise MetricError(
             f"subject {names[subject]} has images of the labels {found}: "
             "a subject needs one label to be pooled; mend the labels or take the figures by image"
         )

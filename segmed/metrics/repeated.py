@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import permutation_test
 
-from segmed.metrics.classification import Checked, ClassificationError, check_unnamed, positive_index
+from segmed.errors import MetricError
+from segmed.metrics.classification import Checked, check_unnamed, positive_index
 from segmed.metrics.classifier_tests import PairedDifference, mcnemar
 from segmed.metrics.pooling import unit_numbers
 from segmed.metrics.resampling import WeightedFigures, drawn_weights
@@ -67,10 +68,10 @@ def mean_figures(
         resamples, seed: of the drawing; two methods with the same are paired.
 
     Raises:
-        ClassificationError: no run; else as in `check`.
+        MetricError: no run; else as in `check`.
     """
     if not runs:
-        raise ClassificationError("no run: give the probabilities of one or more")
+        raise MetricError("no run: give the probabilities of one or more")
     counted = [_Run(check_unnamed(truth, probabilities, subjects=subjects)) for probabilities in runs]
     whole = [each(np.ones((1, len(truth)))) for each in counted]
     draws: dict[str, list[np.ndarray]] = {key: [] for key in COMPARED}
@@ -95,10 +96,10 @@ def paired_difference_of(metric: str, own: MeanFigure, reference: MeanFigure) ->
         own, reference: of `mean_figures` with the same subjects, resamples and seed.
 
     Raises:
-        ClassificationError: other subjects, or another number of draws.
+        MetricError: other subjects, or another number of draws.
     """
     if own.draws.shape != reference.draws.shape or own.subjects != reference.subjects:
-        raise ClassificationError(
+        raise MetricError(
             f"{len(own.draws)} draws of {own.subjects} subjects and {len(reference.draws)} of {reference.subjects}: "
             "draw both with the same subjects and resamples"
         )
@@ -139,7 +140,7 @@ def exchange_test(
         Two-sided p.
 
     Raises:
-        ClassificationError: as in `mcnemar`.
+        MetricError: as in `mcnemar`.
 
     Source: Good 2005, Permutation, Parametric and Bootstrap Tests of Hypotheses, section 3.6 (matched pairs).
     """

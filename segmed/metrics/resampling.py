@@ -78,7 +78,7 @@ def intervals(
         seed: of the drawing; the same seed gives the same intervals.
 
     Raises:
-        ClassificationError: as in `check` and `figures`.
+        MetricError: as in `check` and `figures`.
 
     Source: Efron and Tibshirani 1993, chapters 13 (percentile interval) and 8 (units that are drawn whole).
     """
@@ -118,7 +118,7 @@ def interval_of(
         resamples, seed: as in `intervals`.
 
     Raises:
-        ClassificationError: as in `check`.
+        MetricError: as in `check`.
     """
     checked = check_unnamed(truth, probabilities, subjects=subjects)
     draws = [of_draws(metric, checked, weights) for weights in drawn_weights(subjects, resamples=resamples, seed=seed)]

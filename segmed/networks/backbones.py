@@ -11,7 +11,8 @@ import torch
 from monai.networks.nets import DenseNet121, EfficientNetBN, ResNet, ViT
 from torch import Tensor, nn
 
-from segmed.networks.blocks import CONVOLUTIONS, Conv3d, NetworkError
+from segmed.errors import NetworkError
+from segmed.networks.blocks import CONVOLUTIONS, Conv3d
 from segmed.networks.classifiers import ClassificationModel
 
 COLOURS = 3

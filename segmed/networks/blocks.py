@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from segmed.errors import NetworkError
+
 Norm = Literal["instance", "batch", "group", "none"]
 Strides = tuple[tuple[int, ...], ...]
 
@@ -67,10 +69,6 @@ CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: Conv2d, 3: Conv3d}
 TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 DROPOUTS: dict[int, Callable[..., nn.Module]] = {2: nn.Dropout2d, 3: nn.Dropout3d}
 BATCH_NORMS: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-
-
-class NetworkError(ValueError):
-    """A network that can't be built as asked, or an image that it can't take; one line says what to change."""
 
 
 def kernels_for(strides: Strides) -> Strides:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from segmed.networks.blocks import NetworkError, initialise
+from segmed.errors import NetworkError
+from segmed.networks.blocks import initialise
 from segmed.networks.classifiers import ClassificationModel
 
 ALEXNET_SMALLEST = 63  # below it the last pooling has nothing to pool

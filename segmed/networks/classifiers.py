@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from segmed.networks.blocks import NetworkError
+from segmed.errors import NetworkError
 from segmed.networks.encoders import Encoder
 
 Pooling = Literal["average", "max", "attention"]

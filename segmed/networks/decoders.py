@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import (
     CONVOLUTIONS,
     TRANSPOSED,
     ConvBlock,
-    NetworkError,
     Norm,
     check_strides,
     initialise,

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from segmed.networks.blocks import CONVOLUTIONS, ConvBlock, NetworkError, Norm, check_strides, initialise
+from segmed.errors import NetworkError
+from segmed.networks.blocks import CONVOLUTIONS, ConvBlock, Norm, check_strides, initialise
 from segmed.networks.encoders import Encoder, ResidualBlock
 from segmed.networks.spectral import normalise_spectrally
 

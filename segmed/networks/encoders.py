@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import (
     ConvBlock,
     Merge,
-    NetworkError,
     Norm,
     Strides,
     activation,

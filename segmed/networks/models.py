@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segmed.networks.blocks import CONVOLUTIONS, NetworkError, initialise
+from segmed.errors import NetworkError
+from segmed.networks.blocks import CONVOLUTIONS, initialise
 from segmed.networks.decoders import LINEAR, UNetDecoder, Upsampling
 from segmed.networks.encoders import Encoder
 

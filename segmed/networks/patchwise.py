@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segmed.networks.blocks import CONVOLUTIONS, DROPOUTS, NetworkError, activation, initialise
+from segmed.errors import NetworkError
+from segmed.networks.blocks import CONVOLUTIONS, DROPOUTS, activation, initialise
 from segmed.networks.models import SegmentationModel
 
 KERNEL = 3

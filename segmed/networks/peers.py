@@ -9,7 +9,8 @@ import torch
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR
 from torch import Tensor, nn
 
-from segmed.networks.blocks import NetworkError, Strides, check_strides, kernels_for
+from segmed.errors import NetworkError
+from segmed.networks.blocks import Strides, check_strides, kernels_for
 from segmed.networks.models import SegmentationModel, deep_supervision_levels
 
 PeerName = Literal["dynunet", "segresnet", "swinunetr"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from segmed.networks.blocks import NetworkError
+from segmed.errors import NetworkError
 from segmed.networks.encoders import Encoder
 
 

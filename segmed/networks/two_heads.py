@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segmed.networks.blocks import NetworkError
+from segmed.errors import NetworkError
 from segmed.networks.classifiers import POOLINGS, Pooling
 from segmed.networks.encoders import Encoder
 from segmed.networks.models import SegmentationNet

@@ -10,16 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from segmed.networks.blocks import NetworkError
+from segmed.errors import NetworkError
 
 Grey = Literal["sum", "average"]
 PREFIX = "encoder."
 ABSENT = "not in the source"
 FLAT, SOLID = 4, 5  # axes of a 2D and of a 3D kernel
-
-
-class TransferError(NetworkError):
-    """No weights of one network fit the other; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ def move_encoder(source: Mapping[str, Tensor], target: nn.Module, *, axis: int |
         axis: spatial axis along which 2D kernels are repeated; none: the last one that suits most kernels.
 
     Raises:
-        TransferError: no encoder on one side, values that are not finite, or not one kernel that fits.
+        NetworkError: no encoder on one side, values that are not finite, or not one kernel that fits.
 
     Source of the inflation: Carreira and Zisserman 2017, arXiv 1705.07750, section 2.4.
     """
@@ -65,11 +61,11 @@ def move_encoder(source: Mapping[str, Tensor], target: nn.Module, *, axis: int |
     given = {name: tensor for name, tensor in source.items() if name.startswith(PREFIX)}
     if not given:
         first = next(iter(source), "nothing")
-        raise TransferError(f"the weights hold no encoder (they begin with {first}): name a run of an encoder of ours")
+        raise NetworkError(f"the weights hold no encoder (they begin with {first}): name a run of an encoder of ours")
     if not isinstance(encoder, nn.Module):
-        raise TransferError(f"{type(target).__name__} has no encoder to be filled: choose a network with one")
+        raise NetworkError(f"{type(target).__name__} has no encoder to be filled: choose a network with one")
     if axis not in (None, 0, 1, 2):
-        raise TransferError(f"2D kernels can't be repeated along axis {axis}: choose 0, 1 or 2")
+        raise NetworkError(f"2D kernels can't be repeated along axis {axis}: choose 0, 1 or 2")
     here = {PREFIX + name: tensor for name, tensor in encoder.state_dict().items()}
     foreign = _foreign_blocks(given, here)
     return _fill(here, given, source, axis=axis, excluded=lambda name: _block(name) in foreign)
@@ -86,7 +82,7 @@ def adopt(weights: Mapping[str, Tensor], target: nn.Module, *, grey: Grey = "sum
             that equal channels give the response that a grey image in three colours gave.
 
     Raises:
-        TransferError: values that are not finite, or not one kernel that fits.
+        NetworkError: values that are not finite, or not one kernel that fits.
     """
     here = target.state_dict()
     first = next((name for name, tensor in here.items() if tensor.ndim >= FLAT and "colour." not in name), None)
@@ -141,10 +137,10 @@ def _check(fitting: Mapping[str, Tensor], left: Mapping[str, str]) -> None:
     if not any(tensor.ndim > 1 for tensor in fitting.values()):
         telling = sorted(left.items(), key=lambda item: item[1] == ABSENT)  # a stable sort: the first that says most
         name, reason = next(iter(telling), ("the network", "without weights"))
-        raise TransferError(f"no kernel fits this network ({name}: {reason}): name weights of the same architecture")
+        raise NetworkError(f"no kernel fits this network ({name}: {reason}): name weights of the same architecture")
     for name, tensor in fitting.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise TransferError(f"weights {name} are not finite: take those of another epoch or file")
+            raise NetworkError(f"weights {name} are not finite: take those of another epoch or file")
 
 
 def _ndim(given: Mapping[str, Tensor], name: str) -> int:
@@ -159,7 +155,7 @@ def _inflates(flat: Tensor, solid: Tensor, axis: int) -> bool:
 def _over_channels(kernel: Tensor, channels: int, grey: Grey) -> Tensor:
     """A kernel (O, 3, *spatial) over other channels; any other kernel, and one over three, as it is."""
     if grey not in ("sum", "average"):
-        raise TransferError(f"no way '{grey}' from colours to other channels: choose sum or average")
+        raise NetworkError(f"no way '{grey}' from colours to other channels: choose sum or average")
     if kernel.ndim < FLAT or kernel.shape[1] != 3 or channels == 3:
         return kernel
     mean = kernel.mean(1, keepdim=True)

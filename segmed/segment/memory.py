@@ -9,16 +9,13 @@ from torch import Tensor, nn
 
 from segmed.builders.segmentation import build_discriminator, build_network
 from segmed.config import ExperimentConfig, known
+from segmed.errors import ConfigError
 from segmed.machine import GIB, Machine
 from segmed.networks.summary import Summary, summarise
 
 BATCH = {("cpu", 2): 8, ("cpu", 3): 2, ("cuda", 2): 32, ("cuda", 3): 4}
 BASE_BYTES = int(1.5 * GIB)  # the interpreter with its libraries, and a volume or two
 STATE_BYTES = 4 + 4 + 8 + 4 + 4  # a parameter: weight, gradient, two moments, average, a copy while saving
-
-
-class PlanError(ValueError):
-    """A config that can't be run on these data or this machine; the message says what to change."""
 
 
 def fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Machine) -> tuple[int, Summary, int]:
@@ -31,7 +28,7 @@ def fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Ma
         machine: what the run may use.
 
     Raises:
-        PlanError: not even one patch fits, or not the batch that is given.
+        ConfigError: not even one patch fits, or not the batch that is given.
     """
     dims, size = known(config.patches.dims), known(config.patches.size)
     shape = {"in_channels": channels, "out_channels": classes, "dims": dims}
@@ -51,7 +48,7 @@ def fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Ma
     if given == "auto":
         batch = min(batch, fitting)
     if batch < 1 or batch > fitting:
-        raise PlanError(_does_not_fit(fixed + max(batch, 1) * each, machine, size, batch, fitting, room / each))
+        raise ConfigError(_does_not_fit(fixed + max(batch, 1) * each, machine, size, batch, fitting, room / each))
     return batch, summary, fixed + batch * each
 
 

@@ -27,12 +27,13 @@ from segmed.config import (
     known,
 )
 from segmed.data.audit import CaseFacts
+from segmed.errors import ConfigError, NetworkError
 from segmed.machine import GIB, Machine
-from segmed.networks.blocks import NetworkError, check_strides
+from segmed.networks.blocks import check_strides
 from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import patch_within, pooling, round_up
 from segmed.networks.summary import Summary
-from segmed.segment.memory import PlanError, batch_reason, fit_batch
+from segmed.segment.memory import batch_reason, fit_batch
 from segmed.training.encoder_transfer import shaped_like
 from segmed.training.optimisation import PEAK_RATE
 
@@ -78,10 +79,10 @@ def resolve(
         processes: that train together; on a CPU they share its memory.
 
     Raises:
-        PlanError: the data hold nothing to plan from, or the plan does not fit in memory.
+        ConfigError: the data hold nothing to plan from, or the plan does not fit in memory.
     """
     if not facts:
-        raise PlanError("no case to plan from: the training part is empty")
+        raise ConfigError("no case to plan from: the training part is empty")
     if machine.device == "cpu":
         machine = replace(machine, memory_bytes=machine.memory_bytes // processes)
     planner = _Planner(config, facts, machine)
@@ -144,7 +145,7 @@ class _Planner:
                 self.set("preprocess.orientation", "ras", "the canonical axes")
         if self.config.preprocess.orientation == "slices_last":
             if self.config.augment.flip_probability:
-                raise PlanError(
+                raise ConfigError(
                     "augment.flip_probability needs left and right along the first axis, which "
                     "preprocess.orientation slices_last does not promise: set one of them otherwise"
                 )
@@ -253,7 +254,7 @@ class _Planner:
             why = f"median volume {_text(shape)} voxels, at most about {limit} on this device"
             self.set("patches.size", tuple(size), f"{why}, rounded up for the network's strides")
         elif len(self.config.patches.size) != dims:
-            raise PlanError(
+            raise ConfigError(
                 f"patches.size {self.config.patches.size} has {len(self.config.patches.size)} numbers, "
                 f"patches.dims is {dims}: give {dims}"
             )
@@ -277,7 +278,7 @@ class _Planner:
             channels = channels[: len(strides)]
             self.set("network.channels", channels, self.reasons["network.channels"])
         if len(channels) != len(strides):
-            raise PlanError(
+            raise ConfigError(
                 f"network.channels has {len(channels)} levels, network.strides {len(strides)}: "
                 "give as many of each, or leave one `auto`"
             )
@@ -308,7 +309,7 @@ class _Planner:
             levels = most if channels == "auto" else len(channels)
             strides = pooling(size, self.spacing, levels=None if levels is None else levels + 1)[1:]
             if not strides:
-                raise PlanError(
+                raise ConfigError(
                     f"patch {patch} is too small for the discriminator {discriminator.name}: use the discriminator "
                     "pixel, or larger patches"
                 )
@@ -319,14 +320,14 @@ class _Planner:
             self.set(f"{key}.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
         if len(channels) != len(strides):
             fit, number = ("1 fits", 1) if len(strides) == 1 else (f"{len(strides)} fit", len(strides))
-            raise PlanError(
+            raise ConfigError(
                 f"{key}.channels has {len(channels)} levels, {fit} a patch of {patch}: give {number}, or strides of "
                 "your own"
             )
         try:
             check_strides(channels, strides, dims)
         except NetworkError as error:
-            raise PlanError(f"{key}: {error}") from None
+            raise ConfigError(f"{key}: {error}") from None
         check_depth(size, strides, where=key)
 
     # -- training

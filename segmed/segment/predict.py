@@ -19,13 +19,10 @@ from monai.data import MetaTensor
 from segmed.data.cases import Dataset
 from segmed.data.inputs import Input
 from segmed.data.preprocess import read_case
-from segmed.files import DiskError, write_json
+from segmed.errors import DiskError, SegmenterError
+from segmed.files import write_json
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.volumes import spacing_mm, strip_suffix, write_volume
-
-
-class PredictionError(ValueError):
-    """An input or an output folder that can't be used; one line that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +153,7 @@ def _check_modalities(item: Input, modalities: Sequence[str]) -> None:
         return
     shown = ", ".join(modalities)
     hint = "name the files CASE_0000, CASE_0001 and so on, or give a file with a component for each"
-    raise PredictionError(
+    raise SegmenterError(
         f"{item.paths[0]}: case {item.case.id} has {len(given)} channel{'s' if len(given) != 1 else ''} "
         f"({', '.join(given)}), the run takes {len(modalities)} ({shown}): "
         + (hint if len(modalities) > 1 else "give the one modality alone")
@@ -202,24 +199,24 @@ def check_outputs(inputs: Sequence[Input], output: Path, *, replace: bool, kept:
         kept: reports of an earlier call, by output path, whose label maps may stand.
 
     Raises:
-        PredictionError: the folder can't be written, a label map would replace an input, or one that is there.
+        SegmenterError: the folder can't be written, a label map would replace an input, or one that is there.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=output, prefix=".writable"):
             pass
     except OSError as error:
-        raise PredictionError(
+        raise SegmenterError(
             f"output folder {output} can't be written ({error.strerror or error}): choose another"
         ) from error
     sources = {path.resolve(): path for item in inputs for path in item.paths}
     targets = [output / item.output for item in inputs]
     for target in targets:
         if (source := sources.get(target.resolve())) is not None:
-            raise PredictionError(f"the label map would replace its input {source}: choose another output folder")
+            raise SegmenterError(f"the label map would replace its input {source}: choose another output folder")
     there = [target for target in targets if target.exists() and str(target) not in kept]
     if there and not replace:
-        raise PredictionError(
+        raise SegmenterError(
             f"{len(there)} of {len(targets)} label maps exist in {output}, first {there[0].name}: "
             "choose another output folder, or replace them with --overwrite"
         )
@@ -254,7 +251,7 @@ class Record:
         done: reports of label maps that the same runs and settings have made, by output path.
 
     Raises:
-        PredictionError: the folder holds label maps of other runs or settings, and may not be overwritten.
+        SegmenterError: the folder holds label maps of other runs or settings, and may not be overwritten.
     """
 
     NAME = "prediction.json"
@@ -265,7 +262,7 @@ class Record:
         earlier = self._read()
         same = all(earlier.get(key) == self.about[key] for key in ("runs", "settings"))
         if earlier and not same and not overwrite:
-            raise PredictionError(
+            raise SegmenterError(
                 f"{output} holds label maps of other runs or settings (see {self.NAME}): choose another output "
                 "folder, or replace them with --overwrite"
             )

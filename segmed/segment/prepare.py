@@ -15,8 +15,9 @@ from segmed.builders.segmentation import build_dataset, build_network
 from segmed.config import CaseClassConfig, ExperimentConfig, UNetConfig, known
 from segmed.data.audit import Audit, CaseFacts, audit_dataset
 from segmed.data.case_classes import class_names, classes_of
-from segmed.data.cases import Dataset, DatasetError
+from segmed.data.cases import Dataset
 from segmed.data.splits import PARTS, Split, make_split
+from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
 from segmed.machine import Machine, this_machine
@@ -24,7 +25,6 @@ from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
 from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Run, environment, new_run, read_config, write_config
-from segmed.segment.memory import PlanError
 from segmed.segment.plan import Plan, resolve
 from segmed.segment.test import final_figures, run_test
 from segmed.segment.train import Session
@@ -55,8 +55,8 @@ def prepare(config: ExperimentConfig, *, processes: int = 1) -> tuple[Dataset, A
 
     Raises:
         DatasetError: the data hold errors; the first is named.
-        PlanError: the experiment does not fit.
-        RunError, SourceError: the run that the encoder comes from can't be used.
+        ConfigError: the experiment does not fit.
+        RunError: the run that the encoder comes from can't be used.
     """
     machine = this_machine()
     config = with_absolute_paths(config)
@@ -112,15 +112,17 @@ def _check_second_head(config: ExperimentConfig) -> None:
     """Refuse what a second head can't stand beside.
 
     Raises:
-        PlanError: several networks, an adversary, or a network without an encoder of ours.
+        ConfigError: several networks, an adversary, or a network without an encoder of ours.
     """
     if config.classification is None:
         return
     if config.composed or config.adversary is not None:
         other = "ensemble and cascade" if config.composed else "adversary"
-        raise PlanError(f"classification trains one network without an opponent: leave {other} out, or classification")
+        raise ConfigError(
+            f"classification trains one network without an opponent: leave {other} out, or classification"
+        )
     if not isinstance(config.network, UNetConfig):
-        raise PlanError(
+        raise ConfigError(
             f"classification needs an encoder of ours, {config.network.name} has none: choose --network.name unet"
         )
 
@@ -150,7 +152,7 @@ def _first_weights(config: ExperimentConfig, dataset: Dataset, split: Split) -> 
     """See that the encoder of another run fits, before anything is made; what is to be known of it.
 
     Raises:
-        SourceError: it does not.
+        RunError: it does not.
     """
     if config.init_encoder is None or config.composed:  # the networks of a composed run are planned one by one
         return {}

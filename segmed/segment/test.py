@@ -14,9 +14,10 @@ from monai.data import MetaTensor
 from segmed.builders.segmentation import load_case_classifier, load_run
 from segmed.config import ExperimentConfig, known
 from segmed.data.case_classes import class_indices, classes_of
-from segmed.data.cases import Case, Dataset, DatasetError, cases_of
+from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
+from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes, shown_case
 from segmed.evaluate.classified_images import Tested

@@ -16,6 +16,7 @@ from torch import nn
 
 from segmed.config import EvaluateConfig
 from segmed.data.cache import CachedVolume
+from segmed.errors import TrainingError
 from segmed.evaluate.case_rows import evaluate_case
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import IGNORE, LabelSet
@@ -33,10 +34,6 @@ T = TypeVar("T")
 SHOWN = ("dice", "hd95_mm", "avd_ml")  # of each label, beside the number of misses
 LARGEST_KEPT_SHARE = 0.25  # of the free RAM that decoded label maps may take
 LEAST_GAIN = 5e-4  # of the mean Dice, for cleaning to be worth it
-
-
-class ValidationError(ValueError):
-    """Cases that can't validate; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Validator:
         figures: number of cases that are drawn, always the same.
 
     Raises:
-        ValidationError: no cases.
+        TrainingError: no cases.
     """
 
     def __init__(
@@ -96,7 +93,7 @@ class Validator:
         figures: int = 2,
     ) -> None:
         if not cases:
-            raise ValidationError("no validation cases: raise split.validation")
+            raise TrainingError("no validation cases: raise split.validation")
         self.labels, self.config, self.ranks, self.spacing_known = labels, config, ranks, spacing_known
         self._make_segmenter = segmenter
         self._segmenter: NetworkSegmenter | None = None

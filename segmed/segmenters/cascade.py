@@ -33,7 +33,7 @@ class Cascade(Segmenter):
         roi: `mask` sets all else to zero, `crop` cuts the volume to the region's box.
 
     Raises:
-        LabelError: a name that is not there.
+        VolumeError: a name that is not there.
         ValueError: a negative margin, or no region.
 
     Source: masked: Zabihollahy et al. 2020, Med Phys 47:1645.

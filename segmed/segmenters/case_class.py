@@ -10,7 +10,8 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from segmed.data.preprocess import prepare
-from segmed.segmenters.network import NetworkSegmenter, SegmenterError, evaluating
+from segmed.errors import SegmenterError
+from segmed.segmenters.network import NetworkSegmenter, evaluating
 from segmed.segmenters.sliding import pad_to, window_starts
 
 

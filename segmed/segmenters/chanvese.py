@@ -41,7 +41,7 @@ class ChanVese(TissueMethod):
         tolerance: mean change of u over the region in one step at which it stops.
 
     Raises:
-        MethodError: an option without meaning; on a volume: a region of one intensity, no such mask.
+        SegmenterError: an option without meaning; on a volume: a region of one intensity, no such mask.
     """
 
     start: str | None = None

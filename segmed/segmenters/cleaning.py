@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.remote import found_mask
 
 ROUNDING = 1e-6  # of a piece's volume
@@ -26,7 +27,7 @@ class Cleaned(TissueMethod):
         cavity: name of a mask that encloses dark cores together with scar, such as the blood pool.
 
     Raises:
-        MethodError: a negative volume.
+        SegmenterError: a negative volume.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Cleaned(TissueMethod):
         cavity: str | None = None,
     ) -> None:
         if smallest_ml < 0:
-            raise MethodError(f"pieces smaller than {smallest_ml:g} ml can't be dropped: give 0 or more")
+            raise SegmenterError(f"pieces smaller than {smallest_ml:g} ml can't be dropped: give 0 or more")
         self.method = method
         self.smallest_ml = smallest_ml
         self.fill_obstruction = fill_obstruction

@@ -9,7 +9,8 @@ from scipy import ndimage
 from scipy.special import softmax
 from sklearn import cluster, mixture
 
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.errors import SegmenterError
+from segmed.segmenters.region import Scene, TissueMethod
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class KMeans(TissueMethod):
         seed: of the seeding and of the sample.
 
     Raises:
-        MethodError: options that do not fit together.
+        SegmenterError: options that do not fit together.
     """
 
     clusters: int = 2
@@ -48,7 +49,7 @@ class KMeans(TissueMethod):
     def __post_init__(self) -> None:
         _check(self.clusters, self.bright, self.restarts, self.sample)
         if min(self.neighbourhood_mm, self.position_weight) < 0:
-            raise MethodError(
+            raise SegmenterError(
                 f"k-means with a neighbourhood of {self.neighbourhood_mm:g} mm and a position weight of "
                 f"{self.position_weight:g}: give numbers from 0"
             )
@@ -90,7 +91,7 @@ class GaussianMixture(TissueMethod):
         seed: of the starts and of the sample.
 
     Raises:
-        MethodError: options that do not fit together.
+        SegmenterError: options that do not fit together.
     """
 
     components: int = 2
@@ -136,21 +137,23 @@ def _rising(posterior: np.ndarray, levels: np.ndarray, rest: float, scar: float)
 
 def _check(groups: int, bright: int, restarts: int, sample: int) -> None:
     if groups < 2 or not 1 <= bright < groups:
-        raise MethodError(f"the {bright} brightest of {groups} clusters: give at least 2, and 1 to all but one as scar")
+        raise SegmenterError(
+            f"the {bright} brightest of {groups} clusters: give at least 2, and 1 to all but one as scar"
+        )
     if restarts < 1 or sample < 100:
-        raise MethodError(f"{restarts} starts on {sample} voxels: give at least 1 start and 100 voxels")
+        raise SegmenterError(f"{restarts} starts on {sample} voxels: give at least 1 start and 100 voxels")
 
 
 def _standardised(scene: Scene, groups: int) -> np.ndarray:
     """Intensities of the region, of mean 0 and SD 1.
 
     Raises:
-        MethodError: fewer intensities than clusters.
+        SegmenterError: fewer intensities than clusters.
     """
     values = scene.values.astype(np.float64)
     distinct = np.unique(values).size
     if distinct < groups:
-        raise MethodError(
+        raise SegmenterError(
             f"a region of {values.size} voxels with {distinct} intensities can't be parted into {groups} clusters: "
             "check the image and the region"
         )

@@ -101,7 +101,7 @@ class LargestComponent(Segmenter):
         labels: names of labels and regions that have one piece; the others are left alone.
 
     Raises:
-        LabelError: an unknown name.
+        VolumeError: an unknown name.
     """
 
     def __init__(self, segmenter: Segmenter, labels: Sequence[str]) -> None:

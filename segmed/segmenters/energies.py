@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.intensities import BACKGROUND, SMOOTHNESS, Histograms, Mixture, TissueCosts
 from segmed.segmenters.maxflow import TOLERANCE, MaxFlowResult, binary_max_flow, hierarchical_max_flow, read_tree
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.segmenters.region import Scene, TissueMethod
 
 LOG = logging.getLogger(__name__)
 
@@ -80,8 +81,8 @@ class HierarchicalFlow(Segmenter):
         iterations: at most; one that stops before it has converged is logged as a warning.
 
     Raises:
-        LabelError: a region's label that is not there.
-        MethodError: names that do not fit together.
+        VolumeError: a region's label that is not there.
+        SegmenterError: names that do not fit together.
 
     Source: Rajchl et al. 2014, IEEE TMI 33:159 (scar inside myocardium in a tree); Baxter et al. 2014, arXiv 1404.0336.
     """
@@ -108,15 +109,15 @@ class HierarchicalFlow(Segmenter):
         below = {name: [self._leaves[leaf] for leaf in layout.below(i)] for i, name in enumerate(self._names)}
         for name in labels.names:
             if name not in self._leaves:
-                raise MethodError(f"label '{name}' is no leaf of the tree: leaves are {', '.join(self._leaves)}")
+                raise SegmenterError(f"label '{name}' is no leaf of the tree: leaves are {', '.join(self._leaves)}")
         confined = confined or {}
         if (region is None) != (not confined):
-            raise MethodError("a region and what is confined to its labels go together: give both or neither")
+            raise SegmenterError("a region and what is confined to its labels go together: give both or neither")
         for name in confined:
             if name not in below:
-                raise MethodError(f"'{name}' is confined and no node of the tree: they are {', '.join(self._names)}")
+                raise SegmenterError(f"'{name}' is confined and no node of the tree: they are {', '.join(self._names)}")
         if confined and all(set(allowed) <= {BACKGROUND} for allowed in confined.values()):
-            raise MethodError("nothing is confined to a label of the region: name one that holds tissue")
+            raise SegmenterError("nothing is confined to a label of the region: name one that holds tissue")
         self._confined = [
             (below[name], [_index(region, label) for label in allowed])
             for name, allowed in confined.items()
@@ -125,13 +126,15 @@ class HierarchicalFlow(Segmenter):
         held = {leaf for leaves, _ in self._confined for leaf in leaves}
         for name in self._leaves:
             if name not in histograms.names and name not in held:
-                raise MethodError(f"leaf '{name}' has no histogram and no region: fit one with its name, or confine it")
+                raise SegmenterError(
+                    f"leaf '{name}' has no histogram and no region: fit one with its name, or confine it"
+                )
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         """As of every segmenter; background where the region allows no leaf.
 
         Raises:
-            MethodError: a region of one intensity.
+            SegmenterError: a region of one intensity.
         """
         image = volume.as_tensor()[0].float().numpy(force=True)
         allowed, compared = self._places(volume, image.shape)

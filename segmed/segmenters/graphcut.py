@@ -12,8 +12,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from scipy.spatial import SphericalVoronoi
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.intensities import SMOOTHNESS, Mixture, TissueCosts
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.segmenters.region import Scene, TissueMethod
 
 LARGEST_CAPACITY = 1 << 20  # what the largest weight becomes: a whole number far below 2^31, as two of them are added
 
@@ -45,7 +46,7 @@ class GraphCut(TissueMethod):
 
     def __post_init__(self) -> None:
         if not (0 <= self.smoothness < math.inf and 0 <= self.contrast < math.inf and self.neighbours in (6, 26)):
-            raise MethodError("a graph cut needs smoothness and contrast of zero or more, and 6 or 26 neighbours")
+            raise SegmenterError("a graph cut needs smoothness and contrast of zero or more, and 6 or 26 neighbours")
 
     def probability(self, scene: Scene) -> np.ndarray:
         costs = self.model.costs(scene)
@@ -67,10 +68,10 @@ def minimum_cut(costs: np.ndarray, pairs: np.ndarray, weights: np.ndarray) -> np
         (N,) bool; of several best ones that with the fewest of label 1.
 
     Raises:
-        MethodError: costs that are not finite.
+        SegmenterError: costs that are not finite.
     """
     if not np.isfinite(costs).all():
-        raise MethodError("a graph cut needs finite costs: give a large number in place of infinity")
+        raise SegmenterError("a graph cut needs finite costs: give a large number in place of infinity")
     count = costs.shape[1]
     excess = costs[0].astype(np.float64) - costs[1]  # what label 1 saves
     largest = max(np.abs(excess).max(initial=0.0), weights.max(initial=0.0))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
+from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.remote import found_mask
 from segmed.segmenters.thresholds import Otsu, Threshold
 
@@ -51,7 +52,7 @@ class RegionGrowing(TissueMethod):
 
     def __post_init__(self) -> None:
         if not self.deviations > 0 or self.iterations < 1 or not 0 < self.brightest <= 1:
-            raise MethodError(
+            raise SegmenterError(
                 f"region growing with deviations {self.deviations:g}, iterations {self.iterations} and brightest "
                 f"{self.brightest:g}: give numbers above 0, a share up to 1"
             )
@@ -65,7 +66,9 @@ class RegionGrowing(TissueMethod):
             lower = self.lower.threshold(scene) if isinstance(self.lower, Threshold) else self.lower
             grown = connected_to(seeds, (image > lower) & region)
             if self.seeds is not None and not grown.any():
-                raise MethodError(f"region growing: no seed is above {lower:g}: lower the threshold or move the seeds")
+                raise SegmenterError(
+                    f"region growing: no seed is above {lower:g}: lower the threshold or move the seeds"
+                )
         found = np.zeros(scene.region.shape, np.float32)
         found[box] = grown
         return found
@@ -80,7 +83,7 @@ class RegionGrowing(TissueMethod):
                 alike &= image <= values.mean() + half
             before, grown = grown, connected_to(seeds, alike)
             if not grown.any():
-                raise MethodError(
+                raise SegmenterError(
                     "region growing: the seeds are unlike their own neighbours: move the seeds, or widen `deviations`"
                 )
             if np.array_equal(before, grown):
@@ -98,10 +101,10 @@ class RegionGrowing(TissueMethod):
             for voxel in self.seeds:
                 inside = all(0 <= place < size for place, size in zip(voxel, seeds.shape, strict=True))
                 if not inside or not scene.region[voxel]:
-                    raise MethodError(f"region growing: seed {voxel} is outside the region: move it into the region")
+                    raise SegmenterError(f"region growing: seed {voxel} is outside the region: move it into the region")
                 seeds[voxel] = True
         if not seeds.any():
-            raise MethodError("region growing: no seed in the region: give one, or none for the brightest voxels")
+            raise SegmenterError("region growing: no seed in the region: give one, or none for the brightest voxels")
         return seeds
 
 
@@ -117,7 +120,7 @@ def connected_to(seeds: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _brightest(scene: Scene, share: float) -> np.ndarray:
     values = scene.values
     if values.min() == values.max():
-        raise MethodError(
+        raise SegmenterError(
             f"region growing: no voxels of the region ({len(values)} voxels) are brighter than others: give seeds"
         )
     count = max(1, round(share * len(values)))

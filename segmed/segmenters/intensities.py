@@ -11,8 +11,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from sklearn.mixture import GaussianMixture
 
+from segmed.errors import SegmenterError
 from segmed.files import atomic_path
-from segmed.segmenters.region import MethodError, Scene
+from segmed.segmenters.region import Scene
 
 SAMPLE_VOXELS = 50_000  # of a large region are enough for two Gaussians
 LEAST_VOXELS = 8
@@ -36,7 +37,7 @@ class TissueCosts(ABC):
             (2, N) float32 of the region's voxels, the rest first.
 
         Raises:
-            MethodError: the intensities make it meaningless.
+            SegmenterError: the intensities make it meaningless.
         """
 
 
@@ -83,14 +84,14 @@ def standardised(scene: Scene) -> np.ndarray:
     """The region's intensities with mean 0 and SD 1, (N,) float64.
 
     Raises:
-        MethodError: too few voxels, or all the same.
+        SegmenterError: too few voxels, or all the same.
     """
     values = scene.values.astype(np.float64)
     if values.size < LEAST_VOXELS:
-        raise MethodError(f"the region has {values.size} voxels: two tissues need {LEAST_VOXELS} or more")
+        raise SegmenterError(f"the region has {values.size} voxels: two tissues need {LEAST_VOXELS} or more")
     spread = values.std()
     if not spread > 1e-6 * max(1.0, np.abs(values).max()):
-        raise MethodError(f"the region is {values.mean():g} throughout: two tissues need intensities that differ")
+        raise SegmenterError(f"the region is {values.mean():g} throughout: two tissues need intensities that differ")
     return (values - values.mean()) / spread
 
 
@@ -122,10 +123,10 @@ class Histograms:
             blur_bins: SD of the smoothing, so that what few voxels leave out is not impossible; 0: none.
 
         Raises:
-            MethodError: no case, a label without a mask or without a voxel in all cases, a constant region.
+            SegmenterError: no case, a label without a mask or without a voxel in all cases, a constant region.
         """
         if not scenes:
-            raise MethodError("histograms need at least one case whose labels are known")
+            raise SegmenterError("histograms need at least one case whose labels are known")
         counts = np.zeros((len(names), bins))
         for scene in scenes:
             places = _bin_numbers(scene.values, scene, bins)
@@ -134,7 +135,7 @@ class Histograms:
                 row += found / max(1, found.sum())
         for name, row in zip(names, counts, strict=True):
             if row.sum() == 0:
-                raise MethodError(f"no voxel of '{name}' lies in the region of any case: give cases that hold it")
+                raise SegmenterError(f"no voxel of '{name}' lies in the region of any case: give cases that hold it")
         smooth = counts / counts.sum(1, keepdims=True)
         if blur_bins > 0:
             smooth = gaussian_filter1d(smooth, blur_bins, axis=1, mode="nearest")
@@ -145,7 +146,7 @@ class Histograms:
         """Negative log likelihoods of all the image, compared with the region; (len(names), X, Y, Z) float32.
 
         Raises:
-            MethodError: a label that is not there, a constant region.
+            SegmenterError: a label that is not there, a constant region.
         """
         return self._look_up(scene.image, scene, names)
 
@@ -156,7 +157,7 @@ class Histograms:
     def _look_up(self, values: np.ndarray, scene: Scene, names: Sequence[str]) -> np.ndarray:
         missing = [name for name in names if name not in self.names]
         if missing:
-            raise MethodError(f"the histograms have no '{missing[0]}': they are of {', '.join(self.names)}")
+            raise SegmenterError(f"the histograms have no '{missing[0]}': they are of {', '.join(self.names)}")
         table = -np.log(self.probability[[self.names.index(name) for name in names]]).astype(np.float32)
         return table[:, _bin_numbers(values, scene, self.probability.shape[1])]
 
@@ -170,15 +171,15 @@ class Histograms:
         """Read what `save` wrote.
 
         Raises:
-            MethodError: not such a file.
+            SegmenterError: not such a file.
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
                 names, probability = tuple(str(name) for name in stored["names"]), stored["probability"]
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise MethodError(f"{path} holds no histograms: give a .npz that Histograms.save wrote") from error
+            raise SegmenterError(f"{path} holds no histograms: give a .npz that Histograms.save wrote") from error
         if probability.ndim != 2 or len(names) != len(probability) or not (probability > 0).all():
-            raise MethodError(f"{path} holds no histograms: names and probabilities do not fit together")
+            raise SegmenterError(f"{path} holds no histograms: names and probabilities do not fit together")
         return cls(names, probability)
 
 
@@ -204,12 +205,12 @@ def masks_of(scene: Scene, names: Sequence[str]) -> list[np.ndarray]:
     """Mask of each label within the region; of `background` what no other of them holds, if it has none.
 
     Raises:
-        MethodError: a label without a mask.
+        SegmenterError: a label without a mask.
     """
     found: Mapping[str, np.ndarray] = scene.found
     missing = [name for name in names if name not in found and name != BACKGROUND]
     if missing:
-        raise MethodError(f"a case has no mask of '{missing[0]}': it has {', '.join(found) or 'none'}")
+        raise SegmenterError(f"a case has no mask of '{missing[0]}': it has {', '.join(found) or 'none'}")
     masks = {name: found[name] & scene.region for name in names if name in found}
     if BACKGROUND not in masks:
         masks[BACKGROUND] = scene.region & ~np.any([np.zeros_like(scene.region), *masks.values()], axis=0)
@@ -220,11 +221,11 @@ def _bin_numbers(values: np.ndarray, scene: Scene, bins: int) -> np.ndarray:
     """Bin of each intensity, of any shape, counted from the region's median in units of its range of percentiles.
 
     Raises:
-        MethodError: the region has less than two intensities.
+        SegmenterError: the region has less than two intensities.
     """
     known = scene.values
     low, middle, high = np.percentile(known, (RANGE_PERCENT[0], 50, RANGE_PERCENT[1])) if known.size else (0, 0, 0)
     if not high - low > 1e-6 * max(1.0, abs(high), abs(low)):
-        raise MethodError(f"the region of {known.size} voxels has no range of intensities: choose another region")
+        raise SegmenterError(f"the region of {known.size} voxels has no range of intensities: choose another region")
     position = ((values - middle) / (high - low) - EXTENT[0]) / (EXTENT[1] - EXTENT[0])
     return np.clip(np.floor(position * bins), 0, bins - 1).astype(np.int64)

@@ -12,10 +12,11 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.window import Window, check_options, mask_of, window_of
 
 NAME = "geodesic active contour"
@@ -51,7 +52,7 @@ class GeodesicActiveContour(TissueMethod):
         reach_mm: no part of the contour moves further; 2 * dimensions steps a voxel.
 
     Raises:
-        MethodError: an option without meaning; on a volume: a region of one intensity, no such mask, a start that is
+        SegmenterError: an option without meaning; on a volume: a region of one intensity, no such mask, a start that is
             empty or fills the region.
     """
 
@@ -76,7 +77,7 @@ class GeodesicActiveContour(TissueMethod):
             },
         )
         if not 0 < self.seed_share < 1:
-            raise MethodError(f"{NAME}: seed_share is {self.seed_share:g}: give a number between 0 and 1")
+            raise SegmenterError(f"{NAME}: seed_share is {self.seed_share:g}: give a number between 0 and 1")
 
     def probability(self, scene: Scene) -> np.ndarray:
         window = window_of(scene, NAME, margin=MARGIN)
@@ -98,9 +99,11 @@ class GeodesicActiveContour(TissueMethod):
         if self.start_margin_mm:
             start = (_signed_distance_mm(start, window.spacing_mm) < self.start_margin_mm) & window.region
         if not start.any():
-            raise MethodError(f"{NAME}: nothing is left of the start: raise start_margin_mm ({self.start_margin_mm:g})")
+            raise SegmenterError(
+                f"{NAME}: nothing is left of the start: raise start_margin_mm ({self.start_margin_mm:g})"
+            )
         if (start == window.region).all():
-            raise MethodError(f"{NAME}: the start fills the region: widen the region (Around) or narrow the start")
+            raise SegmenterError(f"{NAME}: the start fills the region: widen the region (Around) or narrow the start")
         return start
 
     def _moved(self, start: np.ndarray, speed: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
@@ -132,8 +135,8 @@ class Around(Segmenter):
         others: names of other labels whose voxels become `around` too where they are near enough.
 
     Raises:
-        LabelError: an unknown name.
-        MethodError: a margin that is not above 0.
+        VolumeError: an unknown name.
+        SegmenterError: a margin that is not above 0.
     """
 
     def __init__(self, segmenter: Segmenter, name: str, *, margin_mm: float, others: tuple[str, ...] = ()) -> None:

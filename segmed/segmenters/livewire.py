@@ -10,7 +10,8 @@ from scipy import ndimage
 from skimage.draw import polygon2mask
 from skimage.graph import MCP_Geometric
 
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.errors import SegmenterError
+from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.window import check_options
 
 NAME = "live wire"
@@ -33,17 +34,17 @@ def edge_cost(image: np.ndarray, spacing_mm: Sequence[float], *, sigma_mm: float
         (X, Y) float64 in (0, 1.01], per mm of path.
 
     Raises:
-        MethodError: not one slice, or a slice of one intensity.
+        SegmenterError: not one slice, or a slice of one intensity.
 
     Source: Mortensen and Barrett 1995, SIGGRAPH, section 3.1.
     """
     check_options(NAME, positive={f"spacing_mm[{i}]": h for i, h in enumerate(spacing_mm)}, not_negative={})
     check_options(NAME, positive={"sigma_mm": sigma_mm}, not_negative={})
     if image.ndim != 2 or len(spacing_mm) != 2 or min(image.shape) < 2:
-        raise MethodError(f"{NAME}: an image of shape {image.shape} is no slice: give (X, Y) and two spacings")
+        raise SegmenterError(f"{NAME}: an image of shape {image.shape} is no slice: give (X, Y) and two spacings")
     values = image.astype(np.float64)
     if not np.isfinite(values).all() or values.min() == values.max():
-        raise MethodError(f"{NAME}: the slice has one intensity or such as are no numbers: choose another slice")
+        raise SegmenterError(f"{NAME}: the slice has one intensity or such as are no numbers: choose another slice")
     smooth = ndimage.gaussian_filter((values - values.mean()) / values.std(), [sigma_mm / h for h in spacing_mm])
     along_x, along_y = np.gradient(smooth, *spacing_mm)
     steepness = np.hypot(along_x, along_y)
@@ -73,7 +74,7 @@ def trace(
         (M, 2) int64 voxels of the contour in order, each a neighbour of the next; the first is not repeated.
 
     Raises:
-        MethodError: too few points, points outside the slice, a slice of one intensity.
+        SegmenterError: too few points, points outside the slice, a slice of one intensity.
 
     Source: Mortensen and Barrett 1995, SIGGRAPH; its path by Dijkstra's method in skimage, lengths in mm.
     """
@@ -120,7 +121,7 @@ class LiveWire(TissueMethod):
         sigma_mm: of the Gaussian before edges are sought.
 
     Raises:
-        MethodError: no points; on a volume: a slice that is not there, points outside it, a slice of one intensity.
+        SegmenterError: no points; on a volume: a slice that is not there, points outside it, a slice of one intensity.
     """
 
     points_voxels: Mapping[int, Sequence[Sequence[float]] | np.ndarray]
@@ -129,7 +130,7 @@ class LiveWire(TissueMethod):
 
     def __post_init__(self) -> None:
         if not self.points_voxels:
-            raise MethodError(f"{NAME}: no points are given: give at least three in a slice")
+            raise SegmenterError(f"{NAME}: no points are given: give at least three in a slice")
 
     def probability(self, scene: Scene) -> np.ndarray:
         axis = scene.slice_axis if self.axis is None else self.axis
@@ -138,7 +139,7 @@ class LiveWire(TissueMethod):
         found = np.zeros(scene.image.shape, np.float32)
         for number, points in self.points_voxels.items():
             if not 0 <= number < len(slices):
-                raise MethodError(f"{NAME}: there is no slice {number}: they are 0 to {len(slices) - 1}")
+                raise SegmenterError(f"{NAME}: there is no slice {number}: they are 0 to {len(slices) - 1}")
             contour = trace(slices[number], points, spacing_mm, sigma_mm=self.sigma_mm)
             np.moveaxis(found, axis, 0)[number] = contour_mask(contour, slices[number].shape)
         return found * scene.region
@@ -148,11 +149,13 @@ def _checked_points(points_voxels: object, shape: tuple[int, ...], closed: bool)
     points = np.asarray(points_voxels, dtype=np.float64)
     least = 3 if closed else 2
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < least:
-        raise MethodError(f"{NAME}: points of shape {points.shape}: give at least {least} places (x, y)")
+        raise SegmenterError(f"{NAME}: points of shape {points.shape}: give at least {least} places (x, y)")
     rounded = np.rint(points).astype(np.int64)
     outside = [point for point in rounded.tolist() if not all(0 <= p < n for p, n in zip(point, shape, strict=True))]
     if outside:
-        raise MethodError(f"{NAME}: point {tuple(outside[0])} is outside the slice of {shape}: give places in voxels")
+        raise SegmenterError(
+            f"{NAME}: point {tuple(outside[0])} is outside the slice of {shape}: give places in voxels"
+        )
     return [tuple(point) for point in rounded.tolist()]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.flow import Flow, Tree
-from segmed.segmenters.region import MethodError
 
 CHECK_EVERY = 10  # iterations between two tests of convergence, each of which takes as long as two or three
 TOLERANCE = 1e-3
@@ -66,7 +66,7 @@ def potts_max_flow(
         (L, *spatial) shares in [0, 1] summing to one, 0 outside, and how it ended.
 
     Raises:
-        MethodError: costs without a meaning, smoothness below zero or of another shape, spacing that is not positive.
+        SegmenterError: costs without a meaning, smoothness below zero or of another shape, spacing not positive.
 
     Source: Yuan, Bae, Tai, Boykov 2010, ECCV, A continuous max-flow approach to Potts model, algorithm 1.
     """
@@ -101,13 +101,13 @@ def binary_max_flow(
         (2, *spatial) shares 1 - u and u, 0 outside, and how it ended.
 
     Raises:
-        MethodError: as `potts_max_flow`; also other than two labels.
+        SegmenterError: as `potts_max_flow`; also other than two labels.
 
     Source: Yuan, Bae, Tai 2010, CVPR, A study on continuous max-flow and min-cut approaches, algorithm 1.
     """
     _check_costs(costs, least=2)
     if len(costs) != 2:
-        raise MethodError(f"a binary max-flow takes the costs of 2 labels, not of {len(costs)}: use potts_max_flow")
+        raise SegmenterError(f"a binary max-flow takes the costs of 2 labels, not of {len(costs)}: use potts_max_flow")
     tree = Tree((-1,), leaves=1)
     options = _Options(tuple(spacing_mm), iterations, tolerance, step, penalty)
     return _solve(costs, _weights(smoothness, costs[1:]), tree, options)
@@ -139,23 +139,25 @@ def hierarchical_max_flow(
         (*spatial) shares of every node by name, leaves and others, and how it ended.
 
     Raises:
-        MethodError: as `potts_max_flow`; also names that differ between tree, costs and smoothness.
+        SegmenterError: as `potts_max_flow`; also names that differ between tree, costs and smoothness.
 
     Source: Baxter, Rajchl, Yuan, Peters 2014, arXiv 1404.0336; Rajchl et al. 2014, IEEE TMI 33:159.
     """
     names, layout = read_tree(tree)
     leaves = names[: layout.leaves]
     if set(leaves) != set(costs):
-        raise MethodError(f"the tree's leaves are {', '.join(leaves)}, costs are of {', '.join(costs)}: give the same")
+        raise SegmenterError(
+            f"the tree's leaves are {', '.join(leaves)}, costs are of {', '.join(costs)}: give the same"
+        )
     shapes = {tuple(costs[name].shape) for name in leaves}
     if len(shapes) > 1:
-        raise MethodError(f"costs of the leaves have the shapes {sorted(shapes)}: give all the same")
+        raise SegmenterError(f"costs of the leaves have the shapes {sorted(shapes)}: give all the same")
     stacked = torch.stack([costs[name] for name in leaves])
     _check_costs(stacked, least=1)
     if not isinstance(smoothness, Mapping):
         smoothness = dict.fromkeys(names, smoothness)
     if set(smoothness) != set(names):
-        raise MethodError(f"smoothness is of {', '.join(smoothness)}, the tree's nodes are {', '.join(names)}")
+        raise SegmenterError(f"smoothness is of {', '.join(smoothness)}, the tree's nodes are {', '.join(names)}")
     weights = [weight for name in names for weight in _weights(smoothness[name], stacked[:1])]
     options = _Options(tuple(spacing_mm), iterations, tolerance, step, penalty)
     shares, result = _solve(stacked, weights, layout, options)
@@ -166,15 +168,15 @@ def read_tree(tree: Mapping[str, Any]) -> tuple[list[str], Tree]:
     """Names of a nested mapping's nodes, leaves first, then the others with children before parents; and the tree.
 
     Raises:
-        MethodError: no leaf, or a name given twice.
+        SegmenterError: no leaf, or a name given twice.
     """
     walked = list(_walk(tree, None))
     names = [name for name, _, leaf in walked if leaf] + [name for name, _, leaf in walked if not leaf]
     if not names:
-        raise MethodError("a tree of labels is empty: name at least one leaf")
+        raise SegmenterError("a tree of labels is empty: name at least one leaf")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise MethodError(f"the tree of labels has '{twice}' twice: give every node a name of its own")
+        raise SegmenterError(f"the tree of labels has '{twice}' twice: give every node a name of its own")
     parent = {name: above for name, above, _ in walked}
     places = tuple(-1 if above is None else names.index(above) for above in (parent[name] for name in names))
     return names, Tree(places, leaves=sum(leaf for _, _, leaf in walked))
@@ -201,9 +203,9 @@ def _solve(costs: Tensor, weights: list[float | Tensor], tree: Tree, options: _O
     """Iterate until the gap is small; shares of the tree's nodes, or of both labels of a binary problem."""
     spatial = tuple(costs.shape[1:])
     if len(options.spacing_mm) != len(spatial) or not all(0 < h < float("inf") for h in options.spacing_mm):
-        raise MethodError(f"spacing {options.spacing_mm} mm of {len(spatial)} axes: give a positive number for each")
+        raise SegmenterError(f"spacing {options.spacing_mm} mm of {len(spatial)} axes: give a positive number for each")
     if options.iterations < 1 or options.step <= 0 or (options.penalty is not None and options.penalty <= 0):
-        raise MethodError("a max-flow needs iterations, step and penalty above zero")
+        raise SegmenterError("a max-flow needs iterations, step and penalty above zero")
     flow = Flow(costs, weights, tree, spacing=options.spacing_mm, step=options.step, penalty=options.penalty)
     residual, gap, done = float("inf"), float("inf"), 0
     while done < options.iterations and gap > options.tolerance:
@@ -218,22 +220,22 @@ def _solve(costs: Tensor, weights: list[float | Tensor], tree: Tree, options: _O
 
 def _check_costs(costs: Tensor, *, least: int) -> None:
     if not 2 <= costs.ndim <= 4 or costs.dtype not in (torch.float32, torch.float64):
-        raise MethodError(
+        raise SegmenterError(
             f"costs are {costs.dtype} of shape {tuple(costs.shape)}: give floats (L, *spatial), 1 to 3 axes"
         )
     if len(costs) < least or costs.numel() == 0:
-        raise MethodError(f"costs of shape {tuple(costs.shape)} are empty: give labels and voxels")
+        raise SegmenterError(f"costs of shape {tuple(costs.shape)} are empty: give labels and voxels")
     if bool((costs.isnan() | costs.isneginf()).any()):
-        raise MethodError("costs hold NaN or minus infinity: give finite costs, or infinity to forbid a label")
+        raise SegmenterError("costs hold NaN or minus infinity: give finite costs, or infinity to forbid a label")
     if bool(costs.isposinf().all()):
-        raise MethodError("every label costs infinity everywhere: allow at least one in one voxel")
+        raise SegmenterError("every label costs infinity everywhere: allow at least one in one voxel")
 
 
 def _weights(smoothness: float | Tensor, costs: Tensor) -> list[float | Tensor]:
     """For each label a number or the flat weights of its voxels."""
     if not isinstance(smoothness, Tensor):
         if not 0 <= smoothness < float("inf"):
-            raise MethodError(f"smoothness {smoothness} is no weight: give a finite number, zero or more")
+            raise SegmenterError(f"smoothness {smoothness} is no weight: give a finite number, zero or more")
         return [float(smoothness)] * len(costs)
     if smoothness.shape == (len(costs),) or smoothness.ndim == 0:
         return [_weights(float(weight), costs[:1])[0] for weight in smoothness.expand(len(costs))]
@@ -241,7 +243,7 @@ def _weights(smoothness: float | Tensor, costs: Tensor) -> list[float | Tensor]:
         spread = smoothness.to(costs).expand(costs.shape)
     except RuntimeError as error:
         shapes = f"{tuple(smoothness.shape)}, the costs {tuple(costs.shape)}"
-        raise MethodError(f"smoothness has the shape {shapes}: give a number, (L,) or what broadcasts") from error
+        raise SegmenterError(f"smoothness has the shape {shapes}: give a number, (L,) or what broadcasts") from error
     if not bool((spread.isfinite() & (spread >= 0)).all()):
-        raise MethodError("smoothness has voxels that are not finite or below zero: give zero or more")
+        raise SegmenterError("smoothness has voxels that are not finite or below zero: give zero or more")
     return [weight.flatten() for weight in spread]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
 from segmed.data.preprocess import prepare
+from segmed.errors import SegmenterError
 from segmed.geometry import as_affine
 from segmed.labels import LabelSet
 from segmed.machine import GIB, free_ram_bytes
@@ -21,10 +22,6 @@ from segmed.networks.summary import summarise
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.native import WayHome
 from segmed.segmenters.sliding import Mirrored, Precision, collecting_bytes, sliding_window, window_batch
-
-
-class SegmenterError(ValueError):
-    """A volume that a segmenter can't take; one line that says why and what to do."""
 
 
 class NetworkSegmenter(Segmenter):

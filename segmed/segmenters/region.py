@@ -10,13 +10,10 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, grid_difference, spacing_mm
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
-
-
-class MethodError(ValueError):
-    """A volume on which a method has no meaning; one line says which, why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class TissueMethod(ABC):
             (X, Y, Z) float32 in [0, 1], 0 outside the region; a method that only decides gives 0 and 1.
 
         Raises:
-            MethodError: the intensities make the method meaningless.
+            SegmenterError: the intensities make the method meaningless.
         """
 
 
@@ -92,22 +89,22 @@ class SliceBySlice(TissueMethod):
         """As of every method; zeros in the slices that are then in `failed`.
 
         Raises:
-            MethodError: not one slice has a result.
+            SegmenterError: not one slice has a result.
         """
         axis = scene.slice_axis if self.axis is None else self.axis
         found = np.zeros(scene.image.shape, np.float32)
-        failed: dict[int, MethodError] = {}
+        failed: dict[int, SegmenterError] = {}
         looked_at = 0
         for place, part in scene.slices(axis):
             looked_at += 1
             try:
                 found[place] = self.method.probability(part)
-            except MethodError as error:
+            except SegmenterError as error:
                 failed[place[axis].start] = error
         self.failed = {number: str(error) for number, error in failed.items()}
         if failed and len(failed) == looked_at:
             first = next(iter(failed.values()))
-            raise MethodError(f"none of {looked_at} slices has a result; of the first: {first}") from first
+            raise SegmenterError(f"none of {looked_at} slices has a result; of the first: {first}") from first
         return found
 
 
@@ -123,7 +120,7 @@ class Inside(Segmenter):
         labels: those of the result: `target`, `rest`, and any other of the region's that are to stay.
 
     Raises:
-        LabelError: a name that is not there.
+        VolumeError: a name that is not there.
     """
 
     def __init__(
@@ -149,7 +146,7 @@ class Inside(Segmenter):
         """As of every segmenter; where the region is empty, nothing of the tissue.
 
         Raises:
-            MethodError: the intensities inside the region make the method meaningless.
+            SegmenterError: the intensities inside the region make the method meaningless.
         """
         region = self.region.probabilities(volume).as_tensor().float().cpu()
         share = region[self._within].sum(dim=0)
@@ -186,12 +183,14 @@ class Known(Segmenter):
         """One-hot.
 
         Raises:
-            MethodError: the volume is on another grid than the label map.
+            SegmenterError: the volume is on another grid than the label map.
         """
         ours = (tuple(self.map.shape[1:]), as_affine(self.map.affine))
         difference = grid_difference(ours, (tuple(volume.shape[1:]), as_affine(volume.affine)))
         if difference is not None:
-            raise MethodError(f"a label map and the volume differ ({difference}): resample one onto the other's grid")
+            raise SegmenterError(
+                f"a label map and the volume differ ({difference}): resample one onto the other's grid"
+            )
         indices = self.map.as_tensor()[0].long()
         indices = torch.where(indices < self.labels.classes, indices, 0)
         return on_grid_of(volume, torch.stack([indices == index for index in range(self.labels.classes)]).float())

@@ -10,8 +10,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
-from segmed.segmenters.region import MethodError, Scene
+from segmed.segmenters.region import Scene
 
 BIN_DEG = 5.0  # windows of the wall start at every bin
 LEFT_WITHOUT_BORDER = 1 / 3  # a slice of which less is left keeps its border: the wall is but a few voxels thick
@@ -55,7 +56,7 @@ class RemoteRegion(ABC):
             scene: whose region is the wall, scar included.
 
         Raises:
-            MethodError: there is none, or too little of it to have a mean and an SD.
+            SegmenterError: there is none, or too little of it to have a mean and an SD.
         """
 
 
@@ -75,7 +76,7 @@ class RemoteMask(RemoteRegion):
         mask = found_mask(scene, self.name)
         count = int(mask.sum())
         if count < self.smallest_voxels:
-            raise MethodError(
+            raise SegmenterError(
                 f"remote region '{self.name}' has {count} voxels, fewer than {self.smallest_voxels}: draw a larger one"
             )
         return _statistics(scene, mask, f"remote region '{self.name}'")
@@ -113,7 +114,7 @@ class RemoteSector(RemoteRegion):
 
     def __post_init__(self) -> None:
         if not BIN_DEG <= self.arc_deg <= 360:
-            raise MethodError(f"a remote sector of {self.arc_deg:g} degrees: give {BIN_DEG:g} to 360")
+            raise SegmenterError(f"a remote sector of {self.arc_deg:g} degrees: give {BIN_DEG:g} to 360")
 
     def find(self, scene: Scene) -> Remote:
         cavity = None if self.cavity is None else found_mask(scene, self.cavity)
@@ -122,7 +123,7 @@ class RemoteSector(RemoteRegion):
         part = Scene(scene.image[box], scene.region[box], scene.spacing_mm, known)
         windows = list(self._windows(part))
         if not windows:
-            raise MethodError(
+            raise SegmenterError(
                 f"no remote region: no {self.arc_deg:g} degrees of the wall hold {self.smallest_voxels} voxels of "
                 "different intensities: check region and image, or give a remote region"
             )
@@ -187,7 +188,7 @@ class RemoteSector(RemoteRegion):
         parts = values > threshold_otsu(values)
         between = parts.mean() * (1 - parts.mean()) * (values[parts].mean() - values[~parts].mean()) ** 2
         if between > ONE_TISSUE * values.var():
-            raise MethodError(
+            raise SegmenterError(
                 "no remote region: even the darkest sector of the wall holds two tissues: "
                 "is all of the wall enhanced? give a remote region, or use a method without one"
             )
@@ -195,7 +196,7 @@ class RemoteSector(RemoteRegion):
             return
         other = found_mask(scene, self.darker_than)
         if other.any() and remote.mean >= (level := float(scene.image[other].mean())):
-            raise MethodError(
+            raise SegmenterError(
                 f"no remote region: the darkest sector of the wall (mean {remote.mean:g}) is not darker than "
                 f"'{self.darker_than}' ({level:g}): is all of the wall enhanced? use a method without a remote region"
             )
@@ -205,11 +206,11 @@ def found_mask(scene: Scene, name: str) -> np.ndarray:
     """What is known under a name, (X, Y, Z) bool.
 
     Raises:
-        MethodError: nothing is.
+        SegmenterError: nothing is.
     """
     if name not in scene.found:
         there = ", ".join(scene.found) or "none"
-        raise MethodError(f"no mask '{name}' beside the region; there: {there}")
+        raise SegmenterError(f"no mask '{name}' beside the region; there: {there}")
     return scene.found[name]
 
 
@@ -217,7 +218,7 @@ def _statistics(scene: Scene, mask: np.ndarray, what: str) -> Remote:
     values = scene.image[mask].astype(np.float64)
     spread = values.std(ddof=1) if len(values) > 1 else 0.0
     if spread <= SMALLEST_SPREAD * np.ptp(scene.values):
-        raise MethodError(
+        raise SegmenterError(
             f"{what} ({len(values)} voxels) has no spread of intensities: give another remote region, "
             "or use a method without one"
         )

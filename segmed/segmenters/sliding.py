@@ -11,6 +11,8 @@ import torch
 from monai.data.utils import compute_importance_map
 from torch import Tensor, nn
 
+from segmed.errors import SegmenterError
+
 Precision = Literal["fp32", "bf16"]
 
 CPU_BATCH_VOXELS = 2**20  # measured: four windows of 64³; from eight on, feature maps leave the cache and slow it down
@@ -18,10 +20,6 @@ CPU_BATCH_PIXELS = 2**17  # the same in 2D: two of 256² or eight of 96²; eight
 GPU_BATCH_VOXELS = 2**22
 LARGEST_BATCH = 8
 SLAB_VOXELS = 2**18  # voxels whose logits become probabilities at once: bounds the copy that softmax makes
-
-
-class SlidingWindowError(ValueError):
-    """A window, an image or a network that don't fit together; one line that says what to do."""
 
 
 def sliding_window(
@@ -59,7 +57,7 @@ def sliding_window(
         (classes, *spatial) float32 on the image's device, summing to one.
 
     Raises:
-        SlidingWindowError: window and image differ in dimensions, or the network gives another number of classes
+        SegmenterError: window and image differ in dimensions, or the network gives another number of classes
             or another size.
     """
     spatial = tuple(image.shape[1:])
@@ -67,7 +65,7 @@ def sliding_window(
         network, window = _SliceBySlice(network), (1, *window)
         mirror_axes = [axis + 1 for axis in mirror_axes]
     if len(window) != len(spatial):
-        raise SlidingWindowError(
+        raise SegmenterError(
             f"window {tuple(window)} does not fit an image of shape {spatial}: give one entry an axis, "
             "or one less for a 2D network"
         )
@@ -111,7 +109,7 @@ def window_starts(size: Sequence[int], window: Sequence[int], overlap: float) ->
         overlap: 0 <= overlap < 1.
     """
     if not 0 <= overlap < 1:
-        raise SlidingWindowError(f"overlap {overlap} is out of range: give a fraction from 0 to below 1")
+        raise SegmenterError(f"overlap {overlap} is out of range: give a fraction from 0 to below 1")
     axes = []
     for voxels, extent in zip(size, window, strict=True):
         step = max(int(extent * (1 - overlap)), 1)
@@ -202,7 +200,7 @@ def _blend(
             windows = torch.stack([image[(slice(None), *box)] for box in boxes])
             found = network(windows.to(device, non_blocking=True))
             if found.shape != (len(boxes), classes, *window):
-                raise SlidingWindowError(
+                raise SegmenterError(
                     f"the network gives logits of shape {tuple(found.shape)} for windows of shape "
                     f"{tuple(windows.shape)}, not {classes} classes of that size: is it the network of these labels?"
                 )

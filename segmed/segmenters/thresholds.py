@@ -11,8 +11,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_multiotsu
 
+from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.remote import RemoteRegion, RemoteSector
 
 Baseline = Literal["zero", "minimum", "remote"]
@@ -26,7 +27,7 @@ class Threshold(TissueMethod):
         """The intensity above which a voxel of the region is of the tissue; infinite where nothing is.
 
         Raises:
-            MethodError: the intensities make the method meaningless.
+            SegmenterError: the intensities make the method meaningless.
         """
 
     def probability(self, scene: Scene) -> np.ndarray:
@@ -52,7 +53,7 @@ class Otsu(Threshold):
 
     def __post_init__(self) -> None:
         if self.classes < 2 or self.bins < self.classes:
-            raise MethodError(
+            raise SegmenterError(
                 f"Otsu with {self.classes} classes of {self.bins} bins: give 2 classes or more, more bins"
             )
 
@@ -63,7 +64,7 @@ class Otsu(Threshold):
         try:
             found = threshold_multiotsu(share, classes=self.classes, nbins=self.bins)
         except ValueError as error:
-            raise MethodError(
+            raise SegmenterError(
                 f"{self.classes} classes of Otsu are more than the different intensities of the region: ask for fewer"
             ) from error
         end = float(found[-1]) + 0.5 / self.bins  # of the last bin below scar, whose middle scikit-image gives
@@ -89,7 +90,9 @@ class StandardDeviations(Threshold):
 
     def __post_init__(self) -> None:
         if not self.n > 0:
-            raise MethodError(f"a threshold {self.n:g} SD above remote myocardium: give more than 0, 2 to 6 are usual")
+            raise SegmenterError(
+                f"a threshold {self.n:g} SD above remote myocardium: give more than 0, 2 to 6 are usual"
+            )
 
     def threshold(self, scene: Scene) -> float:
         return self.remote.find(scene).above(self.n)
@@ -128,12 +131,12 @@ class FullWidthHalfMaximum(Threshold):
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction < 1 or not 0 < self.percentile <= 100:
-            raise MethodError(
+            raise SegmenterError(
                 f"FWHM with fraction {self.fraction:g} and percentile {self.percentile:g}: "
                 "give a fraction between 0 and 1, a percentile above 0 and up to 100"
             )
         if self.reference not in ("core", "maximum") or self.baseline not in ("zero", "minimum", "remote"):
-            raise MethodError(
+            raise SegmenterError(
                 f"FWHM of reference '{self.reference}' from baseline '{self.baseline}': "
                 "choose core or maximum; zero, minimum or remote"
             )
@@ -151,7 +154,7 @@ class FullWidthHalfMaximum(Threshold):
             return math.inf
         maximum = float(np.percentile(values, self.percentile))
         if maximum <= baseline:
-            raise MethodError(
+            raise SegmenterError(
                 f"half of the maximum: the maximum {maximum:g} is not above the baseline {baseline:g}: "
                 "choose another baseline, such as minimum"
             )
@@ -162,7 +165,9 @@ def _varied(scene: Scene, what: str) -> np.ndarray:
     """Intensities of the region (N,), which differ."""
     values = scene.values
     if not len(values) or values.min() == values.max():
-        raise MethodError(f"{what}: the region ({len(values)} voxels) has one intensity only: check region and image")
+        raise SegmenterError(
+            f"{what}: the region ({len(values)} voxels) has one intensity only: check region and image"
+        )
     return values
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from segmed.segmenters.region import MethodError, Scene
+from segmed.errors import SegmenterError
+from segmed.segmenters.region import Scene
 
 THICK = 2.0  # a slice this many times as thick as its pixels stands for itself
 BLUNT = 0.3  # a Gaussian of a smaller SD, in voxels, reaches no neighbour
@@ -30,7 +31,7 @@ class FeatureSettings:
             wall in the same sense in each; else the angle's sense is left out.
 
     Raises:
-        MethodError: a scale that is no length.
+        SegmenterError: a scale that is no length.
     """
 
     pool: str | None = None
@@ -41,7 +42,7 @@ class FeatureSettings:
 
     def __post_init__(self) -> None:
         if not all(0 < scale < 1000 for scale in self.scales_mm):
-            raise MethodError(f"scales of {self.scales_mm} mm: give lengths above 0 mm, such as (1.5, 3.0)")
+            raise SegmenterError(f"scales of {self.scales_mm} mm: give lengths above 0 mm, such as (1.5, 3.0)")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,7 +83,7 @@ def features(scene: Scene, settings: FeatureSettings | None = None) -> np.ndarra
         does not show: depth without a cavity, an angle without an RV, the pool's intensity without a pool.
 
     Raises:
-        MethodError: a region of one intensity, or a label that the scene does not have.
+        SegmenterError: a region of one intensity, or a label that the scene does not have.
     """
     settings = settings or FeatureSettings()
     scale = _scale(scene)
@@ -107,7 +108,7 @@ def _scale(scene: Scene) -> tuple[float, float]:
     low, middle, high = np.percentile(values, (25, 50, 75))
     spread = high - low if high > low else values.std()
     if not values.min() < values.max():
-        raise MethodError(
+        raise SegmenterError(
             f"a region of {values.size} voxels, all of intensity {middle:g}: features need at least two intensities; "
             "check the image and the region"
         )
@@ -117,7 +118,7 @@ def _scale(scene: Scene) -> tuple[float, float]:
 def _named(scene: Scene, name: str) -> np.ndarray:
     if name not in scene.found:
         known = ", ".join(scene.found) or "none"
-        raise MethodError(f"features ask for the label '{name}', the scene has {known}: name one of those or None")
+        raise SegmenterError(f"features ask for the label '{name}', the scene has {known}: name one of those or None")
     return scene.found[name]
 
 

@@ -19,7 +19,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from segmed.segmenters.region import MethodError, Scene
+from segmed.errors import SegmenterError
+from segmed.segmenters.region import Scene
 from segmed.segmenters.voxel_features import FeatureSettings, features
 
 FOLDS = 3  # of the calibration
@@ -58,7 +59,7 @@ class ClassifierSettings:
         seed: of the sample and of the training.
 
     Raises:
-        MethodError: an unknown kind or aim, or a number out of its bounds.
+        SegmenterError: an unknown kind or aim, or a number out of its bounds.
     """
 
     kind: Kind = "random_forest"
@@ -75,16 +76,16 @@ class ClassifierSettings:
     def __post_init__(self) -> None:
         for name, choices in (("kind", get_args(Kind)), ("aim", get_args(Aim))):
             if getattr(self, name) not in choices:
-                raise MethodError(
+                raise SegmenterError(
                     f"a voxel classifier of {name} '{getattr(self, name)}' is not known: choose {', '.join(choices)}"
                 )
         for name, (low, high) in BOUNDS.items():
             if not low <= getattr(self, name) <= high:
-                raise MethodError(
+                raise SegmenterError(
                     f"a voxel classifier with {name} = {getattr(self, name)}: give a number from {low} to {high}"
                 )
         if not 1 <= len(self.hidden) <= 4 or not all(1 <= units <= 4096 for units in self.hidden):
-            raise MethodError(f"an MLP with layers of {self.hidden} units: give 1 to 4 layers of 1 to 4096")
+            raise SegmenterError(f"an MLP with layers of {self.hidden} units: give 1 to 4 layers of 1 to 4096")
 
 
 class Calibration(NamedTuple):
@@ -107,16 +108,18 @@ def draw(scenes: Sequence[Scene], targets: Sequence[np.ndarray], settings: Class
     """A sample of the regions' voxels, the same number a case and class where there are as many.
 
     Raises:
-        MethodError: targets that do not fit the scenes, none or too few voxels of a class, a scene without meaning.
+        SegmenterError: targets that do not fit the scenes, none or too few voxels of a class, a scene without meaning.
     """
     if len(scenes) != len(targets) or not len(scenes):
-        raise MethodError(f"{len(scenes)} training cases with {len(targets)} targets: give at least one, and as many")
+        raise SegmenterError(
+            f"{len(scenes)} training cases with {len(targets)} targets: give at least one, and as many"
+        )
     share = max(1, settings.voxels // (2 * len(scenes)))
     parts = []
     for number in range(len(scenes)):
         scene, target = scenes[number], np.asarray(targets[number])
         if target.shape != scene.region.shape or target.dtype != bool:
-            raise MethodError(
+            raise SegmenterError(
                 f"the target of training case {number + 1} of {len(scenes)} is {target.dtype} of shape {target.shape}: "
                 f"give a mask (bool) of its image's shape {scene.region.shape}"
             )
@@ -124,8 +127,8 @@ def draw(scenes: Sequence[Scene], targets: Sequence[np.ndarray], settings: Class
             continue
         try:
             rows = features(scene, settings.features)
-        except MethodError as error:
-            raise MethodError(f"training case {number + 1} of {len(scenes)}: {error}") from error
+        except SegmenterError as error:
+            raise SegmenterError(f"training case {number + 1} of {len(scenes)}: {error}") from error
         generator = np.random.default_rng((settings.seed, number))
         for scar in (False, True):
             there = np.flatnonzero(target[scene.region] == scar)
@@ -135,7 +138,9 @@ def draw(scenes: Sequence[Scene], targets: Sequence[np.ndarray], settings: Class
             parts.append(Drawn(rows[taken], np.full(n, scar), np.full(n, number), np.full(n, weight)))
     drawn = Drawn(*map(np.concatenate, zip(*parts, strict=True))) if parts else None
     if drawn is None or not drawn.scar.any():
-        raise MethodError(f"no voxel of scar in the regions of {len(scenes)} training cases: check label and regions")
+        raise SegmenterError(
+            f"no voxel of scar in the regions of {len(scenes)} training cases: check label and regions"
+        )
     check_counts(drawn.scar)
     return drawn
 
@@ -144,11 +149,11 @@ def check_counts(scar: np.ndarray) -> None:
     """Refuse a sample (n,) of too few voxels of scar, or of the rest.
 
     Raises:
-        MethodError: says how many there are.
+        SegmenterError: says how many there are.
     """
     count = int(np.count_nonzero(scar))
     if min(count, scar.size - count) < FEWEST:
-        raise MethodError(
+        raise SegmenterError(
             f"training on {count} voxels of scar and {scar.size - count} of the rest: give cases with at least "
             f"{FEWEST} of each"
         )

@@ -16,8 +16,9 @@ import sklearn
 from pydantic import TypeAdapter, ValidationError
 from scipy.special import expit
 
+from segmed.errors import SegmenterError
 from segmed.files import atomic_path
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.voxel_features import features
 from segmed.segmenters.voxel_training import (
     Calibration,
@@ -48,7 +49,7 @@ class VoxelClassifier(TissueMethod):
         calibration: of its scores.
 
     Raises:
-        MethodError: other features than those of the settings, or too few voxels of a class.
+        SegmenterError: other features than those of the settings, or too few voxels of a class.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class VoxelClassifier(TissueMethod):
     ) -> None:
         names = settings.features.names
         if sample.ndim != 2 or sample.shape[1] != len(names) or scar.shape != sample.shape[:1]:
-            raise MethodError(
+            raise SegmenterError(
                 f"training voxels of shape {sample.shape} with targets of shape {scar.shape} do not fit the "
                 f"{len(names)} features {', '.join(names)}: train again with these settings"
             )
@@ -82,7 +83,7 @@ class VoxelClassifier(TissueMethod):
             settings: of the classifier; None: the defaults.
 
         Raises:
-            MethodError: targets that do not fit the scenes, none or too few voxels of a class, a scene without meaning.
+            SegmenterError: targets that do not fit the scenes, too few voxels of a class, a scene without meaning.
         """
         settings = settings or ClassifierSettings()
         drawn = draw(scenes, targets, settings)
@@ -131,7 +132,7 @@ class VoxelClassifier(TissueMethod):
         Another scikit-learn, or other probabilities than those saved, are logged as a warning.
 
         Raises:
-            MethodError: no such file, or not one of a voxel classifier of this version.
+            SegmenterError: no such file, or not one of a voxel classifier of this version.
         """
         about, arrays = _read(Path(path))
         try:
@@ -140,7 +141,9 @@ class VoxelClassifier(TissueMethod):
         except (KeyError, ValidationError):
             same = False
         if not same or about.get("format") != FORMAT or about.get("names") != list(settings.features.names):
-            raise MethodError(f"{path} has settings or features of another version of segmed: train and save it again")
+            raise SegmenterError(
+                f"{path} has settings or features of another version of segmed: train and save it again"
+            )
         found = cls(settings, arrays["sample"], arrays["scar"], Calibration(*map(float, arrays["calibration"])))
         again = found._probabilities(arrays["sample"][:WITNESSES])
         difference = float(np.abs(again - arrays["witnesses"]).max())
@@ -159,10 +162,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What a file says of itself, and its arrays.
 
     Raises:
-        MethodError: it is missing, or no such file.
+        SegmenterError: it is missing, or no such file.
     """
     if not path.is_file():
-        raise MethodError(f"no voxel classifier at {path}: check the path")
+        raise SegmenterError(f"no voxel classifier at {path}: check the path")
     kinds = {"sample": ("float32", 2), "scar": ("bool", 1), "calibration": ("float64", 1), "witnesses": ("float64", 1)}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -189,5 +192,5 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise MethodError(f"{path} is no voxel classifier, or damaged: train and save it again") from error
+        raise SegmenterError(f"{path} is no voxel classifier, or damaged: train and save it again") from error
     return about, arrays

@@ -9,7 +9,8 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 from skimage.filters import threshold_otsu
 
-from segmed.segmenters.region import MethodError, Scene, TissueMethod
+from segmed.errors import SegmenterError
+from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.window import Window, check_options, mask_of, neighbours, window_of
 
 NAME = "random walker"
@@ -45,7 +46,7 @@ class RandomWalker(TissueMethod):
         tolerance: of the linear system, relative.
 
     Raises:
-        MethodError: an option without meaning; on a volume: a region of one intensity, no such mask, no seed, seeds
+        SegmenterError: an option without meaning; on a volume: a region of one intensity, no such mask, no seed, seeds
             of both kinds in the same voxels.
     """
 
@@ -63,7 +64,7 @@ class RandomWalker(TissueMethod):
             not_negative={"sigma_mm": self.sigma_mm},
         )
         if self.certain > 1:
-            raise MethodError(f"{NAME}: certain is {self.certain:g}: give a share of at most 1")
+            raise SegmenterError(f"{NAME}: certain is {self.certain:g}: give a share of at most 1")
 
     def probability(self, scene: Scene) -> np.ndarray:
         window = window_of(scene, NAME)
@@ -85,14 +86,18 @@ class RandomWalker(TissueMethod):
         else:
             rest = window.cut(mask_of(scene, self.rest_seeds, NAME))
         if tissue is None or not tissue.any() or not rest.any():
-            raise MethodError(f"{NAME}: no intensity of the region stands out as a seed: lower sigma_mm or give seeds")
+            raise SegmenterError(
+                f"{NAME}: no intensity of the region stands out as a seed: lower sigma_mm or give seeds"
+            )
         # Given seeds rule over those from intensities.
         if self.tissue_seeds is None:
             tissue &= ~rest
         elif self.rest_seeds is None:
             rest &= ~tissue
         elif (both := int((tissue & rest).sum())) > 0:
-            raise MethodError(f"{NAME}: {both} voxels are seeds of the tissue and of the rest: give seeds of one kind")
+            raise SegmenterError(
+                f"{NAME}: {both} voxels are seeds of the tissue and of the rest: give seeds of one kind"
+            )
         seeds = np.where(window.region, OPEN, OUTSIDE).astype(np.int32)
         seeds[rest] = REST
         seeds[tissue] = TISSUE
@@ -115,7 +120,7 @@ class RandomWalker(TissueMethod):
         system = sparse.eye_array(scale.size) - scaling @ links[:, free] @ scaling
         answer, failed = cg(system, scale * links[:, tissue].sum(axis=1), rtol=self.tolerance, atol=0.0)
         if failed:
-            raise MethodError(f"{NAME}: the walk did not converge: lower beta ({self.beta:g}) or raise tolerance")
+            raise SegmenterError(f"{NAME}: the walk did not converge: lower beta ({self.beta:g}) or raise tolerance")
         found[unknown] = np.clip(scale * answer, 0, 1)
         return found
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
-from segmed.segmenters.region import MethodError, Scene
+from segmed.segmenters.region import Scene
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,15 @@ def window_of(scene: Scene, method: str, *, margin: int = 0) -> Window:
         margin: voxels around the region on every side.
 
     Raises:
-        MethodError: an empty region, a region of one intensity, intensities that are no numbers.
+        SegmenterError: an empty region, a region of one intensity, intensities that are no numbers.
     """
     if not scene.region.any():
-        raise MethodError(f"{method}: the region is empty: give one with voxels")
+        raise SegmenterError(f"{method}: the region is empty: give one with voxels")
     values = scene.values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise MethodError(f"{method}: intensities of the region are NaN or infinite: repair the image")
+        raise SegmenterError(f"{method}: intensities of the region are NaN or infinite: repair the image")
     if values.min() == values.max():
-        raise MethodError(
+        raise SegmenterError(
             f"{method}: all {values.size} voxels of the region have the intensity {values[0]:g}: "
             "check the image and the region"
         )
@@ -98,14 +99,16 @@ def mask_of(scene: Scene, name: str, method: str) -> np.ndarray:
     """What else is known of a scene, by name: (X, Y, Z) bool.
 
     Raises:
-        MethodError: there is no such mask, or none of it lies in the region.
+        SegmenterError: there is no such mask, or none of it lies in the region.
     """
     if name not in scene.found:
         known = ", ".join(scene.found) or "none"
-        raise MethodError(f"{method}: no mask is called '{name}': choose one of those found ({known})")
+        raise SegmenterError(f"{method}: no mask is called '{name}': choose one of those found ({known})")
     mask = scene.found[name]
     if not (mask & scene.region).any():
-        raise MethodError(f"{method}: the mask '{name}' has no voxel in the region: widen the region or leave it out")
+        raise SegmenterError(
+            f"{method}: the mask '{name}' has no voxel in the region: widen the region or leave it out"
+        )
     return mask
 
 
@@ -119,14 +122,14 @@ def check_options(method: str, *, positive: dict[str, float], not_negative: dict
     """Refuse lengths and weights that have no meaning.
 
     Raises:
-        MethodError: one of the first is not above 0, or one of the second is below.
+        SegmenterError: one of the first is not above 0, or one of the second is below.
     """
     for name, value in positive.items():
         if not value > 0:
-            raise MethodError(f"{method}: {name} is {value:g}: give a number above 0")
+            raise SegmenterError(f"{method}: {name} is {value:g}: give a number above 0")
     for name, value in not_negative.items():
         if not value >= 0:
-            raise MethodError(f"{method}: {name} is {value:g}: give 0 or more")
+            raise SegmenterError(f"{method}: {name} is {value:g}: give 0 or more")
 
 
 def _dropped(extents: list[int], spacing_mm: tuple[float, ...]) -> tuple[int, ...]:

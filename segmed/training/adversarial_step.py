@@ -11,10 +11,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segmed.config import AdversaryConfig, TrainConfig
+from segmed.errors import RunError
 from segmed.labels import IGNORE
 from segmed.losses.segmentation import CrossEntropy
 from segmed.training.balance import Balance
-from segmed.training.checkpoint import CheckpointError
 from segmed.training.disguise import InstanceNoise, disguise, reference_maps
 from segmed.training.learner import Learner
 from segmed.training.opponents import Critic, Decider, Exhibit
@@ -296,7 +296,7 @@ class AdversarialStep(Step):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         if state.get("method") != "adversarial" or "discriminator" not in state:
-            raise CheckpointError(
+            raise RunError(
                 f"the checkpoint is of {state.get('method')} training and holds no discriminator: start a new run, or "
                 "go on without the adversary section"
             )

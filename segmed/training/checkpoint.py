@@ -18,15 +18,12 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from segmed.errors import RunError
 from segmed.files import atomic_path
 from segmed.training.ranks import Ranks
 
 FORMAT = 1
 METADATA = "segmed"  # key of the text beside the weights
-
-
-class CheckpointError(ValueError):
-    """Weights or a checkpoint that can't be used; the message says which, why and what to do."""
 
 
 # ---------------------------------------------------------------- networks
@@ -74,14 +71,14 @@ def check_same_network(own: Mapping[str, Tensor], other: Mapping[str, Tensor], *
     """Refuse weights of another network.
 
     Raises:
-        CheckpointError: naming the first name or shape that differs.
+        RunError: naming the first name or shape that differs.
     """
     for name in [*own, *sorted(name for name in other if name not in own)]:
         here, there = own.get(name), other.get(name)
         if here is None or there is None or here.shape != there.shape:
             shapes = ["missing" if t is None else str(tuple(t.shape)) for t in (there, here)]
             differing = sum(n not in own or n not in other or own[n].shape != other[n].shape for n in {*own, *other})
-            raise CheckpointError(
+            raise RunError(
                 f"{where} holds another network: {name} is {shapes[0]} there and {shapes[1]} here"
                 f" ({differing} of {len({*own, *other})} weights differ); use the config of the run that wrote it"
             )
@@ -105,7 +102,7 @@ def load_weights(path: Path, network: nn.Module) -> dict[str, str]:
     """Read weights into a network of the same names and shapes; return the metadata.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of another network.
+        RunError: the file is missing, damaged, or of another network.
     """
     metadata = read_metadata(path)
     stored, own = load_file(path), weights_of(network)
@@ -119,7 +116,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """All weights of a file by name, of whatever network.
 
     Raises:
-        CheckpointError: the file is missing or damaged.
+        RunError: the file is missing or damaged.
     """
     read_metadata(path)
     return load_file(path)
@@ -129,16 +126,16 @@ def read_metadata(path: Path) -> dict[str, str]:
     """The text beside the weights; no weights are read.
 
     Raises:
-        CheckpointError: the file is missing or damaged.
+        RunError: the file is missing or damaged.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"weights {path} are not there: train first, or name another run")
+        raise RunError(f"weights {path} are not there: train first, or name another run")
     try:
         with safe_open(path, framework="pt") as file:
             text = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             return {str(key): str(value) for key, value in dict(text).items()}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"weights {path} are damaged or no safetensors ({error}): copy them again") from error
+        raise RunError(f"weights {path} are damaged or no safetensors ({error}): copy them again") from error
 
 
 # ---------------------------------------------------------------- the rest of the state
@@ -170,21 +167,21 @@ def load_state(path: Path, *, lazy: bool = False) -> dict[str, Any]:
         lazy: leave tensors on disk until they are used.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or holds more than tensors, numbers and text.
+        RunError: the file is missing, damaged, or holds more than tensors, numbers and text.
     """
     if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} is not there: nothing to go on from, start the run anew")
+        raise RunError(f"checkpoint {path} is not there: nothing to go on from, start the run anew")
     try:
         with warnings.catch_warnings(action="ignore"):  # torch's words about pickles of others: the error says it
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
+        raise RunError(
             f"checkpoint {path} holds more than tensors, numbers and text, or is damaged: it was not opened"
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"checkpoint {path} is damaged or was not written by segmed: it was not read") from error
+        raise RunError(f"checkpoint {path} is damaged or was not written by segmed: it was not read") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"checkpoint {path} was not written by this version of segmed: start the run anew")
+        raise RunError(f"checkpoint {path} was not written by this version of segmed: start the run anew")
     return state
 
 

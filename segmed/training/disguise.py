@@ -14,11 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segmed.errors import TrainingError
 from segmed.labels import IGNORE
-
-
-class DisguiseError(ValueError):
-    """A disguise that can't be built as asked; one line says what to change."""
 
 
 def reference_maps(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -91,14 +88,14 @@ class Softened(Disguise):
         confidence: the least probability of a true class, above 0.5 and below 1.
 
     Raises:
-        DisguiseError: a confidence outside of that.
+        TrainingError: a confidence outside of that.
 
     Source: Luc et al. 2016, arXiv 1611.08408, "scale", with 0.9.
     """
 
     def __init__(self, confidence: float = 0.9) -> None:
         if not 0.5 < confidence < 1:
-            raise DisguiseError(f"disguise 'soften' with confidence {confidence}: give more than 0.5 and less than 1")
+            raise TrainingError(f"disguise 'soften' with confidence {confidence}: give more than 0.5 and less than 1")
         self.confidence = confidence
 
     def fake(self, probabilities: Tensor, progress: float) -> Tensor:
@@ -144,16 +141,16 @@ class InstanceNoise(Disguise):
         until: progress at which it has fallen to 0, on a straight line.
 
     Raises:
-        DisguiseError: `sd` is not above 0, or `until` not in (0, 1].
+        TrainingError: `sd` is not above 0, or `until` not in (0, 1].
 
     Source: Sønderby et al. 2016, arXiv 1610.04490; Roth et al. 2017, arXiv 1705.09367.
     """
 
     def __init__(self, sd: float = 3.0, until: float = 1.0) -> None:
         if not 0 < sd < float("inf"):
-            raise DisguiseError(f"disguise 'noise' with sd {sd}: give a number above 0")
+            raise TrainingError(f"disguise 'noise' with sd {sd}: give a number above 0")
         if not 0 < until <= 1:
-            raise DisguiseError(f"disguise 'noise' until {until}: give a share of the run, above 0 and at most 1")
+            raise TrainingError(f"disguise 'noise' until {until}: give a share of the run, above 0 and at most 1")
         self.sd = sd
         self.until = until
 
@@ -180,14 +177,14 @@ def disguise(name: str, **options: Any) -> Disguise:
         options: of that disguise: confidence, or sd and until.
 
     Raises:
-        DisguiseError: a name or an option is not known, or out of its range.
+        TrainingError: a name or an option is not known, or out of its range.
     """
     if name not in DISGUISES:
-        raise DisguiseError(f"no disguise '{name}': choose {', '.join(DISGUISES)}")
+        raise TrainingError(f"no disguise '{name}': choose {', '.join(DISGUISES)}")
     try:
         return DISGUISES[name](**options)
     except TypeError as error:
-        raise DisguiseError(f"disguise '{name}': {str(error).split('() ')[-1]}") from error
+        raise TrainingError(f"disguise '{name}': {str(error).split('() ')[-1]}") from error
 
 
 DISGUISES: dict[str, Callable[..., Disguise]] = {

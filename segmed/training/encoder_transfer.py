@@ -11,13 +11,14 @@ from typing import Any, TypeVar, cast
 
 from torch import nn
 
-from segmed.cli import classifies, load_yaml
 from segmed.config import ExperimentConfig, Section, UNetConfig, known
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
+from segmed.config.reading import classifies, load_yaml
+from segmed.errors import NetworkError, RunError
 from segmed.files import write_json
 from segmed.networks.encoders import Encoder
-from segmed.networks.weight_transfer import PREFIX, Transfer, TransferError, move_encoder
+from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder
 from segmed.runs import Folds, Run, open_run, read_config_as
 from segmed.training.checkpoint import is_finite, read_weights
 from segmed.training.tracking import FILE_ONLY, Tracker
@@ -27,10 +28,6 @@ log = logging.getLogger(__name__)
 Shaped = TypeVar("Shaped", bound=Section)
 RECORD = "transfer.json"  # in the folder of a run
 NAMED = 4  # networks of a composed run, or cases, that a message names
-
-
-class SourceError(ValueError):
-    """A run whose encoder can't be the beginning of another; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +67,10 @@ def source_encoder(folder: Path) -> SourceEncoder:
 
     Raises:
         RunError, ConfigError: no run, or one that can't be read.
-        SourceError: a run of several networks, one without weights yet, or without an encoder of ours.
+        RunError: a run of several networks, one without weights yet, or without an encoder of ours.
     """
     if (folds := Folds(folder)).begun:
-        raise SourceError(f"{folder} is a cross-validation: name one of its runs, such as {folds.runs()[0].path}")
+        raise RunError(f"{folder} is a cross-validation: name one of its runs, such as {folds.runs()[0].path}")
     run = open_run(folder)
     if classifies(run.config):
         model: Section = read_config_as(ClassificationConfig, run).model
@@ -81,15 +78,15 @@ def source_encoder(folder: Path) -> SourceEncoder:
         config = read_config_as(ExperimentConfig, run)
         model = config.network
         if config.composed:
-            raise SourceError(f"{folder} is made of several networks: name one of them{_members(folder)}")
+            raise RunError(f"{folder} is made of several networks: name one of them{_members(folder)}")
     if not isinstance(model, (UNetConfig, EncoderClassifierConfig)):
         name = getattr(model, "name", "another network")
-        raise SourceError(
+        raise RunError(
             f"run {folder} trained {name}, which has no encoder of ours: name a run of the network unet or of the "
             "model encoder"
         )
     if not run.weights("best").is_file():
-        raise SourceError(f"run {folder} has no weights yet: train it to its end, or name another run")
+        raise RunError(f"run {folder} has no weights yet: train it to its end, or name another run")
     return SourceEncoder(run, model.encoder, known(model.channels), known(model.strides), model.blocks)
 
 
@@ -121,7 +118,7 @@ def shaped_like(section: Shaped, folder: Path | None, *, dims: int) -> tuple[Sha
         The section, and the reason of each field that was set.
 
     Raises:
-        SourceError: see `source_encoder`.
+        RunError: see `source_encoder`.
     """
     if folder is None or not isinstance(section, (UNetConfig, EncoderClassifierConfig)):
         return section, {}
@@ -146,28 +143,28 @@ def take_encoder(network: nn.Module, folder: Path, *, section: str) -> Transfer:
         section: of this run's config that shapes the network, `network` or `model`; for messages.
 
     Raises:
-        RunError, ConfigError, CheckpointError: no run, or weights that can't be read.
-        SourceError: see `source_encoder`; or nothing fits: the message says what would.
+        RunError, ConfigError: no run, or weights that can't be read.
+        RunError: see `source_encoder`; or nothing fits: the message says what would.
     """
     source = source_encoder(folder)
     weights = read_weights(source.run.weights("best"))
     if not is_finite({name: tensor for name, tensor in weights.items() if name.startswith(PREFIX)}):
-        raise SourceError(f"weights of run {folder} hold NaN or infinity: name another run")
+        raise RunError(f"weights of run {folder} hold NaN or infinity: name another run")
     own = getattr(network, "encoder", None)
     if not isinstance(own, Encoder):
-        raise SourceError(
+        raise RunError(
             f"init_encoder: {type(network).__name__} has no encoder of ours to begin with the one of {folder}: choose "
             f"--{section}.name {'unet' if section == 'network' else 'encoder'}"
         )
     if source.dims > own.dims:
-        raise SourceError(
+        raise RunError(
             f"run {folder} is in 3D, this one in 2D: weights move from 2D to 3D and not back: name a run in 2D"
         )
     try:
         return move_encoder(weights, network)
-    except TransferError as error:
+    except NetworkError as error:
         kind = type(own).__name__.removesuffix("Encoder").lower()
-        raise SourceError(
+        raise RunError(
             f"no weight of the encoder of {folder} fits this one, {kind} with channels "
             f"{' '.join(map(str, own.channels))}: give {source.options(section)}"
         ) from error

@@ -10,6 +10,8 @@ from types import FrameType
 
 import torch
 
+from segmed.errors import TrainingError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CHILD = getattr(signal, "SIGCHLD", None)
 
@@ -20,14 +22,6 @@ def _overlook(number: int, frame: FrameType | None) -> None:
 
 class Interrupted(KeyboardInterrupt):
     """The run was stopped from outside and can go on; the message says how."""
-
-
-class DataError(ValueError):
-    """A process that prepares patches died, or a case could not be read while training."""
-
-
-class MemoryFault(ValueError):
-    """The GPU has too little memory for the run."""
 
 
 class StopSignals:
@@ -76,13 +70,13 @@ def one_line_faults(resume: str) -> Iterator[None]:
     """Turn the many lines of a failed data worker, or of a GPU without memory, into one.
 
     Raises:
-        DataError: naming what happened and how to go on.
-        MemoryFault: saying what makes the run smaller.
+        TrainingError: naming what happened and how to go on.
+        TrainingError: saying what makes the run smaller.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise MemoryFault(
+        raise TrainingError(
             "the GPU has too little memory: lower patches.batch_size or patches.size, or set network.checkpointing"
         ) from error
     except RuntimeError as error:
@@ -90,14 +84,14 @@ def one_line_faults(resume: str) -> Iterator[None]:
             raise
         if CHILD is not None and threading.current_thread() is threading.main_thread():
             signal.signal(CHILD, _overlook)  # else torch may raise the same again, out of this block
-        raise DataError(
+        raise TrainingError(
             f"a process that prepares patches died ({_last_line(error)}): it may have run out of memory;"
             f" lower train.workers, then {resume}"
         ) from error
     except (ValueError, OSError) as error:
         if "Original Traceback" not in str(error):
             raise
-        raise DataError(f"preparing patches failed: {_last_line(error)}") from error
+        raise TrainingError(f"preparing patches failed: {_last_line(error)}") from error
 
 
 def _last_line(error: BaseException) -> str:

@@ -10,16 +10,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from segmed.errors import TrainingError
 from segmed.training.ranks import Ranks
 
 T = TypeVar("T")
 CHECK_EVERY = 16  # steps between two looks at values that lie on a GPU or on other processes
 LOG_EVERY = 10  # steps that are averaged into one row
 NAMED_CASES = 6
-
-
-class NotFinite(ValueError):
-    """A loss, a gradient or a weight became NaN or infinite."""
 
 
 class Journal:
@@ -63,7 +60,7 @@ class Journal:
         """Take in what a step reports.
 
         Raises:
-            NotFinite: this step's values or, on a GPU, those of one of the last few are NaN or infinite.
+            TrainingError: this step's values or, on a GPU, those of one of the last few are NaN or infinite.
         """
         self._unread.append((step, list(batch.get("case", ())), dict(values)))
         self._patches += len(batch["image"])
@@ -75,7 +72,7 @@ class Journal:
         """Read what lies unread.
 
         Raises:
-            NotFinite: naming the step, the value, the cases of the batch and the last finite values.
+            TrainingError: naming the step, the value, the cases of the batch and the last finite values.
         """
         if not self._unread:
             return
@@ -86,7 +83,7 @@ class Journal:
             read = {name: next(numbers) for name in values}
             wrong = [name for name, value in read.items() if not math.isfinite(value)]
             if wrong:
-                raise NotFinite(self._describe(step, cases, f"{wrong[0]} is {read[wrong[0]]}"))
+                raise TrainingError(self._describe(step, cases, f"{wrong[0]} is {read[wrong[0]]}"))
             self._last_finite = read
             self._read.append(read)
 

@@ -11,7 +11,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segmed.config import TrainConfig
-from segmed.training.checkpoint import CheckpointError, check_same_network
+from segmed.errors import RunError
+from segmed.training.checkpoint import check_same_network
 from segmed.training.optimisation import Average, make_optimiser, peak_rate, set_rate
 from segmed.training.precision import Choice
 from segmed.training.schedule import rate_factor
@@ -95,13 +96,11 @@ class Learner:
         """Go on where `state_dict` was taken.
 
         Raises:
-            CheckpointError: the state is of another network, or with averaged weights and this one without, or the
+            RunError: the state is of another network, or with averaged weights and this one without, or the
                 other way round.
         """
         if ("average" in state) != (self.average is not None):
-            raise CheckpointError(
-                f"{where} is {'without its' if self.average else 'with'} averaged weights: keep train.ema"
-            )
+            raise RunError(f"{where} is {'without its' if self.average else 'with'} averaged weights: keep train.ema")
         check_same_network(self.network.state_dict(), state["network"], where=where)
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])

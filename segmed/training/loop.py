@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from segmed.errors import TrainingError
 from segmed.training.checkpoint import Checkpoints, is_finite, set_random_state
-from segmed.training.interruption import DataError, Interrupted, StopSignals, one_line_faults
-from segmed.training.journal import Journal, NotFinite
+from segmed.training.interruption import Interrupted, StopSignals, one_line_faults
+from segmed.training.journal import Journal
 from segmed.training.schedule import Budget
 from segmed.training.steps import Step
 from segmed.training.tracking import Tracker
@@ -110,9 +111,9 @@ def fit(
 
     Raises:
         Interrupted: SIGTERM or Ctrl-C; the checkpoint is written.
-        NotFinite: a loss became NaN; the last good checkpoint is kept.
-        DataError: the batches ended or a process that prepares them died.
-        MemoryFault: the GPU has too little memory.
+        TrainingError: a loss became NaN; the last good checkpoint is kept.
+        TrainingError: the batches ended or a process that prepares them died.
+        TrainingError: the GPU has too little memory.
         DiskError: a file could not be written; the ones before it are kept.
     """
     session = _Session(step, budget, settings=settings, checkpoints=checkpoints, tracker=tracker, validate=validate)
@@ -202,12 +203,12 @@ class _Session:
         """The next batch; none where the signal that stops the run took the data workers with it.
 
         Raises:
-            DataError: there are no more.
+            TrainingError: there are no more.
         """
         try:
             return self.journal.waiting(lambda: next(data))
         except StopIteration:
-            raise DataError(f"the batches ended at step {self.state.step}, before the run did") from None
+            raise TrainingError(f"the batches ended at step {self.state.step}, before the run did") from None
         except (RuntimeError, ValueError):
             if not stop.requested or self.ranks.world > 1:
                 raise
@@ -233,7 +234,7 @@ class _Session:
         """Write what came together since the last row.
 
         Raises:
-            NotFinite: something in it is NaN.
+            TrainingError: something in it is NaN.
         """
         row = self.journal.row()
         if row:
@@ -254,7 +255,7 @@ class _Session:
     def _save(self) -> None:
         method = self.step.state_dict()
         if not is_finite(method):
-            raise NotFinite(f"a weight is not finite at step {self.state.step}: lower learning_rate; {self.kept()}")
+            raise TrainingError(f"a weight is not finite at step {self.state.step}: lower learning_rate; {self.kept()}")
         self.state.seconds = self.budget.seconds
         self.tracker.flush()
         self.checkpoints.save({"step": method, "fit": asdict(self.state), "budget": self.budget.state_dict()})

@@ -18,19 +18,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from segmed.data.transfer import Report, fetch, forget, held
-from segmed.data.transfer import TransferError as FetchError
+from segmed.errors import DownloadError, NetworkError
 from segmed.files import disk_errors
 from segmed.networks.classifiers import ClassificationModel
 from segmed.networks.published_names import own_names
-from segmed.networks.weight_transfer import Grey, Transfer, TransferError, adopt
+from segmed.networks.weight_transfer import Grey, Transfer, adopt
 
 log = logging.getLogger(__name__)
 
 NESTED = ("state_dict", "model", "model_state_dict")  # where checkpoints of others keep their weights
-
-
-class PretrainedError(ValueError):
-    """Published weights that can't be had or used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +87,17 @@ def load_pretrained(
         grey: what becomes of a first convolution over three colours, see `adopt`.
 
     Raises:
-        PretrainedError: the weights can't be had or read, or none fits.
+        NetworkError: the weights can't be had or read, or none fits.
     """
     if source == "hub":
         if name not in HUB:
-            raise PretrainedError(f"no weights of '{name}' are published: give a file, or one of {', '.join(HUB)}")
+            raise NetworkError(f"no weights of '{name}' are published: give a file, or one of {', '.join(HUB)}")
         source = fetch_weights(HUB[name], folder)
     weights = own_names(name, read_published(source), network)
     try:
         transfer = adopt(weights, network, grey=grey)
-    except TransferError as error:
-        raise PretrainedError(f"weights {source} for {name}: {error}") from error
+    except NetworkError as error:
+        raise NetworkError(f"weights {source} for {name}: {error}") from error
     log.info("%s starts with %s: %s", name, source, transfer)
     return transfer
 
@@ -124,7 +120,7 @@ def fetch_weights(
         report: called with what is done, and the bytes done and in all.
 
     Raises:
-        PretrainedError: no network, not on the server, or a wrong checksum.
+        NetworkError: no network, not on the server, or a wrong checksum.
         DiskError: no space, or no permission.
     """
     target = folder / published.file
@@ -139,14 +135,14 @@ def fetch_weights(
                 fetch(published.url, part, stream, attempts=attempts, wait_s=wait_s, report=report)
                 try:
                     _check(part, published, remedy="it was removed, run again")
-                except PretrainedError:
+                except NetworkError:
                     forget(part)
                     raise
                 os.replace(part, target)
                 forget(part)
-    except FetchError as error:
+    except DownloadError as error:
         reason = str(error).rpartition(": ")[0]  # its advice is that of the tool that fetches data sets
-        raise PretrainedError(f"{reason}: run again, or fetch it yourself and give the file as `pretrained`") from error
+        raise NetworkError(f"{reason}: run again, or fetch it yourself and give the file as `pretrained`") from error
     return target
 
 
@@ -154,33 +150,31 @@ def _check(path: Path, published: Published, *, remedy: str) -> None:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if not digest.startswith(published.sha256):
-        raise PretrainedError(
-            f"{path}: checksum {digest[:8]} instead of the published {published.sha256[:8]}: {remedy}"
-        )
+        raise NetworkError(f"{path}: checksum {digest[:8]} instead of the published {published.sha256[:8]}: {remedy}")
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
     """Weights by name from a file of safetensors or of torch. Code in the file is never run.
 
     Raises:
-        PretrainedError: the file is missing, damaged, or holds more than tensors, numbers and text.
+        NetworkError: the file is missing, damaged, or holds more than tensors, numbers and text.
     """
     if not path.is_file():
-        raise PretrainedError(f"weights {path} are not there: correct the path")
+        raise NetworkError(f"weights {path} are not there: correct the path")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings(action="ignore"):  # torch's words about pickles of others: the error says it
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise PretrainedError(
+        raise NetworkError(
             f"weights {path} hold more than tensors, numbers and text, or are damaged: they were not opened"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError) as error:
-        raise PretrainedError(f"weights {path} are damaged or no file of weights: copy them again") from error
+        raise NetworkError(f"weights {path} are damaged or no file of weights: copy them again") from error
     while isinstance(content, dict) and (inner := next((key for key in NESTED if key in content), None)):
         content = content[inner]
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
     if not tensors:
-        raise PretrainedError(f"weights {path} hold no tensors by name: give a state dict")
+        raise NetworkError(f"weights {path} hold no tensors by name: give a state dict")
     return tensors

@@ -9,12 +9,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from segmed.errors import TrainingError
+
 T = TypeVar("T")
 PATIENCE = timedelta(hours=2)  # one rank may write or validate for long while the others wait
-
-
-class RankError(ValueError):
-    """The leading process failed; the others stop with its message."""
 
 
 class Ranks:
@@ -67,7 +65,7 @@ class Ranks:
         """Do something on the leading process alone and give its result to all.
 
         Raises:
-            RankError: on the other processes, where the leading one raised (there its own exception goes on).
+            TrainingError: on the other processes, where the leading one raised (there its own exception goes on).
         """
         if self.world == 1:
             return action()
@@ -82,5 +80,5 @@ class Ranks:
         if failure is not None:
             raise failure
         if answer[1] is not None:
-            raise RankError(f"stopped with the leading process: {answer[1]}")
+            raise TrainingError(f"stopped with the leading process: {answer[1]}")
         return answer[0]

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segmed.config import TrainConfig
-from segmed.training.checkpoint import CheckpointError
+from segmed.errors import RunError
 from segmed.training.learner import Learner
 from segmed.training.precision import Choice
 
@@ -67,7 +67,7 @@ class Step(ABC):
         """Go on where `state_dict` was taken.
 
         Raises:
-            CheckpointError: the state is of another network or method.
+            RunError: the state is of another network or method.
         """
 
 
@@ -117,7 +117,7 @@ class LearnerStep(Step):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         if state.get("method") != self.method:
-            raise CheckpointError(
+            raise RunError(
                 f"the checkpoint is of {state.get('method')} training, this run {self.does}: go on with the config "
                 "that the run began with"
             )

@@ -23,9 +23,9 @@ from segmed.builders.segmentation import (
     network_segmenter,
     stages_of,
 )
-from segmed.cli import load_config
 from segmed.compose.train import member_config, useful_views
 from segmed.config import ExperimentConfig, View, known
+from segmed.config.reading import load_config
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
 from segmed.segment.plan import resolve

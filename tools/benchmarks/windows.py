@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from benchmarks.peers import nnunet
 from benchmarks.timing import Outcome, Setting, Target, alternate, ratio, timed
 from segmed.builders.segmentation import build_dataset, load_run
-from segmed.data.case import DatasetError
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
+from segmed.errors import DatasetError
 from segmed.metrics.segmentation import overlaps
 from segmed.runs import open_run, read_config
 from segmed.segmenters.sliding import sliding_window, window_batch, window_starts

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from segmed.config import AugmentConfig
 from segmed.data.augment import Augmentation
-from segmed.data.case import DatasetError
 from segmed.data.images.image_cache import ImageArrays
 from segmed.data.images.image_dataset import Item
 from segmed.data.patches import patch_loader
+from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 
 ORDERS_KEPT = 16  # orders of rounds that are remembered: of each class the last, and the one before at a border
@@ -41,7 +41,7 @@ class ImageSamples(Dataset[dict[str, Any]]):
 
     Raises:
         DatasetError: no items.
-        ArrayError: an item was not prepared.
+        DatasetError: an item was not prepared.
     """
 
     def __init__(

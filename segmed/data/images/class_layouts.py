@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segmed.config.images import ClassFolders, ClassManifestLayout, ClassVolumesLayout
-from segmed.data.case import DatasetError
 from segmed.data.cases import find_volumes
 from segmed.data.images.picture import PICTURE_SUFFIXES
 from segmed.data.manifest import csv_rows
 from segmed.data.splits import NAMES_IN_MANIFESTS, PARTS
+from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 
 PART_NAMES = {**{part: part for part in PARTS}, **NAMES_IN_MANIFESTS}

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from segmed.data.phantoms import PhantomError
+from segmed.errors import DatasetError
 from segmed.files import atomic_path, atomic_write_text, write_json
 
 CLASSES = ("non_contrast", "post_contrast")
@@ -86,7 +86,7 @@ def make_contrast_phantom(folder: Path | str, *, subjects: int, slices: int, siz
         seed: of the data set.
 
     Raises:
-        PhantomError: the folder holds something else, or a phantom of other settings.
+        DatasetError: the folder holds something else, or a phantom of other settings.
         DiskError: the disk is full or the folder can't be written.
     """
     folder = Path(folder)
@@ -121,7 +121,7 @@ def make_contrast_phantom(folder: Path | str, *, subjects: int, slices: int, siz
 def _is_complete(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether the data set is there; refuse a folder that holds something else."""
     if folder.exists() and not folder.is_dir():
-        raise PhantomError(f"{folder} is a file: choose another folder for the phantom")
+        raise DatasetError(f"{folder} is a file: choose another folder for the phantom")
     note = folder / SETTINGS_FILE
     if note.is_file():
         try:
@@ -130,11 +130,11 @@ def _is_complete(folder: Path, settings: dict[str, Any]) -> bool:
             found = None
         if found == settings:
             return True
-        raise PhantomError(f"{folder} holds a phantom of other settings ({found}): choose another folder or remove it")
+        raise DatasetError(f"{folder} holds a phantom of other settings ({found}): choose another folder or remove it")
     present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     foreign = [name for name in present if name not in (*CLASSES, TABLE) and not name.startswith(".")]
     if foreign:
-        raise PhantomError(f"{folder} holds other files ({foreign[0]}): choose another folder for the phantom")
+        raise DatasetError(f"{folder} holds other files ({foreign[0]}): choose another folder for the phantom")
     return False
 
 

@@ -26,16 +26,13 @@ from torch.utils.data import DataLoader, Dataset
 from segmed.config.images import ImageConfig
 from segmed.data.images.image_dataset import Item
 from segmed.data.images.prepare_image import prepared
-from segmed.files import DiskError, disk_errors, write_json
+from segmed.errors import DatasetError, DiskError
+from segmed.files import disk_errors, write_json
 
 ARRAYS_VERSION = 1  # raised whenever preparing or the files of an entry change, so that old entries are not used
 CHUNK_BYTES, CHUNK_ITEMS = 4 << 20, 64  # what is prepared between two notes that it is done
 SHOWN = 5  # images that can't be used and are named
 IMAGES, DONE, NOTE = "images.npy", "done", "entry.json"
-
-
-class ArrayError(ValueError):
-    """Images that can't be prepared; one line that names them and says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +53,12 @@ class ImageArrays:
         """Places of some ids in the array, in their order.
 
         Raises:
-            ArrayError: one is not there.
+            DatasetError: one is not there.
         """
         place = {name: index for index, name in enumerate(self.ids)}
         missing = [name for name in ids if name not in place]
         if missing:
-            raise ArrayError(f"image '{missing[0]}' was not prepared ({len(missing)} were not): prepare the data set")
+            raise DatasetError(f"image '{missing[0]}' was not prepared ({len(missing)} were not): prepare the data set")
         return np.array([place[name] for name in ids], dtype=int)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -82,7 +79,7 @@ class ImageCache:
         """Name the array of some images.
 
         Raises:
-            ArrayError: files are missing.
+            DatasetError: files are missing.
         """
         states, lost = [], []
         for item in sorted(items, key=lambda item: item.id):
@@ -91,7 +88,7 @@ class ImageCache:
             except OSError:
                 lost.append(str(item.path))
         if lost:
-            raise ArrayError(_listed(lost, len(items), "are not there any more"))
+            raise DatasetError(_listed(lost, len(items), "are not there any more"))
         content = {"version": ARRAYS_VERSION, "images": config.model_dump(mode="json"), "files": states}
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=20).hexdigest()
 
@@ -107,12 +104,12 @@ class ImageCache:
             progress: show a progress bar.
 
         Raises:
-            ArrayError: images that can't be read or prepared, all counted, some named; a worker was killed; files
+            DatasetError: images that can't be read or prepared, all counted, some named; a worker was killed; files
                 changed meanwhile.
             DiskError: the disk is full or the folder can't be written.
         """
         if not items:
-            raise ArrayError("no images to prepare: check data.root")
+            raise DatasetError("no images to prepare: check data.root")
         items = sorted(items, key=lambda item: item.id)
         key = self.key(items, config)
         folder = self.folder / "images" / key
@@ -128,11 +125,11 @@ class ImageCache:
             _build(growing, items, config, workers=workers, progress=progress)
             if self.key(items, config) != key:
                 shutil.rmtree(growing, ignore_errors=True)
-                raise ArrayError("images changed while they were prepared: run again")
+                raise DatasetError("images changed while they were prepared: run again")
             os.rename(growing, folder)
         found = _open(folder)
         if found is None:
-            raise ArrayError(f"the array {folder} can't be read back: check the disk")
+            raise DatasetError(f"the array {folder} can't be read back: check the disk")
         return found
 
     @contextmanager
@@ -226,7 +223,7 @@ def _build(folder: Path, items: Sequence[Item], config: ImageConfig, *, workers:
             marks.flush()
         os.fsync(file.fileno())
     if faults:
-        raise ArrayError(_listed(faults, len(items), "can't be used"))
+        raise DatasetError(_listed(faults, len(items), "can't be used"))
     write_json(folder / NOTE, {"version": ARRAYS_VERSION, "bytes": path.stat().st_size, "ids": [i.id for i in items]})
     note.unlink()
 
@@ -277,7 +274,7 @@ def _made(chunks: _Chunks, absent: list[int], workers: int) -> Iterator[Made]:
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
-        raise ArrayError(
+        raise DatasetError(
             "a process that prepares images was killed, probably for lack of memory: use fewer workers, and run again"
         ) from error
 
@@ -321,5 +318,5 @@ def _open(folder: Path) -> ImageArrays | None:
 def _reopened(folder: Path, ids: tuple[str, ...]) -> ImageArrays:
     arrays = _open(folder)
     if arrays is None or arrays.ids != ids:
-        raise ArrayError(f"the array {folder} is gone or damaged: start again to rebuild it")
+        raise DatasetError(f"the array {folder} is gone or damaged: start again to rebuild it")
     return arrays

@@ -17,10 +17,10 @@ from segmed.config.images import (
     ContrastPhantomLayout,
     FoldersLayout,
 )
-from segmed.data.case import DatasetError
 from segmed.data.images.class_layouts import Row, read_folders, read_table
 from segmed.data.images.contrast_phantom import make_contrast_phantom
 from segmed.data.splits import PARTS
+from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 
 
@@ -102,7 +102,7 @@ def read_classes(config: ClassDataConfig) -> ClassDataset:
     Raises:
         DatasetError: nothing there; an empty class; unknown files, labels or columns; one image in two classes; fewer
             than two classes left.
-        PhantomError: the root holds something else than the phantom.
+        DatasetError: the root holds something else than the phantom.
         DiskError: the phantom can't be written.
     """
     layout = _made(config)

@@ -13,9 +13,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from segmed.config.images import ClassSplitConfig
-from segmed.data.case import DatasetError
 from segmed.data.images.image_dataset import ClassDataset
 from segmed.data.splits import PARTS
+from segmed.errors import DatasetError
 from segmed.files import write_json
 
 UNITS = {"auto": "subject", "subject": "subject", "twins": "group of twins", "image": "image", "given": "subject"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from segmed.errors import VolumeError
 from segmed.formats import pictures
 
 PICTURE_SUFFIXES = (*pictures.SUFFIXES, ".gif", ".webp")
@@ -30,10 +31,6 @@ UPRIGHT = {  # EXIF orientation -> what makes the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-class PictureError(ValueError):
-    """A picture that can't be read or used; one line that says what, where and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +82,14 @@ def read_picture(path: Path | str) -> Picture:
     16 bits is kept. Colour of 16 bits comes with 8, as Pillow decodes it.
 
     Raises:
-        PictureError: missing, not an image, truncated, of several frames or pages, of floats, larger than Pillow's
+        VolumeError: missing, not an image, truncated, of several frames or pages, of floats, larger than Pillow's
             limit.
     """
     path = Path(path)
     with _opened(path) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
-            raise PictureError(f"{path} holds {frames} frames or pages: save the one that counts as a single image")
+            raise VolumeError(f"{path} holds {frames} frames or pages: save the one that counts as a single image")
         name, mode = str(image.format), image.mode
         stored = _orientation(image)
         image.load()  # a TIFF turns itself upright here
@@ -105,7 +102,7 @@ def facts(path: Path | str) -> PictureFacts:
     """Read what the header says; of a truncated file, too.
 
     Raises:
-        PictureError: missing, not an image, larger than Pillow's limit.
+        VolumeError: missing, not an image, larger than Pillow's limit.
     """
     path = Path(path)
     with _opened(path) as image:
@@ -144,18 +141,18 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
             # a file, not a path: of a path Pillow maps turned TIFFs into memory with height and width exchanged
             with open(path, "rb") as file, Image.open(file, formats=formats) as image:
                 yield image
-    except PictureError:
+    except VolumeError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path} is larger than {Image.MAX_IMAGE_PIXELS} pixels: make it smaller") from error
+        raise VolumeError(f"{path} is larger than {Image.MAX_IMAGE_PIXELS} pixels: make it smaller") from error
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path} is not an image that can be read: copy it again or remove it") from error
+        raise VolumeError(f"{path} is not an image that can be read: copy it again or remove it") from error
     except OSError as error:
         if error.errno is not None:
-            raise PictureError(f"{path}: {error.strerror or error}: check the path") from error
-        raise PictureError(f"{path} is truncated or damaged: copy it again") from error
+            raise VolumeError(f"{path}: {error.strerror or error}: check the path") from error
+        raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
     except (SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, struct.error) as error:
-        raise PictureError(f"{path} is truncated or damaged: copy it again") from error
+        raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
 
 
 def _fits(path: Path, name: str) -> bool:
@@ -196,7 +193,7 @@ def _pixels(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode in DEEP_MODES:
         return _deep(np.asarray(image), path)
     if image.mode == "F":
-        raise PictureError(f"{path} holds floating-point numbers: save it with 8 or 16 bits, or as NIfTI")
+        raise VolumeError(f"{path} holds floating-point numbers: save it with 8 or 16 bits, or as NIfTI")
     if image.mode in ALPHA_MODES or image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
         values = np.asarray(image).astype(np.uint32)
@@ -207,7 +204,7 @@ def _pixels(image: Image.Image, path: Path) -> np.ndarray:
 
 def _deep(values: np.ndarray, path: Path) -> np.ndarray:
     if values.size and not 0 <= int(values.min()) <= int(values.max()) <= 65535:
-        raise PictureError(
+        raise VolumeError(
             f"{path} holds values from {values.min()} to {values.max()}: save it with 8 or 16 bits, or as NIfTI"
         )
     return values.astype(np.uint16)

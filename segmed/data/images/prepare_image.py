@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from segmed.config.images import ImageConfig
-from segmed.data.filters import FilterError, filtered
-from segmed.data.images.picture import PICTURE_SUFFIXES, Picture, PictureError, grey, read_picture
+from segmed.data.filters import filtered
+from segmed.data.images.picture import PICTURE_SUFFIXES, Picture, grey, read_picture
+from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import is_dicom_folder, is_volume_file, read_volume, spacing_mm, to_canonical
 
 HALF_MAX = 6e4  # float16 ends at 65504
@@ -26,14 +27,14 @@ def prepared(path: Path, config: ImageConfig) -> np.ndarray:
         (C, H, W), or (1, X, Y, Z) in canonical orientation; float32.
 
     Raises:
-        PictureError: the file can't be read or filtered, or has other dimensions than the config.
+        VolumeError: the file can't be read or filtered, or has other dimensions than the config.
         VolumeError: the volume can't be read.
     """
     channels, spacing = _volume(path) if config.dims == 3 else (_image(path, config.channels), None)
     try:
         channels = np.stack([filtered(channel, config.filters, spacing_mm=spacing) for channel in channels])
-    except FilterError as error:
-        raise PictureError(f"{path}: {error}") from error
+    except DatasetError as error:
+        raise VolumeError(f"{path}: {error}") from error
     lowest = float(channels.min()) if config.dims == 3 else 0.0
     fitted = _resized(channels, config, spacing or (1.0, 1.0))
     scale, offset = _intensity(fitted, config)
@@ -49,7 +50,7 @@ def prepared(path: Path, config: ImageConfig) -> np.ndarray:
 def _image(path: Path, channels: int) -> np.ndarray:
     """(C, H, W) float32 in [0, 1]."""
     if not path.name.lower().endswith(PICTURE_SUFFIXES) and (is_volume_file(path) or path.is_dir()):
-        raise PictureError(f"{path} is a volume: set images.dims to 3")
+        raise VolumeError(f"{path} is a volume: set images.dims to 3")
     picture = read_picture(path)
     return grey(picture)[None] if channels == 1 else _colour(picture)
 
@@ -64,10 +65,10 @@ def _colour(picture: Picture) -> np.ndarray:
 def _volume(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     """(1, X, Y, Z) float32 towards right, front and head, and its spacing in mm."""
     if path.name.lower().endswith(PICTURE_SUFFIXES) and not is_dicom_folder(path):
-        raise PictureError(f"{path} is a 2D image: set images.dims to 2")
+        raise VolumeError(f"{path} is a 2D image: set images.dims to 2")
     volume = to_canonical(read_volume(path))
     if volume.shape[0] != 1:
-        raise PictureError(f"{path} has {volume.shape[0]} channels or time points: save the one that counts")
+        raise VolumeError(f"{path} has {volume.shape[0]} channels or time points: save the one that counts")
     return volume.as_tensor().numpy(), spacing_mm(volume.affine)
 
 

@@ -9,11 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from segmed.config.images import ClassFolders, ClassLayout, ClassManifestLayout, ClassVolumesLayout, FoldersLayout
-from segmed.data.case import DatasetError
 from segmed.data.cases import guess_layout
 from segmed.data.guess import LABEL_WORDS
 from segmed.data.images.class_layouts import read_folders
-from segmed.volumes import VolumeError
+from segmed.errors import DatasetError, VolumeError
 
 MANIFEST = "manifest.csv"
 SEGMENTATION = ("dataset.json", "manifest.json", "imagesTr", "labelsTr", "phantom.json")

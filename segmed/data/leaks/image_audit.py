@@ -23,11 +23,8 @@ from segmed.data.leaks.neighbours import most_alike
 from segmed.data.leaks.shortcuts import Shortcut, find_shortcuts, one_hot
 from segmed.data.leaks.survey import Survey, make_survey, survey_file, survey_key
 from segmed.data.leaks.twins import NEAR, Twin, twin_groups
+from segmed.errors import DatasetError
 from segmed.files import write_json
-
-
-class ClassAuditError(ValueError):
-    """An audit that can't be read; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +97,12 @@ class ClassAudit:
         """Read what `save_json` wrote.
 
         Raises:
-            ClassAuditError: the file is missing or is no audit of a data set for classification.
+            DatasetError: the file is missing or is no audit of a data set for classification.
         """
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ClassAuditError(
+            raise DatasetError(
                 f"{path} is no audit of images with classes ({type(error).__name__}): make it with tools/audit_data.py"
             ) from error
 
@@ -131,7 +128,7 @@ def audit_classes(
         progress: show a bar on stderr.
 
     Raises:
-        SurveyError: no image, an id twice, or a worker was killed.
+        DatasetError: no image, an id twice, or a worker was killed.
     """
     parts = dataset.parts if parts is None else parts
     key = _key(dataset, parts, near)
@@ -139,7 +136,7 @@ def audit_classes(
     if file is not None and file.is_file():
         try:
             return ClassAudit.load(file)
-        except ClassAuditError:
+        except DatasetError:
             pass  # of another version: it is made again
     survey = make_survey(dataset.items, cache=cache, workers=workers, near=near, progress=progress)
     audit = _audit(dataset, survey, parts, key)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from segmed.data.images.picture import PICTURE_SUFFIXES, PictureError, grey, read_picture
+from segmed.data.images.picture import PICTURE_SUFFIXES, grey, read_picture
 from segmed.data.leaks.thumbnails import Thumbnail, thumbnail
+from segmed.errors import VolumeError
 from segmed.geometry import to_canonical
-from segmed.volumes import VolumeError, read_volume
+from segmed.volumes import read_volume
 
 BORDER = 0.05  # of height and width: the rim whose brightness is looked at
 VOLUME = "volume"
@@ -69,7 +70,7 @@ def record(name: str, path: Path) -> tuple[Record, Thumbnail | None]:
         if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
             return _of_picture(name, path)
         return _of_volume(name, path)
-    except (PictureError, VolumeError, OSError, MemoryError) as error:
+    except (VolumeError, OSError, MemoryError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
         return Record(name, error=line), None
 
@@ -102,7 +103,7 @@ def shown_pixels(path: Path) -> np.ndarray:
     """Grey values (H, W), 0 to 1, as they are compared: of a volume its middle slice.
 
     Raises:
-        PictureError, VolumeError: the file can't be read.
+        VolumeError: the file can't be read.
     """
     if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
         return grey(read_picture(path))

@@ -26,14 +26,11 @@ from segmed.data.images.image_dataset import Item
 from segmed.data.leaks.image_facts import Record, record
 from segmed.data.leaks.thumbnails import Thumbnail
 from segmed.data.leaks.twins import NEAR, Twin, coarse, descriptors, twins_of
+from segmed.errors import DatasetError
 from segmed.files import atomic_path
 
 VERSION = 1  # raised whenever the same files give another survey
 CHUNK = 16  # files that a worker takes at once
-
-
-class SurveyError(ValueError):
-    """A survey that can't be made; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +78,12 @@ def make_survey(
         progress: show a bar on stderr.
 
     Raises:
-        SurveyError: no picture, an id twice, or a worker was killed.
+        DatasetError: no picture, an id twice, or a worker was killed.
     """
     if not items:
-        raise SurveyError("no pictures to compare: check data.root and data.layout")
+        raise DatasetError("no pictures to compare: check data.root and data.layout")
     if len({item.id for item in items}) != len(items):
-        raise SurveyError("two pictures have the same id: give each row a path of its own")
+        raise DatasetError("two pictures have the same id: give each row a path of its own")
     file = None if cache is None else survey_file(items, cache, near=near)
     if file is not None and (known := _remembered(file)) is not None:
         return known
@@ -148,7 +145,7 @@ def _observed(items: Sequence[Item], workers: int) -> Iterator[tuple[Record, Thu
         try:
             yield from pool.map(record, names, paths, chunksize=CHUNK)
         except BrokenProcessPool as error:
-            raise SurveyError("a worker was killed, for want of memory perhaps: give fewer workers") from error
+            raise DatasetError("a worker was killed, for want of memory perhaps: give fewer workers") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -15,8 +15,9 @@ from segmed.data.leaks.image_facts import voxel_key
 from segmed.data.leaks.neighbours import subjects_across
 from segmed.data.leaks.twins import Twin
 from segmed.data.splits import PARTS, Split
+from segmed.errors import VolumeError
 from segmed.geometry import to_canonical
-from segmed.volumes import VolumeError, read_volume
+from segmed.volumes import read_volume
 
 SHOWN = 3
 FIX = "keep one of each, or give them one subject so that they stay on one side"

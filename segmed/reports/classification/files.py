@@ -70,8 +70,8 @@ def write_classification(
         The summary of `summarise_classification`.
 
     Raises:
-        TestedError: validation has other classes.
-        ClassificationError: the positive class is none, or there are more than two.
+        RunError: validation has other classes.
+        MetricError: the positive class is none, or there are more than two.
         DiskError: the folder can't be written.
     """
     summary = summarise_classification(test, validation, config=config, title=title, notes=notes)
@@ -132,7 +132,7 @@ def summarise_classification(
         {"value", "ci95"}, None where it does not exist.
 
     Raises:
-        TestedError, ClassificationError: as in `write_classification`.
+        RunError, MetricError: as in `write_classification`.
     """
     own = why_not_by_subject(test)
     units: tuple[Unit, ...] = UNITS[:1] if own else UNITS

@@ -7,12 +7,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from segmed.errors import RunError
 from segmed.files import atomic_write_text
 from segmed.reports.classification.figures import learning_curves
 from segmed.reports.classification.text import UNIT_TITLES, class_table, meaning, overall_rows, threshold_rows
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.segmentation.page import (
-    ReportError,
     facts,
     folded,
     page,
@@ -49,12 +49,12 @@ def write_classification_page(folder: Path) -> Path:
         The path of the page.
 
     Raises:
-        ReportError: there is no figures.json, or it is damaged.
+        RunError: there is no figures.json, or it is damaged.
     """
     results = folder if (folder / "figures.json").is_file() else folder / "test"
     summary = read_json(results / "figures.json")
     if summary is None:
-        raise ReportError(f"{folder} holds no figures.json: name the folder of a run that was tested")
+        raise RunError(f"{folder} holds no figures.json: name the folder of a run that was tested")
     title, notes = str(summary["title"]), summary["notes"]
 
     def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

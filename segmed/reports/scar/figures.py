@@ -16,11 +16,12 @@ from scipy import ndimage
 
 from segmed.cardiac.bullseye import draw_bullseye
 from segmed.cardiac.chords import CLASSES
-from segmed.cardiac.heart import BODY_ANTERIOR, BODY_APEX, CardiacError, HeartLabels, HeartPosition
+from segmed.cardiac.heart import BODY_ANTERIOR, BODY_APEX, HeartLabels, HeartPosition
 from segmed.cardiac.report import ScarReport
 from segmed.cardiac.rings import bring
 from segmed.cardiac.septum import Septum, find_septum
 from segmed.cardiac.short_axis import ShortAxis, short_axis_view
+from segmed.errors import CardiacError
 from segmed.geometry import as_affine
 from segmed.reports.drawing.panels import bare, grey_range
 from segmed.reports.drawing.slices import INK

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from segmed.errors import RunError
 from segmed.files import atomic_write_text
 from segmed.metrics.segmentation import TITLES
 from segmed.reports.drawing.curves import training_curves
@@ -35,10 +36,6 @@ pre { background: #f7f7f7; padding: 1em; overflow-x: auto; font-size: 0.8em; } s
 """
 
 
-class ReportError(ValueError):
-    """A folder of which there is nothing to report."""
-
-
 def write_report(folder: Path) -> Path:
     """Write report.html of a run, or of the folder that `write_evaluation` or `tools/evaluate.py` filled.
 
@@ -52,15 +49,13 @@ def write_report(folder: Path) -> Path:
         The path of the page.
 
     Raises:
-        ReportError: the folder holds neither a config nor a summary, or a file in it is damaged.
+        RunError: the folder holds neither a config nor a summary, or a file in it is damaged.
     """
     results = folder if (folder / "summary.json").is_file() else folder / "test"
     summary = read_json(results / "summary.json")
     config = read_text(folder / "config.yaml")
     if summary is None and config is None:
-        raise ReportError(
-            f"{folder} holds neither config.yaml nor summary.json: name a run's or an evaluation's folder"
-        )
+        raise RunError(f"{folder} holds neither config.yaml nor summary.json: name a run's or an evaluation's folder")
     title = str(summary["title"]) if summary and "title" in summary else folder.resolve().name
     parts = [f"<h1>{escape(title)}</h1>", facts(folder)]
     if summary is not None:
@@ -202,7 +197,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """A file's table; None where there is no file.
 
     Raises:
-        ReportError: it is damaged.
+        RunError: it is damaged.
     """
     text = read_text(path)
     if text is None:
@@ -210,7 +205,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise ReportError(f"{path} is damaged ({error}): evaluate again") from error
+        raise RunError(f"{path} is damaged ({error}): evaluate again") from error
     if not isinstance(data, dict):
-        raise ReportError(f"{path} holds no table of figures: evaluate again")
+        raise RunError(f"{path} holds no table of figures: evaluate again")
     return data

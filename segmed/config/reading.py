@@ -1,0 +1,172 @@
+"""YAML files -> one frozen, validated model; errors in one line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from segmed.config import ExperimentConfig
+from segmed.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+Experiment = TypeVar("Experiment", bound=BaseModel)
+OPTIONAL_SECTIONS = ("adversary", "classification")  # none by default, and there as soon as one option names them
+
+
+def load_yaml(path: Path | str) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or is no mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read config {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config {path} is not a text file: name a YAML file") from error
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of the safe loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"config {path} is not valid YAML{where}: {problem}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"config {path} holds a {type(data).__name__}, not a mapping of sections")
+    return data
+
+
+def classifies(config: Path) -> bool | None:
+    """Whether a config is one of classification, not of segmentation; None where it does not tell."""
+    try:
+        sections = set(load_yaml(config))
+    except ConfigError:
+        return None
+    return "model" in sections if sections & {"model", "network"} else None
+
+
+MERGE = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, with 1e-3 read as the number it is, and a key given twice refused."""
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Take in what `<<` merges, after a look at the keys that the file itself gives; a node is flattened once."""
+        if getattr(node, "flat", False):
+            return
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be one word", key_node.start_mark)
+            key = MERGE if key_node.tag == MERGE else self.construct_object(key_node, deep=True)
+            if key in seen:
+                problem = f"key '{key_node.value}' stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        super().flatten_mapping(node)
+        node.flat = True
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def load_config(path: Path | str, overrides: dict[str, Any] | None = None) -> ExperimentConfig:
+    """Read an experiment from YAML; `overrides` maps dotted names to values.
+
+    Raises:
+        ConfigError: with one line a problem, each naming the key and the nearest real one.
+    """
+    return load_as(ExperimentConfig, path, overrides)
+
+
+def load_as(schema: type[Model], path: Path | str, overrides: dict[str, Any] | None = None) -> Model:
+    """Read YAML as any schema; as `load_config`."""
+    data = load_yaml(path)
+    for dotted, value in (overrides or {}).items():
+        set_value(data, dotted.split("."), value)
+    return validate(schema, data, where=str(path))
+
+
+def set_value(data: dict[str, Any], keys: list[str], value: Any) -> None:
+    """Set a nested value; a changed `name` replaces its whole sub-tree instead of merging into it."""
+    for key in keys[:-1]:
+        nested = data.get(key)
+        if not isinstance(nested, dict):
+            nested = data[key] = {}
+        data = nested
+    if keys[-1] == "name" and data.get("name") != value and len(keys) > 1:
+        data.clear()
+    data[keys[-1]] = value
+
+
+def validate(model: type[Model], data: Any, *, where: str) -> Model:
+    """Validate `data` against a model.
+
+    Raises:
+        ConfigError: naming the first problem and how many more there are.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = [describe(problem, model) for problem in error.errors(include_url=False)]
+        problems = list(dict.fromkeys(problems))
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ConfigError(f"{where}: {problems[0]}{more}") from None
+
+
+_UNION_MEMBER = re.compile(r"[\[(]|^(int|float|str|bool|tuple|list|dict|literal|is-instance|constrained-\w+)$")
+
+
+def describe(problem: Any, model: type[BaseModel]) -> str:
+    location = [str(part) for part in problem["loc"] if not _UNION_MEMBER.search(str(part))]
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(model, problem["loc"][:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f", did you mean '{near[0]}'?" if near else f", known here: {', '.join(known)}"
+        return f"unknown key '{'.'.join(location)}'{hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "union_tag_not_found":
+        message = "its 'name' is missing: say which one is meant"
+    shown = repr(problem["input"])
+    shown = shown if len(shown) < 60 else shown[:57] + "..."
+    return f"'{'.'.join(location)}' is {shown}: {message[0].lower() + message[1:]}" if location else message
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """Fields of the section at `location`, whose parts may be fields or the tags of unions."""
+    current: list[type[BaseModel]] = [model]
+    for part in location:
+        fields = [m.model_fields[part].annotation for m in current if part in m.model_fields]
+        if fields:
+            current = [m for annotation in fields for m in _models_of(annotation)]
+        else:
+            current = [m for m in current if part == _tag_of(m)]
+    return sorted({name for m in current for name in m.model_fields})
+
+
+def _models_of(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for inner in getattr(annotation, "__args__", ()) for m in _models_of(inner)]
+
+
+def _tag_of(model: type[BaseModel]) -> Any:
+    field = model.model_fields.get("name")
+    return field.default if field else None

@@ -1,0 +1,49 @@
+"""What goes wrong, one kind of error a domain; each message says what, where, and what to do."""
+
+
+class ConfigError(ValueError):
+    """A config, a command line or a plan that can't be used on these data or this machine."""
+
+
+class DatasetError(ValueError):
+    """Files of a data set, its parts, its audit or its cache."""
+
+
+class DownloadError(ValueError):
+    """A file from elsewhere that can't be fetched, checked or unpacked."""
+
+
+class VolumeError(ValueError):
+    """A file of a volume, an image or a label map: what it holds, its grid, its values."""
+
+
+class NetworkError(ValueError):
+    """A network, its weights or its loss that can't be built as it is asked for."""
+
+
+class TrainingError(ValueError):
+    """A training that can't go on: NaN, memory, data workers, other processes."""
+
+
+class RunError(ValueError):
+    """A run folder or what it holds: config, weights, figures."""
+
+
+class UnfinishedError(RunError):
+    """A run that is not done yet."""
+
+
+class SegmenterError(ValueError):
+    """A segmenter, a classical method or a classifier that has no answer for this input."""
+
+
+class CardiacError(ValueError):
+    """A heart whose label map does not hold what a figure needs."""
+
+
+class MetricError(ValueError):
+    """Figures that these cases do not bear."""
+
+
+class DiskError(OSError):
+    """A disk that takes nothing more; what was written before stays whole."""
