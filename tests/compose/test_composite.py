@@ -1,0 +1,247 @@
+"""Runs of several networks: views fused, cascades whose second stage sees what the first one leaves."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from tiny_data import make_balls, names, tiny
+
+from segmed.builders.segmentation import build_dataset, load_run
+from segmed.compose import experiment
+from segmed.compose.train import member_config
+from segmed.config import ExperimentConfig, StageConfig
+from segmed.config.reading import validate
+from segmed.data.splits import Split
+from segmed.errors import ConfigError, DatasetError
+from segmed.runs import Run, read_config
+from segmed.segmenters.cascade import Cascade
+from segmed.segmenters.combine import Mean, Tidied, Vote
+from segmed.segmenters.network import NetworkSegmenter
+from segmed.volumes import read_volume
+
+PLANES = ("axial", "coronal", "sagittal")
+STAGES = {
+    "coarse": {"labels": {"ball": ["shell", "core"]}, "views": PLANES},
+    "fine": {"labels": {"core": ["core"]}, "views": ["axial", "volume"], "fuse": "mean"},
+    "region": ["ball"],
+    "rest": "shell",
+    "margin_mm": 1.0,
+    "folds": 2,
+}
+FLAT = {"patches": {"dims": 2, "size": [8, 8], "foreground": 1.0}, "train": {"epochs": 12, "learning_rate": 0.01}}
+
+
+def import_tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "tools" / f"{name}.py")
+    tool = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))  # where pydantic looks for names
+    spec.loader.exec_module(tool)
+    return tool
+
+
+@pytest.fixture(scope="module")
+def balls(tmp_path_factory):
+    return make_balls(tmp_path_factory.mktemp("balls"))
+
+
+@pytest.fixture(scope="module")
+def cascade(balls, tmp_path_factory):
+    """A trained cascade."""
+    folder = tmp_path_factory.mktemp("runs") / "cascade"
+    experiment.run(tiny(balls, folder.parent, cascade=STAGES, **FLAT), folder)
+    return Run(folder)
+
+
+def test_one_command_trains_every_network_and_tests_the_whole_once(cascade):
+    members = [f"coarse/{plane}" for plane in PLANES] + ["fine/axial", "fine/volume"]
+    members += [f"coarse/without_fold_{fold}/{plane}" for fold in (0, 1) for plane in PLANES]
+    for member in members:
+        assert (cascade.path / member / "weights" / "best.safetensors").is_file(), member
+        assert not (cascade.path / member / "test").exists()
+    assert {row.split(",")[0] for row in (cascade.test / "cases.csv").read_text().splitlines()[1:]} == set(
+        Split.load(cascade.split).test
+    )
+    assert (cascade.path / "report.html").is_file()
+
+
+def test_the_run_is_loaded_as_what_it_is_made_of(cascade):
+    segmenter = load_run(cascade.path, device="cpu")
+    assert isinstance(segmenter, Cascade)
+    assert isinstance(segmenter.coarse, Vote)
+    assert isinstance(segmenter.fine, Mean)
+    assert segmenter.labels.names == ("shell", "core")
+    assert segmenter.coarse.labels.names == ("ball",)
+    assert segmenter.fine.labels.names == ("core",)
+
+
+def test_no_coarse_network_of_a_fold_has_seen_the_cases_whose_regions_it_found(cascade):
+    whole = Split.load(cascade.split)
+    found: list[str] = []
+    for fold in (0, 1):
+        part = Split.load(cascade.path / "coarse" / f"without_fold_{fold}" / "split.json")
+        assert part.validation == whole.validation
+        assert not set(part.train) & set(part.test)
+        assert set(whole.test) <= set(part.test)
+        found += set(part.test) - set(whole.test)
+    assert sorted(found) == sorted(whole.train)
+
+
+def test_the_fine_stage_learns_from_volumes_that_are_zero_outside_the_regions(cascade, balls):
+    whole = Split.load(cascade.split)
+    fine = Split.load(cascade.path / "fine" / "split.json")
+    assert set(fine.train) <= set(whole.train)
+    assert set(fine.validation) <= set(whole.validation)
+    assert not fine.test
+    for case in fine.train:
+        image = nib.load(cascade.path / "fine" / "data" / case / f"{case}_MR.nii.gz").get_fdata()
+        original = nib.load(balls / f"{case}.nii.gz").get_fdata()
+        label = nib.load(cascade.path / "fine" / "data" / case / f"{case}_label.nii.gz").get_fdata()
+        inside = image != 0
+        assert 0 < inside.mean() < 1
+        assert np.allclose(image[inside], original[inside])
+        assert not label[~inside].any()
+
+
+def test_labels_of_a_stage_are_merges_and_the_others_are_background(cascade):
+    coarse = read_config(Run(cascade.path / "coarse" / "axial"))
+    assert coarse.data.labels == {"ball": [1, 2]}
+    fine = read_config(Run(cascade.path / "fine" / "volume"))
+    assert fine.data.labels == {"core": [2]}
+    assert fine.data.background == (1,)
+    assert (coarse.patches.dims, coarse.patches.plane, fine.patches.dims) == (2, "axial", 3)
+
+
+def test_a_composed_run_predicts_on_the_native_grid(cascade, balls):
+    volume = read_volume(balls / f"{names()[0]}.nii.gz")
+    found = load_run(cascade.path, device="cpu").probabilities(volume)
+    assert found.shape == (3, 16, 16, 16)
+    assert np.allclose(found.as_tensor().sum(0), 1, atol=1e-5)
+
+
+def test_the_tool_predicts_what_the_test_found(cascade, balls, tmp_path, monkeypatch):
+    tool = import_tool("predict")
+    case = Split.load(cascade.split).test[0]
+    options = ["--run", str(cascade.path), "--input", str(balls / f"{case}.nii.gz"), "--output", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["predict.py", *options])
+    assert tool.main() == 0
+    found, tested = (nib.load(folder / f"{case}.nii.gz").get_fdata() for folder in (tmp_path, cascade.predictions))
+    assert np.array_equal(found, tested)
+    monkeypatch.setattr("sys.argv", ["predict.py", *options, "--mirror", "--overwrite"])
+    with pytest.raises(ConfigError, match="made of several networks"):
+        tool.main()
+
+
+def test_a_killed_cascade_goes_on_where_it_was(cascade, tmp_path, capsys):
+    """The last network and all that follows are gone; what was trained stays to the bit."""
+    copy = tmp_path / "copy"
+    shutil.copytree(cascade.path, copy)
+    for gone in ("fine/volume", "test", "predictions", "report.html"):
+        path = copy / gone
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (copy / "fine" / "volume").mkdir()
+    (copy / "fine" / "volume" / "audit.json").write_text("{}")  # of a start that was killed
+    kept = (copy / "fine" / "axial" / "weights" / "best.safetensors").read_bytes()
+    assert experiment.resume(copy) == 0
+    assert (copy / "fine" / "axial" / "weights" / "best.safetensors").read_bytes() == kept
+    again = (copy / "fine" / "volume" / "weights" / "best.safetensors").read_bytes()
+    assert again == (cascade.path / "fine" / "volume" / "weights" / "best.safetensors").read_bytes()
+    assert json.loads((copy / "test" / "summary.json").read_text()) == json.loads(
+        (cascade.test / "summary.json").read_text()
+    )
+
+
+def test_several_planes_of_one_stage_vote(balls, tmp_path):
+    stage = {"views": ["axial", "sagittal"], "at_least": 1, "smallest_ml": 0.004, "closing_mm": 1.0}
+    experiment.run(tiny(balls, tmp_path, ensemble=stage, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    segmenter = load_run(tmp_path / "run", device="cpu")
+    assert isinstance(segmenter, Vote)
+    assert segmenter.at_least == 1
+    assert [type(member) for member in segmenter.segmenters] == [Tidied, Tidied]
+    assert isinstance(segmenter.segmenters[0].segmenter, NetworkSegmenter)
+    assert (tmp_path / "run" / "axial" / "weights" / "best.safetensors").is_file()
+
+
+def test_reference_regions_need_no_folds(balls, tmp_path):
+    stages = {**STAGES, "learn_from": "reference", "coarse": {**STAGES["coarse"], "views": ["axial"]}, "roi": "crop"}
+    stages["fine"] = {**STAGES["fine"], "views": ["axial"]}
+    experiment.run(tiny(balls, tmp_path, cascade=stages, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    assert not list((tmp_path / "run" / "coarse").glob("without_fold_*"))
+    config = read_config(Run(tmp_path / "run"))
+    dataset = build_dataset(config)
+    case = Split.load(tmp_path / "run" / "fine" / "split.json").train[0]
+    label = nib.load(tmp_path / "run" / "fine" / "data" / case / f"{case}_label.nii.gz")
+    original = nib.load(next(c for c in dataset.cases if c.id == case).label.path).get_fdata()
+    assert max(label.shape) < 16
+    assert (label.get_fdata() > 0).sum() == (original > 0).sum()
+
+
+def test_thick_slices_leave_the_in_plane_axis_alone(tmp_path, capsys):
+    root = make_balls(tmp_path / "thick", cases=6)
+    for file in root.glob("*.nii.gz"):
+        volume = nib.load(file)
+        nib.save(nib.Nifti1Image(np.asarray(volume.dataobj)[..., 5:11], np.diag([1.0, 1.0, 10.0, 1.0])), file)
+    made = experiment._begin(tiny(root, tmp_path, ensemble={}, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    assert read_config(made).ensemble.views == ("axial",)
+    assert "axial (slices 10 mm apart show nothing across them: the in-plane slices alone)" in capsys.readouterr().out
+
+
+def test_thin_slices_are_seen_in_all_planes(balls, tmp_path):
+    made = experiment._begin(tiny(balls, tmp_path, ensemble={}, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    assert read_config(made).ensemble.views == PLANES
+
+
+def test_any_view_may_have_a_network_of_its_own(balls, tmp_path):
+    stage = StageConfig.model_validate(
+        {
+            "views": ["axial", "volume"],
+            "network": {"name": "unet", "channels": [4, 4]},
+            "networks": {"volume": {"name": "segresnet", "init_filters": 8}},
+        }
+    )
+    config = tiny(balls, tmp_path)
+    given = {"data": config.data, "split": tmp_path / "split.json"}
+    assert member_config(config, stage, "axial", **given).network.channels == (4, 4)
+    volume = member_config(config, stage, "volume", **given)
+    assert volume.network.name == "segresnet"
+    assert volume.patches.dims == 3
+    assert volume.patches.size == (8, 8, 8)
+    assert member_config(config, stage, "axial", **given).patches.size == "auto"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"region": []}, "cascade.region is empty"),
+        ({"region": ["heart"]}, "cascade.region names 'heart', cascade.coarse.labels has ball"),
+        ({"fine": {}}, "cascade.fine.labels is auto"),
+        ({"coarse": {"labels": {"ball": ["shell"]}, "views": ["axial", "axial"]}}, "name one or more, each once"),
+        ({"fine": {"labels": {"core": ["core"]}, "views": ["axial"], "at_least": 2}}, "at_least 2 of 1 views"),
+        (
+            {"fine": {"labels": {"core": ["core"]}, "views": ["axial"], "networks": {"volume": {"name": "unet"}}}},
+            "names the view volume",
+        ),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused_in_one_line(balls, tmp_path, changes, message):
+    data = tiny(balls, tmp_path).model_dump(mode="json") | {"cascade": {**STAGES, **changes}}
+    with pytest.raises(ConfigError, match=message) as caught:
+        validate(ExperimentConfig, data, where="x.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_ensemble_beside_a_cascade_is_refused(balls, tmp_path):
+    data = tiny(balls, tmp_path).model_dump(mode="json") | {"cascade": STAGES, "ensemble": {}}
+    with pytest.raises(ConfigError, match="exclude each other"):
+        validate(ExperimentConfig, data, where="x.yaml")
+
+
+@pytest.mark.parametrize("changes", [{"rest": "wall"}, {"fine": {"labels": {"scar": ["scar"]}, "views": ["axial"]}}])
+def test_labels_that_the_data_lack_are_refused_before_anything_is_made(balls, tmp_path, changes):
+    config = tiny(balls, tmp_path, cascade={**STAGES, **changes}, patches={"dims": 2, "size": [8, 8]})
+    with pytest.raises(DatasetError, match=r"that data\.labels lacks: it has shell, core"):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

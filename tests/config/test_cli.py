@@ -1,0 +1,231 @@
+"""YAML and command lines become one validated config; what is wrong is said in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import Field
+
+from segmed.commands.command_line import parse, parse_as
+from segmed.config import AUGMENT_PRESETS, AugmentConfig, ExperimentConfig, Section
+from segmed.config.reading import load_config, load_yaml
+from segmed.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = sorted((ROOT / "tools").glob("*.py"))
+
+
+class Arguments(Section):
+    config: Path | None = Field(None, description="YAML")
+    number: int = Field(1, description="a number")
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "experiment.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def experiment(*argv):
+    return parse_as(ExperimentConfig, Arguments, list(map(str, argv)))[1]
+
+
+def test_the_command_line_overrides_the_file(written):
+    path = written("train: {epochs: 7, clip: 1.0}")
+    made = experiment("--config", path, "--train.epochs", 9)
+    assert (made.train.epochs, made.train.clip) == (9, 1.0)
+
+
+def test_kebab_case_options_reach_fields_with_underscores():
+    assert experiment("--train.budget-minutes", 20).train.budget_minutes == 20
+
+
+def test_tuples_are_given_as_several_words():
+    assert experiment("--patches.size", 64, 48, 32).patches.size == (64, 48, 32)
+
+
+def test_a_changed_name_replaces_its_section_instead_of_merging_into_it(written):
+    path = written("network: {name: unet, encoder: dense}\nloss: {name: tversky, alpha: 0.1}")
+    made = experiment("--config", path, "--network.name", "dynunet", "--loss.name", "dice")
+    assert made.network.name == "dynunet"
+    assert made.loss.name == "dice"
+    assert not hasattr(made.loss, "alpha")
+
+
+def test_a_preset_on_the_command_line_brings_its_numbers(written):
+    path = written("augment: {name: none, noise_sd: 0.5}")
+    made = experiment("--config", path, "--augment.name", "full")
+    assert made.augment.rotation_deg == AUGMENT_PRESETS["full"]["rotation_deg"]
+
+
+def test_numbers_beside_a_preset_win():
+    made = AugmentConfig(name="full", rotation_deg=3.0)
+    assert (made.rotation_deg, made.elastic_mm) == (3.0, AUGMENT_PRESETS["full"]["elastic_mm"])
+
+
+def test_a_resolved_config_reloads_equal(written):
+    made = ExperimentConfig(augment=AugmentConfig(name="full", blur_probability=0.0))
+    assert load_config(written(yaml.safe_dump(made.model_dump(mode="json")))) == made
+
+
+def test_exponents_without_a_dot_are_numbers(written):
+    assert load_yaml(written("a: 1e-3\nb: 5e5\nc: 12\nd: 1e"))["a"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("trian: {epochs: 3}", "unknown key 'trian', did you mean 'train'?"),
+        ("train: {epoch: 3}", "unknown key 'train.epoch', did you mean 'epochs'?"),
+        ("network: {name: unet, encodr: plain}", "did you mean 'encoder'"),
+        ("network: {name: unett}", "'unet', 'dynunet'"),
+        ("train: {epochs: many}", "'train.epochs' is 'many'"),
+        ("train: {epochs: 0}", "greater than or equal to 1"),
+        ("split: {test: 1.5}", "less than or equal to 1"),
+        ("augment: {name: fulll}", "'none', 'light' or 'full'"),
+        ("augment: {name: [1]}", "augment"),
+        ("train: [1, 2]", "train"),
+        ("- a\n- b", "not a mapping"),
+        ("train: {epochs: 3", "not valid YAML"),
+        ("train: {epochs: 3}\ntrain: {epochs: 4}", "stands twice"),
+    ],
+)
+def test_a_wrong_config_is_one_line_that_names_it(written, text, words):
+    with pytest.raises(ConfigError) as error:
+        load_config(written(text))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("b: {<<: *x}", {"p": 1, "q": 2}),
+        ("b: {<<: *x, q: 3}", {"p": 1, "q": 3}),
+        ("b: {q: 3, <<: *x}", {"p": 1, "q": 3}),
+        ("y: &y {<<: *x, q: 3}\nb: {<<: *y, r: 4}", {"p": 1, "q": 3, "r": 4}),
+        ("y: &y {<<: *x, q: 3}\nz: *y\nb: *y", {"p": 1, "q": 3}),
+        ("y: &y {q: 5, r: 7}\nb: {<<: [*x, *y]}", {"p": 1, "q": 2, "r": 7}),
+        ("y: &y {p: {u: 1, v: 2}}\nb: {<<: *y, p: {u: 3}}", {"p": {"u": 3}}),
+        ("b: {'<<': 1}", {"<<": 1}),
+    ],
+    ids=["alone", "own last", "own first", "of a merge", "named twice", "of two, first", "no deeper", "quoted"],
+)
+def test_a_merge_takes_in_keys_and_those_of_the_mapping_itself_win(written, text, expected):
+    loaded = load_yaml(written(f"x: &x {{p: 1, q: 2}}\n{text}"))
+    assert loaded["b"] == expected
+    assert loaded["x"] == {"p": 1, "q": 2}
+
+
+def test_a_merged_section_is_that_of_a_config(written):
+    network = "network: &unet {name: unet, norm: batch, channels: [8, 16]}"
+    made = load_config(written(f"{network}\nensemble:\n  network: {{<<: *unet, channels: [4, 8]}}"))
+    assert (made.network.channels, made.ensemble.network.channels) == ((8, 16), (4, 8))
+    assert made.ensemble.network.norm == "batch"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("x: &x {p: 1}\nb:\n  <<: *x\n  q: 3\n  q: 4", 5, "key 'q' stands twice"),
+        ("x: &x {p: 1}\nb:\n  q: 3\n  <<: *x\n  q: 4", 5, "key 'q' stands twice"),
+        ("x: &x\n  p: 1\n  p: 2\nb: {<<: *x}", 3, "key 'p' stands twice"),
+        ("x: &x {p: 1}\nb:\n  <<: *x\n  <<: *x", 4, "key '<<' stands twice"),
+        ("x: &x [1]\nb:\n  <<: *x", 1, "expected a mapping for merging"),
+        ("a: 1\nb:\n  {{case}}: 2", 3, "a key must be one word"),
+        ("a: 1\n? [1, 2]\n: 3", 2, "a key must be one word"),
+    ],
+)
+def test_a_key_that_can_not_be_is_refused_with_its_line(written, text, line, words):
+    with pytest.raises(ConfigError) as error:
+        load_yaml(written(text))
+    assert f"not valid YAML at line {line}: " in str(error.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_tags_that_would_run_code_are_refused(written, tmp_path):
+    proof = tmp_path / "executed"
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(
+            written(f"name: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{proof}]]")
+        )
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--train.epochs", "x"], "--train.epochs"),
+        (["--train.epochs", "0"], "greater than or equal to 1"),
+        (["--train.epoch", "3"], "did you mean --train.epochs"),
+        (["--network.name", "foo"], "'unet', 'dynunet'"),
+        (["--number", "x"], "--number"),
+        (["--config", "nowhere.yaml"], "cannot read config nowhere.yaml"),
+        (["--patches.size", "64", "a"], "--patches.size"),
+        (["--number"], "--number"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_that_names_it(argv, words):
+    with pytest.raises(ConfigError) as error:
+        parse_as(ExperimentConfig, Arguments, argv)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_that_is_a_binary_file_is_one_line(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"\x1f\x8b\x08\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"a\.yaml"):
+        load_config(path)
+
+
+def test_parse_reads_a_tool_of_its_own():
+    assert parse(Arguments, ["--number", "4"]).number == 4
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.stem)
+def test_help_documents_every_option_without_loading_torch(tool):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{str(tool)!r}, '--help']\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as stop:\n    code = stop.code\n"
+        "heavy = {'torch', 'monai', 'torchio'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else code)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "usage" in result.stdout
+
+
+def test_every_field_of_the_schema_has_a_description():
+    def undocumented(model):
+        for name, field in model.model_fields.items():
+            for inner in _models(field.annotation):
+                yield from undocumented(inner)
+            if not _models(field.annotation) and not field.description and name != "name":
+                yield f"{model.__name__}.{name}"
+
+    def _models(annotation):
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            return [annotation]
+        return [m for inner in getattr(annotation, "__args__", ()) for m in _models(inner)]
+
+    assert not list(undocumented(ExperimentConfig))
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.stem)
+def test_an_unknown_option_ends_a_tool_with_one_line_and_code_2(tool):
+    result = subprocess.run(
+        [sys.executable, str(tool), "--no-such-option"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("error: ")
