@@ -16,7 +16,8 @@ from monai.data import MetaTensor
 from segmed.cli import run_tool
 from segmed.config import DataConfig, EvaluateConfig, MsdLayout, PatternLayout
 from segmed.data.cases import DatasetError
-from segmed.data.pairs import find_references, pair, plain_name
+from segmed.data.naming import plain_name
+from segmed.data.pairs import find_references, pair
 from segmed.labels import IGNORE, LabelError, LabelSet
 from segmed.metrics.segmentation import METRICS, NEED_SPACING
 from segmed.reports.evaluation import absent_case, evaluate_case, ranked_cases, summarise_cases, write_evaluation
@@ -391,7 +392,14 @@ def test_a_prediction_that_fits_two_references_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "plain"),
-    [("case_1_0000", "case_1"), ("p_frame01_gt", "p_frame01"), ("x-label", "x"), ("seg", "seg"), ("a_gt_0000", "a")],
+    [
+        ("case_1_0000", "case_1_0000"),
+        ("p_frame01_gt", "p_frame01"),
+        ("x-label", "x"),
+        ("seg", "seg"),
+        ("a_0001_pred", "a_0001"),
+        ("label0007", "0007"),
+    ],
 )
 def test_plain_names(name, plain):
     assert plain_name(name) == plain
