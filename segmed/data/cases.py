@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from segmed.config import DataConfig, Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
-from segmed.data.case import Case, Found
+from segmed.data.case import Case, Found, with_subjects
 from segmed.data.dataset_json import read_msd, read_nnunet
 from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
@@ -37,6 +37,7 @@ class Dataset:
         modalities: names of the images, in the order of channels; every case has them all.
         labels: what the label maps mean; empty where no case has one.
         unlabelled: ids of the cases that the config lists as unlabelled; their label maps, if any, are left out.
+        subjects_known: whether something says who was scanned; else every case counts as a subject.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
     modalities: tuple[str, ...]
     labels: LabelSet
     unlabelled: tuple[str, ...] = ()
+    subjects_known: bool = True
 
 
 def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
@@ -62,6 +64,8 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
     """
     listed = data.unlabelled if isinstance(data.unlabelled, tuple) else ()
     found = _read_layout(data.root, data.layout, test=bool(listed))
+    if (expression := getattr(data.layout, "subject", None)) is not None:
+        found = with_subjects(found, expression)
     named = tuple(case for case in found.test_images if _fits(case, listed))
     modalities, cases = _choose_images(replace(found, cases=found.cases + named), data)
     twice = [case.id for first, case in pairwise(cases) if first.id == case.id]
@@ -77,7 +81,8 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
     labels = _labels(found, data, cases, readable_only=not complete)
     for name in (name for pair in data.mirror_pairs for name in pair):
         labels.index(name)
-    return Dataset(found.name, data.root, tuple(cases), modalities, labels, unlabelled)
+    known = found.subjects_known
+    return Dataset(found.name, data.root, tuple(cases), modalities, labels, unlabelled, known)
 
 
 def _set_apart(cases: Sequence[Case], listed: Sequence[str], root: Path) -> tuple[list[Case], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segmed.data.case import Case, Found
+from segmed.data.case import Case, Found, composed, listed_file
 from segmed.errors import DatasetError
 from segmed.volumes import Source, is_volume_file, strip_suffix
 
@@ -40,13 +40,13 @@ def read_msd(root: Path, *, test: bool = False) -> Found:
 
 def _msd_case(root: Path, entry: Any, modalities: Sequence[str], where: str) -> Case:
     image, label = _msd_entry(entry, f"{root / 'dataset.json'}, {where}")
-    path = root / image
+    path = listed_file(root, image)
     if len(modalities) > 1:
         images = {name: Source(path, index) for index, name in enumerate(modalities)}
     else:
         images = {modalities[0]: Source(path)}
-    name = strip_suffix(path)
-    return Case(name, name, images, Source(root / label) if label else None)
+    name = composed(strip_suffix(path))
+    return Case(name, name, images, Source(listed_file(root, label)) if label else None)
 
 
 def _msd_entry(entry: Any, where: str) -> tuple[str, str | None]:
@@ -100,7 +100,7 @@ def _files_by_name(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Pa
     if not images:
         raise DatasetError(f"{folder} holds no volumes: put CASE_0000.nii.gz and so on there")
     files = sorted(label_folder.iterdir()) if label_folder.is_dir() else []
-    return images, {strip_suffix(path): path for path in files if is_volume_file(path)}
+    return images, {composed(strip_suffix(path)): path for path in files if is_volume_file(path)}
 
 
 def _channels(folder: Path) -> dict[str, dict[int, Path]]:
@@ -112,7 +112,7 @@ def _channels(folder: Path) -> dict[str, dict[int, Path]]:
         match = CHANNEL.fullmatch(strip_suffix(path))
         if match is None:
             raise DatasetError(f"{path} does not end in a channel such as _0000: rename it, or use layout msd")
-        images.setdefault(match["case"], {})[int(match["channel"])] = path
+        images.setdefault(composed(match["case"]), {})[int(match["channel"])] = path
     return images
 
 
@@ -124,9 +124,9 @@ def _listed_files(root: Path, listed: Mapping[str, Any]) -> tuple[dict[str, dict
         files = entry.get("images") if isinstance(entry, dict) else None
         if not isinstance(files, list) or not files or not all(isinstance(file, str) for file in files):
             raise DatasetError(f"{root / 'dataset.json'}: case '{case}' has no list of images: give one a channel")
-        images[case] = {number: root / file for number, file in enumerate(files)}
+        images[case] = {number: listed_file(root, file) for number, file in enumerate(files)}
         if isinstance(entry.get("label"), str):
-            labels[case] = root / entry["label"]
+            labels[case] = listed_file(root, entry["label"])
     if not images:
         raise DatasetError(f"{root / 'dataset.json'} lists no cases under 'dataset': add them or leave the key out")
     return images, labels

@@ -62,7 +62,8 @@ def pair_folder(folder: Path, references: Sequence[Reference], *, besides: Path 
     Raises:
         DatasetError: none belongs to a reference, or one to several.
     """
-    files = [path for path in find_volumes(folder) if besides is None or not path.is_relative_to(besides)]
+    out = None if besides is None else besides.resolve()
+    files = [path for path in find_volumes(folder) if out is None or not path.resolve().is_relative_to(out)]
     pairing = pair(files, references, folder=folder)
     if not pairing.predictions:
         raise DatasetError(
