@@ -12,7 +12,7 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.files import atomic_path
-from segmed.formats import itk, nifti, pictures
+from segmed.formats import dicom, itk, nifti, pictures
 from segmed.geometry import (
     GeometryError,
     Header,
@@ -87,7 +87,7 @@ def is_volume_file(path: Path | str) -> bool:
 def is_dicom_folder(path: Path | str) -> bool:
     """Whether a folder itself holds DICOM slices."""
     path = Path(path)
-    return path.is_dir() and any(itk.is_dicom_file(entry) for entry in path.iterdir())
+    return path.is_dir() and any(dicom.is_dicom_file(entry) for entry in path.iterdir())
 
 
 def _suffix(name: str) -> str:
@@ -109,8 +109,10 @@ def read_header(path: Path | str) -> Header:
     with _named_errors(path):
         if _suffix(path.name) in pictures.SUFFIXES:
             header = pictures.read_header(path)
-        elif _is_itk(path):
+        elif _suffix(path.name) in itk.SUFFIXES:
             header = itk.read_header(path)
+        elif path.is_dir() or dicom.is_dicom_file(path):
+            header = dicom.read_header(path)
         else:
             header = nifti.read_header(path)
     check_affine(header.affine, path)
@@ -178,8 +180,10 @@ def _voxels(source: Source, dtype: np.dtype | None, *, indices: bool) -> tuple[n
     with _named_errors(path):
         if _suffix(path.name) in pictures.SUFFIXES:
             voxels, affine = pictures.read(path, dtype, indices=indices)
-        elif _is_itk(path):
+        elif _suffix(path.name) in itk.SUFFIXES:
             voxels, affine = itk.read(path, component, dtype)
+        elif path.is_dir() or dicom.is_dicom_file(path):
+            voxels, affine = dicom.read(path, component, dtype)
         else:
             voxels, affine = nifti.read(path, component, dtype)
     return voxels, check_affine(affine, path)
@@ -198,10 +202,6 @@ def _check_finite(data: torch.Tensor, path: Path) -> None:
         raise VolumeError(
             f"{path}: {wrong} of {data.numel()} voxels are NaN or infinite: repair or leave out this file"
         )
-
-
-def _is_itk(path: Path) -> bool:
-    return path.is_dir() or _suffix(path.name) in itk.SUFFIXES or itk.is_dicom_file(path)
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1] / "segmed"
 
 FLOORS = [
-    {"config", "files", "geometry"},
+    {"config", "files", "geometry", "machine"},
     {"cli", "formats", "labels"},
     {"volumes", "runs"},
-    {"networks", "losses", "metrics", "machine", "pyramid"},
+    {"networks", "losses", "metrics", "pyramid"},
     {"data"},
     {"classes"},
     {"leaks"},

@@ -337,6 +337,7 @@ def write_dicom(folder: Path, data, affine, *, times=1, skip=(), first=0, series
             position = lps[:3, 3] + z * lps[:3, 2]
             tags = {
                 "0008|0060": "MR",
+                "0020|000d": "1.2.826.0.1.3680043.2.1125.9",
                 "0020|000e": series,
                 "0020|0013": str(number),
                 "0020|0032": "\\".join(f"{value:.8g}" for value in position),
