@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def _stacked(frames: Sequence[Frame], path: Path) -> list[list[Frame]]:
     by_place = sorted(frames, key=lambda frame: float(_position(frame) @ normal))
     along = np.array([_position(frame) @ normal for frame in by_place])
     starts = [0, *(np.flatnonzero(np.diff(along) > SAME_PLACE_MM) + 1).tolist(), len(frames)]
-    places = [by_place[start:end] for start, end in zip(starts[:-1], starts[1:], strict=True)]
+    places = [by_place[start:end] for start, end in pairwise(starts)]
     if len({len(place) for place in places}) > 1:
         raise GeometryError(f"{path}: {len(frames)} slices at {len(places)} places: some are missing or stored twice")
     if len(places[0]) > 1:
@@ -93,7 +94,7 @@ def _stacked(frames: Sequence[Frame], path: Path) -> list[list[Frame]]:
 
 def _check_copies(place: Sequence[Frame]) -> None:
     """Frames of one place are time points only where something tells them apart."""
-    for one, other in zip(place, place[1:], strict=False):
+    for one, other in pairwise(place):
         if one.order[:-1] == other.order[:-1] and one.frames > 1 and one.file == other.file:
             raise VolumeError(
                 f"{one.file}: frames {one.index + 1} and {other.index + 1} lie at one place and have no time: "

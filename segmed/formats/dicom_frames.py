@@ -157,14 +157,12 @@ def _is_image(data: Dataset) -> bool:
 
 
 def _check_pixels(data: Dataset, path: Path) -> None:
-    samples, allocated, stored = (
-        int(data.get(tag) or 0) for tag in ("SamplesPerPixel", "BitsAllocated", "BitsStored")
-    )
+    samples, allocated, stored = (int(data.get(tag) or 0) for tag in ("SamplesPerPixel", "BitsAllocated", "BitsStored"))
     photometric = str(data.get("PhotometricInterpretation") or "")
     if min(int(data.get("Rows") or 0), int(data.get("Columns") or 0), samples) < 1:
         raise VolumeError(
-            f"{path} has no pixels ({data.get('Columns')} columns, {data.get('Rows')} rows, {samples} samples a pixel): "
-            "it is damaged or no image"
+            f"{path} has no pixels ({data.get('Columns')} columns, {data.get('Rows')} rows, {samples} samples a "
+            "pixel): it is damaged or no image"
         )
     if allocated not in BITS_ALLOCATED or not 1 <= stored <= allocated:
         raise VolumeError(f"{path} stores {stored} of {allocated} bits a sample: export the series again")
@@ -187,7 +185,9 @@ def _frame(path: Path, data: Dataset, index: int, count: int, groups: list[Datas
     position = value(PLACE, "ImagePositionPatient")
     directions = value(ORIENTATION, "ImageOrientationPatient")
     if position is None and (count > 1 or directions is not None):
-        raise VolumeError(f"{path} does not say where its {_slices(count)}: convert the series to NIfTI with its scanner's tool")
+        raise VolumeError(
+            f"{path} does not say where its {_slices(count)}: convert the series to NIfTI with its scanner's tool"
+        )
     spacing = value(MEASURES, "PixelSpacing") or (1.0, 1.0)
     thickness = value(MEASURES, "SpacingBetweenSlices") or value(MEASURES, "SliceThickness") or 1.0
     scaling = (_number(value(VALUES, "RescaleSlope"), 1.0), _number(value(VALUES, "RescaleIntercept"), 0.0))
@@ -201,7 +201,9 @@ def _frame(path: Path, data: Dataset, index: int, count: int, groups: list[Datas
     order = (
         _number(value(CONTENT, "TemporalPositionIndex") or data.get("TemporalPositionIdentifier"), 0.0),
         _number(data.get("TriggerTime"), 0.0),
-        tuple(int(number) for number in dimensions) if isinstance(dimensions, list | pydicom.multival.MultiValue) else (),
+        tuple(int(number) for number in dimensions)
+        if isinstance(dimensions, list | pydicom.multival.MultiValue)
+        else (),
         _number(data.get("InstanceNumber"), 0.0),
         index,
     )
@@ -225,10 +227,6 @@ def _frame(path: Path, data: Dataset, index: int, count: int, groups: list[Datas
             tag: str(data.get(tag) or "").strip() for tag in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
         },
     )
-
-
-def _slices(count: int) -> str:
-    return f"{count} frames lie" if count > 1 else "slice lies"
 
 
 def _number(value: Any, missing: float) -> float:
