@@ -626,6 +626,10 @@ def sheared(by):
     return affine
 
 
+def without_sform(*steps):
+    return nifti_bytes(sform_code=0, pixdim=[1, *steps, 1, 1, 1, 1])
+
+
 NAN_AFFINE = np.diag([1, np.nan, 1, 1])
 BAD_NIFTI = {
     "empty": (b"", "is not a NIfTI file"),
@@ -634,9 +638,9 @@ BAD_NIFTI = {
     "damaged gzip": (b"\x1f\x8b" + b"x" * 500, "truncated or damaged"),
     "truncated": (nifti_bytes()[:-40], r"truncated: 216 of 256 bytes"),
     "truncated gzip": (gzip.compress(nifti_bytes((20, 20, 20)))[:-30], "truncated"),
-    "zero pixdim": (nifti_bytes(sform_code=0, pixdim=[1, 1, 0, 1, 1, 1, 1, 1]), r"spacing \(1, 0, 1\) mm is not positive"),
-    "negative pixdim": (nifti_bytes(sform_code=0, pixdim=[1, 1, 1, -2, 1, 1, 1, 1]), r"spacing \(1, 1, -2\) mm is not positive"),
-    "NaN pixdim": (nifti_bytes(sform_code=0, pixdim=[1, np.nan, 1, 1, 1, 1, 1, 1]), r"spacing \(nan, 1, 1\) mm is not positive"),
+    "zero pixdim": (without_sform(1, 1, 0), r"spacing \(1, 1, 0\) mm is not positive"),
+    "negative pixdim": (without_sform(1, 1, -2), r"spacing \(1, 1, -2\) mm is not positive"),
+    "NaN pixdim": (without_sform(np.nan, 1, 1), r"spacing \(nan, 1, 1\) mm is not positive"),
     "zero column": (nifti_bytes(srow_x=[0, 0, 0, 0]), "is not positive"),
     "NaN affine": (nifti_bytes(srow_x=[np.nan, 0, 0, 0]), "not finite"),
     "sheared": (nifti_bytes(affine=sheared(0.05)), r"axes are not orthogonal \(off by 2\.9 degrees\)"),

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from segmed.formats import pictures
 
-PICTURE_SUFFIXES = (*pictures.SUFFIXES, ".gif", ".webp")
+PICTURE_SUFFIXES = (*pictures.SUFFIXES, ".webp")
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP")  # others may start programs (EPS) or are no pictures
 SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
 LUMA = (299, 587, 114)  # of red, green and blue, in thousandths: ITU-R BT.601, as in Pillow

@@ -41,6 +41,7 @@ class Found:
         modalities: that every case should have.
         labels: name -> values, where the layout names them.
         ignore: values to ignore, where the layout names them.
+        regions: name -> labels whose union it is, where the layout names them.
         test_images: cases of a layout's test folder, without label maps; they are used where a config lists them.
     """
 
@@ -50,3 +51,4 @@ class Found:
     labels: Mapping[str, Sequence[int]] | None = None
     ignore: tuple[int, ...] = ()
     test_images: tuple[Case, ...] = ()
+    regions: Mapping[str, Sequence[str]] = field(default_factory=dict)

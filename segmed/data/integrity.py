@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,20 @@ from monai.data import MetaTensor
 
 from segmed.data.case import Case
 from segmed.data.cases import Dataset, find_volumes
-from segmed.data.findings import Finding, from_error
+from segmed.data.findings import Finding, Severity, from_error
 from segmed.data.fingerprint import CaseFacts, case_facts
 from segmed.data.repair import disagreement
 from segmed.labels import IGNORE, LabelError, LabelSet
-from segmed.volumes import GeometryError, Source, VolumeError, grid_difference, read_label_volume, read_volume
+from segmed.volumes import (
+    GeometryError,
+    Source,
+    VolumeError,
+    grid_difference,
+    header_remarks,
+    is_picture,
+    read_label_volume,
+    read_volume,
+)
 
 SPACING_RATIO = 1.5  # a spacing this many times the median, or the median this many times it, may be an outlier ...
 SPACING_MADS = 5.0  # ... where it also lies this many (scaled) median deviations off
@@ -55,14 +64,20 @@ def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, label
         indices = _read_label(case, case.label, images, labels, findings)
     elif labelled:
         findings.append(Finding("error", case.id, "has no label map", "add it, or take the case out", "partner"))
+    findings += _headers(case)
     usable = len(images) == len(modalities) and len({tuple(volume.shape) for volume in images.values()}) == 1
     if not usable:
         return CaseReport(None, tuple(findings))
     facts = case_facts(case.id, images, indices, labels)
     for modality, values in facts.intensity.items():
         if values["min"] == values["max"]:
-            what = f"{case.images[modality].path}: every voxel is {values['min']:g}"
-            findings.append(Finding("error", case.id, what, "export the image again, or take the case out", "constant"))
+            source = case.images[modality]
+            what = f"{source.path}: every voxel of '{modality}' is {values['min']:g}"
+            fix = "export the image again, or take the case out"
+            severity: Severity = "error"
+            if source.colours:  # a picture may have no red
+                severity, fix = "warning", "leave it out of data.images if no case has anything there"
+            findings.append(Finding(severity, case.id, what, fix, "constant"))
     return CaseReport(facts, tuple(findings))
 
 
@@ -81,7 +96,7 @@ def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding])
         try:
             if source.component is not None and uses[source.path] > 1:
                 if source.path not in whole:
-                    whole[source.path] = read_volume(source.path)
+                    whole[source.path] = read_volume(replace(source, component=None))
                 chosen = whole[source.path].as_tensor()[source.component : source.component + 1]
                 volume = MetaTensor(chosen, affine=whole[source.path].affine)
             else:
@@ -96,6 +111,22 @@ def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding])
         images[modality] = volume
     findings += _grids_of_images(case, images)
     return images
+
+
+def _headers(case: Case) -> list[Finding]:
+    """What files say twice and differently, and what is lost of them: places, mm and ml hang on it."""
+    findings = []
+    sources = [*case.images.values(), *([case.label] if case.label else [])]
+    for path, source in {source.path: source for source in sources}.items():
+        try:
+            remarks = header_remarks(source)
+        except VolumeError:  # reported where it is read
+            continue
+        fix = "look whether that is meant"
+        if not is_picture(path):
+            fix = "check it against the scanner's protocol or in a viewer, and write the header anew"
+        findings += [Finding("warning", case.id, f"{path}: {remark}", fix, "header") for remark in remarks]
+    return findings
 
 
 def _grids_of_images(case: Case, images: dict[str, MetaTensor]) -> list[Finding]:

@@ -185,9 +185,8 @@ def _frame(path: Path, data: Dataset, index: int, count: int, groups: list[Datas
     position = value(PLACE, "ImagePositionPatient")
     directions = value(ORIENTATION, "ImageOrientationPatient")
     if position is None and (count > 1 or directions is not None):
-        raise VolumeError(
-            f"{path} does not say where its {_slices(count)}: convert the series to NIfTI with its scanner's tool"
-        )
+        what = f"{count} frames lie" if count > 1 else "slice lies"
+        raise VolumeError(f"{path} does not say where its {what}: convert the series to NIfTI with its scanner's tool")
     spacing = value(MEASURES, "PixelSpacing") or (1.0, 1.0)
     thickness = value(MEASURES, "SpacingBetweenSlices") or value(MEASURES, "SliceThickness") or 1.0
     scaling = (_number(value(VALUES, "RescaleSlope"), 1.0), _number(value(VALUES, "RescaleIntercept"), 0.0))
