@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from segmed.data.case import Case
 from segmed.data.cases import Dataset, find_volumes
-from segmed.data.findings import Finding, Severity, from_error
+from segmed.data.findings import Finding, from_error
 from segmed.data.fingerprint import CaseFacts, case_facts
 from segmed.data.repair import disagreement
 from segmed.labels import IGNORE, LabelError, LabelSet
@@ -71,14 +71,17 @@ def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, label
     facts = case_facts(case.id, images, indices, labels)
     for modality, values in facts.intensity.items():
         if values["min"] == values["max"]:
-            source = case.images[modality]
-            what = f"{source.path}: every voxel of '{modality}' is {values['min']:g}"
-            fix = "export the image again, or take the case out"
-            severity: Severity = "error"
-            if source.colours:  # a picture may have no red
-                severity, fix = "warning", "leave it out of data.images if no case has anything there"
-            findings.append(Finding(severity, case.id, what, fix, "constant"))
+            findings.append(_constant(case, modality, values["min"]))
     return CaseReport(facts, tuple(findings))
+
+
+def _constant(case: Case, modality: str, value: float) -> Finding:
+    source = case.images[modality]
+    if source.colours:  # a picture may have no red
+        fix = "leave it out of data.images if no case has anything there"
+        return Finding("warning", case.id, f"{source.path}: '{modality}' is {value:g} everywhere", fix, "constant")
+    fix = "export the image again, or take the case out"
+    return Finding("error", case.id, f"{source.path}: every voxel is {value:g}", fix, "constant")
 
 
 def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding]) -> dict[str, MetaTensor]:
