@@ -97,8 +97,15 @@ class DataConfig(Section):
     mirror_pairs: tuple[tuple[str, str], ...] = Field(
         (), description="labels that swap when left and right are flipped"
     )
+    colours: Literal["grey", "channels"] = Field(
+        "grey", description="of pictures: mixed into one grey image, or three images named red, green and blue"
+    )
+    nan: Literal["error", "zero"] = Field(
+        "error", description="voxels of images that are not a number: an error, or 0 (outside the brain, as SPM writes)"
+    )
     spacing_known: bool = Field(
-        True, description="false: the files' spacing is nominal; no figure in mm or ml is given"
+        True,
+        description="false: the files' spacing is nominal, as it always is of pictures; no figure in mm or ml is given",
     )
 
 

@@ -41,6 +41,7 @@ class Found:
         modalities: that every case should have.
         labels: name -> values, where the layout names them.
         ignore: values to ignore, where the layout names them.
+        regions: name -> labels whose union it is, where the layout names them.
         test_images: cases of a layout's test folder, without label maps; they are used where a config lists them.
         subjects_known: whether the layout says who was scanned; else every case counts as a subject.
     """
@@ -51,6 +52,7 @@ class Found:
     labels: Mapping[str, Sequence[int]] | None = None
     ignore: tuple[int, ...] = ()
     test_images: tuple[Case, ...] = ()
+    regions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     subjects_known: bool = False
 
 

@@ -19,7 +19,7 @@ from segmed.data.manifest import read_manifest
 from segmed.data.patterns import read_patterns
 from segmed.errors import DatasetError, VolumeError
 from segmed.labels import LabelSet, did_you_mean
-from segmed.volumes import Source, is_dicom_folder, is_volume_file, read_label_volume
+from segmed.volumes import Source, is_dicom_folder, is_picture, is_volume_file, read_label_volume
 
 __all__ = ["Case", "Dataset", "DatasetError", "find_volumes", "guess_layout", "read_dataset"]
 
@@ -47,6 +47,11 @@ class Dataset:
     labels: LabelSet
     unlabelled: tuple[str, ...] = ()
     subjects_known: bool = True
+
+    @property
+    def are_pictures(self) -> bool:
+        """Whether all images are pictures, which know no millimetres."""
+        return all(is_picture(source.path) for case in self.cases for source in case.images.values())
 
 
 def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
@@ -125,6 +130,10 @@ def _choose_images(found: Found, data: DataConfig) -> tuple[tuple[str, ...], lis
     if data.components:
         cases = [replace(case, images=_components(case, data.components)) for case in cases]
         available = tuple(data.components)
+    if data.colours == "channels":
+        names = {image: colour_names(image, several=len(available) > 1) for image in available}
+        cases = [replace(case, images=_colours(case, names)) for case in cases]
+        available = tuple(name for image in available for name in names[image])
     chosen = available if data.images == "auto" else data.images
     if not chosen or len(set(chosen)) != len(chosen):
         raise DatasetError("data.images is empty or has a name twice: name each image once")
@@ -132,7 +141,8 @@ def _choose_images(found: Found, data: DataConfig) -> tuple[tuple[str, ...], lis
         if name not in available:
             raise DatasetError(f"data.images: unknown image '{name}'{did_you_mean(name, available)}")
     return tuple(chosen), [
-        replace(case, images={name: case.images[name] for name in chosen if name in case.images}) for case in cases
+        replace(case, images={n: replace(case.images[n], nan=data.nan) for n in chosen if n in case.images})
+        for case in cases
     ]
 
 
@@ -142,6 +152,21 @@ def _components(case: Case, components: Mapping[str, int]) -> dict[str, Source]:
     if len(paths) > 1:
         raise DatasetError(f"data.components needs one 4D file a case, but case '{case.id}' has {len(paths)}: drop it")
     return {name: Source(path, index) for path in paths for name, index in components.items()}
+
+
+def colour_names(image: str, *, several: bool) -> tuple[str, ...]:
+    """Names of the images that the colours of a picture are."""
+    return tuple(f"{image}_{colour}" if several else colour for colour in ("red", "green", "blue"))
+
+
+def _colours(case: Case, names: Mapping[str, Sequence[str]]) -> dict[str, Source]:
+    """An image a colour, where the file is a picture."""
+    images: dict[str, Source] = {}
+    for image, source in case.images.items():
+        if not is_picture(source.path):
+            raise DatasetError(f"{source.path} is no picture, so it has no colours: set data.colours to grey")
+        images |= {name: replace(source, component=n, colours=True) for n, name in enumerate(names[image])}
+    return images
 
 
 def _check_complete(cases: Sequence[Case], modalities: Sequence[str], root: Path, listed: Sequence[str] = ()) -> None:
@@ -184,7 +209,7 @@ def _labels(found: Found, data: DataConfig, cases: Sequence[Case], *, readable_o
     return LabelSet.from_config(
         {name: list(values) for name, values in named.items()},
         data.ignore or found.ignore,
-        data.regions,
+        data.regions or {name: list(members) for name, members in found.regions.items()},
         data.background,
     )
 
@@ -228,7 +253,7 @@ def find_volumes(path: Path) -> list[Path]:
         if real in seen:  # a link back up
             continue
         seen.add(real)
-        found += [Path(folder, name) for name in files if is_volume_file(name)]
+        found += [Path(folder, name) for name in files if is_volume_file(Path(folder, name))]
         if is_dicom_folder(Path(folder)):
             found.append(Path(folder))
     if not found:
