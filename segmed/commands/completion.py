@@ -23,7 +23,7 @@ from segmed.commands import (
     write_schema,
 )
 from segmed.commands.command_line import STYLE, with_experiment
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.errors import ConfigError
 
@@ -49,7 +49,7 @@ def print_completion(arguments: Sequence[str]) -> int:
 def options() -> dict[str, type[BaseModel]]:
     """Command -> its options."""
     return {
-        "train": with_experiment(train_seg.Arguments, ExperimentConfig()),
+        "train": with_experiment(train_seg.Arguments, SegmentationConfig()),
         "train-cls": with_experiment(train_cls.Arguments, ClassificationConfig()),
         "predict": predict.Arguments,
         "classify": classify.Arguments,

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from segmed.commands.command_line import parse
 from segmed.commands.short_help import Groups
-from segmed.config import EvaluateConfig, ExperimentConfig, Section
+from segmed.config import EvaluateConfig, Section, SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.errors import ConfigError, VolumeError
 from segmed.evaluate.structures import parse_structures
@@ -120,7 +120,7 @@ def main() -> int:
 # ---------------------------------------------------------------- options -> what to do
 
 
-def _experiment(run: Path | None) -> ExperimentConfig | None:
+def _experiment(run: Path | None) -> SegmentationConfig | None:
     if run is None:
         return None
     if not (run / "config.yaml").is_file():
@@ -128,7 +128,7 @@ def _experiment(run: Path | None) -> ExperimentConfig | None:
     return load_config(run / "config.yaml")
 
 
-def _settings(arguments: Arguments, experiment: ExperimentConfig | None) -> EvaluateConfig:
+def _settings(arguments: Arguments, experiment: SegmentationConfig | None) -> EvaluateConfig:
     given = {"surface_dice_tolerance_mm": arguments.tolerance_mm, "missed": arguments.missed}
     settings = experiment.evaluate if experiment else EvaluateConfig()
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})

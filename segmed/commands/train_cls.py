@@ -24,7 +24,13 @@ class Arguments(TrainingOptions):
         "this command": ("config", "run_dir", "resume", "plan_only", "folds", "fold"),
         "data": ("data.root", "split.test", "split.by", "image.size"),
         "model": ("model.name", "model.encoder", "augment.name", "init_encoder"),
-        "training": ("train.budget_minutes", "train.epochs", "train.batch_size", "train.learning_rate", "train.balanced"),
+        "training": (
+            "train.budget_minutes",
+            "train.epochs",
+            "train.batch_size",
+            "train.learning_rate",
+            "train.balanced",
+        ),
     }
     config: Path = Field(FIRST_RUN, description="YAML of the experiment, or the name of a shipped one")
 

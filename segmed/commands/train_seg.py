@@ -11,7 +11,7 @@ from pydantic import Field
 
 from segmed.commands.short_help import Groups
 from segmed.commands.training import TrainingOptions, train
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 
 FIRST_RUN = Path("phantom")  # a shipped config
 
@@ -22,11 +22,25 @@ class Arguments(TrainingOptions):
     often_used: ClassVar[Groups] = {
         "this command": ("config", "run_dir", "resume", "plan_only", "folds", "fold"),
         "data": ("data.root", "split.test"),
-        "model": ("network.name", "network.encoder", "patches.dims", "patches.size", "augment.name", "loss.name", "init_encoder"),
-        "training": ("train.budget_minutes", "train.epochs", "patches.batch_size", "train.learning_rate", "train.devices"),
+        "model": (
+            "network.name",
+            "network.encoder",
+            "patches.dims",
+            "patches.size",
+            "augment.name",
+            "loss.name",
+            "init_encoder",
+        ),
+        "training": (
+            "train.budget_minutes",
+            "train.epochs",
+            "patches.batch_size",
+            "train.learning_rate",
+            "train.devices",
+        ),
     }
     config: Path = Field(FIRST_RUN, description="YAML of the experiment, or the name of a shipped one")
 
 
 def main() -> int:
-    return train(ExperimentConfig, Arguments, "segmed.compose.experiment", description=__doc__)
+    return train(SegmentationConfig, Arguments, "segmed.compose.experiment", description=__doc__)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from segmed.commands.command_line import of_process, parse_as
-from segmed.config import ExperimentConfig, Section
+from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.errors import ConfigError
 
@@ -25,7 +25,7 @@ class TrainingOptions(Section):
 
 
 def train(
-    schema: type[ExperimentConfig] | type[ClassificationConfig],
+    schema: type[SegmentationConfig] | type[ClassificationConfig],
     options: type[TrainingOptions],
     experiment: str,
     *,

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.compare import CompareConfig
 
 KINDS: dict[str, type[BaseModel]] = {
-    "segmentation": ExperimentConfig,
+    "segmentation": SegmentationConfig,
     "classification": ClassificationConfig,
     "comparison": CompareConfig,
 }
