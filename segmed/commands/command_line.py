@@ -53,8 +53,8 @@ def parse_as(
 ) -> tuple[Model, Experiment]:
     """Read `--config FILE`, the tool's own options, and any field of the experiment as `--section.field VALUE`.
 
-    `FILE` may be the name of a shipped config. What the YAML says is the default that the command line overrides. A changed `name` (say
-    `--network.name swinunetr`) replaces its section.
+    FILE may be the name of a shipped config. What the YAML says is the default that the command line overrides. A
+    changed `name` (say `--network.name swinunetr`) replaces its section.
 
     Args:
         schema: of the experiment.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import NoReturn
 
+from segmed import __version__
 from segmed.commands.command_line import HELP, run_tool
 from segmed.errors import ConfigError
 
@@ -37,9 +38,7 @@ def _run() -> int:
         print(_overview())
         return 0
     if first == "--version":
-        from segmed.runs import version
-
-        print(version())
+        print(f"segmed {__version__}")
         return 0
     if first == "--print-completion":
         from segmed.commands.completion import print_completion

@@ -12,7 +12,7 @@ MODELINE = "# yaml-language-server:"  # tells an editor which schema the file ha
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Name -> file, in the order of folders and names. They lie in an installed package, or beside that of a checkout."""
+    """Name -> file, in the order of folders and names; inside an installed package, beside that of a checkout."""
     installed = PACKAGE / "configs"
     folder = installed if installed.is_dir() else PACKAGE.parent / "configs"
     return {path.stem: path for path in sorted(folder.glob("*/*.yaml"))}
