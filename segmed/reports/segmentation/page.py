@@ -13,7 +13,7 @@ from typing import Any
 
 from segmed.errors import RunError
 from segmed.files import atomic_write_text
-from segmed.metrics.segmentation import TITLES
+from segmed.metrics.segmentation import METRICS, metrics_shown
 from segmed.reports.drawing.curves import training_curves
 from segmed.reports.segmentation.tables import cells, entries, whole_meaning
 from segmed.runs import read_history
@@ -23,7 +23,6 @@ CAPTIONS = {
     "bland_altman": "Predicted against reference volumes: bias and limits of agreement (Bland and Altman 1986).",
     "montage": "The worst and the median case by mean Dice over labels.",
 }
-CASE_METRICS = ("dice", "hd95_mm", "assd_mm", "avd_ml", "volume_difference_ml")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.6em; } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ddd; }
@@ -89,13 +88,13 @@ def _results(summary: Mapping[str, Any]) -> str:
     names = [name for name, _ in entries(summary)]
     head = "".join(f"<th>{escape(name)}</th>" for name in ["", *names])
     rows = []
-    for metric, title in TITLES.items():
-        line = cells(summary, metric)
+    for metric in METRICS.values():
+        line = cells(summary, metric.name)
         if line:
             figures = "".join(
                 f'<td>{escape(mean)}<br><span class="interval">{escape(rest)}</span></td>' for mean, rest in line
             )
-            rows.append(f"<tr><td>{escape(title)}</td>{figures}</tr>")
+            rows.append(f"<tr><td>{escape(metric.title)}</td>{figures}</tr>")
     missed = "".join(f"<td>{figures['dice']['missed']}</td>" for _, figures in entries(summary))
     rows.append(f"<tr><td>missed or invented</td>{missed}</tr>")
     notes = "".join(f"<li>{escape(str(note))}</li>" for note in summary.get("notes", ()))
@@ -125,8 +124,10 @@ def _cases(path: Path) -> str:
         return ""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    metrics = [metric for metric in CASE_METRICS if any(row.get(metric) for row in rows)]
-    head = "".join(f"<th>{escape(text)}</th>" for text in ["case", "label", *(TITLES[metric] for metric in metrics)])
+    metrics = [metric for metric in metrics_shown("cases") if any(row.get(metric) for row in rows)]
+    head = "".join(
+        f"<th>{escape(text)}</th>" for text in ["case", "label", *(METRICS[metric].title for metric in metrics)]
+    )
     lines = []
     for row in rows:
         mark = ' class="missed"' if (row.get("missed") or "0") != "0" else ""
