@@ -10,6 +10,7 @@ from segmed.metrics.metric import Place
 from segmed.metrics.segmentation import METRICS, metric_named, metrics_shown
 
 LONGEST_NAME = 24
+NONE = "–"  # in the place of a figure that does not exist
 
 
 def table_text(summary: Mapping[str, Any]) -> str:
@@ -117,7 +118,7 @@ def whole_meaning(summary: Mapping[str, Any]) -> list[str]:
 def mean_sd(figure: Mapping[str, Any], metric: str) -> str:
     """Mean ± SD of an entry of `summarise`."""
     if figure["mean"] is None:
-        return "–"
+        return NONE
     decimals = digits(figure, metric)
     mean = f"{figure['mean']:.{decimals}f}"
     return mean if figure["sd"] is None else f"{mean} ± {figure['sd']:.{decimals}f}"
