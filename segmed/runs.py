@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from segmed.config import ExperimentConfig, Section
+from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_as
 from segmed.errors import ConfigError, RunError
@@ -113,11 +113,11 @@ class Folds:
         Raises:
             ConfigError: the config can't be read or is not valid.
         """
-        common: ExperimentConfig | ClassificationConfig
+        common: SegmentationConfig | ClassificationConfig
         if classifies(self.config):
             common = load_as(ClassificationConfig, self.config)
         else:
-            common = load_as(ExperimentConfig, self.config)
+            common = load_as(SegmentationConfig, self.config)
         return tuple(Run(self.path / f"fold_{fold}") for fold in range(common.split.folds))
 
 
@@ -147,7 +147,7 @@ def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
     return Run(path)
 
 
-def new_folds(config: ExperimentConfig | ClassificationConfig, path: Path | None) -> Folds:
+def new_folds(config: SegmentationConfig | ClassificationConfig, path: Path | None) -> Folds:
     """Make the folder of a cross-validation, with its config.
 
     Raises:
@@ -193,13 +193,13 @@ def write_config(run: Run, config: Section, reasons: Mapping[str, str], *, tool:
     atomic_write_text(run.config, "\n".join(text) + "\n")
 
 
-def read_config(run: Run) -> ExperimentConfig:
+def read_config(run: Run) -> SegmentationConfig:
     """The resolved config of a run.
 
     Raises:
         RunError: it can't be read or is not valid.
     """
-    return read_config_as(ExperimentConfig, run)
+    return read_config_as(SegmentationConfig, run)
 
 
 def read_config_as(schema: type[Schema], run: Run) -> Schema:

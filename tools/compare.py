@@ -13,7 +13,7 @@ import tyro
 from pydantic import Field, PositiveInt
 
 from segmed.commands.command_line import parse, run_tool
-from segmed.config import EvaluateConfig, ExperimentConfig, Section
+from segmed.config import EvaluateConfig, Section, SegmentationConfig
 from segmed.config.compare import CompareConfig, Convention
 from segmed.config.reading import load_yaml, validate
 from segmed.errors import ConfigError
@@ -294,7 +294,7 @@ def _scored(folders: Sequence[Path], arguments: Arguments, runs: Sequence[Path])
     return {folder: score_folder(folder, references, scoring, workers=workers) for folder in folders}
 
 
-def _experiment(run: Path | None, runs: Sequence[Path]) -> ExperimentConfig | None:
+def _experiment(run: Path | None, runs: Sequence[Path]) -> SegmentationConfig | None:
     from segmed.evaluate.results import run_config
 
     if run is not None and not is_run(run):

@@ -12,7 +12,7 @@ import tyro
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from segmed.commands.command_line import parse, run_tool
-from segmed.config import EvaluateConfig, ExperimentConfig, Section
+from segmed.config import EvaluateConfig, Section, SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.errors import ConfigError, VolumeError
 from segmed.evaluate.structures import parse_structures
@@ -114,7 +114,7 @@ def main() -> int:
 # ---------------------------------------------------------------- options -> what to do
 
 
-def _experiment(run: Path | None) -> ExperimentConfig | None:
+def _experiment(run: Path | None) -> SegmentationConfig | None:
     if run is None:
         return None
     if not (run / "config.yaml").is_file():
@@ -122,7 +122,7 @@ def _experiment(run: Path | None) -> ExperimentConfig | None:
     return load_config(run / "config.yaml")
 
 
-def _settings(arguments: Arguments, experiment: ExperimentConfig | None) -> EvaluateConfig:
+def _settings(arguments: Arguments, experiment: SegmentationConfig | None) -> EvaluateConfig:
     given = {"surface_dice_tolerance_mm": arguments.tolerance_mm, "missed": arguments.missed}
     settings = experiment.evaluate if experiment else EvaluateConfig()
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
@@ -130,7 +130,7 @@ def _settings(arguments: Arguments, experiment: ExperimentConfig | None) -> Eval
 
 def _parts(references: Sequence[Reference], run: Path) -> dict[str, str]:
     """Reference -> the part of the run's split that it is in; references that the run never saw are left out."""
-    from segmed.data.pairs import plain_name
+    from segmed.data.naming import plain_name
     from segmed.data.splits import Split
     from segmed.evaluate.results import first_few
 
@@ -215,10 +215,10 @@ def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, S
     if folder is None:
         return {}
     from segmed.data.cases import find_volumes
-    from segmed.data.pairs import pair
+    from segmed.data.pairs import pair_images
     from segmed.volumes import Source
 
-    found = pair(find_volumes(folder), references, folder=folder).predictions
+    found = pair_images(find_volumes(folder), references, folder=folder).predictions
     return {case: Source(path) for case, path in found.items()}
 
 

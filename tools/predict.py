@@ -14,7 +14,7 @@ import tyro
 from pydantic import Field
 
 from segmed.commands.command_line import parse, run_tool
-from segmed.config import ExperimentConfig, InferenceConfig, Section, known
+from segmed.config import InferenceConfig, Section, SegmentationConfig, known
 from segmed.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _check_ensemble(arguments: Arguments, configs: list[ExperimentConfig]) -> None:
+def _check_ensemble(arguments: Arguments, configs: list[SegmentationConfig]) -> None:
     """Runs of an ensemble take the same images and know the same labels."""
     first = configs[0].data
     for run, config in zip(arguments.run, configs, strict=True):
@@ -118,7 +118,7 @@ def _check_ensemble(arguments: Arguments, configs: list[ExperimentConfig]) -> No
             print(f"warning: {run} was trained without flips: mirrored copies may make it worse", file=sys.stderr)
 
 
-def _segmenter(arguments: Arguments, configs: list[ExperimentConfig]) -> Segmenter:
+def _segmenter(arguments: Arguments, configs: list[SegmentationConfig]) -> Segmenter:
     """The runs as one segmenter; pieces are cleaned once, on the mean."""
     import torch
 
@@ -145,7 +145,7 @@ def _segmenter(arguments: Arguments, configs: list[ExperimentConfig]) -> Segment
     return LargestComponent(Mean(members), cleaned) if cleaned else Mean(members)
 
 
-def _write_classes(arguments: Arguments, configs: list[ExperimentConfig], inputs: list[Input]) -> None:
+def _write_classes(arguments: Arguments, configs: list[SegmentationConfig], inputs: list[Input]) -> None:
     """classes.csv: the class of each case and its probabilities, where all runs have a head for the same classes."""
     heads = [config.classification for config in configs]
     if heads[0] is None or any(head is None or head.classes != heads[0].classes for head in heads) or not inputs:
@@ -175,7 +175,7 @@ def _changes(arguments: Arguments) -> dict[str, object]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _cleaned(arguments: Arguments, configs: list[ExperimentConfig]) -> tuple[str, ...]:
+def _cleaned(arguments: Arguments, configs: list[SegmentationConfig]) -> tuple[str, ...]:
     """Labels of which the largest piece is kept: as given, or those that every run's validation chose."""
     if arguments.largest_component is not None:
         return arguments.largest_component
@@ -192,7 +192,7 @@ def _hash(weights: Iterable[Path]) -> str:
     return together.hexdigest()
 
 
-def _about(arguments: Arguments, configs: list[ExperimentConfig], segmenter: Segmenter) -> dict[str, object]:
+def _about(arguments: Arguments, configs: list[SegmentationConfig], segmenter: Segmenter) -> dict[str, object]:
     """Runs, settings, labels and versions, for the record."""
     from segmed.runs import Run, environment
 

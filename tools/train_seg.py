@@ -10,7 +10,7 @@ from pydantic import Field
 
 from segmed.commands.command_line import run_tool
 from segmed.commands.training import TrainingOptions, train
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 
 FIRST_RUN = Path(__file__).resolve().parents[1] / "configs" / "seg" / "phantom.yaml"
 
@@ -22,7 +22,7 @@ class Arguments(TrainingOptions):
 
 
 def main() -> int:
-    return train(ExperimentConfig, Arguments, "segmed.compose.experiment", description=__doc__)
+    return train(SegmentationConfig, Arguments, "segmed.compose.experiment", description=__doc__)
 
 
 if __name__ == "__main__":

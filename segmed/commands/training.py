@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from segmed.commands.command_line import parse_as
-from segmed.config import ExperimentConfig, Section
+from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.errors import ConfigError
 
@@ -26,7 +26,7 @@ class TrainingOptions(Section):
 
 
 def train(
-    schema: type[ExperimentConfig] | type[ClassificationConfig],
+    schema: type[SegmentationConfig] | type[ClassificationConfig],
     options: type[TrainingOptions],
     experiment: str,
     *,

@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 
 from segmed.builders.segmentation import build_dataset
 from segmed.compose.train import start_composite, train_composite
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row
@@ -19,7 +19,7 @@ from segmed.segment.prepare import launch, prepare, start, train_and_test, with_
 from segmed.training.ranks import Ranks
 
 
-def run(config: ExperimentConfig, folder: Path | None) -> int:
+def run(config: SegmentationConfig, folder: Path | None) -> int:
     """Plan, train and test one experiment in a new run folder."""
     fabric, ranks = launch(config)
     made = Run(ranks.lead(lambda: _begin(config, folder, processes=ranks.world).path))
@@ -37,7 +37,7 @@ def resume(folder: Path) -> int:
     return 0
 
 
-def _begin(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) -> Run:
+def _begin(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """The folder of a run of one network, or of several."""
     return start_composite(config, folder) if config.composed else start(config, folder, processes=processes)
 
@@ -48,20 +48,20 @@ def _go_on(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> list[Row
     return work(made, fabric, ranks, resume=resume)
 
 
-def show_plan(config: ExperimentConfig) -> int:
+def show_plan(config: SegmentationConfig) -> int:
     """Print the plan of an experiment with its reasons."""
     *_, plan = prepare(config)
     print(plan)
     return 0
 
 
-def cross_validate(config: ExperimentConfig, folder: Path | None) -> int:
+def cross_validate(config: SegmentationConfig, folder: Path | None) -> int:
     """Train and test every fold, and sum up over all cases: each was tested once, by a model that never saw it."""
     config = with_absolute_paths(config)
     return _run_folds(config, new_folds(config, folder))
 
 
-def _run_folds(config: ExperimentConfig, folds: Folds) -> int:
+def _run_folds(config: SegmentationConfig, folds: Folds) -> int:
     """The folds one after the other; those that are done are only tested again."""
     fabric, ranks = launch(config)
     if ranks.world > 1:
@@ -91,7 +91,7 @@ def _run_folds(config: ExperimentConfig, folds: Folds) -> int:
     return 0
 
 
-def _sum_up_classes(config: ExperimentConfig, folds: Folds, *, title: str) -> None:
+def _sum_up_classes(config: SegmentationConfig, folds: Folds, *, title: str) -> None:
     """What the second heads of all folds told of their test cases, as one test."""
     from segmed.classify.test import joined
     from segmed.evaluate.classified_images import read_tested

@@ -15,7 +15,16 @@ from lightning_fabric import Fabric
 from monai.data import MetaTensor
 
 from segmed.builders.segmentation import build_dataset, load_run, load_stage, stages_of
-from segmed.config import DataConfig, ExperimentConfig, PatternLayout, SplitConfig, StageConfig, UNetConfig, View, known
+from segmed.config import (
+    DataConfig,
+    PatternLayout,
+    SegmentationConfig,
+    SplitConfig,
+    StageConfig,
+    UNetConfig,
+    View,
+    known,
+)
 from segmed.data.audit import CaseFacts
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
@@ -38,7 +47,7 @@ from segmed.volumes import write_volume
 REGIONS = "regions.json"  # written last: the fine stage's data are complete
 
 
-def start_composite(config: ExperimentConfig, folder: Path | None) -> Run:
+def start_composite(config: SegmentationConfig, folder: Path | None) -> Run:
     """Make the folder of a composed run; its views are decided here, the rest of each network's plan when it begins.
 
     Raises:
@@ -89,13 +98,13 @@ def useful_views(facts: Sequence[CaseFacts], in_plane: str) -> tuple[tuple[View,
     return ("axial", "coronal", "sagittal"), f"spacing {spacing} mm: every plane shows shapes"
 
 
-def _with_stage(config: ExperimentConfig, name: str, stage: StageConfig) -> ExperimentConfig:
+def _with_stage(config: SegmentationConfig, name: str, stage: StageConfig) -> SegmentationConfig:
     if config.cascade is None:
         return config.model_copy(update={"ensemble": stage})
     return config.model_copy(update={"cascade": config.cascade.model_copy(update={name: stage})})
 
 
-def _check_labels(config: ExperimentConfig) -> None:
+def _check_labels(config: SegmentationConfig) -> None:
     """Every name of the stages is one of the data's labels, or of the stage's own."""
     names = known(config.data.labels)
     wanted = [
@@ -154,7 +163,7 @@ class _Builder:
     """Trains the networks of a composed run."""
 
     made: Run
-    config: ExperimentConfig
+    config: SegmentationConfig
     split: Split
     fabric: Fabric
     ranks: Ranks
@@ -165,7 +174,7 @@ class _Builder:
             self.member(folder / view, member_config(self.config, stage, view, data=data, split=split))
         return load_stage(folder, stage, partial(load_run, device=str(self.fabric.device)))
 
-    def member(self, folder: Path, config: ExperimentConfig) -> None:
+    def member(self, folder: Path, config: SegmentationConfig) -> None:
         """Train one network, or go on with it."""
         part = Run(folder)
         begun = part.config.is_file()
@@ -256,8 +265,8 @@ class _Builder:
 
 
 def member_config(
-    config: ExperimentConfig, stage: StageConfig, view: View, *, data: DataConfig, split: Path
-) -> ExperimentConfig:
+    config: SegmentationConfig, stage: StageConfig, view: View, *, data: DataConfig, split: Path
+) -> SegmentationConfig:
     """The experiment of one network of a stage.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -87,13 +87,13 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(path: Path | str, overrides: dict[str, Any] | None = None) -> ExperimentConfig:
+def load_config(path: Path | str, overrides: dict[str, Any] | None = None) -> SegmentationConfig:
     """Read an experiment from YAML; `overrides` maps dotted names to values.
 
     Raises:
         ConfigError: with one line a problem, each naming the key and the nearest real one.
     """
-    return load_as(ExperimentConfig, path, overrides)
+    return load_as(SegmentationConfig, path, overrides)
 
 
 def load_as(schema: type[Model], path: Path | str, overrides: dict[str, Any] | None = None) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -69,7 +70,8 @@ def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | No
 def _read_modalities(sources: Mapping[str, Source], case: Case) -> dict[str, MetaTensor]:
     """Read one channel a modality; a file that holds several of them is decoded once."""
     uses = Counter(source.path for source in sources.values())
-    whole = {path: read_volume(path) for path, count in uses.items() if count > 1}
+    shared = {source.path: replace(source, component=None) for source in sources.values() if uses[source.path] > 1}
+    whole = {path: read_volume(source) for path, source in shared.items()}
     channels: dict[str, MetaTensor] = {}
     for modality, source in sources.items():
         if source.path in whole and source.component is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from segmed.builders.segmentation import build_dataset, build_network
-from segmed.config import CaseClassConfig, ExperimentConfig, UNetConfig, known
+from segmed.config import CaseClassConfig, SegmentationConfig, UNetConfig, known
 from segmed.data.audit import Audit, CaseFacts, audit_dataset
 from segmed.data.case_classes import class_names, classes_of
 from segmed.data.cases import Dataset
@@ -34,10 +35,12 @@ from segmed.training.loop import FitState
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import RunTracker, Tracker
 
+LOG = logging.getLogger(__name__)
+
 # ---------------------------------------------------------------- before training
 
 
-def start(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) -> Run:
+def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
     dataset, audit, split, plan = prepare(config, processes=processes)
     print(plan)
@@ -50,7 +53,7 @@ def start(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) 
     return made
 
 
-def prepare(config: ExperimentConfig, *, processes: int = 1) -> tuple[Dataset, Audit, Split, Plan]:
+def prepare(config: SegmentationConfig, *, processes: int = 1) -> tuple[Dataset, Audit, Split, Plan]:
     """Read and check the data, draw the parts, plan.
 
     Raises:
@@ -77,8 +80,12 @@ def prepare(config: ExperimentConfig, *, processes: int = 1) -> tuple[Dataset, A
         update={
             "images": dataset.modalities,
             "labels": {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)},
+            "ignore": dataset.labels.ignore,
+            "regions": {name: list(members) for name, members in dataset.labels.regions.items()},
+            "spacing_known": config.data.spacing_known and not dataset.are_pictures,
         }
     )
+    _warn_of_absent_labels(dataset, audit, split)
     seen = [fact for fact in audit.facts if fact.id not in set(split.test)]
     config = config.model_copy(update={"data": data})
     plan = resolve(config, seen, channels=len(dataset.modalities), machine=machine, processes=processes)
@@ -108,7 +115,19 @@ def _checked(dataset: Dataset, machine: Machine) -> Audit:
     return audit
 
 
-def _check_second_head(config: ExperimentConfig) -> None:
+def _warn_of_absent_labels(dataset: Dataset, audit: Audit, split: Split) -> None:
+    """A label that no training case has is never learned: said before the time is spent."""
+    trained = [fact for fact in audit.facts if fact.id in set(split.train) and fact.label_voxels]
+    for name in dataset.labels.names:
+        if trained and not any(fact.label_voxels[name] for fact in trained):
+            LOG.warning(
+                "label '%s' is in none of the %d training cases: it can't be learned; check data.labels or the split",
+                name,
+                len(trained),
+            )
+
+
+def _check_second_head(config: SegmentationConfig) -> None:
     """Refuse what a second head can't stand beside.
 
     Raises:
@@ -134,8 +153,8 @@ def _stratum(fact: CaseFacts, of_class: str | None) -> str:
 
 
 def _with_classes(
-    config: ExperimentConfig, head: CaseClassConfig, found: Mapping[str, str], split: Split
-) -> tuple[ExperimentConfig, dict[str, str]]:
+    config: SegmentationConfig, head: CaseClassConfig, found: Mapping[str, str], split: Split
+) -> tuple[SegmentationConfig, dict[str, str]]:
     """The config with the names of the classes, and why they are these.
 
     Raises:
@@ -148,7 +167,7 @@ def _with_classes(
     return config, {"classification.classes": why} if wanted is None else {}
 
 
-def _first_weights(config: ExperimentConfig, dataset: Dataset, split: Split) -> dict[str, str]:
+def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -> dict[str, str]:
     """See that the encoder of another run fits, before anything is made; what is to be known of it.
 
     Raises:
@@ -169,7 +188,7 @@ def _first_weights(config: ExperimentConfig, dataset: Dataset, split: Split) -> 
     return {"init_encoder": f"{fits}; NOTE: {note}" if note else fits}
 
 
-def _check_adversary(config: ExperimentConfig, split: Split) -> None:
+def _check_adversary(config: SegmentationConfig, split: Split) -> None:
     """Refuse unlabelled cases that the adversary can't judge.
 
     Raises:
@@ -183,7 +202,7 @@ def _check_adversary(config: ExperimentConfig, split: Split) -> None:
         )
 
 
-def with_absolute_paths(config: ExperimentConfig) -> ExperimentConfig:
+def with_absolute_paths(config: SegmentationConfig) -> SegmentationConfig:
     """The run's config works from whichever folder the run is gone on with."""
     data = config.data.model_copy(update={"root": config.data.root.absolute()})
     cache = (config.cache or config.runs / "cache").absolute()
@@ -192,7 +211,7 @@ def with_absolute_paths(config: ExperimentConfig) -> ExperimentConfig:
     return config.model_copy(update={"data": data, **paths})
 
 
-def launch(config: ExperimentConfig) -> tuple[Fabric, Ranks]:
+def launch(config: SegmentationConfig) -> tuple[Fabric, Ranks]:
     """Processes and device; under torchrun they are there already."""
     cuda = torch.cuda.is_available()
     if cuda:

@@ -12,7 +12,7 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.builders.segmentation import load_case_classifier, load_run
-from segmed.config import ExperimentConfig, known
+from segmed.config import SegmentationConfig, known
 from segmed.data.case_classes import class_indices, classes_of
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
@@ -30,7 +30,7 @@ from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, write_vo
 
 
 def run_test(
-    made: Run, config: ExperimentConfig, dataset: Dataset, split: Split, *, device: str
+    made: Run, config: SegmentationConfig, dataset: Dataset, split: Split, *, device: str
 ) -> tuple[list[Row], dict[str, Any]]:
     """Segment the test part with the best weights, write label maps, figures and times; used once, at the end.
 
@@ -72,7 +72,7 @@ def run_test(
 
 
 def _test_classes(
-    made: Run, config: ExperimentConfig, dataset: Dataset, split: Split, *, device: str
+    made: Run, config: SegmentationConfig, dataset: Dataset, split: Split, *, device: str
 ) -> dict[str, Any] | None:
     """Figures of the classes that a second head tells of the test part; none without one, or without known classes."""
     head = config.classification

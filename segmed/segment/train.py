@@ -20,7 +20,7 @@ from segmed.builders.segmentation import (
     network_segmenter,
     plane_axis,
 )
-from segmed.config import ExperimentConfig, known
+from segmed.config import SegmentationConfig, known
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
 from segmed.data.case_classes import class_indices, classes_of, with_targets
@@ -50,7 +50,7 @@ class Session:
     def __init__(
         self,
         made: Run,
-        config: ExperimentConfig,
+        config: SegmentationConfig,
         dataset: Dataset,
         split: Split,
         *,
