@@ -25,12 +25,10 @@ from segmed.labels import IGNORE
 from segmed.plan import THICK, resolve
 from segmed.reports.evaluation import Row
 from segmed.reports.html import write_report
-from segmed.reports.tables import table_text
 from segmed.runs import Run, environment, new_run, read_config, write_config
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import restrict
-from segmed.single import prepare, start, tracking, train
-from segmed.testing import run_test
+from segmed.single import prepare, start, tested, tracking, train
 from segmed.training.ranks import Ranks
 from segmed.volumes import write_volume
 
@@ -128,8 +126,7 @@ def train_composite(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) ->
     tracker, _ = tracking(made, ranks, resume=resume)
     with tracker:
         dataset = build_dataset(config)
-        rows, summary = run_test(made, config, dataset, split, device=str(fabric.device))
-        tracker.line(table_text(summary))
+        rows, _ = tested(made, config, dataset, split, tracker, device=str(fabric.device))
         page = write_report(made.path)
         tracker.line(f"run:     {made.path}")
         tracker.line(f"look:    tensorboard --logdir {made.path}    or open {page}")

@@ -11,6 +11,7 @@ from segmed.cli import load_config
 from segmed.composite import start_composite, train_composite
 from segmed.config import ExperimentConfig
 from segmed.data.cases import DatasetError
+from segmed.holding import holding
 from segmed.reports.evaluation import Row, write_evaluation
 from segmed.reports.tables import table_text
 from segmed.runs import Folds, Run, new_folds, open_run, read_config
@@ -31,6 +32,9 @@ def resume(folder: Path) -> int:
     if (folds := Folds(folder)).begun:
         return _run_folds(load_config(folds.config), folds)
     made = open_run(folder)
+    if made.finished:
+        print(f"run {folder} is finished, nothing is left to do: {made.page}")
+        return 0
     fabric, ranks = launch(read_config(made))
     _go_on(made, fabric, ranks, resume=True)
     return 0
@@ -44,7 +48,8 @@ def _begin(config: ExperimentConfig, folder: Path | None, *, processes: int = 1)
 def _go_on(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> list[Row]:
     """Train and test what a run folder describes."""
     work = train_composite if read_config(made).composed else train_and_test
-    return work(made, fabric, ranks, resume=resume)
+    with holding(made.path, leads=ranks.leads):
+        return work(made, fabric, ranks, resume=resume)
 
 
 def show_plan(config: ExperimentConfig) -> int:
@@ -65,6 +70,12 @@ def _run_folds(config: ExperimentConfig, folds: Folds) -> int:
     fabric, ranks = launch(config)
     if ranks.world > 1:
         raise DatasetError("folds run one after the other on one process: start each with --fold under torchrun")
+    with holding(folds.path):
+        _train_folds(config, folds, fabric, ranks)
+    return 0
+
+
+def _train_folds(config: ExperimentConfig, folds: Folds, fabric: Fabric, ranks: Ranks) -> None:
     rows: list[Row] = []
     subjects: dict[str, str] = {}
     for fold, part in enumerate(folds.runs()):
@@ -87,7 +98,6 @@ def _run_folds(config: ExperimentConfig, folds: Folds) -> int:
     if config.classification is not None:
         _sum_up_classes(config, folds, title=f"{title}: classes")
     print(f"folds: {folds.path}")
-    return 0
 
 
 def _sum_up_classes(config: ExperimentConfig, folds: Folds, *, title: str) -> None:

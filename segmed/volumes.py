@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from segmed.files import atomic_path
+from segmed.files import atomic_path, check_target
 from segmed.formats import itk, nifti, pictures
 from segmed.geometry import (
     GeometryError,
@@ -267,6 +267,7 @@ def _storable(data: torch.Tensor) -> np.ndarray:
 def _write_mhd(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
     """The header names its file of voxels, so the pair is written under its own name in a temporary folder."""
     raw = path.with_suffix(".raw")
+    check_target(raw)
     with atomic_path(path) as temporary:
         folder = temporary.with_suffix("")
         folder.mkdir()

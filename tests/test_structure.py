@@ -6,9 +6,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1] / "segmed"
 
 FLOORS = [
-    {"config", "files", "geometry"},
+    {"config", "files", "geometry", "limits", "plain"},
     {"cli", "formats", "labels"},
     {"volumes", "runs"},
+    {"holding"},
     {"networks", "losses", "metrics", "machine", "pyramid"},
     {"data"},
     {"classes"},
