@@ -61,7 +61,7 @@ def supervised_step(size: StepSize, choice: Choice) -> SupervisedStep:
     network = unet(size)
     return SupervisedStep(
         network,
-        build_loss(DiceCELossConfig(), network, class_weights=None),
+        build_loss(DiceCELossConfig(), network),
         TrainConfig(learning_rate=1e-3),
         fabric=Fabric(accelerator="cpu", devices=1),
         choice=choice,
@@ -74,7 +74,7 @@ def adversarial_step(size: StepSize, choice: Choice, adversary: AdversaryConfig)
     discriminator = build_discriminator(adversary.discriminator, image_channels=1, classes=CLASSES, dims=size.dims)
     return AdversarialStep(
         network,
-        build_loss(DiceCELossConfig(), network, class_weights=None),
+        build_loss(DiceCELossConfig(), network),
         discriminator,
         train=TrainConfig(learning_rate=1e-3),
         adversary=adversary,

@@ -84,7 +84,7 @@ def epoch_row(setting: Setting) -> Outcome:
 def chosen(size: StepSize) -> Choice:
     """Precision and memory format as a run measures them, once for both rows."""
     network = unet(size)
-    loss = build_loss(DiceCELossConfig(), network, class_weights=None)
+    loss = build_loss(DiceCELossConfig(), network)
     return choose_precision(network, loss, size.shape, ranks=Ranks())
 
 

@@ -1,7 +1,7 @@
 """Train a classification experiment from files to test figures.
 
 Without arguments it makes synthetic brain MRI with and without contrast agent and tells them apart in subjects it
-never saw. Any field of the experiment can be set on the command line, as in --model.name resnet18 --train.epochs 20.
+never saw. Any field of the experiment can be set on the command line, as in --network.name resnet18 --train.epochs 20.
 Splits that leak are refused; --leaks.allow-leakage trains on one all the same, and every table then says so.
 """
 

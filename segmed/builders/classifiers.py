@@ -13,7 +13,7 @@ from segmed.config.classification import ClassificationConfig, ClassLoss, FocalC
 from segmed.config.classifier import (
     AlexNetConfig,
     BackboneConfig,
-    ClassifierModel,
+    ClassifierNetwork,
     ContrastCnnConfig,
     EncoderClassifierConfig,
     LogisticConfig,
@@ -28,7 +28,7 @@ from segmed.networks.classic import AlexNet, ContrastCnn, LogisticRegression, Vg
 from segmed.networks.classifiers import ClassificationModel, Classifier
 from segmed.networks.levels import pooling
 from segmed.networks.weight_transfer import Transfer
-from segmed.runs import Run, open_run, read_config_as
+from segmed.runs import open_run, read_class_config
 from segmed.training.checkpoint import load_weights
 from segmed.training.encoder_transfer import shaped_like, take_encoder
 from segmed.training.pretrained import load_pretrained
@@ -40,8 +40,8 @@ NOT_OPTIONS = {"name", "pretrained", "grey"}
 
 
 def planned_model(
-    model: ClassifierModel, *, size: Sequence[int], device: str, init_encoder: Path | None = None
-) -> tuple[ClassifierModel, dict[str, str]]:
+    model: ClassifierNetwork, *, size: Sequence[int], device: str, init_encoder: Path | None = None
+) -> tuple[ClassifierNetwork, dict[str, str]]:
     """A model without `auto`, and why each value is what it is.
 
     Args:
@@ -56,17 +56,17 @@ def planned_model(
     if not isinstance(model, EncoderClassifierConfig):
         return model, {}
     shaped, taken = shaped_like(model, init_encoder, dims=len(size))
-    reasons = {f"model.{field}": reason for field, reason in taken.items()}
+    reasons = {f"network.{field}": reason for field, reason in taken.items()}
     if shaped.strides == "auto":
         levels = None if shaped.channels == "auto" else len(shaped.channels)
-        strides, reasons["model.strides"] = _strides(size, levels)
+        strides, reasons["network.strides"] = _strides(size, levels)
         shaped = shaped.model_copy(update={"strides": strides})
     if "channels" in taken:  # of an encoder of other dimensions, which may have more levels
         shaped = shaped.model_copy(update={"channels": known(shaped.channels)[: len(known(shaped.strides))]})
     if shaped.channels == "auto":
         channels = tuple(min(WIDTH[device] * 2**level, WIDEST) for level in range(len(known(shaped.strides))))
         shaped = shaped.model_copy(update={"channels": channels})
-        reasons["model.channels"] = f"{WIDTH[device]} maps on a {device.upper()}, doubled a level"
+        reasons["network.channels"] = f"{WIDTH[device]} maps on a {device.upper()}, doubled a level"
     return shaped, reasons
 
 
@@ -83,7 +83,7 @@ def _strides(size: Sequence[int], levels: int | None) -> tuple[Strides, str]:
 
 
 def build_classifier(
-    model: ClassifierModel, *, in_channels: int, classes: int, size: Sequence[int]
+    model: ClassifierNetwork, *, in_channels: int, classes: int, size: Sequence[int]
 ) -> ClassificationModel:
     """The network of a resolved config, with drawn weights.
 
@@ -129,23 +129,23 @@ def start_weights(network: ClassificationModel, config: ClassificationConfig) ->
 
     Args:
         network: is changed.
-        config: its `model.pretrained` and `init_encoder` are used.
+        config: its `network.pretrained` and `init_encoder` are used.
 
     Raises:
         NetworkError: published weights that can't be had.
         RunError: the other run has no weights that fit.
     """
     moved = None
-    model = config.model
-    if isinstance(model, TimmConfig) and model.pretrained == "hub":
+    chosen = config.network
+    if isinstance(chosen, TimmConfig) and chosen.pretrained == "hub":
         kept = {"in_channels": network.in_channels, "classes": network.classes, "dims": network.dims}
-        options = model.model_dump(exclude=NOT_OPTIONS)
+        options = chosen.model_dump(exclude=NOT_OPTIONS)
         network.load_state_dict(backbone("timm", published=True, **kept, **options).state_dict())
-    elif isinstance(model, BackboneConfig) and model.pretrained is not None:
+    elif isinstance(chosen, BackboneConfig) and chosen.pretrained is not None:
         folder = (config.cache or config.runs / "cache") / "weights"
-        moved = load_pretrained(network, model.name, model.pretrained, folder=folder, grey=model.grey)
+        moved = load_pretrained(network, chosen.name, chosen.pretrained, folder=folder, grey=chosen.grey)
     if config.init_encoder is not None:
-        moved = take_encoder(network, config.init_encoder, section="model")
+        moved = take_encoder(network, config.init_encoder)
     return moved
 
 
@@ -162,11 +162,6 @@ def build_class_loss(loss: ClassLoss, *, counts: Mapping[str, int]) -> Classific
         given = tuple(total / (len(counts) * max(count, 1)) for count in counts.values())
     gamma = loss.gamma if isinstance(loss, FocalConfig) else 0.0
     return ClassificationLoss(class_weights=given, smoothing=loss.smoothing, focal_gamma=gamma)
-
-
-def read_class_config(run: Run) -> ClassificationConfig:
-    """The resolved config of a classification run."""
-    return read_config_as(ClassificationConfig, run)
 
 
 def load_classifier(folder: Path, *, weights: str = "best", device: str = "auto") -> ClassificationModel:
@@ -186,7 +181,7 @@ def load_classifier(folder: Path, *, weights: str = "best", device: str = "auto"
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     network = build_classifier(
-        config.model,
+        config.network,
         in_channels=config.image.channels,
         classes=len(known(config.data.classes)),
         size=config.image.size,

@@ -174,10 +174,10 @@ def build_class_loss(head: CaseClassConfig, counts: Sequence[int]) -> Classifica
     return ClassificationLoss(class_weights=weights, smoothing=head.smoothing)
 
 
-def build_loss(config: Loss, network: SegmentationModel, *, class_weights: tuple[float, ...] | None) -> nn.Module:
+def build_loss(config: Loss, network: SegmentationModel) -> nn.Module:
     """The loss of a config, over all levels of a network's logits."""
     options = config.model_dump()
-    loss = segmentation_loss(options.pop("name"), class_weights=class_weights, **options)
+    loss = segmentation_loss(options.pop("name"), **options)
     return DeepSupervisionLoss(loss, network.supervised_levels)
 
 

@@ -62,7 +62,7 @@ class ClassSession:
         self.fabric, self.checkpoints = fabric, checkpoints
         torch.manual_seed(config.seed)
         self.network = build_classifier(
-            config.model,
+            config.network,
             in_channels=config.image.channels,
             classes=len(dataset.classes),
             size=config.image.size,

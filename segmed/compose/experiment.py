@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from segmed.builders.segmentation import build_dataset
 from segmed.compose.train import start_composite, train_composite
 from segmed.config import SegmentationConfig
-from segmed.config.reading import load_config
+from segmed.config.reading import load_written
 from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row
 from segmed.reports.segmentation.files import write_evaluation
@@ -30,7 +30,7 @@ def run(config: SegmentationConfig, folder: Path | None) -> int:
 def resume(folder: Path) -> int:
     """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
     if (folds := Folds(folder)).begun:
-        return _run_folds(load_config(folds.config), folds)
+        return _run_folds(load_written(SegmentationConfig, folds.config), folds)
     made = open_run(folder)
     fabric, ranks = launch(read_config(made))
     _go_on(made, fabric, ranks, resume=True)

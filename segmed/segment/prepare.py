@@ -163,7 +163,7 @@ def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -
         dims=known(config.patches.dims),
         device="meta",
     )
-    moved = take_encoder(network, config.init_encoder, section="network")
+    moved = take_encoder(network, config.init_encoder)
     note = leak_note(config.init_encoder, config.data.root, split.test)
     fits = f"{len(moved.taken)} of {len(moved.taken) + len(moved.left)} weights of the encoder come from there"
     return {"init_encoder": f"{fits}; NOTE: {note}" if note else fits}

@@ -67,7 +67,7 @@ class Session:
             dims=known(config.patches.dims),
             class_head=config.classification,
         )
-        self.loss = build_loss(config.loss, self.network, class_weights=config.train.class_weights)
+        self.loss = build_loss(config.loss, self.network)
 
     def train(self, tracker: Tracker, *, resume: bool) -> FitState:
         """Take an encoder over, cache, choose the precision, fit, and keep what validation taught for inference."""
@@ -106,7 +106,7 @@ class Session:
         source = self.config.init_encoder
         if source is None:
             return
-        moved = take_encoder(self.network, source, section="network")
+        moved = take_encoder(self.network, source)
         note = leak_note(source, self.config.data.root, self.split.test)
         self.ranks.lead(lambda: record_transfer(moved, source=source, folder=self.run.path, tracker=tracker, note=note))
 
@@ -190,7 +190,7 @@ class Session:
         )
         return lambda start: patch_loader(
             patches,
-            batch_size=known(config.patches.batch_size) * config.train.accumulate,
+            batch_size=known(config.train.batch_size) * config.train.accumulate,
             start_step=start,
             total_steps=steps,
             workers=known(config.train.workers),
@@ -271,7 +271,7 @@ class Session:
     def _precision(self) -> Choice:
         """Measure what is `auto`, and write the choice into the run's config with its figures."""
         train = self.config.train
-        shape = (known(self.config.patches.batch_size), len(self.dataset.modalities), *known(self.config.patches.size))
+        shape = (known(self.config.train.batch_size), len(self.dataset.modalities), *known(self.config.patches.size))
         choice = choose_precision(
             self.network,
             self.loss,

@@ -128,7 +128,7 @@ def test_mixup_learns_from_shares_of_two_images(data, tmp_path):
         return torch.nn.functional.cross_entropy(logits, target)
 
     torch.manual_seed(0)
-    network = build_classifier(config.model, in_channels=1, classes=2, size=(24, 24))
+    network = build_classifier(config.network, in_channels=1, classes=2, size=(24, 24))
     loss = torch.nn.Module()
     loss.forward = spy
     step = classification.ClassificationStep(
@@ -244,7 +244,7 @@ def test_a_folder_without_images_is_one_line(finished, tmp_path):
 
 def test_an_encoder_starts_with_the_weights_of_another_run_bit_for_bit(finished, data, tmp_path):
     config = config_of(tmp_path, data, init_encoder=finished.path, model={"pooling": "max"})
-    network = build_classifier(config.model, in_channels=1, classes=3, size=(24, 24))
+    network = build_classifier(config.network, in_channels=1, classes=3, size=(24, 24))
     moved = start_weights(network, config)
     source = read_weights(finished.weights())
     own = {f"encoder.{name}": tensor for name, tensor in network.encoder.state_dict().items()}
@@ -266,7 +266,7 @@ def test_large_images_are_halved_from_the_start_and_small_ones_are_not():
     strides, channels, reasons = planned(128, 128)
     assert strides == ((2, 2),) * 5
     assert channels == (16, 32, 64, 128, 256)
-    assert "first level" in reasons["model.strides"]
+    assert "first level" in reasons["network.strides"]
     assert planned(24, 24)[0] == ((1, 1), (2, 2), (2, 2))
     assert planned(128, 128, strides=((1, 1), (2, 2)))[:2] == (((1, 1), (2, 2)), (16, 32))
     assert len(planned(64, 64, 64)[0][0]) == 3
@@ -275,7 +275,7 @@ def test_large_images_are_halved_from_the_start_and_small_ones_are_not():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_builds_and_answers(path):
     config = load_as(ClassificationConfig, path)
-    model, _ = planned_model(config.model, size=config.image.size, device="cpu")
+    model, _ = planned_model(config.network, size=config.image.size, device="cpu")
     classes = 2 if config.data.classes == "auto" else len(config.data.classes)
     torch.manual_seed(0)
     network = build_classifier(model, in_channels=config.image.channels, classes=classes, size=config.image.size)

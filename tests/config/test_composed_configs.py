@@ -124,7 +124,7 @@ def test_networks_are_trained_as_published(name):
         assert (config.train.optimiser, config.train.schedule, config.train.epochs) == ("adadelta", "constant", 100)
         assert config.train.learning_rate == 1.0
         dims = config.patches.dims
-        assert config.patches.batch_size == 10 or dims == 3
+        assert config.train.batch_size == 10 or dims == 3
         assert (config.network.norm, config.network.deep_dropout) == ("batch", 0.5)
         network = build_network(config.network, in_channels=1, out_channels=2, dims=dims, device="meta")
         levels = network.encoder.levels

@@ -481,6 +481,6 @@ def test_the_shared_encoder_moves_on_to_a_classifier(finished):
     classifier = build_classifier(
         EncoderClassifierConfig(encoder="plain", **shape), in_channels=1, classes=2, size=(16, 16, 16)
     )
-    moved = take_encoder(classifier, finished.path, section="model")
+    moved = take_encoder(classifier, finished.path)
     assert not moved.left
     assert {"class_head.weight", "class_head.bias"} <= set(moved.unused)
