@@ -179,7 +179,8 @@ class VolumeCache:
         self.get(case, dataset, config)
 
     def _source(self, source: Source) -> list[Any]:
-        return [self._hashes.of(source.path), source.component]
+        options = [value for value, usual in ((source.colours, False), (source.nan, "error")) if value != usual]
+        return [self._hashes.of(source.path), source.component, *options]
 
     def _entry(self, key: str) -> Path:
         return self.folder / "volumes" / key
