@@ -70,7 +70,7 @@ def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
     from segmed.data.images.image_dataset import read_classes
     from segmed.data.images.image_splits import ClassSplit
     from segmed.data.leaks.image_audit import audit_classes
-    from segmed.data.splits import PARTS
+    from segmed.data.split_file import PARTS
     from segmed.reports.audit.leak_figures import leak_figure
     from segmed.reports.audit.leak_text import class_audit_text
     from segmed.reports.drawing.slices import save_figure

@@ -22,7 +22,7 @@ from segmed.evaluate.case_rows import absent_case, evaluate_case, ranked_cases, 
 from segmed.evaluate.scoring import Scoring, load_volumes, score_cases
 from segmed.evaluate.structures import Structures, encode_known, parse_structures
 from segmed.labels import IGNORE, LabelSet
-from segmed.metrics.segmentation import METRICS, NEED_SPACING
+from segmed.metrics.segmentation import METRICS
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.tables import table_text
 from segmed.volumes import write_volume
@@ -111,7 +111,7 @@ def test_two_empty_maps_are_perfect():
 
 def test_without_a_known_spacing_no_figure_in_mm_or_ml_is_given():
     for row in rows_of(1, spacing_known=False):
-        assert all(row[metric] is None for metric in NEED_SPACING)
+        assert all(row[metric] is None for metric in METRICS if METRICS[metric].needs_spacing)
         assert 0 < row["dice"] < 1
 
 
