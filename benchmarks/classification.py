@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from benchmarks.synthetic import heart, scan
 from benchmarks.timing import Outcome, Setting, Target, Timing, alternate, ratio
-from segmed.builders.classifiers import build_class_loss, build_classifier, planned_model
+from segmed.builders.architectures import build_classifier
+from segmed.builders.losses import build_class_loss
+from segmed.classify.plan import planned_network
 from segmed.config.classification import ClassificationConfig, ClassTrainConfig
 from segmed.config.classifier import ClassifierNetwork, DenseNet121Config, EncoderClassifierConfig, ResNet18Config
 from segmed.config.images import ImageConfig
@@ -206,7 +208,7 @@ def plain_batches(items: Iterable[Item], size: Size, *, memory: bool) -> Iterato
 def built(config: ClassifierNetwork, size: Size) -> ClassificationModel:
     """A model as planned on a CPU, with weights of a fixed seed."""
     shape = size.shape[2:]
-    planned, _ = planned_model(config, size=shape, device="cpu")
+    planned, _ = planned_network(config, size=shape, device="cpu")
     torch.manual_seed(0)
     return build_classifier(planned, in_channels=1, classes=len(CLASSES), size=shape)
 

@@ -13,7 +13,8 @@ from monai.networks.nets import DynUNet
 from torch import Tensor
 
 from benchmarks.processes import Work, serve
-from segmed.builders.segmentation import build_discriminator, build_loss, build_network
+from segmed.builders.architectures import build_discriminator, build_network
+from segmed.builders.losses import build_loss
 from segmed.config import AdversaryConfig, DiceCELossConfig, TrainConfig, UNetConfig
 from segmed.networks.models import SegmentationModel
 from segmed.training.adversarial_step import AdversarialStep

@@ -15,7 +15,7 @@ from benchmarks.processes import Worker
 from benchmarks.steps import CLASSES, StepSize, fixed_batch, supervised_step, unet
 from benchmarks.synthetic import stored
 from benchmarks.timing import Outcome, Setting, Target, alternate, ratio, timed
-from segmed.builders.segmentation import build_loss
+from segmed.builders.losses import build_loss
 from segmed.config import AugmentConfig, DiceCELossConfig
 from segmed.data.patches import PatchDataset, patch_loader
 from segmed.machine import this_machine

@@ -15,7 +15,7 @@ import torch
 from rich.progress import track
 from scipy.special import softmax
 
-from segmed.builders.classifiers import load_classifier
+from segmed.builders.trained import load_classifier
 from segmed.classify.test import notes_of
 from segmed.config import known
 from segmed.config.images import ImageConfig

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from segmed.builders.classifiers import planned_model
+from segmed.classify.plan import planned_network
 from segmed.config.classification import ClassificationConfig
 from segmed.data.images.image_dataset import ClassDataset, read_classes
 from segmed.data.images.image_splits import ClassSplit, make_class_split, split_groups
@@ -187,7 +187,7 @@ def _resolved(
 ) -> tuple[ClassificationConfig, dict[str, str]]:
     """The config without `auto`, but for precision and memory format, which are measured; and the reasons."""
     machine = this_machine()
-    network, reasons = planned_model(
+    network, reasons = planned_network(
         config.network, size=config.image.size, device=machine.device, init_encoder=config.init_encoder
     )
     train = config.train

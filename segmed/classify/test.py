@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from segmed.builders.classifiers import load_classifier
+from segmed.builders.trained import load_classifier
 from segmed.classify.prepare import describe, prepare, start, with_absolute_paths
 from segmed.classify.train import ClassSession
 from segmed.config.classification import ClassificationConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from segmed.builders.segmentation import build_dataset
+from segmed.builders.datasets import build_dataset
 from segmed.compose.train import start_composite, train_composite
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_written

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segmed.builders.segmentation import build_discriminator, build_network
+from segmed.builders.architectures import build_discriminator, build_network
 from segmed.config import SegmentationConfig, known
 from segmed.errors import ConfigError
 from segmed.machine import GIB, Machine

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from segmed.builders.segmentation import PLANE_AXES
+from segmed.builders.segmenters import PLANE_AXES
 from segmed.config import (
     DynUNetConfig,
     ImageDiscriminatorConfig,

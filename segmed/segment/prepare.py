@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 
-from segmed.builders.segmentation import build_dataset, build_network
+from segmed.builders.architectures import build_network
+from segmed.builders.datasets import build_dataset
 from segmed.config import CaseClassConfig, SegmentationConfig, UNetConfig, known
 from segmed.data.audit import Audit, CaseFacts, audit_dataset
 from segmed.data.case_classes import class_names, classes_of

@@ -12,14 +12,9 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from segmed.builders.segmentation import (
-    build_class_loss,
-    build_discriminator,
-    build_loss,
-    build_network,
-    network_segmenter,
-    plane_axis,
-)
+from segmed.builders.architectures import build_discriminator, build_network
+from segmed.builders.losses import build_case_class_loss, build_loss
+from segmed.builders.segmenters import network_segmenter, plane_axis
 from segmed.config import SegmentationConfig, known
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
@@ -125,7 +120,7 @@ class Session:
             return MultiTaskStep(
                 self.network,
                 self.loss,
-                build_class_loss(config.classification, counts),
+                build_case_class_loss(config.classification, counts),
                 config.train,
                 weight=config.classification.weight,
                 fabric=self.fabric,

@@ -29,7 +29,7 @@ from benchmarks.synthetic import LABELS, PLAIN, heart, stored
 from benchmarks.timing import Outcome, Setting, Target, Timing, alternate, ratio, timed
 from benchmarks.training import training_step_row
 from benchmarks.windows import dice_in_bf16
-from segmed.builders.segmentation import build_network
+from segmed.builders.architectures import build_network
 from segmed.config import SegmentationConfig
 from segmed.data.splits import Split
 from segmed.metrics.segmentation import overlaps

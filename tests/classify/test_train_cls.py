@@ -14,8 +14,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_classes import CLASSES, config_of, picture, write_classes
 
-from segmed.builders.classifiers import build_classifier, load_classifier, planned_model, start_weights
+from segmed.builders.architectures import build_classifier
+from segmed.builders.first_weights import start_weights
+from segmed.builders.trained import load_classifier
 from segmed.classify import test as experiment
+from segmed.classify.plan import planned_network
 from segmed.classify.predict import classify, find_images
 from segmed.classify.prepare import prepare
 from segmed.commands.command_line import run_tool
@@ -260,7 +263,7 @@ def test_the_model_of_a_run_comes_back(finished):
 
 def test_large_images_are_halved_from_the_start_and_small_ones_are_not():
     def planned(*size, **given):
-        model, reasons = planned_model(EncoderClassifierConfig(**given), size=size, device="cpu")
+        model, reasons = planned_network(EncoderClassifierConfig(**given), size=size, device="cpu")
         return model.strides, model.channels, reasons
 
     strides, channels, reasons = planned(128, 128)
@@ -275,7 +278,7 @@ def test_large_images_are_halved_from_the_start_and_small_ones_are_not():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_builds_and_answers(path):
     config = load_as(ClassificationConfig, path)
-    model, _ = planned_model(config.network, size=config.image.size, device="cpu")
+    model, _ = planned_network(config.network, size=config.image.size, device="cpu")
     classes = 2 if config.data.classes == "auto" else len(config.data.classes)
     torch.manual_seed(0)
     network = build_classifier(model, in_channels=config.image.channels, classes=classes, size=config.image.size)

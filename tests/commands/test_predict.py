@@ -18,7 +18,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from segmed.builders.segmentation import build_network, load_run
+from segmed.builders.architectures import build_network
+from segmed.builders.trained import load_run
 from segmed.config import DataConfig, MsdLayout, NnunetLayout, PatternLayout, SegmentationConfig
 from segmed.data.inputs import find_inputs
 from segmed.errors import DiskError

@@ -10,7 +10,8 @@ import pytest
 import torch
 from planned_configs import COMPOSED, CONFIGS, check_learning, facts_of, planned, two_steps, with_images
 
-from segmed.builders.segmentation import build_cascade, build_network, load_stage, stages_of
+from segmed.builders.architectures import build_network
+from segmed.builders.segmenters import build_cascade, load_stage, stages_of
 from segmed.compose import experiment
 from segmed.compose.train import member_config, useful_views
 from segmed.config import SegmentationConfig, known

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from small_networks import every_dims, gradients, image_of
 from tiny_data import make_balls, names, tiny, trained
 
-from segmed.builders.segmentation import build_network, load_run
+from segmed.builders.architectures import build_network
+from segmed.builders.trained import load_run
 from segmed.config import PatchCnnConfig, SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.errors import NetworkError

@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from segmed.builders.segmentation import load_run
+from segmed.builders.trained import load_run
 from segmed.compose import experiment
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmed.builders.segmentation import plane_axis
+from segmed.builders.segmenters import plane_axis
 from segmed.config import SegmentationConfig
 from segmed.data.fingerprint import CaseFacts
 from segmed.errors import ConfigError

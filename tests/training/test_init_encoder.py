@@ -13,10 +13,11 @@ from rich.console import Console
 from tiny_classes import config_of, write_classes
 from tiny_data import Lines, Stop, make_balls, session_of, tiny, trained
 
-from segmed.builders.classifiers import build_classifier, planned_model, start_weights
-from segmed.builders.segmentation import build_network
+from segmed.builders.architectures import build_classifier, build_network
+from segmed.builders.first_weights import start_weights
 from segmed.classify import test as class_experiment
 from segmed.classify import train as class_session
+from segmed.classify.plan import planned_network
 from segmed.classify.prepare import start as start_class
 from segmed.classify.train import ClassSession
 from segmed.compose import experiment
@@ -268,7 +269,7 @@ def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(so
 def refused(source: Path, folder: Path, **network) -> str:
     """Why a 2D classifier does not begin with a run's encoder, in one line."""
     config = config_of(folder, folder, init_encoder=source, model=network)
-    model, _ = planned_model(config.network, size=(24, 24), device="cpu")
+    model, _ = planned_network(config.network, size=(24, 24), device="cpu")
     drawn = build_classifier(model, in_channels=1, classes=2, size=(24, 24))
     before = {name: tensor.clone() for name, tensor in drawn.state_dict().items()}
     with pytest.raises((RunError, RunError)) as caught:
