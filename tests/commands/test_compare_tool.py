@@ -56,7 +56,7 @@ def write_table(folder, dice, *, first=0, missed="diagonal"):
 def write_part(folder, cases, *, seed=0, minutes=20.0, seconds=0.5, train=None, training=("t_1", "t_2")):
     """What a run, or a fold, has beside its table."""
     folder.mkdir(parents=True)
-    config = {"seed": seed, "train": train or STEPS, "patches": {"batch_size": 4}}
+    config = {"seed": seed, "train": {**(train or STEPS), "batch_size": 4}}
     (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
     split = {"train": list(training), "validation": [], "test": list(cases), "seed": 0, "by": "subject"}
     (folder / "split.json").write_text(json.dumps(split))
