@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmed.config import DataConfig, PatternLayout
+from segmed.config import DataConfig, EvaluateConfig, PatternLayout
 from segmed.data.audit import audit_dataset
 from segmed.data.cases import DatasetError, read_dataset
 from segmed.data.inputs import find_inputs
+from segmed.data.pairs import Reference
 from segmed.data.preprocess import read_case
+from segmed.reports.scoring import Scoring, known_structures, score_cases
 from segmed.volumes import Source, VolumeError, read_header, read_volume
 
 LAYOUT = PatternLayout(images={"MR": "{case}.tif"}, label="{case}_mask.tif")
@@ -78,3 +80,11 @@ def test_the_audit_says_that_colours_are_mixed_and_that_a_colour_is_empty(folder
 
 def test_pictures_are_known_for_what_they_are(folder):
     assert read_dataset(DataConfig(root=folder, layout=LAYOUT)).are_pictures
+
+
+def test_label_maps_that_are_pictures_are_scored_without_millimetres(folder):
+    references = [Reference(f"p{n}", f"p{n}", Source(folder / f"p{n}_mask.tif")) for n in range(2)]
+    predictions = {reference.id: reference.label.path for reference in references}
+    scoring = Scoring(known_structures(DataConfig(labels={"tumour": 255}), None), EvaluateConfig())
+    rows = score_cases(references, predictions, scoring).rows
+    assert [(row["dice"], row["avd_ml"], row["hd95_mm"]) for row in rows] == [(1.0, None, None)] * 2

@@ -11,6 +11,12 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from segmed.classes.picture import PictureError, read_picture
+from segmed.config import DataConfig, PatternLayout, PreprocessConfig
+from segmed.data.audit import audit_dataset
+from segmed.data.cache import VolumeCache
+from segmed.data.cases import read_dataset
+from segmed.data.inputs import find_inputs
+from segmed.data.preprocess import read_case
 from segmed.volumes import (
     GeometryError,
     Source,
@@ -267,3 +273,29 @@ def test_a_picture_that_does_not_fit_into_free_memory_is_refused(tmp_path, littl
     Image.new("RGB", (400, 400)).save(tmp_path / "a.png")
     with pytest.raises(PictureError, match="of memory by its header"):
         read_picture(tmp_path / "a.png")
+
+
+def test_nan_of_a_data_set_is_zero_from_the_audit_to_the_network(tmp_path):
+    data = np.random.default_rng(0).normal(100, 9, (6, 6, 6)).astype(np.float32)
+    data[0] = np.nan
+    nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "a.nii.gz")
+    layout = PatternLayout(images={"T1": "{case}.nii.gz"})
+    strict = audit_dataset(read_dataset(DataConfig(root=tmp_path, layout=layout)))
+    assert [finding.kind for finding in strict.errors] == ["unreadable"]
+    dataset = read_dataset(DataConfig(root=tmp_path, layout=layout, nan="zero"))
+    assert not audit_dataset(dataset).findings
+    image, _ = read_case(dataset.cases[0], dataset)
+    assert np.array_equal(image[0].numpy(), np.nan_to_num(data))
+    (found,) = find_inputs(tmp_path / "a.nii.gz", DataConfig(images=("T1",), layout=layout, nan="zero"))
+    assert found.case.images["T1"].nan == "zero"
+
+
+def test_another_treatment_of_nan_is_another_entry_of_the_cache(tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.float32), AFFINE), tmp_path / "a.nii.gz")
+    layout = PatternLayout(images={"T1": "{case}.nii.gz"})
+    cache = VolumeCache(tmp_path / "cache")
+    keys = set()
+    for nan in ("error", "zero"):
+        dataset = read_dataset(DataConfig(root=tmp_path, layout=layout, nan=nan))
+        keys.add(cache.key(dataset.cases[0], dataset, PreprocessConfig()))
+    assert len(keys) == 2

@@ -1,14 +1,17 @@
 """Label maps as people save them: nearly whole numbers, GIF, one-hot, regions, two files of one case."""
 
 import json
+import logging
 
 import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_data import make_balls, tiny
 
 from segmed.config import DataConfig, MsdLayout, NnunetLayout
 from segmed.data.cases import DatasetError, read_dataset
+from segmed.single import prepare
 from segmed.volumes import VolumeError, read_label_volume
 
 
@@ -126,3 +129,12 @@ def test_two_files_of_one_case_are_named(tmp_path, twice):
     name = twice.split("/")[1]
     with pytest.raises(DatasetError, match=rf"{name}\.nii and {name}\.nii\.gz are files of one case: take the wrong"):
         read_dataset(DataConfig(root=root, layout=NnunetLayout()))
+
+
+def test_a_label_that_no_training_case_has_is_said_before_training(tmp_path, caplog):
+    make_balls(tmp_path / "data")
+    config = tiny(tmp_path / "data", tmp_path / "runs", data={"labels": {"shell": 1, "core": 2, "ghost": 3}})
+    with caplog.at_level(logging.WARNING):
+        _, _, split, _ = prepare(config)
+    said = [record.getMessage() for record in caplog.records]
+    assert [f"label 'ghost' is in none of the {len(split.train)} training cases" in line for line in said] == [True]
