@@ -1,6 +1,7 @@
 """DICOM: every frame lies where it says and has its own slope; a series that contradicts itself is refused by name."""
 
 import re
+import shutil
 
 import numpy as np
 import pydicom
@@ -172,6 +173,14 @@ def test_two_patients_studies_or_frames_under_one_series_are_refused(tmp_path, t
     folder = write_slices(tmp_path / "s", a_volume(), AFFINE, change=only_in(2, **{tag: "1.2.3"}))
     with pytest.raises(VolumeError, match=f"{file_of(folder, 2).name} has another {tag} than the other slices"):
         read_header(folder)
+
+
+def test_a_series_that_was_copied_into_its_folder_is_not_two_time_points(tmp_path):
+    folder = write_slices(tmp_path / "s", a_volume(), AFFINE)
+    for path in list(folder.iterdir()):
+        shutil.copy(path, folder / f"{path.stem} copy.dcm")
+    with pytest.raises(VolumeError, match=r"IM0000\.dcm and IM0000 copy\.dcm hold one slice, stored twice"):
+        read_volume(folder)
 
 
 def test_a_position_that_is_not_a_number_is_refused(tmp_path):

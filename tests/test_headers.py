@@ -222,7 +222,7 @@ def test_nan_is_zero_where_that_is_asked_for_and_infinity_never_is(tmp_path):
     data = np.full(SHAPE, 5, np.float32)
     data[0] = np.nan
     nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "a.nii.gz")
-    with pytest.raises(VolumeError, match=r"30 of 120 voxels are NaN or infinite.*data\.nan zero"):
+    with pytest.raises(VolumeError, match=r"30 of 120 voxels are NaN or infinite.*data\.nan to zero"):
         read_volume(tmp_path / "a.nii.gz")
     assert read_volume(Source(tmp_path / "a.nii.gz", nan="zero"))[0, :, 0, 0].tolist() == [0, 5, 5, 5]
     data[1] = np.inf
@@ -267,6 +267,14 @@ def test_a_nrrd_that_claims_gigabytes_is_truncated_before_room_is_made(tmp_path)
     (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(100))
     with pytest.raises(VolumeError, match=r"a\.nrrd (is truncated: .* can't hold|needs)"):
         read_volume(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip", "ascii"])
+def test_nrrd_of_every_encoding_is_read(tmp_path, encoding):
+    header = f"NRRD0004\ntype: float\ndimension: 3\nsizes: 9 9 9\nendian: little\nencoding: {encoding}\n\n"
+    voxels = {"raw": bytes(4 * 729), "gzip": gzip.compress(bytes(4 * 729)), "ascii": b"0 " * 729}[encoding]
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + voxels)
+    assert not read_volume(tmp_path / "a.nrrd").any()
 
 
 def test_a_picture_that_does_not_fit_into_free_memory_is_refused(tmp_path, little_memory):

@@ -93,12 +93,14 @@ def _check_metaimage(path: Path, bytes_of_voxels: int) -> None:
 
 
 def _check_nrrd(path: Path, bytes_of_voxels: int) -> None:
-    """Voxels that a file can't hold are not made room for; a file of its own for them is left to ITK."""
+    """Voxels that a file can't hold are not made room for."""
     with open(path, "rb") as file:
         text = file.read(1 << 16).split(b"\n\n")[0].split(b"\r\n\r\n")[0].lower()
     on_disk = path.stat().st_size
-    packed = re.search(rb"^encoding:\s*(gz|gzip|bz2|bzip2)\s*$", text, re.MULTILINE)
-    if not re.search(rb"^data ?file:", text, re.MULTILINE) and bytes_of_voxels > on_disk * (PACKED if packed else 1):
+    encoding = re.search(rb"^encoding:\s*(raw|gz|gzip)\s*$", text, re.MULTILINE)
+    if encoding is None or re.search(rb"^data ?file:", text, re.MULTILINE):  # text, or a file of its own
+        return
+    if bytes_of_voxels > on_disk * (1 if encoding[1] == b"raw" else PACKED):
         raise VolumeError(f"{path} is truncated: {on_disk} bytes can't hold {bytes_of_voxels}: copy it again")
 
 
