@@ -9,7 +9,8 @@ import pytest
 from made_dicom import write_frames, write_slices
 from monai.data import MetaTensor
 
-from segmed.volumes import GeometryError, Source, VolumeError, read_header, read_volume, resample_onto
+from segmed.errors import GeometryError, VolumeError
+from segmed.volumes import Source, read_header, read_volume, resample_onto
 
 AFFINE = np.array([[-1.5, 0, 0, 40.0], [0, -1.25, 0, 30.0], [0, 0, 4.0, -20.0], [0, 0, 0, 1]])
 

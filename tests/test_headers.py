@@ -10,17 +10,16 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from segmed.classes.picture import PictureError, read_picture
 from segmed.config import DataConfig, PatternLayout, PreprocessConfig
 from segmed.data.audit import audit_dataset
 from segmed.data.cache import VolumeCache
 from segmed.data.cases import read_dataset
+from segmed.data.images.picture import read_picture
 from segmed.data.inputs import find_inputs
 from segmed.data.preprocess import read_case
+from segmed.errors import GeometryError, VolumeError
 from segmed.volumes import (
-    GeometryError,
     Source,
-    VolumeError,
     grid_difference,
     header_remarks,
     is_volume_file,
@@ -279,7 +278,7 @@ def test_nrrd_of_every_encoding_is_read(tmp_path, encoding):
 
 def test_a_picture_that_does_not_fit_into_free_memory_is_refused(tmp_path, little_memory):
     Image.new("RGB", (400, 400)).save(tmp_path / "a.png")
-    with pytest.raises(PictureError, match="of memory by its header"):
+    with pytest.raises(VolumeError, match="of memory by its header"):
         read_picture(tmp_path / "a.png")
 
 

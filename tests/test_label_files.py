@@ -10,9 +10,10 @@ from PIL import Image
 from tiny_data import make_balls, tiny
 
 from segmed.config import DataConfig, MsdLayout, NnunetLayout
-from segmed.data.cases import DatasetError, read_dataset
-from segmed.single import prepare
-from segmed.volumes import VolumeError, read_label_volume
+from segmed.data.cases import read_dataset
+from segmed.errors import DatasetError, VolumeError
+from segmed.segment.prepare import prepare
+from segmed.volumes import read_label_volume
 
 
 def save(path, data):
