@@ -30,7 +30,7 @@ from segmed.data.preprocess import prepare, read_case
 from segmed.files import DiskError, atomic_folder, write_json
 from segmed.volumes import Source, spacing_mm
 
-CACHE_VERSION = 2  # raised whenever `preprocess` or the files of an entry change, so that old entries are not used
+CACHE_VERSION = 3  # raised whenever `preprocess` or the files of an entry change, so that old entries are not used
 FOREGROUND_POSITIONS = 10_000  # kept for each label
 SAMPLES, SAMPLE_BYTES = 8, 4096  # what is checked of an array each time it is opened
 
