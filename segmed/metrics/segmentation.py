@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from segmed.metrics.surfaces import surface_distances
+from segmed.metrics.surfaces import element_distances, surface_distances
 
 Missed = Literal["diagonal", "skip"]
 
@@ -54,21 +54,21 @@ def measure(
     Args:
         prediction, reference: (X, Y, Z) bool, on one grid.
         spacing_mm: size of a voxel along X, Y and Z.
-        tolerance_mm: distance up to which surface Dice counts a surface voxel as right.
+        tolerance_mm: distance up to which surface Dice counts a part of a surface as right.
         missed: what the distances of a missed or invented structure are.
         diagonal_mm: of the whole image, where the masks are cut from one; None: they are whole.
 
     Returns:
-        dice, iou, hd_mm, hd95_mm (the larger of the two directed 95th percentiles), assd_mm (the mean over all
-        voxels of both surfaces), surface_dice (counted in surface voxels), avd_ml (the absolute of)
+        dice, iou, hd_mm, hd95_mm (the larger of the two directed 95th percentiles; both over surface voxels), assd_mm
+        (the mean over the area of both surfaces), surface_dice (the share of their area), avd_ml (the absolute of)
         volume_difference_ml (prediction minus reference), relative_volume_error (avd over the reference),
         sensitivity, precision, prediction_ml, reference_ml, missed (0 or 1).
 
     Raises:
         ValueError: masks of different shapes or that are not bool, or a spacing that is not positive.
 
-    Source: definitions equal MONAI's `compute_hausdorff_distance`, `compute_average_surface_distance(symmetric=True)`
-    and `compute_surface_dice`; Nikolov et al. 2018 (arXiv 1809.04430) for surface Dice.
+    Source: definitions equal MONAI's `compute_hausdorff_distance` and `compute_surface_dice(use_subvoxels=True)`;
+    Nikolov et al. 2018 (arXiv 1809.04430) for surface Dice and the surface elements of ASSD.
     """
     _check(prediction, reference, spacing_mm)
     counts = _counts(prediction, reference)
@@ -179,12 +179,12 @@ def _distances(
     prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> dict[str, float]:
     directed = surface_distances(prediction, reference, spacing_mm)
-    every = np.concatenate(directed)
+    distances, areas = (np.concatenate(sides) for sides in zip(*element_distances(prediction, reference, spacing_mm)))
     return {
-        "hd_mm": float(every.max()),
-        "hd95_mm": float(max(np.percentile(distances, 95) for distances in directed)),
-        "assd_mm": float(every.mean()),
-        "surface_dice": float(np.count_nonzero(every <= tolerance_mm + _ROUNDING_MM) / every.size),
+        "hd_mm": float(max(of_side.max() for of_side in directed)),
+        "hd95_mm": float(max(np.percentile(of_side, 95) for of_side in directed)),
+        "assd_mm": float(distances @ areas / areas.sum()),
+        "surface_dice": float(areas[distances <= tolerance_mm + _ROUNDING_MM].sum() / areas.sum()),
     }
 
 
