@@ -72,7 +72,7 @@ def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
     from segmed.data.images.image_dataset import read_classes
     from segmed.data.images.image_splits import ClassSplit
     from segmed.data.leaks.image_audit import audit_classes
-    from segmed.data.splits import PARTS
+    from segmed.data.split_file import PARTS
     from segmed.reports.audit.leak_figures import leak_figure
     from segmed.reports.audit.leak_text import class_audit_text
     from segmed.reports.drawing.slices import save_figure
@@ -109,8 +109,8 @@ def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
     audit = audit_dataset(dataset, workers=_workers(arguments), progress=True, found=check_files(dataset))
     audit = _with_leaks(audit, dataset, arguments.split)
     audit.save_json(arguments.output / "audit.json")
-    console.print(audit_text(audit, name=dataset.name))
-    if not data.spacing_known:
+    console.print(audit_text(audit, name=dataset.name, pictures=dataset.are_pictures))
+    if not dataset.are_pictures and not data.spacing_known:
         console.print("data.spacing_known is false: spacings are nominal, and so is every figure in mm or ml")
     console.print(f"all of it: {arguments.output / 'audit.json'}", markup=False)
     return 1 if audit.errors else 0

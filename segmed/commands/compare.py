@@ -24,8 +24,6 @@ from segmed.runs import is_run
 if TYPE_CHECKING:
     from segmed.evaluate.results import Method, Result
 
-METRICS = ("dice", "hd95_mm", "hd_mm", "avd_ml", "share_error_pp", "share_difference_pp")
-TRUE_METRICS = ("true_avd_ml", "true_difference_ml")  # of a phantom
 PUBLISHED = {"zabihollahy2020": "dice_zabihollahy2020"}  # convention -> the only metric in its files
 FILES = "comparison.md, comparison.csv, comparison.json, comparison.png"
 
@@ -89,13 +87,14 @@ class Arguments(Section):
     workers: PositiveInt | None = Field(None, description="cases scored at once; none: one a processor, at most 8")
 
 
-def main() -> None:
+def main() -> int:
     """Print the tables."""
     arguments = parse(Arguments, description=Arguments.__doc__)
     if arguments.config is not None:
         compare_rows(arguments, arguments.config)
     else:
         compare_results(arguments)
+    return 0
 
 
 def compare_results(arguments: Arguments) -> None:
@@ -197,15 +196,16 @@ def write_rows(
 ) -> None:
     """Write and print the tables of a config's rows."""
     from segmed.evaluate.comparison import compare_methods
+    from segmed.metrics.segmentation import metrics_shown
     from segmed.reports.comparison.overview import write_agreement, write_overview
     from segmed.reports.comparison.text import write_comparison
 
-    metrics: tuple[str, ...] = METRICS
+    metrics = metrics_shown("main", "rows")
     title, suffix = config.name, ""
     if convention != "standard":
         metrics, title, suffix = (PUBLISHED[convention],), f"{config.name}, convention {convention}", f"_{convention}"
     elif any(row["true_ml"] == row["true_ml"] for row in methods[0].results[0].rows):  # no NaN: a phantom
-        metrics += TRUE_METRICS
+        metrics += metrics_shown("phantoms")
     comparison = compare_methods(
         methods, reference=config.reference, resamples=config.evaluate.bootstrap, metrics=metrics
     )

@@ -136,7 +136,7 @@ def _settings(arguments: Arguments, experiment: SegmentationConfig | None) -> Ev
 
 def _parts(references: Sequence[Reference], run: Path) -> dict[str, str]:
     """Reference -> the part of the run's split that it is in; references that the run never saw are left out."""
-    from segmed.data.pairs import plain_name
+    from segmed.data.naming import plain_name
     from segmed.data.splits import Split
     from segmed.evaluate.results import first_few
 
@@ -221,10 +221,10 @@ def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, S
     if folder is None:
         return {}
     from segmed.data.cases import find_volumes
-    from segmed.data.pairs import pair
+    from segmed.data.pairs import pair_images
     from segmed.volumes import Source
 
-    found = pair(find_volumes(folder), references, folder=folder).predictions
+    found = pair_images(find_volumes(folder), references, folder=folder).predictions
     return {case: Source(path) for case, path in found.items()}
 
 

@@ -56,8 +56,8 @@ class Arguments(Section):
 def main() -> int:
     """Exit code 1 where a case failed."""
     arguments = parse(Arguments, description=Arguments.__doc__)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _stop)
     if not arguments.run:
         raise ConfigError("no run is named: give --run RUN, a folder that tools/train_seg.py made")
 

@@ -169,7 +169,7 @@ def _labelled(arguments: Arguments) -> list[Job]:
     """The images and label maps that belong together."""
     from segmed.data.case import Case
     from segmed.data.cases import find_volumes
-    from segmed.data.pairs import find_references, pair
+    from segmed.data.pairs import find_references, pair_images
     from segmed.volumes import Source, strip_suffix
 
     image, labels = arguments.image, arguments.labels
@@ -187,7 +187,7 @@ def _labelled(arguments: Arguments) -> list[Job]:
     folder = arguments.output.resolve()
     volumes = [path for path in find_volumes(image) if path.resolve() not in maps]
     volumes = [path for path in volumes if not path.resolve().is_relative_to(folder)]
-    pairing = pair(volumes, references, folder=image)
+    pairing = pair_images(volumes, references, folder=image)
     if pairing.unused:
         names = ", ".join(path.name for path in pairing.unused[:3])
         print(f"{len(pairing.unused)} images have no label map and are left out: {names}", file=sys.stderr)

@@ -127,7 +127,7 @@ class Augmentation:
 def _artefacts(config: AugmentConfig) -> dict[str, artefacts.Artefact]:
     """Those that can be drawn, with their strengths: the fields of the config that begin with the artefact's name."""
     strengths = config.model_dump()
-    possible = {}
+    possible: dict[str, artefacts.Artefact] = {}
     for artefact in artefacts.ARTEFACTS:
         name = artefact.__name__
         if strengths[f"{name}_probability"]:

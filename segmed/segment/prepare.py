@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +17,8 @@ from segmed.config import CaseClassConfig, SegmentationConfig, UNetConfig, known
 from segmed.data.audit import Audit, CaseFacts, audit_dataset
 from segmed.data.case_classes import class_names, classes_of
 from segmed.data.cases import Dataset
-from segmed.data.splits import PARTS, Split, make_split
+from segmed.data.split_file import PARTS
+from segmed.data.splits import Split, make_split
 from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
@@ -33,6 +35,8 @@ from segmed.training.encoder_transfer import leak_note, source_encoder, take_enc
 from segmed.training.loop import FitState
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import RunTracker, Tracker
+
+LOG = logging.getLogger(__name__)
 
 # ---------------------------------------------------------------- before training
 
@@ -77,8 +81,12 @@ def prepare(config: SegmentationConfig, *, processes: int = 1) -> tuple[Dataset,
         update={
             "images": dataset.modalities,
             "labels": {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)},
+            "ignore": dataset.labels.ignore,
+            "regions": {name: list(members) for name, members in dataset.labels.regions.items()},
+            "spacing_known": config.data.spacing_known and not dataset.are_pictures,
         }
     )
+    _warn_of_absent_labels(dataset, audit, split)
     seen = [fact for fact in audit.facts if fact.id not in set(split.test)]
     config = config.model_copy(update={"data": data})
     plan = resolve(config, seen, channels=len(dataset.modalities), machine=machine, processes=processes)
@@ -106,6 +114,18 @@ def _checked(dataset: Dataset, machine: Machine) -> Audit:
             "them in data.unlabelled"
         )
     return audit
+
+
+def _warn_of_absent_labels(dataset: Dataset, audit: Audit, split: Split) -> None:
+    """A label that no training case has is never learned: said before the time is spent."""
+    trained = [fact for fact in audit.facts if fact.id in set(split.train) and fact.label_voxels]
+    for name in dataset.labels.names:
+        if trained and not any(fact.label_voxels[name] for fact in trained):
+            LOG.warning(
+                "label '%s' is in none of the %d training cases: it can't be learned; check data.labels or the split",
+                name,
+                len(trained),
+            )
 
 
 def _check_second_head(config: SegmentationConfig) -> None:

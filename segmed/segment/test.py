@@ -22,6 +22,7 @@ from segmed.evaluate.case_rows import Row, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes, shown_case
 from segmed.evaluate.classified_images import Tested
 from segmed.files import write_json
+from segmed.metrics.segmentation import metrics_shown
 from segmed.reports.classification.case_classes import write_case_classes
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.runs import Run
@@ -130,11 +131,10 @@ def _shown(made: Run, case: Case, dataset: Dataset) -> CaseVolumes:
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
     """Test figures by name, for TensorBoard's table of runs."""
-    shown = ("dice", "hd95_mm", "avd_ml")
     return {
         f"test/{metric}/{label}": metrics[metric]["mean"]
         for label, metrics in summary["labels"].items()
-        for metric in shown
+        for metric in metrics_shown("training")
         if metrics.get(metric, {}).get("mean") is not None
     } | {
         f"test/{name}": figure["value"]

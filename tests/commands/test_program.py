@@ -136,5 +136,3 @@ def test_a_shell_that_is_not_known_is_refused(segmed):
         code, out, err = segmed("--print-completion", *shell)
         assert (code, out) == (2, "")
         assert "bash or zsh" in err
-
-

@@ -17,7 +17,7 @@ SHIPPED = shipped_configs()
 
 
 def test_names_of_shipped_configs_are_unlike():
-    files = [path for path in (ROOT / "configs").rglob("*.yaml")]
+    files = list((ROOT / "configs").rglob("*.yaml"))
     assert sorted(SHIPPED.values()) == sorted(files)
 
 
@@ -71,7 +71,9 @@ def test_a_shipped_config_points_to_its_schema_and_fits_it(name):
     [({"trian": {}}, "'trian' was unexpected"), ({"train": {"epochs": 0}}, "less than the minimum"), ({}, "")],
 )
 def test_a_schema_finds_what_the_models_refuse(config, problem):
-    found = [error.message for error in jsonschema.Draft202012Validator(json_schema("segmentation")).iter_errors(config)]
+    found = [
+        error.message for error in jsonschema.Draft202012Validator(json_schema("segmentation")).iter_errors(config)
+    ]
     assert bool(found) == bool(problem)
     assert all(problem in message for message in found)
 
