@@ -160,6 +160,10 @@ def header_remarks(source: Source) -> tuple[str, ...]:
 def read_volume(source: Source | Path | str, *, dtype: torch.dtype = torch.float32) -> MetaTensor:
     """Voxels on the grid they are stored on.
 
+        >>> volume = segmed.read_volume("data/phantom/phantom_000/phantom_000_LGE.nii.gz")
+        >>> volume.affine.shape
+        torch.Size([4, 4])
+
     Args:
         source: a file, a DICOM folder, or a component of one.
         dtype: of the result.

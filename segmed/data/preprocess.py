@@ -41,6 +41,10 @@ SAME_SPACING = 1e-3  # relative difference below which nothing is resampled
 def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | None]:
     """Read a case's modalities, in the data set's order, and its label map, on the grid of the files.
 
+        >>> image, label = segmed.read_case(dataset.cases[0], dataset)
+        >>> len(image), label.shape == image.shape
+        (1, True)
+
     Returns:
         image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None.
 
