@@ -1,6 +1,7 @@
 """What keeps a run whole: one process at a time writes it, inside its folder, and what only reads it writes nothing."""
 
 from __future__ import annotations
+from segmed.errors import RunError
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,7 +9,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from segmed.errors import RunError
 from segmed.files import bounds, check_target
 from segmed.runs import LOCK, Run
 

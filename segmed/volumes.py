@@ -1,6 +1,7 @@
 """Files <-> volumes: NIfTI, NRRD, MetaImage, MGH, DICOM series and 2D images, checked as they are read."""
 
 from __future__ import annotations
+from segmed.errors import VolumeError
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from segmed.errors import VolumeError
 from segmed.files import atomic_path, check_target
 from segmed.formats import dicom, itk, nifti, pictures, through_nibabel
 from segmed.geometry import (
@@ -159,6 +159,10 @@ def header_remarks(source: Source) -> tuple[str, ...]:
 
 def read_volume(source: Source | Path | str, *, dtype: torch.dtype = torch.float32) -> MetaTensor:
     """Voxels on the grid they are stored on.
+
+        >>> volume = segmed.read_volume("data/phantom/phantom_000/phantom_000_LGE.nii.gz")
+        >>> volume.affine.shape
+        torch.Size([4, 4])
 
     Args:
         source: a file, a DICOM folder, or a component of one.

@@ -1,6 +1,7 @@
 """A command line -> one frozen, validated model; errors in one line, exit code 2."""
 
 from __future__ import annotations
+from segmed.errors import ConfigError
 
 import io
 import os
@@ -24,7 +25,6 @@ from segmed.config.reading import (
     set_value,
     validate,
 )
-from segmed.errors import ConfigError
 
 HELP = {"-h", "--help"}
 STYLE = (tyro.conf.AvoidSubcommands,)

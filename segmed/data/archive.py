@@ -1,6 +1,7 @@
 """Tar archives from strangers -> a folder that appears whole or not at all."""
 
 from __future__ import annotations
+from segmed.errors import DownloadError
 
 import os
 import shutil
@@ -8,7 +9,6 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from segmed.errors import DownloadError
 
 
 def unpack(

@@ -1,6 +1,7 @@
 """Synthetic cardiac LGE data sets with known truth, as NIfTI files."""
 
 from __future__ import annotations
+from segmed.errors import DatasetError
 
 import json
 import re
@@ -16,7 +17,6 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from segmed.data.anatomy import LABEL_VALUES, Anatomy, chest_wall, draw_anatomy, draw_heart, organs
-from segmed.errors import DatasetError
 from segmed.files import write_json
 from segmed.volumes import write_volume
 
@@ -58,6 +58,8 @@ def make_phantom(folder: Path | str, *, cases: int, seed: int, isotropic: bool =
     Writes `{case}/{case}_LGE.nii.gz`, `{case}/{case}_label.nii.gz` (1 healthy myocardium, 2 blood pool, 3 right
     ventricle, 4 scar) and `{case}/truth.json` with the true volumes in ml, the scars and the direction of the RV, for
     cases phantom_000 and on. A case depends on the seed and on its number only.
+
+        >>> segmed.make_phantom("data/phantom", cases=3, seed=0)  # is complete: it stays as it is
 
     Args:
         folder: of the data set; made when it is not there.

@@ -1,6 +1,7 @@
 """A case's files -> image and label map on one grid; scanner's grid -> the network's, with MONAI transforms."""
 
 from __future__ import annotations
+from segmed.errors import GeometryError, VolumeError
 
 from collections import Counter
 from collections.abc import Mapping
@@ -26,7 +27,6 @@ from segmed.config import PreprocessConfig
 from segmed.data.cases import Case, Dataset
 from segmed.data.crop import crop_box
 from segmed.data.label_shares import resample_labels
-from segmed.errors import GeometryError, VolumeError
 from segmed.geometry import Mode
 from segmed.volumes import Source, grid_difference, read_label_volume, read_volume, resample_onto, spacing_mm
 
@@ -41,6 +41,10 @@ SAME_SPACING = 1e-3  # relative difference below which nothing is resampled
 
 def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | None]:
     """Read a case's modalities, in the data set's order, and its label map, on the grid of the files.
+
+        >>> image, label = segmed.read_case(dataset.cases[0], dataset)
+        >>> len(image), label.shape == image.shape
+        (1, True)
 
     Returns:
         image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None.

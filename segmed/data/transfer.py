@@ -1,6 +1,7 @@
 """A file on a web server -> a file here, going on where it was cut."""
 
 from __future__ import annotations
+from segmed.errors import DownloadError
 
 import http.client
 import json
@@ -19,7 +20,6 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from segmed.errors import DownloadError
 from segmed.files import write_json
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """Validation part -> what it decides about the test part: the temperature, and the thresholds of the positive class."""
 
 from __future__ import annotations
+from segmed.errors import RunError
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from segmed.config.classification import ClassEvaluateConfig
-from segmed.errors import MetricError, RunError
+from segmed.errors import MetricError
 from segmed.evaluate.classified_images import Tested
 from segmed.metrics.calibration import Temperature, fit_temperature
 from segmed.metrics.classification import positive_index

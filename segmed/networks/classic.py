@@ -1,6 +1,7 @@
 """The baselines that are no pyramid: logistic regression, AlexNet, VGG-16, and a small published CNN."""
 
 from __future__ import annotations
+from segmed.errors import NetworkError
 
 import math
 from collections.abc import Sequence
@@ -8,7 +9,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from segmed.errors import NetworkError
 from segmed.networks.blocks import initialise
 from segmed.networks.classifiers import ClassificationModel
 

@@ -1,6 +1,7 @@
 """Feature maps -> decoded feature maps, finest first."""
 
 from __future__ import annotations
+from segmed.errors import NetworkError
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segmed.errors import NetworkError
 from segmed.networks.blocks import (
     CONVOLUTIONS,
     TRANSPOSED,

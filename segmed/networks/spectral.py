@@ -1,6 +1,7 @@
 """Spectral normalisation: every layer of a discriminator bounded by its largest singular value."""
 
 from __future__ import annotations
+from segmed.errors import NetworkError
 
 from typing import cast
 
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from segmed.errors import NetworkError
 from segmed.networks.encoders import Encoder
 
 

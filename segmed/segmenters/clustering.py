@@ -1,6 +1,7 @@
 """Scar as the brightest cluster of a region: k-means and mixtures of Gaussians, both without training."""
 
 from __future__ import annotations
+from segmed.errors import SegmenterError
 
 from dataclasses import dataclass
 
@@ -9,7 +10,6 @@ from scipy import ndimage
 from scipy.special import softmax
 from sklearn import cluster, mixture
 
-from segmed.errors import SegmenterError
 from segmed.segmenters.region import Scene, TissueMethod
 
 

@@ -1,6 +1,7 @@
 """A network over a whole volume, window by window, blended by Gaussian weights into probabilities."""
 
 from __future__ import annotations
+from segmed.errors import SegmenterError
 
 import math
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ import torch
 from monai.data.utils import compute_importance_map
 from torch import Tensor, nn
 
-from segmed.errors import SegmenterError
 
 Precision = Literal["fp32", "bf16"]
 
@@ -103,6 +103,9 @@ def collecting_bytes(spatial: Sequence[int], *, channels: int, classes: int, win
 def window_starts(size: Sequence[int], window: Sequence[int], overlap: float) -> list[tuple[int, ...]]:
     """First voxels of the windows that cover a volume: a fixed step, the last one shifted inside.
 
+        >>> segmed.window_starts((10, 4), (4, 4), 0.5)
+        [(0, 0), (2, 0), (4, 0), (6, 0)]
+
     Args:
         size: voxels of the volume, at least those of the window.
         window: voxels of the window.
@@ -118,7 +121,11 @@ def window_starts(size: Sequence[int], window: Sequence[int], overlap: float) ->
 
 
 def blending_weights(window: Sequence[int], *, device: torch.device | str = "cpu") -> Tensor:
-    """How much each voxel of a window counts where windows overlap: (*window), a Gaussian of at least 1e-3."""
+    """How much each voxel of a window counts where windows overlap: (*window), a Gaussian of at least 1e-3.
+
+    >>> float(segmed.blending_weights((9, 9)).max())
+    1.0
+    """
     return compute_importance_map(tuple(window), mode="gaussian", device=torch.device(device))
 
 

@@ -1,4 +1,5 @@
 """Figures of runs, evaluations and folders of label maps as they are read; tools/compare.py from end to end."""
+from segmed.errors import RunError
 
 import csv
 import importlib.util
@@ -19,7 +20,6 @@ from segmed.config import SegmentationConfig
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.splits import Split
-from segmed.errors import RunError
 from segmed.evaluate.results import read_cases, read_result
 from segmed.labels import LabelSet
 from segmed.runs import Run

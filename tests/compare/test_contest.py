@@ -1,4 +1,5 @@
 """Rows of a comparison: run once, on the same cases, blind to the reference's scar; the tool from end to end."""
+from segmed.errors import RunError, SegmenterError
 
 import json
 import sys
@@ -19,7 +20,6 @@ from segmed.compare.rows import run_contest
 from segmed.config.compare import CompareConfig
 from segmed.config.reading import validate
 from segmed.data.splits import make_split
-from segmed.errors import RunError, SegmenterError
 from segmed.metrics.published import zabihollahy2020_dice
 from segmed.segmenters.region import TissueMethod
 from segmed.volumes import read_label_volume, write_volume

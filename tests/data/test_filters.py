@@ -1,4 +1,5 @@
 """Filters: noise goes, edges and scale stay, coil shading is divided out, and odd images give one line."""
+from segmed.errors import DatasetError
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ from segmed.config.filters import (
     WienerConfig,
 )
 from segmed.data.filters import filtered, noise_sd
-from segmed.errors import DatasetError
 
 SMOOTHING = (MeanConfig(), GaussianConfig(), MedianConfig(), SigmaConfig(), WienerConfig())
 EDGE_KEEPING = (MedianConfig(), SigmaConfig(), WienerConfig())

@@ -1,4 +1,5 @@
 """What a user points at becomes cases: files, folders of every arrangement, data sets."""
+from segmed.errors import DatasetError
 
 import json
 from pathlib import Path
@@ -10,7 +11,6 @@ import SimpleITK as sitk
 
 from segmed.config import DataConfig, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
 from segmed.data.inputs import find_inputs
-from segmed.errors import DatasetError
 
 
 def write(path: Path, *, shape=(4, 3, 2)) -> Path:

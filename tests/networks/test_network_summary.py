@@ -1,4 +1,5 @@
 """What a network costs: counted by hand, and against what a step really takes."""
+from segmed.errors import NetworkError
 
 import json
 import os
@@ -9,7 +10,6 @@ import pytest
 import torch
 from small_networks import CHANNELS, PEERS, every_encoder, make_net, make_peer
 
-from segmed.errors import NetworkError
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.summary import summarise

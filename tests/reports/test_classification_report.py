@@ -1,4 +1,5 @@
 """From logits of test images to figures, tables, pictures and the page; what validation decides, and notes."""
+from segmed.errors import RunError
 
 import csv
 import json
@@ -14,7 +15,6 @@ from small_classifiers import encoder_classifier
 from small_networks import ENCODERS
 
 from segmed.config.classification import ClassEvaluateConfig
-from segmed.errors import RunError
 from segmed.evaluate.classified_images import Tested, read_tested, save_predictions, save_tested
 from segmed.evaluate.decisions import by_image
 from segmed.networks.classifiers import ClassificationModel

@@ -1,4 +1,5 @@
 """What the planner makes of a fingerprint and a machine."""
+from segmed.errors import ConfigError
 
 from dataclasses import replace
 
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 from segmed.builders.segmenters import plane_axis
 from segmed.config import SegmentationConfig
 from segmed.data.fingerprint import CaseFacts
-from segmed.errors import ConfigError
 from segmed.machine import GIB, Machine
 from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import pooling

@@ -1,4 +1,5 @@
 """The live wire follows circles of known radius from a few points on them."""
+from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
@@ -6,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_shapes import ball, distances_mm, radius_mm
 
-from segmed.errors import SegmenterError
 from segmed.segmenters.livewire import LiveWire, contour_mask, edge_cost, trace
 from segmed.segmenters.region import Scene
 
