@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,27 @@ def atomic_write_text(target: Path | str, text: str) -> None:
     """Write a text file that is whole or not there."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, digits: int | None = None) -> str:
+    """A table as CSV; None and NaN are empty cells, and what is no column is left out.
+
+    Args:
+        columns: its header.
+        rows: column -> value; a column that a row lacks is empty.
+        digits: of numbers that are no whole ones; None: all.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_csv_cell(row.get(column), digits) for column in columns] for row in rows)
+    return text.getvalue()
+
+
+def _csv_cell(value: Any, digits: int | None) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else value if digits is None else f"{value:.{digits}g}"
 
 
 def write_json(target: Path | str, data: Any) -> None:

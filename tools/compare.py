@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from segmed.evaluate.results import Method, Result
 
 PUBLISHED = {"zabihollahy2020": "dice_zabihollahy2020"}  # convention -> the only metric in its files
-FILES = "comparison.md, comparison.csv, comparison.json, comparison.png"
+FILES = "comparison.md, comparison.csv, comparison.json, comparison.png, report.html"
 
 
 class Arguments(Section):
@@ -131,7 +131,7 @@ def compare_classified(arguments: Arguments, paths: Mapping[str, Sequence[Path]]
 
     from segmed.evaluate.classifier_comparison import compare_classifiers
     from segmed.evaluate.classifier_runs import read_classifiers
-    from segmed.reports.comparison.classifier_text import write_classifier_comparison
+    from segmed.reports.classifier_comparison.text import write_classifier_comparison
 
     comparison = compare_classifiers(
         read_classifiers(paths),
@@ -190,8 +190,9 @@ def write_rows(
     """Write and print the tables of a config's rows."""
     from segmed.evaluate.comparison import compare_methods
     from segmed.metrics.segmentation import metrics_shown
-    from segmed.reports.comparison.overview import write_agreement, write_overview
-    from segmed.reports.comparison.text import write_comparison
+    from segmed.reports.comparison.document import write_comparison_page
+    from segmed.reports.comparison.overview import overview_document, write_agreement, write_overview
+    from segmed.reports.comparison.text import comparison_document, write_comparison
 
     metrics = metrics_shown("main", "rows")
     title, suffix = config.name, ""
@@ -203,8 +204,8 @@ def write_rows(
         methods, reference=config.reference, resamples=config.evaluate.bootstrap, metrics=metrics
     )
     comparison = replace(comparison, notes=(*left_out, *comparison.notes))
-    write_comparison(comparison, config.output, title=title, stem=f"comparison{suffix}")
-    _say(write_overview(comparison, config.output, title=title, stem=f"overview{suffix}"), comparison.notes)
+    write_comparison(comparison, config.output, title=title, suffix=suffix)
+    _say(write_overview(comparison, config.output, title=title, suffix=suffix), comparison.notes)
     if not suffix:
         volume = f"{config.target} volume"
         write_agreement(
@@ -213,7 +214,9 @@ def write_rows(
         if "true_avd_ml" in metrics:
             path = config.output / "bland_altman_truth.png"
             write_agreement(methods, config.target, path, title=f"{volume}: label map − truth", truth="true_ml")
-    print(f"written: {config.output} (overview{suffix} and comparison{suffix}: .md, .csv; figures: .png)")
+    documents = [make(comparison, title=title, written=str) for make in (overview_document, comparison_document)]
+    page = write_comparison_page(documents, config.output, suffix=suffix)
+    print(f"written: {config.output} (overview{suffix} and comparison{suffix}: .md, .csv; figures: .png; {page.name})")
 
 
 # ---------------------------------------------------------------- what is compared

@@ -277,7 +277,7 @@ def test_the_tool_as_it_is_called_writes_tables_and_figure(runs, tmp_path):
     assert "| patch                  | 0.678 ± " in done.stdout
     assert "| +0.045     |" in done.stdout  # 0.035, and half of 0.02
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "comparison.md", "comparison.csv", "comparison.json", "comparison.png",
+        "comparison.md", "comparison.csv", "comparison.json", "comparison.png", "report.html",
     }  # fmt: skip
     assert (tmp_path / "out" / "comparison.md").read_text().strip() in done.stdout
 

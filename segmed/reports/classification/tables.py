@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from segmed.evaluate.classified_images import note_lines
 from segmed.evaluate.decisions import Level
-from segmed.files import atomic_write_text
+from segmed.files import atomic_write_text, csv_text
 from segmed.metrics.calibration import reliability
 from segmed.metrics.curves import precision_recall_curves, roc_curves
 
@@ -39,21 +37,8 @@ def write_tables(summary: Mapping[str, Any], levels: Sequence[Level], folder: Pa
         "reliability": (("unit", "probabilities", "low", "high", "cases", "confidence", "frequency"), _bins(levels)),
     }
     for name, (header, rows) in tables.items():
-        atomic_write_text(folder / f"{name}.csv", _csv(header, rows, summary["notes"]))
-
-
-def _csv(header: Sequence[str], rows: Iterator[Row], notes: Sequence[str]) -> str:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return note_lines(notes) + table.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value  # None is an empty cell
-    return "" if math.isnan(value) else f"{value:.6g}"
+        text = csv_text(header, (dict(zip(header, row, strict=True)) for row in rows), digits=6)
+        atomic_write_text(folder / f"{name}.csv", note_lines(summary["notes"]) + text)
 
 
 def _figures(summary: Mapping[str, Any]) -> Iterator[Row]:
