@@ -10,10 +10,6 @@ from typing import Any
 from segmed.evaluate.classified_images import note_lines
 from segmed.evaluate.decisions import Level
 from segmed.files import atomic_write_text, csv_text
-from segmed.metrics.calibration import reliability
-from segmed.metrics.curves import precision_recall_curves, roc_curves
-
-BINS = 15  # of a reliability diagram, as of the ECE
 
 Row = tuple[Any, ...]
 
@@ -79,14 +75,14 @@ def _confusion(summary: Mapping[str, Any]) -> Iterator[Row]:
 
 def _roc(summary: Mapping[str, Any], levels: Sequence[Level]) -> Iterator[Row]:
     for level in levels:
-        for name, curve in roc_curves(level.truth, level.probabilities, summary["classes"]).items():
+        for name, curve in level.roc(summary["classes"]).items():
             points = zip(curve.false_positive_rate, curve.sensitivity, curve.thresholds, strict=True)
             yield from ((level.unit, name, *map(float, point)) for point in points)
 
 
 def _precision(summary: Mapping[str, Any], levels: Sequence[Level]) -> Iterator[Row]:
     for level in levels:
-        for name, curve in precision_recall_curves(level.truth, level.probabilities, summary["classes"]).items():
+        for name, curve in level.precision_recall(summary["classes"]).items():
             thresholds = [*curve.thresholds, math.nan] if curve.recall.size else []  # the last point calls nothing
             points = zip(curve.recall, curve.precision, thresholds, strict=True)
             yield from ((level.unit, name, *map(float, point)) for point in points)
@@ -94,6 +90,6 @@ def _precision(summary: Mapping[str, Any], levels: Sequence[Level]) -> Iterator[
 
 def _bins(levels: Sequence[Level]) -> Iterator[Row]:
     for level in levels:
-        for name, probabilities in (("given", level.probabilities), ("calibrated", level.calibrated)):
-            for one in () if probabilities is None else reliability(level.truth, probabilities, bins=BINS):
+        for name, bins in level.reliability().items():
+            for one in bins:
                 yield level.unit, name, one.low, one.high, one.cases, one.confidence, one.frequency
