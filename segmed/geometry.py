@@ -13,7 +13,7 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from segmed.errors import VolumeError
+from segmed.errors import GeometryError
 
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes; headers in float32 or with four digits stay below
 SNAP_VOXELS = 1e-4  # a position this close to a voxel's centre is that centre: float noise never blurs
@@ -74,15 +74,15 @@ def check_affine(affine: Any, where: object) -> np.ndarray:
     """
     matrix = as_affine(affine)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise VolumeError(f"{where}: the affine has values that are not finite: repair the header")
+        raise GeometryError(f"{where}: the affine has values that are not finite: repair the header")
     spacing = spacing_mm(matrix)
     if min(spacing) < 1e-6:
-        raise VolumeError(f"{where}: spacing {_numbers(spacing)} mm is not positive: repair the header")
+        raise GeometryError(f"{where}: spacing {_numbers(spacing)} mm is not positive: repair the header")
     directions = matrix[:3, :3] / np.array(spacing)
     largest = float(np.abs(directions.T @ directions - np.eye(3)).max())
     if largest > SHEAR_TOLERANCE:
         angle_deg = float(np.degrees(np.arcsin(min(largest, 1.0))))
-        raise VolumeError(
+        raise GeometryError(
             f"{where}: the axes are not orthogonal (off by {angle_deg:.2g} degrees): resample to a regular grid first"
         )
     return matrix

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from segmed import __version__
 from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_as
@@ -234,8 +235,8 @@ def _yaml_lines(data: Mapping[str, Any], reasons: Mapping[str, str], *, prefix: 
 
 def environment() -> dict[str, Any]:
     """Versions of what computes, the machine, and the commit, for the run's record."""
-    packages = ("segmed", "torch", "monai", "torchio", "lightning-fabric", "numpy", "scipy", "nibabel", "SimpleITK")
-    versions = {}
+    packages = ("torch", "monai", "torchio", "lightning-fabric", "numpy", "scipy", "nibabel", "SimpleITK")
+    versions = {"segmed": __version__}
     for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -15,7 +15,7 @@ from segmed.data.images.image_splits import ClassSplit, make_class_split, split_
 from segmed.data.leaks.leakage import Leakage, find_leakage
 from segmed.data.leaks.survey import Survey, make_survey
 from segmed.data.leaks.twins import twin_groups
-from segmed.data.splits import PARTS
+from segmed.data.split_file import PARTS
 from segmed.errors import DatasetError
 from segmed.evaluate.classified_images import LEAKING
 from segmed.files import write_json

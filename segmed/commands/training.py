@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from pathlib import Path
 
 from pydantic import Field
 
-from segmed.commands.command_line import parse_as
+from segmed.commands.command_line import of_process, parse_as
 from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.errors import ConfigError
@@ -17,7 +16,7 @@ from segmed.errors import ConfigError
 class TrainingOptions(Section):
     """Options of the tool itself; all others are fields of the experiment."""
 
-    config: Path = Field(description="YAML of the experiment; default: the synthetic first run")
+    config: Path = Field(description="YAML of the experiment, or the name of a shipped one")
     run_dir: Path | None = Field(None, description="folder of the run; none: a new one below `runs`")
     resume: Path | None = Field(None, description="run to go on with; takes no other option")
     fold: int | None = Field(None, description="train and test one cross-validation fold, counted from 0")
@@ -47,7 +46,7 @@ def train(
     Raises:
         ConfigError: a command line or a config that can't be used.
     """
-    given = [argument.split("=")[0] for argument in sys.argv[1:] if argument.startswith("--")]
+    given = [argument.split("=")[0] for argument in of_process()[1] if argument.startswith("--")]
     if "--resume" in given and len(given) > 1:
         raise ConfigError("--resume takes no other option: the run's own config.yaml says what to do")
     first_run: Path = options.model_fields["config"].default

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from segmed.config import SegmentationConfig
+from segmed.config.shipped import find_config
 from segmed.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -20,12 +21,12 @@ OPTIONAL_SECTIONS = ("adversary", "classification")  # none by default, and ther
 
 
 def load_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a YAML mapping with the safe loader.
+    """Read a YAML mapping with the safe loader; a bare word that is no file is the name of a shipped config.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or is no mapping.
     """
-    path = Path(path)
+    path = find_config(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -13,21 +13,20 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from rich.progress import Progress
 
 from segmed.config import PreprocessConfig
+from segmed.data.cache_lock import cache_lock
 from segmed.data.cases import Case, Dataset
 from segmed.data.content import ContentHashes
 from segmed.data.preprocess import prepare, read_case
-from segmed.errors import DatasetError, DiskError
+from segmed.errors import DatasetError
 from segmed.files import atomic_folder, write_json
 from segmed.volumes import Source, spacing_mm
 
@@ -111,7 +110,7 @@ class VolumeCache:
         found = _open_entry(folder, case.id)
         if found is not None:
             return found
-        with self._locked(key):
+        with cache_lock(self.folder, key):
             made = _open_entry(folder, case.id)  # another process was first
             if made is not None:
                 return made
@@ -184,23 +183,6 @@ class VolumeCache:
 
     def _entry(self, key: str) -> Path:
         return self.folder / "volumes" / key
-
-    @contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
-        """Let one process at a time build an entry; a killed one lets go by itself."""
-        locks = self.folder / "locks"
-        try:
-            locks.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(locks / key)
-            lock.acquire()
-        except OSError as error:
-            raise DiskError(
-                error.errno, f"can't write to the cache {self.folder}: {error.strerror or error}"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _write(self, folder: Path, arrays: dict[str, np.ndarray], facts: dict[str, list[Any]]) -> None:
         """Write an entry whole; what a killed process left of it, or a broken one, is removed."""

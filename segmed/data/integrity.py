@@ -15,7 +15,7 @@ from segmed.data.cases import Dataset, find_volumes
 from segmed.data.findings import Finding, from_error
 from segmed.data.fingerprint import CaseFacts, case_facts
 from segmed.data.repair import disagreement
-from segmed.errors import VolumeError
+from segmed.errors import GeometryError, VolumeError
 from segmed.labels import IGNORE, LabelSet
 from segmed.volumes import Source, grid_difference, header_remarks, is_picture, read_label_volume, read_volume
 
@@ -166,7 +166,7 @@ def _read_label(
 
 
 def _unreadable(case: Case, error: VolumeError) -> Finding:
-    return from_error(error, case=case.id, kind="geometry" if isinstance(error, VolumeError) else "unreadable")
+    return from_error(error, case=case.id, kind="geometry" if isinstance(error, GeometryError) else "unreadable")
 
 
 def _add_once(findings: list[Finding], finding: Finding) -> None:

@@ -25,7 +25,7 @@ from scipy import ndimage
 from segmed.config import PreprocessConfig
 from segmed.data.cases import Case, Dataset
 from segmed.data.crop import crop_box
-from segmed.errors import VolumeError
+from segmed.errors import GeometryError, VolumeError
 from segmed.geometry import Mode
 from segmed.volumes import Source, grid_difference, read_label_volume, read_volume, resample_onto, spacing_mm
 
@@ -93,7 +93,7 @@ def _check_grid(case: Case, volume: MetaTensor, path: Path, reference: MetaTenso
         (tuple(volume.shape[1:]), _affine(volume)), (tuple(reference.shape[1:]), _affine(reference))
     )
     if difference is not None:
-        raise VolumeError(
+        raise GeometryError(
             f"case {case.id}: {path} is not on the grid of {reference_path}: {difference}; "
             "run tools/audit_data.py --fix-geometry if only headers disagree"
         )

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from segmed.config import SplitConfig
 from segmed.data.case import Case
+from segmed.data.split_file import PARTS, SplitRecord, check_fold
 from segmed.errors import DatasetError
-from segmed.files import write_json
 
-PARTS = ("train", "validation", "test")
 NAMES_IN_MANIFESTS = {"training": "train", "tr": "train", "val": "validation", "valid": "validation", "testing": "test"}
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(SplitRecord):
     """Case ids of the three parts, sorted, and of the cases that train without labels.
 
     Attributes:
@@ -33,48 +30,14 @@ class Split:
         folds: how many there are; None: hold-out.
     """
 
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
+    UNITS = ("subject", "site")
+    MEMBER = "case"
+
     seed: int = 0
     by: str = "subject"
     fold: int | None = None
     folds: int | None = None
     unlabelled: tuple[str, ...] = ()
-
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        write_json(path, asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Split:
-        """From `save`.
-
-        Raises:
-            DatasetError: no such file, or not a split.
-        """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            parts = {part: _ids(data[part]) for part in PARTS}
-            parts["unlabelled"] = _ids(data.get("unlabelled", []))
-            numbers = {name: data.get(name) for name in ("seed", "fold", "folds")}
-        except FileNotFoundError as error:
-            raise DatasetError(f"{path} does not exist: give the split.json of a run") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DatasetError(f"{path} is not a split with train, validation and test: give one of a run") from error
-        whole = all(value is None or type(value) is int for value in numbers.values())
-        if not whole or data.get("by", "subject") not in ("subject", "site"):
-            raise DatasetError(
-                f"{path} has a seed, fold, folds or by that makes no sense: give the split.json of a run"
-            )
-        fold, folds = numbers["fold"], numbers["folds"]
-        return cls(**parts, seed=numbers["seed"] or 0, by=data.get("by", "subject"), fold=fold, folds=folds)
-
-
-def _ids(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise TypeError("not a list of case ids")
-    return tuple(values)
 
 
 def make_split(
@@ -105,11 +68,8 @@ def make_split(
         split = Split.load(config.file)
         _check_unlabelled(split, everyone, unlabelled, config.file)
         cases = [case for case in cases if case.id not in split.unlabelled]
-        if config.fold is not None and config.fold != split.fold:
-            raise DatasetError(
-                f"{config.file} is of fold {split.fold}, not {config.fold}: leave out split.file or fold"
-            )
-        _check_file(split, cases, config.file)
+        check_fold(config.fold, split.fold, config.file)
+        split.check([case.id for case in cases], config.file)
     elif config.from_manifest:
         _check_manifest(everyone, unlabelled)
         split = _from_manifest(cases, config, strata)
@@ -278,22 +238,6 @@ def _from_manifest(cases: Sequence[Case], config: SplitConfig, strata: Mapping[s
         rest = _drawn(parts["train"], config.model_copy(update={"test": 0.0}), strata)
         ids.update(train=rest.train, validation=rest.validation)
     return Split(ids["train"], ids["validation"], ids["test"], config.seed, config.by)
-
-
-def _check_file(split: Split, cases: Sequence[Case], path: Path) -> None:
-    written = [case_id for part in PARTS for case_id in getattr(split, part)]
-    known = {case.id for case in cases}
-    unknown = [case_id for case_id in written if case_id not in known]
-    if unknown:
-        raise DatasetError(f"{path} names {len(unknown)} unknown cases, e.g. '{unknown[0]}': it is of another data set")
-    twice = [case_id for case_id, count in Counter(written).items() if count > 1]
-    if twice:
-        raise DatasetError(f"{path} has case '{twice[0]}' twice: every case belongs to one part")
-    if not split.train:
-        raise DatasetError(f"{path} has no training case: give the split.json of a run")
-    left = sorted(known - set(written))
-    if left:
-        raise DatasetError(f"{path} leaves out {len(left)} cases, e.g. '{left[0]}': make a new split")
 
 
 def _check_unlabelled(split: Split, cases: Sequence[Case], unlabelled: Sequence[str], path: Path) -> None:

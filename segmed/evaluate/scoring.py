@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from segmed.config import DataConfig, EvaluateConfig
 from segmed.data.cases import find_volumes
 from segmed.data.pairs import Pairing, Reference, pair
-from segmed.errors import DatasetError, VolumeError
+from segmed.errors import DatasetError, GeometryError, VolumeError
 from segmed.evaluate.case_rows import Row, absent_case, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.evaluate.results import Result, first_few, predicting_seconds
@@ -253,7 +253,7 @@ def _on_grid(prediction: MetaTensor, reference: MetaTensor, *, resample: bool) -
     if difference is None:
         return prediction
     if not resample:
-        raise VolumeError(
+        raise GeometryError(
             f"{prediction.meta['path']} is on another grid than its reference: {difference}; predict on the grid of "
             "the image, or use --resample"
         )

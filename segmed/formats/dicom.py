@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from segmed.errors import VolumeError
+from segmed.errors import GeometryError, VolumeError
 from segmed.formats.dicom_frames import Frame, frames_of, is_dicom_file, is_native, stored_numbers
 from segmed.formats.itk import LPS_TO_RAS
 from segmed.formats.room import check_room
@@ -79,14 +79,14 @@ def _series(path: Path) -> tuple[list[list[Frame]], np.ndarray]:
 
 def _stacked(frames: Sequence[Frame], path: Path) -> list[list[Frame]]:
     if max(float(np.abs(one.directions - frames[0].directions).max()) for one in frames) > DIRECTION_TOLERANCE:
-        raise VolumeError(f"{path}: slices point in different directions: take out localisers and other planes")
+        raise GeometryError(f"{path}: slices point in different directions: take out localisers and other planes")
     normal = np.cross(frames[0].directions[:3], frames[0].directions[3:])
     by_place = sorted(frames, key=lambda frame: float(_position(frame) @ normal))
     along = np.array([_position(frame) @ normal for frame in by_place])
     starts = [0, *(np.flatnonzero(np.diff(along) > SAME_PLACE_MM) + 1).tolist(), len(frames)]
     places = [by_place[start:end] for start, end in pairwise(starts)]
     if len({len(place) for place in places}) > 1:
-        raise VolumeError(f"{path}: {len(frames)} slices at {len(places)} places: some are missing or stored twice")
+        raise GeometryError(f"{path}: {len(frames)} slices at {len(places)} places: some are missing or stored twice")
     if len(places[0]) > 1:
         _check_copies(places[0])
     in_time = [sorted(place, key=lambda frame: frame.order) for place in places]
@@ -117,7 +117,7 @@ def _step(stack: Sequence[Frame], path: Path) -> np.ndarray | None:
     line = positions[0] + np.arange(len(positions))[:, None] * step
     off = np.linalg.norm(positions - line, axis=1).max()
     if max(gaps.max() - gaps.min(), off) > GAP_TOLERANCE * np.median(gaps):
-        raise VolumeError(
+        raise GeometryError(
             f"{path}: slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart: one is missing or out of place"
         )
     return np.asarray(step)

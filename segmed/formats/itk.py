@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from segmed.errors import VolumeError
+from segmed.errors import GeometryError, VolumeError
 from segmed.formats.room import check_room
 from segmed.geometry import Header
 
@@ -74,7 +74,7 @@ def _check_metaimage(path: Path, bytes_of_voxels: int) -> None:
     }
     spacing = fields.get("ElementSpacing", "").split()
     if any(value.startswith("-") for value in spacing):
-        raise VolumeError(f"{path}: spacing ({', '.join(spacing)}) mm is not positive: repair the header")
+        raise GeometryError(f"{path}: spacing ({', '.join(spacing)}) mm is not positive: repair the header")
     if fields.get("CompressedData", "false").lower() == "true":
         size = fields.get("CompressedDataSize", "")
         bytes_of_voxels = int(size) if size.isdigit() else 0
@@ -141,5 +141,5 @@ def _reason(error: Exception) -> str:
 def _unreadable(path: Path, error: Exception) -> VolumeError:
     reason = _reason(error).replace(str(path), path.name)
     if "spacing" in str(error).lower():
-        return VolumeError(f"{path}: spacing is not positive ({reason}): repair the header")
+        return GeometryError(f"{path}: spacing is not positive ({reason}): repair the header")
     return VolumeError(f"{path} is truncated, damaged or not a medical volume ({reason}): copy it again")

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from segmed.errors import VolumeError
+from segmed.errors import GeometryError, VolumeError
 from segmed.geometry import check_affine, spacing_mm
 
 QUATERNION_TOLERANCE = 1e-2  # of its length over 1: older converters round its three numbers
@@ -100,7 +100,7 @@ def _mended_spacing(header: nib.Nifti1Header, path: Path) -> str:
             header["pixdim"][axis] = 1
             said = "the thickness of its one slice is not known: taken as 1 mm" if axis <= count else said
     if wrong := _not_positive(header):
-        raise VolumeError(f"{path}: spacing ({wrong}) mm is not positive: repair pixdim in the header")
+        raise GeometryError(f"{path}: spacing ({wrong}) mm is not positive: repair pixdim in the header")
     return said
 
 

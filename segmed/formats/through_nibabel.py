@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from segmed.errors import VolumeError
+from segmed.errors import GeometryError, VolumeError
 from segmed.formats.room import check_room
 from segmed.geometry import Header
 
@@ -82,7 +82,7 @@ def _described(image: Any, path: Path) -> Header:
     affine = np.asarray(image.affine, np.float64)
     zooms = [float(step) for step in image.header.get_zooms()[:3]]
     if not (np.isfinite(zooms).all() and min(zooms) > 0):
-        raise VolumeError(f"{path}: spacing {tuple(zooms)} mm is not positive: repair the header")
+        raise GeometryError(f"{path}: spacing {tuple(zooms)} mm is not positive: repair the header")
     padded = (*lengths, 1, 1)
     return Header((padded[0], padded[1], padded[2]), affine, math.prod(lengths[3:]), dtype.newbyteorder("=").name)
 

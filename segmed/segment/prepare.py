@@ -17,7 +17,8 @@ from segmed.config import CaseClassConfig, SegmentationConfig, UNetConfig, known
 from segmed.data.audit import Audit, CaseFacts, audit_dataset
 from segmed.data.case_classes import class_names, classes_of
 from segmed.data.cases import Dataset
-from segmed.data.splits import PARTS, Split, make_split
+from segmed.data.split_file import PARTS
+from segmed.data.splits import Split, make_split
 from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.case_rows import Row
 from segmed.files import write_json

@@ -12,7 +12,8 @@ from segmed.data.case import listed_file
 from segmed.data.cases import find_volumes
 from segmed.data.images.picture import PICTURE_SUFFIXES
 from segmed.data.manifest import csv_rows
-from segmed.data.splits import NAMES_IN_MANIFESTS, PARTS
+from segmed.data.split_file import PARTS
+from segmed.data.splits import NAMES_IN_MANIFESTS
 from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 

@@ -11,7 +11,6 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
-from filelock import FileLock
 from rich.progress import Progress
 from torch.utils.data import DataLoader, Dataset
 
 from segmed.config.images import ImageConfig
+from segmed.data.cache_lock import cache_lock
 from segmed.data.images.image_dataset import Item
 from segmed.data.images.prepare_image import prepared
-from segmed.errors import DatasetError, DiskError
+from segmed.errors import DatasetError
 from segmed.files import disk_errors, write_json
 
 ARRAYS_VERSION = 1  # raised whenever preparing or the files of an entry change, so that old entries are not used
@@ -116,7 +115,7 @@ class ImageCache:
         found = _open(folder)
         if found is not None:
             return found
-        with self._locked(key):
+        with cache_lock(self.folder, key):
             found = _open(folder)  # another process was first
             if found is not None:
                 return found
@@ -131,22 +130,6 @@ class ImageCache:
         if found is None:
             raise DatasetError(f"the array {folder} can't be read back: check the disk")
         return found
-
-    @contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
-        """Let one process at a time build an array; a killed one lets go by itself."""
-        locks = self.folder / "locks"
-        try:
-            locks.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(locks / key)
-            lock.acquire()
-        except OSError as error:
-            reason = error.strerror or error
-            raise DiskError(error.errno, f"can't write to the cache {self.folder}: {reason}") from error
-        try:
-            yield
-        finally:
-            lock.release()
 
 
 def _state(path: Path) -> tuple[int, int, int]:

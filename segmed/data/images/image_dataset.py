@@ -19,7 +19,7 @@ from segmed.config.images import (
 )
 from segmed.data.images.class_layouts import Row, read_folders, read_table
 from segmed.data.images.contrast_phantom import make_contrast_phantom
-from segmed.data.splits import PARTS
+from segmed.data.split_file import PARTS
 from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 

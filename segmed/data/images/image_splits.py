@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -14,15 +11,14 @@ from scipy.sparse.csgraph import connected_components
 
 from segmed.config.images import ClassSplitConfig
 from segmed.data.images.image_dataset import ClassDataset
-from segmed.data.splits import PARTS
+from segmed.data.split_file import PARTS, SplitRecord, check_fold
 from segmed.errors import DatasetError
-from segmed.files import write_json
 
-UNITS = {"auto": "subject", "subject": "subject", "twins": "group of twins", "image": "image", "given": "subject"}
+UNIT_OF = {"auto": "subject", "subject": "subject", "twins": "group of twins", "image": "image", "given": "subject"}
 
 
 @dataclass(frozen=True)
-class ClassSplit:
+class ClassSplit(SplitRecord):
     """Ids of the images of the three parts, sorted.
 
     Attributes:
@@ -33,43 +29,13 @@ class ClassSplit:
         folds: how many there are; None: hold-out.
     """
 
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
+    UNITS = tuple(UNIT_OF)
+    MEMBER = "image"
+
     by: str = "auto"
     seed: int = 0
     fold: int | None = None
     folds: int | None = None
-
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        write_json(path, asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> ClassSplit:
-        """From `save`.
-
-        Raises:
-            DatasetError: no such file, or not a split.
-        """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            parts = {part: _ids(data[part]) for part in PARTS}
-            numbers = {name: data.get(name) for name in ("seed", "fold", "folds")}
-            by = data.get("by", "auto")
-        except FileNotFoundError as error:
-            raise DatasetError(f"{path} does not exist: give the split.json of a run") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DatasetError(f"{path} is not a split with train, validation and test: give one of a run") from error
-        if by not in UNITS or any(value is not None and type(value) is not int for value in numbers.values()):
-            raise DatasetError(f"{path} has a by, seed, fold or folds that makes no sense: give one of a run")
-        return cls(**parts, by=by, seed=numbers["seed"] or 0, fold=numbers["fold"], folds=numbers["folds"])
-
-
-def _ids(values: object) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise TypeError("not a list of ids")
-    return tuple(values)
 
 
 def make_class_split(
@@ -175,7 +141,7 @@ class _Units:
 
     def __init__(self, dataset: ClassDataset, groups: Mapping[str, str], by: str) -> None:
         self.classes = dataset.classes
-        self.unit = UNITS[by]
+        self.unit = UNIT_OF[by]
         self.label = {item.id: item.label for item in dataset.items}
         self.groups = groups
 
@@ -293,22 +259,7 @@ def _from_file(dataset: ClassDataset, config: ClassSplitConfig) -> ClassSplit:
     if path is None:
         raise ValueError("split.file is not given")
     split = ClassSplit.load(path)
-    if config.fold is not None and config.fold != split.fold:
-        raise DatasetError(f"{path} is of fold {split.fold}, not {config.fold}: leave out split.file or fold")
-    written = [name for part in PARTS for name in getattr(split, part)]
-    known = {item.id for item in dataset.items}
-    unknown = [name for name in written if name not in known]
-    if unknown:
-        raise DatasetError(
-            f"{path} names {len(unknown)} unknown images, e.g. '{unknown[0]}': it is of another data set"
-        )
-    twice = [name for name, count in Counter(written).items() if count > 1]
-    if twice:
-        raise DatasetError(f"{path} has image '{twice[0]}' twice: every image belongs to one part")
-    left = sorted(known - set(written))
-    if left:
-        raise DatasetError(f"{path} leaves out {len(left)} images, e.g. '{left[0]}': make a new split")
-    if not split.train:
-        raise DatasetError(f"{path} has no training image: give the split.json of a run")
+    check_fold(config.fold, split.fold, path)
+    split.check([item.id for item in dataset.items], path)
     _check_seen(dataset, split)
     return split

@@ -14,7 +14,8 @@ from segmed.data.fingerprint import CaseFacts
 from segmed.data.leaks.image_facts import voxel_key
 from segmed.data.leaks.neighbours import subjects_across
 from segmed.data.leaks.twins import Twin
-from segmed.data.splits import PARTS, Split
+from segmed.data.split_file import PARTS
+from segmed.data.splits import Split
 from segmed.errors import VolumeError
 from segmed.geometry import to_canonical
 from segmed.volumes import read_volume
