@@ -179,16 +179,16 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
     if config.reference not in config.rows:
         raise ConfigError(f"--reference {config.reference} is no row: choose one of {', '.join(config.rows)}")
 
-    from segmed.compare.prepare import open_contest
-    from segmed.compare.rows import run_contest
+    from segmed.compare.prepare import prepare_comparison
+    from segmed.compare.rows import run_rows
 
-    contest = open_contest(config, skip_missing=arguments.skip_missing)
-    for line in contest.missing.values():
+    comparison = prepare_comparison(config, skip_missing=arguments.skip_missing)
+    for line in comparison.missing.values():
         print(f"LEFT OUT: {line}", file=sys.stderr)
-    folds = f" in {len(contest.splits)} folds" if len(contest.splits) > 1 else ""
-    print(f"{len(config.rows) - len(contest.missing)} rows on {len(contest.tested)} test cases{folds}")
-    left_out = [f"left out: {line}" for line in contest.missing.values()]
-    write_rows(run_contest(contest), config, arguments.convention, left_out)
+    folds = f" in {len(comparison.splits)} folds" if len(comparison.splits) > 1 else ""
+    print(f"{len(config.rows) - len(comparison.missing)} rows on {len(comparison.tested)} test cases{folds}")
+    left_out = [f"left out: {line}" for line in comparison.missing.values()]
+    write_rows(run_rows(comparison), config, arguments.convention, left_out)
 
 
 def write_rows(
