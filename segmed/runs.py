@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -22,13 +23,16 @@ from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_as
 from segmed.errors import ConfigError, RunError
-from segmed.files import atomic_write_text
+from segmed.files import TEMPORARY, atomic_write_text, remove
 
 Schema = TypeVar("Schema", bound=Section)
 USES = {  # whether a run classifies -> what it does, and what takes it
     True: "classifies: tools/classify.py and tools/train_cls.py take it",
     False: "segments: tools/predict.py and tools/train_seg.py take it",
 }
+
+LOCK = ".lock"
+BEFORE_CONFIG = ("plan.json", "split.json", "environment.json", "audit.json")  # written while a folder is being made
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,11 @@ class Run:
         return self.path / "checkpoint.pt"
 
     @property
+    def content(self) -> Path:
+        """What the files of the cases that it learns from held when it began."""
+        return self.path / "content.json"
+
+    @property
     def log(self) -> Path:
         """Plain lines of what happened."""
         return self.path / "log.txt"
@@ -81,6 +90,20 @@ class Run:
     def predictions(self) -> Path:
         """Label maps of the test part, on the grids of their images."""
         return self.path / "predictions"
+
+    @property
+    def page(self) -> Path:
+        """The report, the last file that is written."""
+        return self.path / "report.html"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is trained, and tested where it has a test part."""
+        try:
+            tests = bool(json.loads(self.split.read_text(encoding="utf-8"))["test"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return self.page.is_file() and (self.test.is_dir() or not tests)
 
     def weights(self, which: str = "best") -> Path:
         """Weights as safetensors: `best` on validation, or `last`."""
@@ -125,6 +148,8 @@ class Folds:
 def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
     """Make an empty run folder; without a path, `runs/NAME-DATE-TIME`.
 
+    One that was being made when its process was killed, so that nothing was trained there, is made anew.
+
     Raises:
         RunError: the folder exists and holds something.
     """
@@ -135,17 +160,24 @@ def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
         while path.exists():
             path = runs / f"{stem}-{number}"
             number += 1
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(
-            f"run folder {path} exists: go on with --resume {path}, or name another --run-dir (nothing is overwritten)"
-        )
+    if path.exists() and not _half_made(path):
+        way_out = f"go on with --resume {path}, or name" if path.is_dir() and is_run(path) else "name"
+        raise RunError(f"run folder {path} exists: {way_out} another --run-dir (nothing is overwritten)")
     try:
         path.mkdir(parents=True, exist_ok=True)
+        for name in BEFORE_CONFIG:
+            remove(path / name)
     except OSError as error:
         raise RunError(f"cannot make run folder {path}: {error.strerror}; choose another with --run-dir") from error
     if not os.access(path, os.W_OK):
         raise RunError(f"no permission to write run folder {path}: choose another with --run-dir")
     return Run(path)
+
+
+def _half_made(path: Path) -> bool:
+    """Whether a folder holds at most what is written before the config, with which it becomes a run."""
+    known = (*BEFORE_CONFIG, LOCK)
+    return path.is_dir() and all(e.name in known or TEMPORARY.fullmatch(e.name) for e in path.iterdir())
 
 
 def new_folds(config: SegmentationConfig | ClassificationConfig, path: Path | None) -> Folds:
@@ -183,6 +215,11 @@ def open_run(path: Path) -> Run:
     if not run.path.is_dir():
         raise RunError(f"run folder {path} is not there: name a folder that tools/train_seg.py made")
     if not run.config.is_file():
+        if _half_made(run.path):
+            raise RunError(
+                f"nothing was trained in {path} yet: the run was stopped while it was being planned; start it again "
+                f"with the same command and --run-dir {path}"
+            )
         raise RunError(f"{path} is no run: it holds no config.yaml")
     return run
 

@@ -13,7 +13,7 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.errors import VolumeError
-from segmed.files import atomic_path
+from segmed.files import atomic_path, check_target
 from segmed.formats import dicom, itk, nifti, pictures, through_nibabel
 from segmed.geometry import (
     Header,
@@ -325,6 +325,7 @@ def _storable(data: torch.Tensor) -> np.ndarray:
 def _write_mhd(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
     """The header names its file of voxels, so the pair is written under its own name in a temporary folder."""
     raw = path.with_suffix(".raw")
+    check_target(raw)
     with atomic_path(path) as temporary:
         folder = temporary.with_suffix("")
         folder.mkdir()

@@ -20,10 +20,12 @@ from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.image_splits import ClassSplit
 from segmed.evaluate.classified_images import Tested
 from segmed.evaluate.explanations import explain_images
+from segmed.holding import holding
 from segmed.reports.classification.files import draw_classification, write_classification
 from segmed.reports.classification.maps import write_maps
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
+from segmed.reports.segmentation.page import write_report
 from segmed.runs import Folds, Run, new_folds, open_run
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.ranks import Ranks
@@ -40,7 +42,11 @@ def resume(folder: Path) -> int:
     """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
     if (folds := Folds(folder)).begun:
         return _run_folds(load_as(ClassificationConfig, folds.config), folds)
-    train_and_test(open_run(folder), resume=True)
+    made = open_run(folder)
+    if made.finished:
+        print(f"run {folder} is finished, nothing is left to do: {made.page}")
+        return 0
+    train_and_test(made, resume=True)
     return 0
 
 
@@ -58,6 +64,12 @@ def cross_validate(config: ClassificationConfig, folder: Path | None) -> int:
 
 def _run_folds(config: ClassificationConfig, folds: Folds) -> int:
     """The folds one after the other; those that are done are only tested again."""
+    with holding(folds.path):
+        _train_folds(config, folds)
+    return 0
+
+
+def _train_folds(config: ClassificationConfig, folds: Folds) -> None:
     tests: list[Tested] = []
     notes: dict[str, None] = {}
     for fold, part in enumerate(folds.runs()):
@@ -66,7 +78,8 @@ def _run_folds(config: ClassificationConfig, folds: Folds) -> int:
         if not begun:
             split = config.split.model_copy(update={"fold": fold})
             part = start(config.model_copy(update={"split": split}), part.path)
-        tests.append(train_and_test(part, resume=begun))
+        if (test := train_and_test(part, resume=begun)) is not None:
+            tests.append(test)
         notes |= dict.fromkeys(notes_of(part))
     together = joined(tests)
     title = f"{config.title}, {config.split.folds} folds"
@@ -76,7 +89,6 @@ def _run_folds(config: ClassificationConfig, folds: Folds) -> int:
     )
     print(classification_text(summary))
     print(f"folds: {folds.path}")
-    return 0
 
 
 def joined(tests: Sequence[Tested]) -> Tested:
@@ -95,8 +107,13 @@ def notes_of(made: Run) -> tuple[str, ...]:
     return tuple(json.loads(made.plan.read_text(encoding="utf-8")).get("notes", ()))
 
 
-def train_and_test(made: Run, *, resume: bool) -> Tested:
-    """Train from what the run folder says, then test once."""
+def train_and_test(made: Run, *, resume: bool) -> Tested | None:
+    """Train from what the run folder says, then test once; None where the split has no test part."""
+    with holding(made.path):
+        return _train_and_test(made, resume=resume)
+
+
+def _train_and_test(made: Run, *, resume: bool) -> Tested | None:
     config, split = read_class_config(made), ClassSplit.load(made.split)
     fabric = Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1)
     ranks = Ranks()
@@ -109,11 +126,11 @@ def train_and_test(made: Run, *, resume: bool) -> Tested:
         tracker.line(f"run: {made.path}")
         session = ClassSession(made, config, dataset, split, fabric=fabric, checkpoints=checkpoints)
         state = session.train(tracker, resume=step > 0)
-        test, summary = _test(made, session, tracker)
-        tracker.line(classification_text(summary))
-        figures = {f"test/{name}": value for name, value in _overall(summary).items()}
+        test, summary = _test(made, session, tracker) if split.test else (None, None)
+        tracker.line("no test part: nothing is tested" if summary is None else classification_text(summary))
+        figures = {} if summary is None else {f"test/{name}": value for name, value in _overall(summary).items()}
         tracker.hyper_parameters(session.config.model_dump(mode="json"), {**state.best_metrics, **figures})
-        page = write_classification_page(made.path)
+        page = write_report(made.path) if test is None else write_classification_page(made.path)
         tracker.line(f"run:      {made.path}")
         tracker.line(f"look:     tensorboard --logdir {made.path.parent}    or open {page}")
         tracker.line(f"classify: python tools/classify.py --run {made.path} --input FILE_OR_FOLDER --output FILE.csv")

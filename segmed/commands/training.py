@@ -51,6 +51,11 @@ def train(
         raise ConfigError("--resume takes no other option: the run's own config.yaml says what to do")
     first_run: Path = options.model_fields["config"].default
     arguments, config = parse_as(schema, options, description=description, default_config=first_run)
+    if "--train.epochs" in given and config.train.budget_minutes is not None:
+        raise ConfigError(
+            f"--train.epochs means nothing beside train.budget_minutes {config.train.budget_minutes:g}, which says how "
+            "long the run is: leave it out, or add --train.budget-minutes None"
+        )
     module = import_module(experiment)
     code: int
     if arguments.resume is not None:

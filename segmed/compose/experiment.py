@@ -12,6 +12,7 @@ from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row
+from segmed.holding import holding
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Folds, Run, new_folds, open_run, read_config
@@ -32,6 +33,9 @@ def resume(folder: Path) -> int:
     if (folds := Folds(folder)).begun:
         return _run_folds(load_config(folds.config), folds)
     made = open_run(folder)
+    if made.finished:
+        print(f"run {folder} is finished, nothing is left to do: {made.page}")
+        return 0
     fabric, ranks = launch(read_config(made))
     _go_on(made, fabric, ranks, resume=True)
     return 0
@@ -45,7 +49,8 @@ def _begin(config: SegmentationConfig, folder: Path | None, *, processes: int = 
 def _go_on(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> list[Row]:
     """Train and test what a run folder describes."""
     work = train_composite if read_config(made).composed else train_and_test
-    return work(made, fabric, ranks, resume=resume)
+    with holding(made.path, leads=ranks.leads):
+        return work(made, fabric, ranks, resume=resume)
 
 
 def show_plan(config: SegmentationConfig) -> int:
@@ -66,6 +71,12 @@ def _run_folds(config: SegmentationConfig, folds: Folds) -> int:
     fabric, ranks = launch(config)
     if ranks.world > 1:
         raise DatasetError("folds run one after the other on one process: start each with --fold under torchrun")
+    with holding(folds.path):
+        _train_folds(config, folds, fabric, ranks)
+    return 0
+
+
+def _train_folds(config: SegmentationConfig, folds: Folds, fabric: Fabric, ranks: Ranks) -> None:
     rows: list[Row] = []
     subjects: dict[str, str] = {}
     for fold, part in enumerate(folds.runs()):
@@ -88,7 +99,6 @@ def _run_folds(config: SegmentationConfig, folds: Folds) -> int:
     if config.classification is not None:
         _sum_up_classes(config, folds, title=f"{title}: classes")
     print(f"folds: {folds.path}")
-    return 0
 
 
 def _sum_up_classes(config: SegmentationConfig, folds: Folds, *, title: str) -> None:

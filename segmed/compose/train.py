@@ -34,11 +34,9 @@ from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
 from segmed.labels import IGNORE
 from segmed.reports.segmentation.page import write_report
-from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Run, environment, new_run, read_config, write_config
 from segmed.segment.plan import THICK, resolve
-from segmed.segment.prepare import prepare, start, tracking, train
-from segmed.segment.test import run_test
+from segmed.segment.prepare import prepare, start, tested, tracking, train
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import restrict
 from segmed.training.ranks import Ranks
@@ -138,8 +136,7 @@ def train_composite(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) ->
     tracker, _ = tracking(made, ranks, resume=resume)
     with tracker:
         dataset = build_dataset(config)
-        rows, summary = run_test(made, config, dataset, split, device=str(fabric.device))
-        tracker.line(table_text(summary))
+        rows, _ = tested(made, config, dataset, split, tracker, device=str(fabric.device))
         page = write_report(made.path)
         tracker.line(f"run:     {made.path}")
         tracker.line(f"look:    tensorboard --logdir {made.path}    or open {page}")

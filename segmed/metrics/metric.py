@@ -15,8 +15,8 @@ from segmed.metrics.surfaces import surface_distances
 Unit = Literal["", "mm", "ml", "pp"]  # pp: percentage points
 Miss = Literal["zero", "diagonal", "computed", "reference"]
 Better = Literal["higher", "lower", "nearer to 0"]
-# training: tags of TensorBoard; main: terminal, box plots and comparisons; without spacing: the terminal, where mm and
-# ml are not known; cases: the page's table of every case; rows, phantoms: comparisons of the rows of a config.
+# training: tags of TensorBoard; main: terminal, box plots, comparisons; without spacing: the terminal, where distances
+# and volumes are not known; cases: the page's table of every case; rows, phantoms: comparisons of rows of a config.
 Place = Literal["training", "main", "without spacing", "cases", "rows", "phantoms"]
 
 

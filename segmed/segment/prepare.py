@@ -267,13 +267,24 @@ def train_and_test(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> 
         if not ranks.leads:
             return []
         config = session.config
-        rows, summary = run_test(made, config, session.dataset, session.split, device=str(fabric.device))
-        tracker.line(table_text(summary))
-        if "classification" in summary:
-            tracker.line(classification_text(summary["classification"]))
-        tracker.hyper_parameters(config.model_dump(mode="json"), {**state.best_metrics, **final_figures(summary)})
+        rows, figures = tested(made, config, session.dataset, session.split, tracker, device=str(fabric.device))
+        tracker.hyper_parameters(config.model_dump(mode="json"), {**state.best_metrics, **figures})
         page = write_report(made.path)
         tracker.line(f"run:     {made.path}")
         tracker.line(f"look:    tensorboard --logdir {made.path.parent}    or open {page}")
         tracker.line(f"predict: python tools/predict.py --run {made.path} --input FILE_OR_FOLDER --output FOLDER")
     return rows
+
+
+def tested(
+    made: Run, config: SegmentationConfig, dataset: Dataset, split: Split, tracker: Tracker, *, device: str
+) -> tuple[list[Row], dict[str, float]]:
+    """The rows of the test and its figures by name; none of both where the split has no test part."""
+    if not split.test:
+        tracker.line("no test part: nothing is tested")
+        return [], {}
+    rows, summary = run_test(made, config, dataset, split, device=device)
+    tracker.line(table_text(summary))
+    if "classification" in summary:
+        tracker.line(classification_text(summary["classification"]))
+    return rows, final_figures(summary)

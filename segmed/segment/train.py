@@ -25,6 +25,7 @@ from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
 from segmed.data.case_classes import class_indices, classes_of, with_targets
 from segmed.data.cases import Dataset, cases_of
+from segmed.data.content import check_content
 from segmed.data.patches import PatchDataset, patch_loader
 from segmed.data.splits import Split
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
@@ -262,6 +263,7 @@ class Session:
         cases = cases_of(self.dataset, ids)
         hidden = set(self.split.unlabelled)
         cases = [replace(case, label=None) if case.id in hidden else case for case in cases]
+        self.ranks.lead(lambda: check_content(self.run.content, cache.contents(cases, self.dataset)))
         workers = this_machine().cores
         self.ranks.lead(
             lambda: cache.build(cases, self.dataset, config.preprocess, workers=workers, progress=True) and None

@@ -9,7 +9,8 @@ from typing import Any
 
 from segmed.evaluate.classified_images import note_lines
 from segmed.evaluate.decisions import Level
-from segmed.files import atomic_write_text, csv_text
+from segmed.files import atomic_write_text
+from segmed.reports.csv_table import csv_text
 
 Row = tuple[Any, ...]
 

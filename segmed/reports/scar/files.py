@@ -9,7 +9,8 @@ from typing import Any
 
 from segmed.cardiac.chords import CLASSES
 from segmed.cardiac.report import ScarReport
-from segmed.files import atomic_write_text, csv_text, write_json
+from segmed.files import atomic_write_text, write_json
+from segmed.reports.csv_table import csv_text
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.scar.figures import Tiles, extent_bullseye, scar_montage, transmurality_bullseye
 from segmed.reports.scar.page import write_scar_page

@@ -9,7 +9,8 @@ from typing import Any
 from segmed.config import EvaluateConfig
 from segmed.evaluate.case_rows import Row, columns, ranked_cases, summarise_cases
 from segmed.evaluate.case_volumes import CaseVolumes
-from segmed.files import atomic_write_text, csv_text, write_json
+from segmed.files import atomic_write_text, write_json
+from segmed.reports.csv_table import csv_text
 from segmed.reports.drawing.distributions import bland_altman, box_plots
 from segmed.reports.drawing.slices import montage, save_figure
 from segmed.reports.segmentation.tables import markdown, table_text
