@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from segmed.builders.classifiers import planned_model
+from segmed.classify.plan import planned_network
 from segmed.config.classification import ClassificationConfig
 from segmed.data.images.image_dataset import ClassDataset, read_classes
 from segmed.data.images.image_splits import ClassSplit, make_class_split, split_groups
@@ -187,8 +187,8 @@ def _resolved(
 ) -> tuple[ClassificationConfig, dict[str, str]]:
     """The config without `auto`, but for precision and memory format, which are measured; and the reasons."""
     machine = this_machine()
-    model, reasons = planned_model(
-        config.model, size=config.image.size, device=machine.device, init_encoder=config.init_encoder
+    network, reasons = planned_network(
+        config.network, size=config.image.size, device=machine.device, init_encoder=config.init_encoder
     )
     train = config.train
     changes: dict[str, Any] = {}
@@ -207,7 +207,7 @@ def _resolved(
     data = config.data
     if data.classes == "auto":
         data = data.model_copy(update={"classes": {name: name for name in dataset.classes}})
-    config = config.model_copy(update={"model": model, "train": train.model_copy(update=changes), "data": data})
+    config = config.model_copy(update={"network": network, "train": train.model_copy(update=changes), "data": data})
     return config, reasons
 
 

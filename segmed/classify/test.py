@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from segmed.builders.classifiers import load_classifier, read_class_config
+from segmed.builders.trained import load_classifier
 from segmed.classify.prepare import describe, prepare, start, with_absolute_paths
 from segmed.classify.train import ClassSession
 from segmed.config.classification import ClassificationConfig
-from segmed.config.reading import load_as
+from segmed.config.reading import load_written
 from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.image_splits import ClassSplit
 from segmed.evaluate.classified_images import Tested
@@ -26,7 +26,7 @@ from segmed.reports.classification.maps import write_maps
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
-from segmed.runs import Folds, Run, new_folds, open_run
+from segmed.runs import Folds, Run, new_folds, open_run, read_class_config
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import RunTracker
@@ -41,7 +41,7 @@ def run(config: ClassificationConfig, folder: Path | None) -> int:
 def resume(folder: Path) -> int:
     """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
     if (folds := Folds(folder)).begun:
-        return _run_folds(load_as(ClassificationConfig, folds.config), folds)
+        return _run_folds(load_written(ClassificationConfig, folds.config), folds)
     made = open_run(folder)
     if made.finished:
         print(f"run {folder} is finished, nothing is left to do: {made.page}")
@@ -119,7 +119,7 @@ def _train_and_test(made: Run, *, resume: bool) -> Tested | None:
     ranks = Ranks()
     dataset = read_classes(config.data)
     checkpoints = Checkpoints(
-        made.path, ranks=ranks, metadata={"network": config.model.name, "classes": ",".join(dataset.classes)}
+        made.path, ranks=ranks, metadata={"network": config.network.name, "classes": ",".join(dataset.classes)}
     )
     step = checkpoints.last_step() if resume else 0
     with RunTracker(made.path, step=step) as tracker:

@@ -12,7 +12,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from segmed.builders.classifiers import build_class_loss, build_classifier, start_weights
+from segmed.builders.architectures import build_classifier
+from segmed.builders.first_weights import start_weights
+from segmed.builders.losses import build_class_loss
 from segmed.classify.prepare import TOOL, known_cache
 from segmed.config import known
 from segmed.config.classification import ClassificationConfig
@@ -62,7 +64,7 @@ class ClassSession:
         self.fabric, self.checkpoints = fabric, checkpoints
         torch.manual_seed(config.seed)
         self.network = build_classifier(
-            config.model,
+            config.network,
             in_channels=config.image.channels,
             classes=len(dataset.classes),
             size=config.image.size,

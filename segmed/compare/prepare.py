@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segmed.builders.segmentation import build_dataset
+from segmed.builders.datasets import build_dataset
 from segmed.compare.fine_stage import fine_stages
 from segmed.compare.tested_runs import TestedRun, matching, splits_of
 from segmed.config import SegmentationConfig

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from segmed.builders.segmentation import label_set
+from segmed.builders.segmenters import label_set
 from segmed.compare.case_by_case import CaseByCaseRow, CaseLabelMap, Record, Segment
 from segmed.compare.fine_stage import FineStage, fine_stages
 from segmed.compare.method_inputs import beside_wall, wall_labels

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from segmed.builders.segmentation import build_dataset
+from segmed.builders.datasets import build_dataset
 from segmed.compose.train import start_composite, train_composite
 from segmed.config import SegmentationConfig
-from segmed.config.reading import load_config
+from segmed.config.reading import load_written
 from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row
 from segmed.holding import holding
@@ -31,7 +31,7 @@ def run(config: SegmentationConfig, folder: Path | None) -> int:
 def resume(folder: Path) -> int:
     """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
     if (folds := Folds(folder)).begun:
-        return _run_folds(load_config(folds.config), folds)
+        return _run_folds(load_written(SegmentationConfig, folds.config), folds)
     made = open_run(folder)
     if made.finished:
         print(f"run {folder} is finished, nothing is left to do: {made.page}")

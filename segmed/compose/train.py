@@ -14,7 +14,9 @@ import torch
 from lightning_fabric import Fabric
 from monai.data import MetaTensor
 
-from segmed.builders.segmentation import build_dataset, load_run, load_stage, stages_of
+from segmed.builders.datasets import build_dataset
+from segmed.builders.segmenters import load_stage, stages_of
+from segmed.builders.trained import load_run
 from segmed.config import (
     DataConfig,
     PatternLayout,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from segmed.builders.segmentation import load_case_classifier, load_run
+from segmed.builders.trained import load_case_classifier, load_run
 from segmed.config import SegmentationConfig, known
 from segmed.data.case_classes import class_indices, classes_of
 from segmed.data.cases import Case, Dataset, cases_of

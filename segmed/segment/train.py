@@ -12,14 +12,9 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from segmed.builders.segmentation import (
-    build_class_loss,
-    build_discriminator,
-    build_loss,
-    build_network,
-    network_segmenter,
-    plane_axis,
-)
+from segmed.builders.architectures import build_discriminator, build_network
+from segmed.builders.losses import build_case_class_loss, build_loss
+from segmed.builders.segmenters import network_segmenter, plane_axis
 from segmed.config import SegmentationConfig, known
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
@@ -68,7 +63,7 @@ class Session:
             dims=known(config.patches.dims),
             class_head=config.classification,
         )
-        self.loss = build_loss(config.loss, self.network, class_weights=config.train.class_weights)
+        self.loss = build_loss(config.loss, self.network)
 
     def train(self, tracker: Tracker, *, resume: bool) -> FitState:
         """Take an encoder over, cache, choose the precision, fit, and keep what validation taught for inference."""
@@ -107,7 +102,7 @@ class Session:
         source = self.config.init_encoder
         if source is None:
             return
-        moved = take_encoder(self.network, source, section="network")
+        moved = take_encoder(self.network, source)
         note = leak_note(source, self.config.data.root, self.split.test)
         self.ranks.lead(lambda: record_transfer(moved, source=source, folder=self.run.path, tracker=tracker, note=note))
 
@@ -126,7 +121,7 @@ class Session:
             return MultiTaskStep(
                 self.network,
                 self.loss,
-                build_class_loss(config.classification, counts),
+                build_case_class_loss(config.classification, counts),
                 config.train,
                 weight=config.classification.weight,
                 fabric=self.fabric,
@@ -191,7 +186,7 @@ class Session:
         )
         return lambda start: patch_loader(
             patches,
-            batch_size=known(config.patches.batch_size) * config.train.accumulate,
+            batch_size=known(config.train.batch_size) * config.train.accumulate,
             start_step=start,
             total_steps=steps,
             workers=known(config.train.workers),
@@ -273,7 +268,7 @@ class Session:
     def _precision(self) -> Choice:
         """Measure what is `auto`, and write the choice into the run's config with its figures."""
         train = self.config.train
-        shape = (known(self.config.patches.batch_size), len(self.dataset.modalities), *known(self.config.patches.size))
+        shape = (known(self.config.train.batch_size), len(self.dataset.modalities), *known(self.config.patches.size))
         choice = choose_precision(
             self.network,
             self.loss,

@@ -24,7 +24,7 @@ from monai.data import MetaTensor
 from small_wall import dice, wall
 from tiny_data import LAYOUT, make_balls, tiny
 
-from segmed.builders.segmentation import load_run
+from segmed.builders.trained import load_run
 from segmed.compare import fine_stage as fine
 from segmed.compare.finished_cases import folder_of
 from segmed.compare.prepare import prepare_comparison
