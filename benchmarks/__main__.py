@@ -1,7 +1,6 @@
 """Measure segmed beside what one would use instead: python -m benchmarks --output FOLDER"""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 import os
 import sys
@@ -16,6 +15,7 @@ from pydantic import Field, PositiveInt
 from benchmarks.rows import ROWS, RowName, measure
 from segmed.commands.command_line import parse, run_tool
 from segmed.config import Auto, Section
+from segmed.errors import ConfigError
 
 ROUNDS, QUICK_ROUNDS = 3, 2
 PLAIN_WIDTH = 120  # of a table that goes to a file

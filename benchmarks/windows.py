@@ -1,7 +1,6 @@
 """Rows of inference: a sliding window over one volume, and what bf16 does to the Dice of a trained run."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from segmed.builders.datasets import build_dataset
 from segmed.builders.trained import load_run
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
+from segmed.errors import DatasetError
 from segmed.metrics.segmentation import overlaps
 from segmed.runs import open_run, read_config
 from segmed.segmenters.sliding import sliding_window, window_batch, window_starts

@@ -1,7 +1,6 @@
 """Files that are whole or not there: written to a temporary name and renamed, never over an input, never by a link."""
 
 from __future__ import annotations
-from segmed.errors import DiskError
 
 import errno
 import hashlib
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segmed.errors import DiskError
 
 NAME_BYTES = 255  # of a file's name, on every usual file system
 TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)\..*", re.DOTALL)  # machine and process that write it

@@ -1,7 +1,6 @@
 """Grids in the world: affines, their checks and differences, canonical axes, and resampling from grid to grid."""
 
 from __future__ import annotations
-from segmed.errors import GeometryError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
+from segmed.errors import GeometryError
 
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes; headers in float32 or with four digits stay below
 SNAP_VOXELS = 1e-4  # a position this close to a voxel's centre is that centre: float noise never blurs

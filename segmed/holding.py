@@ -1,7 +1,6 @@
 """What keeps a run whole: one process at a time writes it, inside its folder, and what only reads it writes nothing."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from segmed.errors import RunError
 from segmed.files import bounds, check_target
 from segmed.runs import LOCK, Run
 

@@ -1,7 +1,6 @@
 """Label names <-> numbers: sparse file values to indices and back, merges, an ignore value, and regions."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from segmed.errors import VolumeError
 
 IGNORE = 255
 TABLE_LENGTH = 1 << 16  # values from 0 up to here are looked up in a table; others are searched

@@ -1,7 +1,6 @@
 """The run folder: what is in it, how it is made, and the resolved config that it keeps."""
 
 from __future__ import annotations
-from segmed.errors import ConfigError, RunError
 
 import csv
 import importlib.metadata
@@ -23,6 +22,7 @@ from segmed import __version__
 from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_written
+from segmed.errors import ConfigError, RunError
 from segmed.files import TEMPORARY, atomic_write_text, remove
 
 Schema = TypeVar("Schema", bound=Section)

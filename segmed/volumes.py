@@ -1,7 +1,6 @@
 """Files <-> volumes: NIfTI, NRRD, MetaImage, MGH, DICOM series and 2D images, checked as they are read."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from segmed.errors import VolumeError
 from segmed.files import atomic_path, check_target
 from segmed.formats import dicom, itk, nifti, pictures, through_nibabel
 from segmed.geometry import (

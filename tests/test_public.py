@@ -1,5 +1,4 @@
 """`segmed.NAME`: every public name is documented by an example that runs; nothing is imported before it is used."""
-from segmed.errors import ConfigError, VolumeError
 
 import doctest
 import inspect
@@ -14,6 +13,7 @@ from monai.data import MetaTensor
 import segmed
 from segmed import public
 from segmed.config import SegmentationConfig
+from segmed.errors import ConfigError, VolumeError
 from segmed.public.experiments import experiment_of
 from segmed.volumes import write_volume
 
@@ -96,9 +96,9 @@ def test_overrides_of_a_config_object_are_those_of_a_file(monkeypatch):
     asked = []
     monkeypatch.setattr("segmed.compose.experiment.show_plan", asked.append)
     changes = {"train.epochs": 7, "loss.name": "tversky"}
-    segmed.segment.plan("acdc", overrides=changes)
-    segmed.segment.plan(experiment_of("acdc", None), overrides=changes)
+    segmed.plan("acdc", overrides=changes)
+    segmed.plan(experiment_of("acdc", None), overrides=changes)
     assert asked[0] == asked[1]
     assert (asked[0].train.epochs, asked[0].loss.name) == (7, "tversky")
     with pytest.raises(ConfigError, match=r"'train\.epochs'"):
-        segmed.segment.plan(SegmentationConfig(), overrides={"train.epochs": 0})
+        segmed.plan(SegmentationConfig(), overrides={"train.epochs": 0})

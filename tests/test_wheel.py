@@ -17,11 +17,36 @@ from segmed.config.shipped import shipped_configs
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("segmed", "configs", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 IMAGE = "data/phantom/phantom_000/phantom_000_LGE.nii.gz"
-TINY = (
-    "--data.layout.cases 3 --split.test 0.34 --network.channels 4 8 --patches.size 32 32 --train.budget-minutes None "
-    "--train.epochs 1 --train.steps-per-epoch 2 --train.validations 1 --train.workers 0 --train.devices 1 "
-    "--train.precision fp32 --train.memory-format contiguous --evaluate.bootstrap 20"
-).split()
+TINY = [
+    "--data.layout.cases",
+    "3",
+    "--split.test",
+    "0.34",
+    "--network.channels",
+    "4",
+    "8",
+    "--patches.size",
+    "32",
+    "32",
+    "--train.budget-minutes",
+    "None",
+    "--train.epochs",
+    "1",
+    "--train.steps-per-epoch",
+    "2",
+    "--train.validations",
+    "1",
+    "--train.workers",
+    "0",
+    "--train.devices",
+    "1",
+    "--train.precision",
+    "fp32",
+    "--train.memory-format",
+    "contiguous",
+    "--evaluate.bootstrap",
+    "20",
+]
 
 
 @pytest.fixture(scope="module")

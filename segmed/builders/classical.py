@@ -1,7 +1,6 @@
 """Config of a classical method -> the method, trained on cases where it has to learn."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from segmed.config.methods import (
     StandardDeviationsConfig,
     VoxelClassifierConfig,
 )
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.segmenters.chanvese import ChanVese
 from segmed.segmenters.clustering import GaussianMixture, KMeans

@@ -1,7 +1,6 @@
 """Run folder -> segmenter or classifier, with its weights."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from segmed.builders.architectures import build_classifier, build_network
 from segmed.builders.segmenters import build_cascade, label_set, load_stage, network_segmenter, stages_of
 from segmed.config import InferenceConfig, SegmentationConfig, known
+from segmed.errors import RunError
 from segmed.networks.classifiers import ClassificationModel
 from segmed.runs import Run, open_run, read_class_config, read_config
 from segmed.segmenters.base import Segmenter

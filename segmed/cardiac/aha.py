@@ -1,7 +1,6 @@
 """The 17 (or 16) segments of the left ventricle, voxel by voxel."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError
 
 from typing import Literal
 
@@ -10,6 +9,7 @@ import numpy as np
 from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.septum import Septum
 from segmed.cardiac.short_axis import ShortAxis
+from segmed.errors import CardiacError
 from segmed.geometry import as_affine
 
 Model = Literal[16, 17]

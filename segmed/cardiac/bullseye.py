@@ -1,7 +1,6 @@
 """The bullseye: a value of each of the 17 segments, base outside, apex in the middle, front above."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError
 
 from collections.abc import Mapping
 
@@ -17,6 +16,7 @@ from matplotlib.patches import Wedge
 
 from segmed.cardiac.chords import CLASSES
 from segmed.cardiac.report import ScarReport
+from segmed.errors import CardiacError
 
 INK = "#333333"
 NOTHING = "#dddddd"

@@ -1,13 +1,13 @@
 """Transmurality: the share of scar along radial chords from endocardium to epicardium."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from segmed.cardiac.short_axis import ShortAxis
+from segmed.errors import CardiacError
 
 CLASSES = ("0", "1-25", "26-50", "51-75", "76-100")
 SHORTEST_MM = 1.5  # a chord through less wall than this is none: the edge of a partial ring

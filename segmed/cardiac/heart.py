@@ -1,7 +1,6 @@
 """The labels of a heart on a grid, and what a user knows of how it lies."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from segmed.errors import CardiacError
 from segmed.geometry import as_affine, check_affine, spacing_mm
 
 Level = Literal["basal", "mid", "apical", "apex"]

@@ -1,7 +1,6 @@
 """A label map and what its values mean -> the wall, scar, pool and RV of a heart; where image and labels disagree."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError, VolumeError
 
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from scipy import ndimage
 
 from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.report import ScarReport
+from segmed.errors import CardiacError, VolumeError
 from segmed.labels import LabelSet
 
 MOST_ZONES = 1.5  # volume of core and grey zone together, over that of the labelled scar, from which a note doubts them

@@ -1,12 +1,12 @@
 """An image and its label map, read for clinical numbers: on one grid, with a spacing that is known."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 from pathlib import Path
 
 import numpy as np
 
+from segmed.errors import VolumeError
 from segmed.formats import pictures
 from segmed.geometry import as_affine
 from segmed.volumes import Source, grid_difference, read_label_volume, read_volume

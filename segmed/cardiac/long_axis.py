@@ -1,12 +1,12 @@
 """Where the long axis of the left ventricle runs, and the grid of slices across it."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError
 
 import numpy as np
 
 from segmed.cardiac.heart import HeartLabels, HeartPosition
 from segmed.cardiac.rings import Cut, cut, rings
+from segmed.errors import CardiacError
 from segmed.geometry import as_affine
 
 STACK_MM = 4.0  # slices at least this thick,

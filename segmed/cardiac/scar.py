@@ -1,7 +1,6 @@
 """The clinical numbers of a scar: mass, share, core and grey zone, transmurality, segment by segment."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from segmed.cardiac.report import ScarMaps, ScarOptions, ScarReport, SegmentScar
 from segmed.cardiac.septum import Septum, find_septum
 from segmed.cardiac.short_axis import ShortAxis, short_axis_view
 from segmed.cardiac.tissue import Zones, obstruction, scar_zones
+from segmed.errors import CardiacError
 
 __all__ = ["ScarOptions", "ScarReport", "scar_report"]
 

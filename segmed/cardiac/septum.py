@@ -1,7 +1,6 @@
 """Where the septum lies: the insertions of the right ventricle, and which of them is the anterior one."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +9,7 @@ import numpy as np
 
 from segmed.cardiac.heart import BODY_ANTERIOR, HeartPosition, Point
 from segmed.cardiac.short_axis import ShortAxis, ShortSlice
+from segmed.errors import CardiacError
 
 RAYS = 360
 CONTACT_MM = 4.0  # the RV lies against the wall where it begins so close to the epicardium

@@ -1,7 +1,6 @@
 """The short-axis view of the left ventricle: slices from base to apex, with the centre, ring and level of each."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +10,7 @@ import numpy as np
 from segmed.cardiac.heart import BODY_APEX, HeartLabels, HeartPosition, Level
 from segmed.cardiac.long_axis import sliced
 from segmed.cardiac.rings import Cut, Ring, rings
+from segmed.errors import CardiacError
 from segmed.geometry import as_affine
 
 Kind = Literal["ring", "partial", "cap"]

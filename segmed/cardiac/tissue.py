@@ -1,7 +1,6 @@
 """What a scar is made of: dense core, grey zone, and the dark core of microvascular obstruction."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +10,7 @@ from scipy import ndimage
 
 from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.rings import enclosed
+from segmed.errors import CardiacError
 
 ENCLOSED_BY_SCAR = 0.5  # of the pixel edges around an obstruction at the endocardium, at least so much is scar
 

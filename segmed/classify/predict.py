@@ -1,7 +1,6 @@
 """A finished run and new images -> a table of classes and probabilities."""
 
 from __future__ import annotations
-from segmed.errors import RunError, SegmenterError
 
 import csv
 import io
@@ -23,6 +22,7 @@ from segmed.config.images import ImageConfig
 from segmed.data.images.image_splits import ClassSplit
 from segmed.data.images.picture import PICTURE_SUFFIXES
 from segmed.data.images.prepare_image import prepared
+from segmed.errors import RunError, SegmenterError
 from segmed.evaluate.classified_images import note_lines
 from segmed.files import atomic_write_text
 from segmed.runs import open_run, read_class_config

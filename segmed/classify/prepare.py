@@ -1,7 +1,6 @@
 """Before training: data, audit of leaks, parts, plan, and the run folder that holds it all."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import math
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from segmed.data.leaks.leakage import Leakage, find_leakage
 from segmed.data.leaks.survey import Survey, make_survey
 from segmed.data.leaks.twins import twin_groups
 from segmed.data.split_file import PARTS
+from segmed.errors import DatasetError
 from segmed.evaluate.classified_images import LEAKING
 from segmed.files import write_json
 from segmed.machine import this_machine

@@ -1,7 +1,6 @@
 """Open every file of a data set and say what must be mended: python tools/audit_data.py FOLDER --output FOLDER"""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ from segmed.config import Auto, DataConfig, Layout, ManifestLayout, PatternLayou
 from segmed.config.classification import ClassificationConfig
 from segmed.config.images import ClassDataConfig
 from segmed.config.reading import classifies, load_as, load_config
+from segmed.errors import ConfigError
 
 if TYPE_CHECKING:
     from segmed.data.audit import Audit, Repair

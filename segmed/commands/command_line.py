@@ -1,7 +1,6 @@
 """A command line -> one frozen, validated model; errors in one line, exit code 2."""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 import io
 import os
@@ -25,6 +24,7 @@ from segmed.config.reading import (
     set_value,
     validate,
 )
+from segmed.errors import ConfigError
 
 HELP = {"-h", "--help"}
 STYLE = (tyro.conf.AvoidSubcommands,)

@@ -1,7 +1,6 @@
 """Methods on the same test cases: python tools/compare.py --config FILE, or --methods supervised=RUN,RUN patch=RUN"""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 import glob
 import sys
@@ -18,6 +17,7 @@ from segmed.commands.short_help import Groups
 from segmed.config import EvaluateConfig, Section, SegmentationConfig
 from segmed.config.compare import CompareConfig, Convention
 from segmed.config.reading import load_yaml, validate
+from segmed.errors import ConfigError
 from segmed.evaluate.structures import parse_structures
 from segmed.runs import is_run
 

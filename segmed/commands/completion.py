@@ -1,7 +1,6 @@
 """Shell scripts by which the tab key completes `segmed`, its commands and their options."""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Union
@@ -26,6 +25,7 @@ from segmed.commands import (
 from segmed.commands.command_line import STYLE, with_experiment
 from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
+from segmed.errors import ConfigError
 
 SHELLS = ("bash", "zsh")
 

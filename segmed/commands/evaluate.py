@@ -1,7 +1,6 @@
 """Score label maps: python tools/evaluate.py --predictions FOLDER --references FOLDER --labels ... --output FOLDER"""
 
 from __future__ import annotations
-from segmed.errors import ConfigError, VolumeError
 
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from segmed.commands.command_line import parse
 from segmed.commands.short_help import Groups
 from segmed.config import EvaluateConfig, Section, SegmentationConfig
 from segmed.config.reading import load_written
+from segmed.errors import ConfigError, VolumeError
 from segmed.evaluate.structures import parse_structures
 
 if TYPE_CHECKING:

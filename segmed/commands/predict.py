@@ -1,7 +1,6 @@
 """Label maps of new volumes, by trained runs: python tools/predict.py --run RUN --input FOLDER --output FOLDER"""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 import hashlib
 import signal
@@ -16,6 +15,7 @@ from pydantic import Field
 
 from segmed.commands.command_line import parse
 from segmed.config import InferenceConfig, Section, SegmentationConfig, known
+from segmed.errors import ConfigError
 
 if TYPE_CHECKING:
     from segmed.data.inputs import Input

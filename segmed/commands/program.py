@@ -1,7 +1,6 @@
 """The command `segmed`: the name of a command, then its options."""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import NoReturn
 
 from segmed import __version__
 from segmed.commands.command_line import HELP, run_tool
+from segmed.errors import ConfigError
 
 COMMANDS = {
     "train": "a segmentation experiment, from files to test figures",

@@ -1,7 +1,6 @@
 """Scar in numbers: python tools/quantify_scar.py --image FILE --labels FILE --wall 1,4 --scar 4 --output FOLDER"""
 
 from __future__ import annotations
-from segmed.errors import CardiacError, ConfigError, DiskError, SegmenterError, VolumeError
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from pydantic import Field
 from segmed.commands.command_line import parse
 from segmed.commands.short_help import Groups
 from segmed.config import Section
+from segmed.errors import CardiacError, ConfigError, DiskError, SegmenterError, VolumeError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,7 +1,6 @@
 """The command line that both training tools have: options beside the experiment's fields, and what they make it do."""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import Field
 from segmed.commands.command_line import of_process, parse_as
 from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
+from segmed.errors import ConfigError
 
 
 class TrainingOptions(Section):

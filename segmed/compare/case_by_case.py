@@ -1,7 +1,6 @@
 """A row that segments the test cases here, one after the other, each kept when it is done."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 import math
 import time
@@ -22,6 +21,7 @@ from segmed.compare.row_figures import Judge
 from segmed.config.compare import RowConfig
 from segmed.data.case import Case
 from segmed.data.splits import Split
+from segmed.errors import SegmenterError
 from segmed.evaluate.results import Result
 from segmed.machine import this_machine
 from segmed.volumes import spacing_mm, write_volume

@@ -1,7 +1,6 @@
 """A classical method in its region: the reference's, a run's, or everywhere."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 import math
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from segmed.compare.case_by_case import CaseByCaseRow, CaseLabelMap, Record, Seg
 from segmed.compare.method_inputs import TrainingScenes, label_indices, wall_labels, whole_wall
 from segmed.data.case import Case
 from segmed.data.splits import Split
+from segmed.errors import SegmenterError
 from segmed.evaluate.results import Result
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.cleaning import Cleaned

@@ -1,7 +1,6 @@
 """Fine stages of cascaded runs, one a fold, to be asked inside a region that is given."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from segmed.builders.trained import load_run
 from segmed.compare.tested_runs import TestedRun, parts_of
 from segmed.config import CascadeConfig, SegmentationConfig, known
 from segmed.data.splits import Split
+from segmed.errors import RunError
 from segmed.labels import LabelSet
 from segmed.runs import Run, read_config
 from segmed.segmenters.base import Segmenter

@@ -1,7 +1,6 @@
 """Files of cases -> what methods see and learn from: the region as one label, scenes of training cases."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from segmed.builders.classical import REST, TISSUE
 from segmed.compare.prepare import PreparedComparison
 from segmed.data.case import Case
 from segmed.data.preprocess import read_case
+from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 from segmed.segmenters.region import Scene
 from segmed.volumes import read_label_volume, spacing_mm

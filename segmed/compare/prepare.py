@@ -1,7 +1,6 @@
 """What is compared on which cases: data, parts, finished runs; all of it checked before anything is computed."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError, RunError, UnfinishedError
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from segmed.config.compare import CompareConfig, RowConfig
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.splits import Split, make_split
+from segmed.errors import DatasetError, RunError, UnfinishedError
 from segmed.evaluate.results import first_few
 from segmed.volumes import read_label_volume
 

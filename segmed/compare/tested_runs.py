@@ -1,7 +1,6 @@
 """A finished run, or a cross-validation: its parts, and the label map of every case that it tested."""
 
 from __future__ import annotations
-from segmed.errors import RunError, UnfinishedError
 
 import glob
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from segmed.data.splits import Split
+from segmed.errors import RunError, UnfinishedError
 from segmed.evaluate.results import Result, first_few, read_result
 from segmed.runs import Run, is_run, runs_of
 from segmed.volumes import is_volume_file, strip_suffix

@@ -1,7 +1,6 @@
 """One experiment: from a config to a run folder with weights, test figures and label maps."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from segmed.builders.datasets import build_dataset
 from segmed.compose.train import start_composite, train_composite
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_written
+from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row
 from segmed.holding import holding
 from segmed.reports.segmentation.files import write_evaluation

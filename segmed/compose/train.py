@@ -1,7 +1,6 @@
 """Runs of several networks: the views of one stage, and cascades whose second stage learns from the first."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ from segmed.data.audit import CaseFacts
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split, make_split
+from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
 from segmed.labels import IGNORE

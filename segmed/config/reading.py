@@ -1,7 +1,6 @@
 """YAML files -> one frozen, validated model; errors in one line."""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 import difflib
 import re
@@ -18,6 +17,7 @@ from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.renames import renamed
 from segmed.config.shipped import find_config
+from segmed.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 Experiment = TypeVar("Experiment", bound=BaseModel)

@@ -1,11 +1,11 @@
 """The configs that come with segmed, by name: `hippocampus` is configs/seg/hippocampus.yaml."""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 import difflib
 from pathlib import Path
 
+from segmed.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MODELINE = "# yaml-language-server:"  # tells an editor which schema the file has

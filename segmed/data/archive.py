@@ -1,7 +1,6 @@
 """Tar archives from strangers -> a folder that appears whole or not at all."""
 
 from __future__ import annotations
-from segmed.errors import DownloadError
 
 import os
 import shutil
@@ -9,6 +8,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from segmed.errors import DownloadError
 
 
 def unpack(

@@ -1,7 +1,6 @@
 """A data set -> every file opened: facts of the cases, and findings of what must be mended or looked at."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import json
 import multiprocessing
@@ -24,6 +23,7 @@ from segmed.data.findings import Finding
 from segmed.data.fingerprint import CaseFacts
 from segmed.data.integrity import CaseReport, check_case, check_together
 from segmed.data.repair import Repair, fix_geometry
+from segmed.errors import DatasetError
 from segmed.files import write_json
 
 __all__ = ["Audit", "CaseFacts", "DatasetError", "Finding", "Repair", "audit_dataset", "fix_geometry"]

@@ -1,7 +1,6 @@
 """Preprocessed volumes as memory-mapped arrays, keyed by the content of the files and the settings."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import json
 import multiprocessing
@@ -26,6 +25,7 @@ from segmed.data.cases import Case, Dataset
 from segmed.data.checksums import digest, is_intact, map_array, write_array
 from segmed.data.content import ContentHashes
 from segmed.data.preprocess import prepare, read_case
+from segmed.errors import DatasetError
 from segmed.files import atomic_folder, write_json
 from segmed.volumes import Source, spacing_mm
 

@@ -1,7 +1,6 @@
 """One process at a time builds an entry of a cache; a killed one lets go by itself."""
 
 from __future__ import annotations
-from segmed.errors import DiskError
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from segmed.errors import DiskError
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """One case, its images by name, its label map and its subject; and the cases that a layout holds."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import re
 import unicodedata
@@ -9,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from segmed.errors import DatasetError
 from segmed.volumes import Source
 
 

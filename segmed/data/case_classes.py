@@ -1,7 +1,6 @@
 """The class of each case, from a column of the manifest."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from segmed.data.case import Case
+from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 
 UNKNOWN = -1  # in the place of a class that nobody gives

@@ -1,7 +1,6 @@
 """A folder of volumes -> the cases of a data set, complete and with names for images and labels."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError, VolumeError
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from segmed.data.dataset_json import read_msd, read_nnunet
 from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
 from segmed.data.patterns import read_patterns
+from segmed.errors import DatasetError, VolumeError
 from segmed.labels import LabelSet, did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_picture, is_volume_file, read_label_volume
 

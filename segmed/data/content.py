@@ -1,7 +1,6 @@
 """Files -> hashes of their content, remembered, so that an unchanged file is read once."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import hashlib
 import json
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from segmed.errors import DatasetError
 from segmed.files import write_json
 
 SETTLED_NS = 2_000_000_000  # a file changed less than this before it was hashed may change again within one clock tick

@@ -1,7 +1,6 @@
 """Folders with a dataset.json -> cases: Medical Segmentation Decathlon and nnU-Net raw."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import json
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.data.case import Case, Found, composed, listed_file
+from segmed.errors import DatasetError
 from segmed.volumes import Source, is_volume_file, strip_suffix
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")

@@ -1,7 +1,6 @@
 """Public data sets -> a folder on disk that is whole or not there: resumed, checked, safely unpacked."""
 
 from __future__ import annotations
-from segmed.errors import DownloadError
 
 import difflib
 import errno
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from segmed.data.archive import unpack
 from segmed.data.transfer import Report, fetch, forget, held
+from segmed.errors import DownloadError
 
 BASE_URL = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 _CHUNK = 1 << 20

@@ -1,7 +1,6 @@
 """Contrast and noise filters of images and volumes: intensities -> intensities of the same shape and range."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 from collections.abc import Sequence
 from itertools import product
@@ -23,6 +22,7 @@ from segmed.config.filters import (
     WienerConfig,
     Window,
 )
+from segmed.errors import DatasetError
 
 MAD_OF_A_NORMAL = 0.6745  # median of |x| where x is normal with standard deviation 1
 SMALLEST_AXIS = 8  # pixels that N4 leaves of an axis when it shrinks

@@ -1,7 +1,6 @@
 """A folder that nobody described -> how its files are most likely arranged."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError, VolumeError
 
 import json
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from segmed.config import Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
+from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import is_dicom_folder, is_volume_file, read_volume, strip_suffix
 
 LABEL_WORDS = re.compile(r"(^|[^a-z])(gt|seg|label|mask|annot|truth|contour)", re.IGNORECASE)

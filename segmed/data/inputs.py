@@ -1,7 +1,6 @@
 """What a user points at -> the cases to predict: a file, a DICOM folder, a folder of volumes, a data set."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError, VolumeError
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from segmed.config import PHANTOM_FILES, DataConfig, MsdLayout, NnunetLayout, Pa
 from segmed.data.case import Case
 from segmed.data.cases import find_volumes, read_dataset
 from segmed.data.dataset_json import CHANNEL
+from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import Source, is_dicom_folder, is_volume_file, read_header, strip_suffix
 
 LOSSLESS = {

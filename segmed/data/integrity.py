@@ -1,7 +1,6 @@
 """One case's files, and the cases among each other -> findings and facts."""
 
 from __future__ import annotations
-from segmed.errors import GeometryError, VolumeError
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from segmed.data.cases import Dataset, find_volumes
 from segmed.data.findings import Finding, from_error
 from segmed.data.fingerprint import CaseFacts, case_facts
 from segmed.data.repair import disagreement
+from segmed.errors import GeometryError, VolumeError
 from segmed.labels import IGNORE, LabelSet
 from segmed.volumes import Source, grid_difference, header_remarks, is_picture, read_label_volume, read_volume
 

@@ -1,7 +1,6 @@
 """CSV and JSON tables, one row a case -> cases."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import csv
 import re
@@ -14,6 +13,7 @@ from typing import Any
 from segmed.config import ManifestLayout
 from segmed.data.case import Case, Found, composed, listed_file
 from segmed.data.dataset_json import read_json
+from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_volume_file, strip_suffix
 

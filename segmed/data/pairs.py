@@ -1,7 +1,6 @@
 """Predictions <-> references, by the names of their files, whoever named them."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from segmed.data.naming import (
     without_common_folders,
 )
 from segmed.data.patterns import label_files, parse_pattern
+from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 from segmed.volumes import Source, strip_suffix
 

@@ -1,7 +1,6 @@
 """Training samples: sample number n -> one augmented patch, the same whenever and wherever it is asked for."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from segmed.config import PatchConfig
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume
+from segmed.errors import DatasetError
 
 SMALL_PADDING = 16  # voxels of padding that are never too many: strides make patches larger than a small volume
 PREFETCH = 4  # batches a worker: a resampled patch takes a hundred times as long as a plain one

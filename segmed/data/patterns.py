@@ -1,7 +1,6 @@
 """Names with {case} and {subject} in them -> the files below a folder that have such names."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from segmed.config import PatternLayout
 from segmed.data.case import Case, Found, composed
+from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_volume_file
 

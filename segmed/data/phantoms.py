@@ -1,7 +1,6 @@
 """Synthetic cardiac LGE data sets with known truth, as NIfTI files."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import json
 import re
@@ -17,6 +16,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from segmed.data.anatomy import LABEL_VALUES, Anatomy, chest_wall, draw_anatomy, draw_heart, organs
+from segmed.errors import DatasetError
 from segmed.files import write_json
 from segmed.volumes import write_volume
 

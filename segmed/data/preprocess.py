@@ -1,7 +1,6 @@
 """A case's files -> image and label map on one grid; scanner's grid -> the network's, with MONAI transforms."""
 
 from __future__ import annotations
-from segmed.errors import GeometryError, VolumeError
 
 from collections import Counter
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from segmed.config import PreprocessConfig
 from segmed.data.cases import Case, Dataset
 from segmed.data.crop import crop_box
 from segmed.data.label_shares import resample_labels
+from segmed.errors import GeometryError, VolumeError
 from segmed.geometry import Mode
 from segmed.volumes import Source, grid_difference, read_label_volume, read_volume, resample_onto, spacing_mm
 

@@ -1,7 +1,6 @@
 """Label maps whose header disagrees with the image -> label maps on the image's grid, voxel values untouched."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError, VolumeError
 
 import json
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from monai.data import MetaTensor
 
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
+from segmed.errors import DatasetError, VolumeError
 from segmed.files import write_json
 from segmed.volumes import grid_difference, read_header, read_label_volume, write_volume
 

@@ -1,7 +1,6 @@
 """The record of a split: which ids train, select and test, drawn by what and how; a JSON file of the run."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import json
 from collections import Counter
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Self
 
+from segmed.errors import DatasetError
 from segmed.files import write_json
 
 PARTS = ("train", "validation", "test")

@@ -1,7 +1,6 @@
 """Which cases train, select and test: by subject or site, seeded, stratified, saved with the run."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from segmed.config import SplitConfig
 from segmed.data.case import Case
 from segmed.data.split_file import PARTS, SplitRecord, check_fold
+from segmed.errors import DatasetError
 
 NAMES_IN_MANIFESTS = {"training": "train", "tr": "train", "val": "validation", "valid": "validation", "testing": "test"}
 

@@ -1,7 +1,6 @@
 """A file on a web server -> a file here, going on where it was cut."""
 
 from __future__ import annotations
-from segmed.errors import DownloadError
 
 import http.client
 import json
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
+from segmed.errors import DownloadError
 from segmed.files import write_json
 
 log = logging.getLogger(__name__)

@@ -1,13 +1,13 @@
 """Cases without a label map as training samples, beside those that have one."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 from collections.abc import Mapping
 from typing import Any
 
 from segmed.data.cache import CachedVolume
 from segmed.data.patches import PatchDataset
+from segmed.errors import DatasetError
 
 
 class UnlabelledPatches(PatchDataset):

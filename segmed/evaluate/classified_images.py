@@ -1,7 +1,6 @@
 """Logits and true classes of images that were classified, and the table of them: predictions.csv."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 import csv
 import io
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
+from segmed.errors import RunError
 from segmed.files import atomic_write_text
 
 NOTE = "# "  # begins the lines above the header of a table

@@ -1,7 +1,6 @@
 """Several classifiers on the same test images -> means over runs, intervals, paired tests against one of them."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from segmed.errors import RunError
 from segmed.evaluate.classified_images import Tested
 from segmed.evaluate.classifier_runs import ClassifierMethod
 from segmed.evaluate.comparable import check_names, shared_cases, warnings

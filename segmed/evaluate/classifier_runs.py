@@ -1,7 +1,6 @@
 """A classification run, or a cross-validation of one, -> its classified test images, and what they cost."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 import json
 import math
@@ -14,6 +13,7 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import classifies, load_written
 from segmed.data.images.image_splits import ClassSplit
+from segmed.errors import RunError
 from segmed.evaluate.classified_images import NOTE, Tested, read_tested
 from segmed.evaluate.results import Method, Result
 from segmed.metrics.pooling import PoolingRule

@@ -1,10 +1,10 @@
 """Whether methods can be compared at all, on what they can, and what a reader of the table must be told."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 from collections.abc import Callable, Sequence
 
+from segmed.errors import RunError
 from segmed.evaluate.results import Method, Result, first_few
 from segmed.metrics.statistics import FEWEST_PAIRS
 

@@ -1,7 +1,6 @@
 """Several methods on the same test cases -> means over seeds, intervals, paired tests against one of them."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 import itertools
 import math
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segmed.evaluate.case_rows import MEAN
+from segmed.errors import RunError
 from segmed.evaluate.case_rows import MEAN, Row
 from segmed.evaluate.comparable import check_names, check_policy, common_labels, shared_cases, warnings
 from segmed.evaluate.results import Method

@@ -1,7 +1,6 @@
 """Validation part -> what it decides about the test part: the temperature, and the thresholds of the positive class."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from segmed.config.classification import ClassEvaluateConfig
-from segmed.errors import MetricError
+from segmed.errors import MetricError, RunError
 from segmed.evaluate.classified_images import Tested
 from segmed.metrics.calibration import Bin, Temperature, fit_temperature, reliability
 from segmed.metrics.classification import positive_index

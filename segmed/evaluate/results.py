@@ -1,7 +1,6 @@
 """A run's folder, or a table of tools/evaluate.py -> the figures of its test cases, and what they cost."""
 
 from __future__ import annotations
-from segmed.errors import RunError, UnfinishedError
 
 import csv
 import json
@@ -14,6 +13,7 @@ from typing import Any
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_written
 from segmed.data.splits import Split
+from segmed.errors import RunError, UnfinishedError
 from segmed.evaluate.case_rows import Row
 from segmed.metrics.segmentation import METRICS
 from segmed.runs import Run, is_run, read_history, runs_of

@@ -1,7 +1,6 @@
 """Files of predictions and references -> rows of figures, many cases at once; a bad file costs its own case only."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError, GeometryError, VolumeError
 
 import os
 from collections import Counter
@@ -18,6 +17,7 @@ from segmed.config import DataConfig, EvaluateConfig
 from segmed.data.cases import find_volumes
 from segmed.data.label_shares import resample_labels
 from segmed.data.pairs import Pairing, Reference, pair
+from segmed.errors import DatasetError, GeometryError, VolumeError
 from segmed.evaluate.case_rows import Row, absent_case, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.evaluate.results import Result, first_few, predicting_seconds

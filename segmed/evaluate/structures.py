@@ -1,7 +1,6 @@
 """`myocardium=200,1220,2221 scar=2221` -> labels and regions to score; label maps of anybody -> their indices."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segmed.errors import VolumeError
 from segmed.labels import LabelSet
 
 

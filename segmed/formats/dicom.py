@@ -1,7 +1,6 @@
 """A DICOM series, in a folder or in one file of many frames: components, stacked where each frame says that it lies."""
 
 from __future__ import annotations
-from segmed.errors import GeometryError, VolumeError
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from segmed.errors import GeometryError, VolumeError
 from segmed.formats.dicom_frames import Frame, frames_of, is_dicom_file, is_native, stored_numbers
 from segmed.formats.itk import LPS_TO_RAS
 from segmed.formats.room import check_room

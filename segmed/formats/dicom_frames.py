@@ -1,7 +1,6 @@
 """DICOM files -> their frames: where each lies, how its numbers are stored, whose it is; no pixel is decoded."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 import logging
 import math
@@ -20,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
+from segmed.errors import VolumeError
 
 logging.getLogger("pydicom").setLevel(logging.ERROR)  # it warns of what the errors below say in one line
 HEADER_ERRORS = (

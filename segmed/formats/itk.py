@@ -1,7 +1,6 @@
 """NRRD and MetaImage files, through SimpleITK."""
 
 from __future__ import annotations
-from segmed.errors import GeometryError, VolumeError
 
 import math
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from segmed.errors import GeometryError, VolumeError
 from segmed.formats.room import check_room
 from segmed.geometry import Header
 

@@ -1,7 +1,6 @@
 """NIfTI files, plain or gzipped, decoded by ISA-L and scaled as their header says."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 import io
 import logging
@@ -14,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 
+from segmed.errors import VolumeError
 from segmed.formats.nifti_affine import contradictions, placed
 from segmed.formats.room import check_room
 from segmed.geometry import Header

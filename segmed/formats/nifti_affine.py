@@ -1,7 +1,6 @@
 """A NIfTI header -> where its voxels lie, and what it says twice and differently about that."""
 
 from __future__ import annotations
-from segmed.errors import GeometryError, VolumeError
 
 from itertools import product
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from segmed.errors import GeometryError, VolumeError
 from segmed.geometry import check_affine, spacing_mm
 
 QUATERNION_TOLERANCE = 1e-2  # of its length over 1: older converters round its three numbers

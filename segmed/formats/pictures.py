@@ -1,7 +1,6 @@
 """2D images as volumes of one slice: PNG, JPEG, TIFF, BMP and GIF, through Pillow."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 import warnings
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from segmed.errors import VolumeError
 from segmed.formats.room import check_room
 from segmed.geometry import Header
 

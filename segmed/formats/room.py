@@ -1,10 +1,10 @@
 """What a file's header promises against the memory that is free: what does not fit is refused before it is read."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 from pathlib import Path
 
+from segmed.errors import VolumeError
 from segmed.machine import GIB, free_ram_bytes
 
 RESULT_BYTES = 4  # of a voxel as it is given back: float32

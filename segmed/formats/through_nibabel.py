@@ -1,7 +1,6 @@
 """Files that nibabel reads: pairs of .hdr and .img (NIfTI, Analyze) and FreeSurfer's .mgz and .mgh."""
 
 from __future__ import annotations
-from segmed.errors import GeometryError, VolumeError
 
 import math
 import zlib
@@ -11,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from segmed.errors import GeometryError, VolumeError
 from segmed.formats.room import check_room
 from segmed.geometry import Header
 

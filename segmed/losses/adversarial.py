@@ -5,7 +5,6 @@ is computed in fp32, and is the mean over all elements where nothing else is sai
 """
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segmed.errors import NetworkError
 
 
 def non_saturating_discriminator_loss(real: Tensor, fake: Tensor, *, smoothing: float = 0.0) -> Tensor:

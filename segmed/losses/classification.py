@@ -1,7 +1,6 @@
 """Logits of whole images and their classes -> one number: cross-entropy and focal loss, for mixed classes too."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from collections.abc import Sequence
 
@@ -9,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 
 
 class ClassificationLoss(nn.Module):

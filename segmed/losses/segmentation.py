@@ -1,7 +1,6 @@
 """Logits and labels -> one number: Dice, cross-entropy and their kin, deaf to voxels marked to be ignored."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 import math
 from abc import ABC, abstractmethod
@@ -14,6 +13,7 @@ from monai.losses import DiceLoss, TverskyLoss
 from monai.networks import one_hot
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.labels import IGNORE
 
 SMALLEST = 1e-7

@@ -1,7 +1,6 @@
 """Classification networks of MONAI, torchvision and timm, behind the interface of our own."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +11,7 @@ import torch
 from monai.networks.nets import DenseNet121, EfficientNetBN, ResNet, ViT
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, Conv3d
 from segmed.networks.classifiers import ClassificationModel
 

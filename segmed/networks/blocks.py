@@ -1,7 +1,6 @@
 """Convolution blocks for 2 and 3 dimensions, and the kernels that strides ask for."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from segmed.errors import NetworkError
 
 Norm = Literal["instance", "batch", "group", "none"]
 Strides = tuple[tuple[int, ...], ...]

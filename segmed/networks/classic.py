@@ -1,7 +1,6 @@
 """The baselines that are no pyramid: logistic regression, AlexNet, VGG-16, and a small published CNN."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 import math
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import initialise
 from segmed.networks.classifiers import ClassificationModel
 

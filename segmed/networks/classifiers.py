@@ -1,7 +1,6 @@
 """Image -> logits of classes: an encoder, a pooling, a head."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.encoders import Encoder
 
 Pooling = Literal["average", "max", "attention"]

@@ -1,7 +1,6 @@
 """Feature maps -> decoded feature maps, finest first."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import (
     CONVOLUTIONS,
     TRANSPOSED,

@@ -1,7 +1,6 @@
 """Image and label maps -> how much the maps look like a reference, a decision a voxel, a patch or an image."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 import math
 from abc import ABC, abstractmethod
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, ConvBlock, Norm, check_strides, initialise
 from segmed.networks.encoders import Encoder, ResidualBlock
 from segmed.networks.spectral import normalise_spectrally

@@ -1,13 +1,13 @@
 """Image -> feature maps, finest first: plain, residual and dense, in 2 and 3 dimensions."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import (
     ConvBlock,
     Merge,

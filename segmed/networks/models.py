@@ -1,7 +1,6 @@
 """Image -> logits: an encoder, a decoder and heads, composed on one page."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 import math
 from abc import ABC, abstractmethod
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, initialise
 from segmed.networks.decoders import LINEAR, UNetDecoder, Upsampling
 from segmed.networks.encoders import Encoder

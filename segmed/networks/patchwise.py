@@ -1,13 +1,13 @@
 """A small CNN that decides on a voxel from the patch around it, computed for all voxels of an image at once."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, DROPOUTS, activation, initialise
 from segmed.networks.models import SegmentationModel
 

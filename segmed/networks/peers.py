@@ -1,7 +1,6 @@
 """MONAI's networks for comparison, behind the interface of our own."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,6 +9,7 @@ import torch
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import Strides, check_strides, kernels_for
 from segmed.networks.models import SegmentationModel, deep_supervision_levels
 

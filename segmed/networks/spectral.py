@@ -1,7 +1,6 @@
 """Spectral normalisation: every layer of a discriminator bounded by its largest singular value."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from typing import cast
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
+from segmed.errors import NetworkError
 from segmed.networks.encoders import Encoder
 
 

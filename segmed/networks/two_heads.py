@@ -1,12 +1,12 @@
 """Image -> label map and class: a decoder and a pooling on one encoder."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from typing import Any
 
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 from segmed.networks.classifiers import POOLINGS, Pooling
 from segmed.networks.encoders import Encoder
 from segmed.networks.models import SegmentationNet

@@ -1,7 +1,6 @@
 """Weights from one network to another: what fits is taken bit for bit, 2D kernels into 3D by inflation."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
@@ -11,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from segmed.errors import NetworkError
 
 Grey = Literal["sum", "average"]
 PREFIX = "encoder."

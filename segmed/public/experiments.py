@@ -90,7 +90,7 @@ def resume(run: PathLike) -> None:
 def plan(experiment: Experiment | PathLike, *, overrides: Mapping[str, Any] | None = None) -> None:
     """Print what would be trained on what, every value with its reason; nothing is made.
 
-        >>> segmed.segment.plan("phantom", overrides=tiny)
+        >>> segmed.plan("phantom", overrides=tiny)
 
     Arguments and errors are those of `train`.
     """
@@ -107,8 +107,9 @@ def plan(experiment: Experiment | PathLike, *, overrides: Mapping[str, Any] | No
 
 def experiment_of(experiment: Experiment | PathLike, overrides: Mapping[str, Any] | None) -> Experiment:
     if isinstance(experiment, (str, Path)):
-        schema = ClassificationConfig if classifies(Path(experiment)) else SegmentationConfig
-        return load_as(schema, experiment, dict(overrides or {}))
+        if classifies(Path(experiment)):
+            return load_as(ClassificationConfig, experiment, dict(overrides or {}))
+        return load_as(SegmentationConfig, experiment, dict(overrides or {}))
     data = experiment.model_dump()
     if not overrides:
         return experiment

@@ -1,7 +1,6 @@
 """Build a network, read what a data set and a run hold, and see what a network is shown."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 from monai.data import MetaTensor
 from pydantic import TypeAdapter
 
-from segmed.builders import segmentation as builders
-from segmed.config import AugmentConfig, Network, SegmentationConfig
+from segmed.builders import architectures, datasets, segmenters, trained
+from segmed.config import AugmentConfig, Network, SegmentationConfig, known
 from segmed.data.audit import Audit
 from segmed.data.augment import Augmentation
 from segmed.data.cache import VolumeCache
@@ -19,6 +18,7 @@ from segmed.data.cases import Dataset, cases_of
 from segmed.data.patches import PatchDataset
 from segmed.data.preprocess import prepare
 from segmed.data.splits import Split
+from segmed.errors import VolumeError
 from segmed.networks.models import SegmentationModel
 from segmed.public.experiments import PathLike, experiment_of
 from segmed.runs import open_run
@@ -51,7 +51,7 @@ def build_network(
             whole = [(step,) * dims if isinstance(step, int) else tuple(step) for step in strides]
             network = {**network, "strides": whole}
         network = TypeAdapter(Network).validate_python(network)
-    return builders.build_network(network, in_channels=in_channels, out_channels=classes, dims=dims)
+    return architectures.build_network(network, in_channels=in_channels, out_channels=classes, dims=dims)
 
 
 def read_dataset(experiment: SegmentationConfig | PathLike, *, overrides: Mapping[str, Any] | None = None) -> Dataset:
@@ -66,7 +66,7 @@ def read_dataset(experiment: SegmentationConfig | PathLike, *, overrides: Mappin
     config = experiment_of(experiment, overrides)
     if not isinstance(config, SegmentationConfig):
         raise VolumeError("an experiment of classification has no label maps: name one of segmentation")
-    return builders.build_dataset(config)
+    return datasets.build_dataset(config)
 
 
 def preprocess(
@@ -104,7 +104,7 @@ def training_patches(
         seed: in place of the run's own.
     """
     config = read_run_config(run)
-    dataset = builders.build_dataset(config)
+    dataset = datasets.build_dataset(config)
     cases = cases_of(dataset, read_split(run).train)
     cache = VolumeCache(config.cache or config.runs / "cache")
     volumes = cache.build(cases, dataset, config.preprocess, workers=1, progress=False)
@@ -112,8 +112,8 @@ def training_patches(
     return PatchDataset(
         volumes,
         patches=patches,
-        plane_axis=builders.plane_axis(config),
-        augmentation=Augmentation(augment or config.augment, dims=patches.dims, labels=dataset.labels),
+        plane_axis=segmenters.plane_axis(config),
+        augmentation=Augmentation(augment or config.augment, dims=known(patches.dims), labels=dataset.labels),
         seed=config.seed if seed is None else seed,
     )
 
@@ -124,7 +124,7 @@ def read_run_config(run: PathLike) -> SegmentationConfig:
     >>> segmed.read_run_config(run).network.channels
     (4, 8)
     """
-    return builders.load_run_config(Path(run))
+    return trained.load_run_config(Path(run))
 
 
 def read_split(run: PathLike) -> Split:

@@ -1,7 +1,6 @@
 """Use what a run has learnt, and score label maps of anybody."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,13 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from segmed.builders import segmentation as builders
+from segmed.builders import trained
 from segmed.config import EvaluateConfig
 from segmed.config.reading import classifies
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.preprocess import read_case
+from segmed.errors import VolumeError
 from segmed.evaluate.case_rows import Row, evaluate_case, summarise_cases
 from segmed.geometry import grid_difference, spacing_mm
 from segmed.labels import LabelSet
@@ -50,10 +50,10 @@ def load_run(run: PathLike, *, device: str = "auto", **options: Any) -> Segmente
     """
     folder = Path(run)
     if classifies(folder / "config.yaml"):
-        from segmed.builders.classifiers import load_classifier
+        from segmed.builders.trained import load_classifier
 
         return load_classifier(folder, device=device, **options)
-    return builders.load_run(folder, device=device, **options)
+    return trained.load_run(folder, device=device, **options)
 
 
 def predict(
@@ -85,7 +85,7 @@ def predict(
     Raises:
         ValueError: a file that can't be read, channels that the run doesn't take.
     """
-    segmenter = run if isinstance(run, Segmenter) else builders.load_run(Path(run), device=device)
+    segmenter = run if isinstance(run, Segmenter) else trained.load_run(Path(run), device=device)
     volume, like = _volume(image, affine)
     values = segmenter.labels.decode(segmenter(volume).numpy(force=True)).astype(np.int32)
     if output is not None:
@@ -131,8 +131,8 @@ def classify_images(run: PathLike, images: PathLike, *, device: str = "auto") ->
     Raises:
         ValueError: no image, or one that can't be read.
     """
-    from segmed.builders.classifiers import read_class_config
     from segmed.classify.predict import classify, find_images
+    from segmed.runs import read_class_config
 
     made = open_run(Path(run))
     answers = classify([made.path], find_images(Path(images), read_class_config(made).image), device=device)

@@ -1,7 +1,6 @@
 """Templates and a folder's files -> a page that holds all it shows and loads nothing."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 import base64
 import json
@@ -13,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from segmed.errors import RunError
 from segmed.files import atomic_write_text
 
 

@@ -1,7 +1,6 @@
 """Resolved config + machine -> the bytes that a run needs, and the batch that fits."""
 
 from __future__ import annotations
-from segmed.errors import ConfigError
 
 import math
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from segmed.builders.architectures import build_discriminator, build_network
 from segmed.config import SegmentationConfig, known
+from segmed.errors import ConfigError
 from segmed.machine import GIB, Machine
 from segmed.networks.summary import Summary, summarise
 

@@ -5,7 +5,6 @@ speak of geometry, and measurements where they speak of machines.
 """
 
 from __future__ import annotations
-from segmed.errors import ConfigError, NetworkError
 
 import math
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from segmed.config import (
     known,
 )
 from segmed.data.audit import CaseFacts
+from segmed.errors import ConfigError, NetworkError
 from segmed.machine import GIB, Machine
 from segmed.networks.blocks import check_strides
 from segmed.networks.discriminators import check_depth

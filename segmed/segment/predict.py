@@ -1,7 +1,6 @@
 """Cases -> label maps on their own grids, one after the other; a bad one is reported and the rest goes on."""
 
 from __future__ import annotations
-from segmed.errors import DiskError, SegmenterError
 
 import hashlib
 import json
@@ -20,6 +19,7 @@ from monai.data import MetaTensor
 from segmed.data.cases import Dataset
 from segmed.data.inputs import Input
 from segmed.data.preprocess import read_case
+from segmed.errors import DiskError, SegmenterError
 from segmed.files import write_json
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.volumes import spacing_mm, strip_suffix, write_volume

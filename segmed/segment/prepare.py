@@ -1,7 +1,6 @@
 """One network's run: prepared, trained, tested."""
 
 from __future__ import annotations
-from segmed.errors import ConfigError, DatasetError
 
 import logging
 import os
@@ -21,6 +20,7 @@ from segmed.data.case_classes import class_names, classes_of
 from segmed.data.cases import Dataset
 from segmed.data.split_file import PARTS
 from segmed.data.splits import Split, make_split
+from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
 from segmed.machine import Machine, this_machine

@@ -1,7 +1,6 @@
 """The test part, used once: label maps on the images' own grids, tables and figures."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from segmed.data.case_classes import class_indices, classes_of
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
+from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes, shown_case
 from segmed.evaluate.classified_images import Tested

@@ -1,7 +1,6 @@
 """A network of two heads and a volume -> probabilities of the volume's class: the mean over windows or slices."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from segmed.data.preprocess import prepare
+from segmed.errors import SegmenterError
 from segmed.segmenters.network import NetworkSegmenter, evaluating
 from segmed.segmenters.sliding import pad_to, window_starts
 

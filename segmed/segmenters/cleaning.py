@@ -1,11 +1,11 @@
 """What a method found, mended: dark cores that scar encloses are filled, small pieces dropped."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 import numpy as np
 from scipy import ndimage
 
+from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.remote import found_mask

@@ -1,7 +1,6 @@
 """Scar as the brightest cluster of a region: k-means and mixtures of Gaussians, both without training."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from scipy import ndimage
 from scipy.special import softmax
 from sklearn import cluster, mixture
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.region import Scene, TissueMethod
 
 

@@ -1,7 +1,6 @@
 """Max-flow as methods: scar against the rest of a region, and the tissues of a tree all at once."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of

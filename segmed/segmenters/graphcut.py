@@ -1,7 +1,6 @@
 """Graph cut: the labelling of two tissues of least cost and surface, exactly, as a minimum cut."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 import math
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from scipy.spatial import SphericalVoronoi
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.intensities import SMOOTHNESS, Mixture, TissueCosts
 from segmed.segmenters.region import Scene, TissueMethod
 

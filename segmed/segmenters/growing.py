@@ -1,13 +1,13 @@
 """Scar grown from seeds: to connected voxels above a threshold, or of the intensity of what has grown so far."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
 
+from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.remote import found_mask

@@ -1,7 +1,6 @@
 """What an intensity costs in each tissue: negative log likelihoods of a mixture in the region, or of histograms."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from sklearn.mixture import GaussianMixture
 
+from segmed.errors import SegmenterError
 from segmed.files import atomic_path
 from segmed.segmenters.region import Scene
 

@@ -1,7 +1,6 @@
 """Geodesic active contours: a contour that grows or shrinks until it lies on edges."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 import math
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of

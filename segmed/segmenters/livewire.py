@@ -1,7 +1,6 @@
 """Live wire: the cheapest path along edges between given points, closed to a contour and filled to a mask."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from scipy import ndimage
 from skimage.draw import polygon2mask
 from skimage.graph import MCP_Geometric
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.window import check_options
 

@@ -1,7 +1,6 @@
 """Continuous max-flow: the labelling of least cost and least surface, for two labels, many, or a tree of them."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.flow import Flow, Tree
 
 CHECK_EVERY = 10  # iterations between two tests of convergence, each of which takes as long as two or three

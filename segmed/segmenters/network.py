@@ -1,7 +1,6 @@
 """A trained network as a segmenter: preprocessing, sliding window, and the way back to the volume's own grid."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
 from segmed.data.preprocess import prepare
+from segmed.errors import SegmenterError
 from segmed.geometry import as_affine
 from segmed.labels import LabelSet
 from segmed.machine import GIB, free_ram_bytes

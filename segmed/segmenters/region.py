@@ -1,7 +1,6 @@
 """Classical methods as segmenters: a region that any segmenter finds, its voxels told apart by a method."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, grid_difference, spacing_mm
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, most_probable, on_grid_of

@@ -1,7 +1,6 @@
 """Where the healthy, nulled myocardium of a late enhancement image lies, and its mean and SD."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.region import Scene
 

@@ -1,7 +1,6 @@
 """A network over a whole volume, window by window, blended by Gaussian weights into probabilities."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 import math
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import torch
 from monai.data.utils import compute_importance_map
 from torch import Tensor, nn
 
+from segmed.errors import SegmenterError
 
 Precision = Literal["fp32", "bf16"]
 

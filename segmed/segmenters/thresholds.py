@@ -1,7 +1,6 @@
 """Scar as what is brighter than one number: Otsu, full width at half maximum, n SD above remote myocardium."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 import math
 from abc import abstractmethod
@@ -12,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_multiotsu
 
+from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.remote import RemoteRegion, RemoteSector

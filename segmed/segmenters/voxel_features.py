@@ -1,13 +1,13 @@
 """What describes a voxel of a region: its intensity, its neighbourhood, its place in the wall."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.region import Scene
 
 THICK = 2.0  # a slice this many times as thick as its pixels stands for itself

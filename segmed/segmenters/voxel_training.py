@@ -1,7 +1,6 @@
 """Voxels of training cases -> a classifier of voxels and the curve that makes probabilities of its scores."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.region import Scene
 from segmed.segmenters.voxel_features import FeatureSettings, features
 

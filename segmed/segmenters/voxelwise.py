@@ -1,7 +1,6 @@
 """Scar voxel by voxel: SVM, nearest neighbours, random forest and MLP on features, trained on cases."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 import json
 import logging
@@ -17,6 +16,7 @@ import sklearn
 from pydantic import TypeAdapter, ValidationError
 from scipy.special import expit
 
+from segmed.errors import SegmenterError
 from segmed.files import atomic_path
 from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.voxel_features import features

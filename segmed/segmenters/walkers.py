@@ -1,7 +1,6 @@
 """Random walker: how likely a walk from a voxel meets certain scar before certain remote tissue."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 from skimage.filters import threshold_otsu
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.window import Window, check_options, mask_of, neighbours, window_of
 

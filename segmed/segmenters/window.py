@@ -1,13 +1,13 @@
 """The box around a region, in two or three dimensions: what contours and walkers work on."""
 
 from __future__ import annotations
-from segmed.errors import SegmenterError
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.region import Scene
 

@@ -1,7 +1,6 @@
 """The adversarial method: a segmentation network against a discriminator of its maps."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segmed.config import AdversaryConfig, TrainConfig
+from segmed.errors import RunError
 from segmed.labels import IGNORE
 from segmed.losses.segmentation import CrossEntropy
 from segmed.training.balance import Balance

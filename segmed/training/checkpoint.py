@@ -1,7 +1,6 @@
 """Weights and checkpoints on disk: whole or not there, never a stranger's code, never another network's by mistake."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 import hashlib
 import json
@@ -19,6 +18,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from segmed.errors import RunError
 from segmed.files import atomic_path, sweep
 from segmed.training.ranks import Ranks
 

@@ -1,7 +1,6 @@
 """The encoder that a run begins with: another run's, found, fitted, and written down weight by weight."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError, RunError
 
 import json
 import logging
@@ -16,6 +15,7 @@ from segmed.config import Section, SegmentationConfig, UNetConfig, known
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import classifies, load_yaml
+from segmed.errors import NetworkError, RunError
 from segmed.files import write_json
 from segmed.networks.classifiers import ClassificationModel
 from segmed.networks.encoders import Encoder

@@ -1,7 +1,6 @@
 """A network with its optimiser: on its device, synchronised between processes, clipped, averaged."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -12,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segmed.config import TrainConfig
+from segmed.errors import RunError
 from segmed.training.checkpoint import check_same_network
 from segmed.training.optimisation import Average, make_optimiser, peak_rate, set_rate
 from segmed.training.precision import Choice

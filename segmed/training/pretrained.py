@@ -1,7 +1,6 @@
 """Published weights of classification networks: fetched, checked, read, and put in."""
 
 from __future__ import annotations
-from segmed.errors import DownloadError, NetworkError
 
 import hashlib
 import logging
@@ -19,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from segmed.data.transfer import Report, fetch, forget, held
+from segmed.errors import DownloadError, NetworkError
 from segmed.files import disk_errors
 from segmed.networks.classifiers import ClassificationModel
 from segmed.networks.published_names import own_names

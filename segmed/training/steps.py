@@ -1,7 +1,6 @@
 """What one training method does with a batch: it owns its networks, optimisers and losses."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segmed.config import TrainConfig
+from segmed.errors import RunError
 from segmed.training.learner import Learner
 from segmed.training.precision import Choice
 

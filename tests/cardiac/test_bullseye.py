@@ -1,5 +1,4 @@
 """Facts about the bullseye: what lies where, in which colour, and what is hatched."""
-from segmed.errors import CardiacError
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from matplotlib.colors import to_hex
 
 from segmed.cardiac.bullseye import NOTHING, bullseye, scar_bullseyes
 from segmed.cardiac.scar import scar_report
+from segmed.errors import CardiacError
 
 
 def patches(axes) -> dict[int, object]:

@@ -1,5 +1,4 @@
 """Facts about the scar report: volumes, mass, transmurality, obstruction, core and grey zone."""
-from segmed.errors import CardiacError
 
 import json
 from dataclasses import replace
@@ -19,6 +18,7 @@ from segmed.cardiac.short_axis import short_axis_view
 from segmed.cardiac.tissue import GreyZone, obstruction, scar_zones
 from segmed.data.anatomy import BLOOD_POOL, MYOCARDIUM, RV, SCAR, Scar, draw_anatomy, draw_heart
 from segmed.data.phantoms import FRAME
+from segmed.errors import CardiacError
 
 # one scar a segment, none next to another: segment -> (sector, true transmurality in per cent)
 DEPTHS = {

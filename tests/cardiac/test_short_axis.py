@@ -1,5 +1,4 @@
 """Facts about the short-axis view, the septum and the 17 segments, on ventricles whose answer is known."""
-from segmed.errors import CardiacError
 
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from segmed.cardiac.aha import NAMES, segment_map
 from segmed.cardiac.heart import HeartLabels, HeartPosition, point_mm
 from segmed.cardiac.septum import find_septum
 from segmed.cardiac.short_axis import short_axis_view
+from segmed.errors import CardiacError
 
 THICK = (1.6, 1.6, 8.0)
 SEPTAL = USUAL[:, 1]

@@ -1,5 +1,4 @@
 """Classification from images to a tested run, and from the run to new images."""
-from segmed.errors import DatasetError, RunError, SegmenterError
 
 import csv
 import importlib.util
@@ -27,6 +26,7 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_as
 from segmed.data.images.image_splits import ClassSplit
+from segmed.errors import DatasetError, RunError, SegmenterError
 from segmed.evaluate.classified_images import read_tested
 from segmed.runs import Run, read_config
 from segmed.training import classification_step as classification

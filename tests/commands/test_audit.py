@@ -1,7 +1,6 @@
 """Audits of small data sets with planted faults, repairs of headers, and facts that can be checked by hand."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import json
 import os
@@ -27,6 +26,7 @@ from segmed.data.audit import Audit, audit_dataset, fix_geometry
 from segmed.data.cases import Dataset, guess_layout, read_dataset
 from segmed.data.integrity import check_files, is_mirrored
 from segmed.data.repair import disagreement
+from segmed.errors import DatasetError
 from segmed.volumes import Source
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "audit_data.py"

@@ -1,5 +1,4 @@
 """Classifiers on the same test images: figures by hand, seeds, tests, what can't be compared, tables and tool."""
-from segmed.errors import RunError
 
 import csv
 import importlib.util
@@ -16,7 +15,7 @@ from scipy.stats import binom
 from segmed.commands.command_line import run_tool
 from segmed.config.classification import ClassificationConfig
 from segmed.data.images.image_splits import ClassSplit
-from segmed.errors import MetricError
+from segmed.errors import MetricError, RunError
 from segmed.evaluate.classified_images import Tested, save_tested
 from segmed.evaluate.classifier_comparison import compare_classifiers
 from segmed.evaluate.classifier_runs import ClassifierMethod, is_classifier, read_classifier, run_of

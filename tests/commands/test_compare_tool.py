@@ -1,5 +1,4 @@
 """Figures of runs, evaluations and folders of label maps as they are read; tools/compare.py from end to end."""
-from segmed.errors import RunError
 
 import json
 import shutil
@@ -18,6 +17,7 @@ from segmed.config import SegmentationConfig
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.splits import Split
+from segmed.errors import RunError
 from segmed.evaluate.results import read_cases, read_result
 from segmed.labels import LabelSet
 from segmed.runs import Run

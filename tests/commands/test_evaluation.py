@@ -1,5 +1,4 @@
 """From label maps to rows, summaries, tables and files; tools/evaluate.py on folders of files."""
-from segmed.errors import DatasetError, VolumeError
 
 import csv
 import importlib.util
@@ -18,6 +17,7 @@ from segmed.commands.command_line import run_tool
 from segmed.config import DataConfig, EvaluateConfig, MsdLayout, PatternLayout
 from segmed.data.naming import plain_name
 from segmed.data.pairs import find_references, pair
+from segmed.errors import DatasetError, VolumeError
 from segmed.evaluate.case_rows import absent_case, evaluate_case, ranked_cases, summarise_cases
 from segmed.evaluate.scoring import Scoring, load_volumes, score_cases
 from segmed.evaluate.structures import Structures, encode_known, parse_structures

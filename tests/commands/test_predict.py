@@ -1,5 +1,4 @@
 """`tools/predict.py`: inputs of every kind, label maps on their own grids, ensembles, and what happens to bad files."""
-from segmed.errors import DiskError
 
 import json
 import os
@@ -23,6 +22,7 @@ from segmed.builders.architectures import build_network
 from segmed.builders.trained import load_run
 from segmed.config import DataConfig, MsdLayout, NnunetLayout, PatternLayout, SegmentationConfig
 from segmed.data.inputs import find_inputs
+from segmed.errors import DiskError
 from segmed.labels import LabelSet
 from segmed.runs import Run, write_config
 from segmed.segment.predict import entropy, predict_cases

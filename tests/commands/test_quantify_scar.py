@@ -1,5 +1,4 @@
 """`tools/quantify_scar.py`: hearts whose scar is known, what can't be known, and files that can't be used."""
-from segmed.errors import VolumeError
 
 import csv
 import json
@@ -21,6 +20,7 @@ from segmed.cardiac.heart import HeartLabels, HeartPosition
 from segmed.cardiac.heart_labels import HeartValues, doubts, heart_of, heart_values
 from segmed.cardiac.scar import scar_report
 from segmed.config import SegmentationConfig
+from segmed.errors import VolumeError
 from segmed.labels import LabelSet
 from segmed.reports.scar.figures import montage_tiles
 from segmed.reports.scar.files import OWN_FILES

@@ -1,5 +1,4 @@
 """Fine stages of cascaded runs inside the reference's wall: which fold, which voxels, what is refused."""
-from segmed.errors import RunError
 
 import json
 import shutil
@@ -35,6 +34,7 @@ from segmed.compose import experiment
 from segmed.config.compare import CompareConfig
 from segmed.config.reading import validate
 from segmed.data.splits import Split
+from segmed.errors import RunError
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade

@@ -1,5 +1,4 @@
 """Rows of a comparison: run once, on the same cases, blind to the reference's scar; the tool from end to end."""
-from segmed.errors import RunError, SegmenterError
 
 import json
 import sys
@@ -30,6 +29,7 @@ from segmed.compare.finished_cases import folder_of
 from segmed.compare.prepare import prepare_comparison
 from segmed.compare.rows import run_rows
 from segmed.data.splits import make_split
+from segmed.errors import RunError, SegmenterError
 from segmed.metrics.published import zabihollahy2020_dice
 from segmed.segmenters.region import TissueMethod
 from segmed.volumes import read_label_volume

@@ -1,5 +1,4 @@
 """Runs of several networks: views fused, cascades whose second stage sees what the first one leaves."""
-from segmed.errors import ConfigError, DatasetError
 
 import importlib.util
 import json
@@ -19,6 +18,7 @@ from segmed.compose.train import member_config
 from segmed.config import SegmentationConfig, StageConfig
 from segmed.config.reading import validate
 from segmed.data.splits import Split
+from segmed.errors import ConfigError, DatasetError
 from segmed.runs import Run, read_config
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Mean, Tidied, Vote

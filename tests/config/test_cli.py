@@ -1,5 +1,4 @@
 """YAML and command lines become one validated config; what is wrong is said in one line."""
-from segmed.errors import ConfigError
 
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pydantic import Field
 from segmed.commands.command_line import parse, parse_as
 from segmed.config import AUGMENT_PRESETS, AugmentConfig, Section, SegmentationConfig
 from segmed.config.reading import load_config, load_yaml
+from segmed.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = sorted((ROOT / "tools").glob("*.py"))

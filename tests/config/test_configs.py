@@ -1,5 +1,4 @@
 """Every config of one network can be planned, builds, and learns from two steps; the adversary's fields."""
-from segmed.errors import ConfigError
 
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pydantic import Field
 from segmed.commands.command_line import parse_as
 from segmed.config import AdversaryConfig, Section, SegmentationConfig, known
 from segmed.config.reading import load_config
+from segmed.errors import ConfigError
 
 SINGLE = [path for path in CONFIGS if path not in COMPOSED]  # the others: test_composed_configs.py
 ADVERSARIAL = [path for path in CONFIGS if path.stem.endswith("_gan")]

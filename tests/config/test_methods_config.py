@@ -1,5 +1,4 @@
 """Sections of classical methods: each builds the method that it names, with the defaults that the method has."""
-from segmed.errors import ConfigError, SegmenterError
 
 import shlex
 from dataclasses import replace
@@ -31,6 +30,7 @@ from segmed.config.methods import (
     VoxelClassifierConfig,
 )
 from segmed.config.reading import load_config, load_yaml, validate
+from segmed.errors import ConfigError, SegmenterError
 from segmed.segmenters.chanvese import ChanVese
 from segmed.segmenters.clustering import GaussianMixture, KMeans
 from segmed.segmenters.energies import PottsFlow

@@ -1,5 +1,4 @@
 """Shipped configs by name, and the JSON schemas by which editors check them."""
-from segmed.errors import ConfigError
 
 import json
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from segmed.config.reading import load_yaml
 from segmed.config.schema import KINDS, json_schema
 from segmed.config.shipped import MODELINE, find_config, first_comment, shipped_configs
+from segmed.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 KIND_OF = {"seg": "segmentation", "cls": "classification", "compare": "comparison"}

@@ -1,5 +1,4 @@
 """Facts about the cache: what its key depends on, what it survives, and what it costs."""
-from segmed.errors import DatasetError, DiskError, VolumeError
 
 import multiprocessing
 import os
@@ -19,6 +18,7 @@ from segmed.data.cache import VolumeCache
 from segmed.data.cases import Case, Dataset
 from segmed.data.content import ContentHashes, files_of
 from segmed.data.preprocess import prepare, read_case
+from segmed.errors import DatasetError, DiskError, VolumeError
 from segmed.labels import IGNORE, LabelSet
 from segmed.volumes import Source
 

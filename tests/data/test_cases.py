@@ -1,5 +1,4 @@
 """Cases: every published layout gives the same cases, and what does not fit gives one line."""
-from segmed.errors import DatasetError, VolumeError
 
 import csv
 import json
@@ -12,6 +11,7 @@ from PIL import Image
 
 from segmed.config import DataConfig, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
 from segmed.data.cases import Case, Dataset, find_volumes, guess_layout, read_dataset
+from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import Source, read_label_volume, read_volume
 
 LABELS = {"scar": 1, "wall": 2}

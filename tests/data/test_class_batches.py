@@ -1,5 +1,4 @@
 """Batches of classification: a sample is a function of (seed, number), so that a run goes on as if never stopped."""
-from segmed.errors import DatasetError
 
 import pickle
 from collections import Counter
@@ -14,6 +13,7 @@ from segmed.data.augment import Augmentation
 from segmed.data.images.batches import ImageSamples, augmented, ordered_batches, steps_per_epoch, training_batches
 from segmed.data.images.image_cache import ImageArrays
 from segmed.data.images.image_dataset import Item
+from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 
 LABELS = [0] * 12 + [1] * 4 + [2] * 2

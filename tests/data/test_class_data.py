@@ -1,5 +1,4 @@
 """Data sets of classification: folders, parts, tables and volumes give items; what does not fit gives one line."""
-from segmed.errors import DatasetError
 
 import os
 
@@ -11,6 +10,7 @@ from tiny_pictures import put_folders, put_picture, put_table, subjects_table
 
 from segmed.config.images import ClassDataConfig, ClassManifestLayout, ClassVolumesLayout, FoldersLayout
 from segmed.data.images.image_dataset import read_classes
+from segmed.errors import DatasetError
 
 HEADER = ("image", "label", "subject", "slice", "split")
 

@@ -1,5 +1,4 @@
 """Splits of classification: groups stay whole, every class is in every part, and a leak is found where there is one."""
-from segmed.errors import DatasetError
 
 import json
 from pathlib import Path
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from segmed.config.images import ClassDataConfig, ClassManifestLayout, ClassSplitConfig, FoldersLayout
 from segmed.data.images.image_dataset import ClassDataset, Item, read_classes
 from segmed.data.images.image_splits import ClassSplit, leaks, make_class_split, split_groups
+from segmed.errors import DatasetError
 
 PARTS = ("train", "validation", "test")
 

@@ -1,5 +1,4 @@
 """Pictures: colours may be channels, and pixels are no millimetres."""
-from segmed.errors import DatasetError, VolumeError
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from segmed.data.cases import read_dataset
 from segmed.data.inputs import find_inputs
 from segmed.data.pairs import Reference
 from segmed.data.preprocess import read_case
+from segmed.errors import DatasetError, VolumeError
 from segmed.evaluate.scoring import Scoring, known_structures, score_cases
 from segmed.volumes import Source, read_header, read_volume
 

@@ -1,5 +1,4 @@
 """The contrast phantom: enhancement is there to be seen, and nothing simpler tells the class."""
-from segmed.errors import DatasetError
 
 import csv
 
@@ -16,6 +15,7 @@ from segmed.data.images import contrast_phantom as phantom
 from segmed.data.images.contrast_phantom import make_contrast_phantom
 from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.picture import grey, read_picture
+from segmed.errors import DatasetError
 
 SUBJECTS = 40
 

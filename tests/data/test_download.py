@@ -1,7 +1,6 @@
 """Downloads against a server on the loopback that can misbehave in every way that servers do."""
 
 from __future__ import annotations
-from segmed.errors import DownloadError
 
 import errno
 import hashlib
@@ -22,6 +21,7 @@ from segmed.data import download, transfer
 from segmed.data.archive import unpack
 from segmed.data.download import TASKS, Task, download_task, find_task
 from segmed.data.transfer import held
+from segmed.errors import DownloadError
 
 FOLDER = "Task99_Toy"
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "download_data.py"

@@ -1,5 +1,4 @@
 """Filters: noise goes, edges and scale stay, coil shading is divided out, and odd images give one line."""
-from segmed.errors import DatasetError
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from segmed.config.filters import (
     WienerConfig,
 )
 from segmed.data.filters import filtered, noise_sd
+from segmed.errors import DatasetError
 
 SMOOTHING = (MeanConfig(), GaussianConfig(), MedianConfig(), SigmaConfig(), WienerConfig())
 EDGE_KEEPING = (MedianConfig(), SigmaConfig(), WienerConfig())

@@ -1,5 +1,4 @@
 """Prepared arrays: made once, gone on with after a kill, never stale, and every broken image is named or counted."""
-from segmed.errors import DatasetError, DiskError
 
 import pickle
 import resource
@@ -15,6 +14,7 @@ from segmed.data.images import image_cache as arrays
 from segmed.data.images.image_cache import ImageCache
 from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.prepare_image import prepared
+from segmed.errors import DatasetError, DiskError
 
 CONFIG = ImageConfig(size=(8, 8))
 

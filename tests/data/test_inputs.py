@@ -1,5 +1,4 @@
 """What a user points at becomes cases: files, folders of every arrangement, data sets."""
-from segmed.errors import DatasetError
 
 import json
 from pathlib import Path
@@ -11,6 +10,7 @@ import SimpleITK as sitk
 
 from segmed.config import DataConfig, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
 from segmed.data.inputs import find_inputs
+from segmed.errors import DatasetError
 
 
 def write(path: Path, *, shape=(4, 3, 2)) -> Path:

@@ -1,7 +1,6 @@
 """Subjects, slices and twins across a split, what they are worth, shortcuts, and the audit that says so."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import json
 import os
@@ -26,6 +25,7 @@ from segmed.data.leaks.shortcuts import TOGETHER, find_shortcuts, one_hot
 from segmed.data.leaks.survey import make_survey, survey_key
 from segmed.data.leaks.thumbnails import thumbnail
 from segmed.data.leaks.twins import CUT, coarse, descriptors
+from segmed.errors import DatasetError
 from segmed.reports.audit.leak_figures import leak_figure, worst_twins
 from segmed.reports.drawing.slices import save_figure
 

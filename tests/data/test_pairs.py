@@ -1,5 +1,4 @@
 """What names say of files: numbers and folders tell cases apart, words such as `_gt` and `_pred` don't."""
-from segmed.errors import DatasetError
 
 import unicodedata
 
@@ -7,6 +6,7 @@ import pytest
 
 from segmed.config import DataConfig, NnunetLayout, PatternLayout
 from segmed.data.pairs import find_references, pair, pair_images
+from segmed.errors import DatasetError
 
 
 def files(folder, *names):

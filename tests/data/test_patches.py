@@ -1,5 +1,4 @@
 """Patches: a sample is a function of (seed, number), labels are seen as often as asked, and a lost worker is named."""
-from segmed.errors import DatasetError
 
 import os
 import signal
@@ -14,6 +13,7 @@ from segmed.config import AugmentConfig, PatchConfig
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume
 from segmed.data.patches import PatchDataset, StepSampler, patch_loader
+from segmed.errors import DatasetError
 from segmed.labels import IGNORE, LabelSet
 
 LABELS = LabelSet.from_config({"large": 1, "small": 2})

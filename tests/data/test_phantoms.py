@@ -1,5 +1,4 @@
 """Facts about the phantom: truth, determinism, geometry, and that it takes more than a threshold."""
-from segmed.errors import DatasetError
 
 import json
 import runpy
@@ -15,6 +14,7 @@ from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.scar import scar_report
 from segmed.data.anatomy import LABEL_VALUES, MYOCARDIUM, SCAR, draw_anatomy, draw_heart
 from segmed.data.phantoms import make_phantom
+from segmed.errors import DatasetError
 from segmed.volumes import orientation, read_label_volume, read_volume, spacing_mm
 
 CASES = 8

@@ -1,5 +1,4 @@
 """Pictures: every colour mode gives the pixels that a viewer shows, and a file that lies or breaks gives one line."""
-from segmed.errors import VolumeError
 
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from PIL import Image
 
 from segmed.data.images.picture import facts, grey, read_picture
+from segmed.errors import VolumeError
 
 RAMP = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10
 COLOUR = np.stack([RAMP, RAMP[::-1], RAMP.T.reshape(6, 4)], axis=-1)

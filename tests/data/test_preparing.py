@@ -1,5 +1,4 @@
 """From a file to the network's input: sizes and aspects by hand, intensities that compare, and lines where it fails."""
-from segmed.errors import VolumeError
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +13,7 @@ from segmed.config.filters import GaussianConfig, MedianConfig
 from segmed.config.images import ImageConfig
 from segmed.data.filters import filtered
 from segmed.data.images.prepare_image import axis_weights, prepared
+from segmed.errors import VolumeError
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (20, 30)).astype(np.uint8)

@@ -1,5 +1,4 @@
 """Facts about preprocessing: grids, crops, respacing, intensities, and the way home."""
-from segmed.errors import VolumeError
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +15,7 @@ from segmed.data import preprocess
 from segmed.data.cases import Case, Dataset
 from segmed.data.crop import body_mask, crop_box
 from segmed.data.preprocess import prepare, read_case
+from segmed.errors import VolumeError
 from segmed.labels import IGNORE, LabelSet
 from segmed.volumes import Source, orientation, resample_onto, spacing_mm
 

@@ -1,5 +1,4 @@
 """Splits: no subject on two sides, every subject tested once over the folds, the same parts from the same seed."""
-from segmed.errors import DatasetError
 
 import json
 from collections import Counter
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from segmed.config import SplitConfig
 from segmed.data.cases import Case
 from segmed.data.splits import Split, make_split
+from segmed.errors import DatasetError
 from segmed.volumes import Source
 
 

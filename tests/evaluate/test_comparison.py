@@ -1,5 +1,4 @@
 """Methods on the same cases: figures by hand, what can't be compared, what is said, tables and figure."""
-from segmed.errors import RunError
 
 import csv
 import io
@@ -12,6 +11,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from scipy.stats import wilcoxon
 
+from segmed.errors import RunError
 from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparison import compare_methods
 from segmed.evaluate.results import Method, Result

@@ -1,5 +1,4 @@
 """Adversarial losses: each against a value worked out by hand, and penalties against a slope that is known."""
-from segmed.errors import NetworkError
 
 import math
 from functools import partial
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from segmed.errors import NetworkError
 from segmed.losses import adversarial as losses
 from segmed.losses.adversarial import (
     ADVERSARIAL,

@@ -1,5 +1,4 @@
 """Losses of whole images: torch's where torch has them, the formula where it has not."""
-from segmed.errors import NetworkError
 
 import pytest
 import torch
@@ -7,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segmed.errors import NetworkError
 from segmed.losses.classification import ClassificationLoss
 
 WEIGHTS = (0.5, 2.0, 1.0)

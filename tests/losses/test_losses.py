@@ -1,5 +1,4 @@
 """Losses: each against a value worked out by hand, and the contract that all keep."""
-from segmed.errors import NetworkError
 
 import math
 
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from monai.losses import FocalLoss
 
 from segmed.config import SegmentationConfig
+from segmed.errors import NetworkError
 from segmed.labels import IGNORE
 from segmed.losses.segmentation import LOSSES, DeepSupervisionLoss, SegmentationLoss, segmentation_loss
 

@@ -1,5 +1,4 @@
 """Backbones and baselines: the published sizes, what they are built of, and libraries that may be absent."""
-from segmed.errors import NetworkError
 
 import copy
 import sys
@@ -11,6 +10,7 @@ from small_classifiers import SLIM, encoder_classifier, published_model, small_m
 from small_networks import ENCODERS
 from torch import nn
 
+from segmed.errors import NetworkError
 from segmed.networks.backbones import backbone
 from segmed.networks.blocks import Conv3d
 from segmed.networks.classic import CONTRAST_SIZE, AlexNet, ContrastCnn, LogisticRegression, Vgg16

@@ -1,5 +1,4 @@
 """Classification models: what every one of them promises, the poolings, and the sections of the config."""
-from segmed.errors import NetworkError
 
 import copy
 
@@ -12,6 +11,7 @@ from small_networks import ENCODERS, every_dims, every_encoder
 from torch import nn
 
 from segmed.config.classifier import ClassifierNetwork, EncoderClassifierConfig
+from segmed.errors import NetworkError
 from segmed.networks.backbones import BACKBONES, backbone
 from segmed.networks.classic import LogisticRegression
 from segmed.networks.classifiers import POOLINGS, AttentionPooling, AveragePooling, Classifier, MaxPooling

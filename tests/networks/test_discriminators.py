@@ -1,5 +1,4 @@
 """Discriminators: what they see, what they give, and what spectral normalisation holds them to."""
-from segmed.errors import NetworkError
 
 import math
 import re
@@ -21,6 +20,7 @@ from small_discriminators import (
 from small_networks import CHANNELS, every_dims, every_encoder, image_of
 from torch import nn
 
+from segmed.errors import NetworkError
 from segmed.networks.blocks import SLOPE, ConvBlock, normalisation
 from segmed.networks.discriminators import (
     ImageDiscriminator,

@@ -1,5 +1,4 @@
 """What a network costs: counted by hand, and against what a step really takes."""
-from segmed.errors import NetworkError
 
 import json
 import os
@@ -10,6 +9,7 @@ import pytest
 import torch
 from small_networks import CHANNELS, PEERS, every_encoder, make_net, make_peer
 
+from segmed.errors import NetworkError
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.summary import summarise

@@ -1,5 +1,4 @@
 """Networks: what every encoder, decoder and composition promises."""
-from segmed.errors import NetworkError
 
 import copy
 import math
@@ -24,6 +23,7 @@ from small_networks import (
 )
 
 from segmed.config import SegmentationConfig
+from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, SLOPE, Merge, convolution, kernels_for, normalisation
 from segmed.networks.decoders import UNetDecoder
 from segmed.networks.encoders import PlainEncoder

@@ -1,5 +1,4 @@
 """The patch CNN: one pass over an image gives what the CNN gives on the patch around every voxel."""
-from segmed.errors import NetworkError
 
 import copy
 import math
@@ -17,6 +16,7 @@ from segmed.builders.architectures import build_network
 from segmed.builders.trained import load_run
 from segmed.config import PatchCnnConfig, SegmentationConfig
 from segmed.config.reading import load_config
+from segmed.errors import NetworkError
 from segmed.networks.patchwise import PatchwiseNet
 from segmed.networks.summary import summarise
 from segmed.runs import read_config

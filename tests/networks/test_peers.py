@@ -1,5 +1,4 @@
 """MONAI's networks: they keep the contract of ours, and compute what MONAI computes."""
-from segmed.errors import NetworkError
 
 import copy
 
@@ -7,6 +6,7 @@ import pytest
 import torch
 from small_networks import PEERS, every_dims, gradients, image_of, make_peer
 
+from segmed.errors import NetworkError
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.peers import monai_network

@@ -1,5 +1,4 @@
 """Encoders from one network to another: bit for bit, and from 2D to 3D by inflation."""
-from segmed.errors import NetworkError
 
 import pytest
 import torch
@@ -8,6 +7,7 @@ from hypothesis import strategies as st
 from small_classifiers import SLIM, encoder_classifier
 from small_networks import CHANNELS, ENCODERS, STRIDES, every_dims, every_encoder, every_norm, image_of, make_net
 
+from segmed.errors import NetworkError
 from segmed.networks.backbones import backbone
 from segmed.networks.classifiers import Classifier
 from segmed.networks.encoders import PlainEncoder, ResidualEncoder

@@ -1,5 +1,4 @@
 """From logits of test images to figures, tables, pictures and the page; what validation decides, and notes."""
-from segmed.errors import RunError
 
 import csv
 import json
@@ -15,6 +14,7 @@ from small_classifiers import encoder_classifier
 from small_networks import ENCODERS
 
 from segmed.config.classification import ClassEvaluateConfig
+from segmed.errors import RunError
 from segmed.evaluate.class_summary import summarise_classification
 from segmed.evaluate.classified_images import Tested, read_tested, save_predictions, save_tested
 from segmed.evaluate.decisions import by_image

@@ -1,5 +1,4 @@
 """Figures show what they say, where it is; the page holds all of it and loads nothing."""
-from segmed.errors import RunError
 
 import base64
 import json
@@ -15,6 +14,7 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
 from segmed.config import EvaluateConfig
+from segmed.errors import RunError
 from segmed.evaluate.case_rows import evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.labels import IGNORE, LabelSet

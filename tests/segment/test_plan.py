@@ -1,5 +1,4 @@
 """What the planner makes of a fingerprint and a machine."""
-from segmed.errors import ConfigError
 
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from segmed.builders.segmenters import plane_axis
 from segmed.config import SegmentationConfig
 from segmed.data.fingerprint import CaseFacts
+from segmed.errors import ConfigError
 from segmed.machine import GIB, Machine
 from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import pooling

@@ -1,11 +1,11 @@
 """Two stages: what the second one sees, and how the two results become one."""
-from segmed.errors import VolumeError
 
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
+from segmed.errors import VolumeError
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade, restrict

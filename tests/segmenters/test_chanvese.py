@@ -1,10 +1,10 @@
 """Chan-Vese keeps what is larger than its smoothness, in mm, and finds two means in noise."""
-from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
 from made_shapes import ball, dice, distances_mm, radius_mm, wall
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.chanvese import ChanVese
 from segmed.segmenters.region import Scene
 

@@ -1,5 +1,4 @@
 """One contract for every classical method of the config: inside a wall on grids of every kind, and without one."""
-from segmed.errors import SegmenterError
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from small_wall import dice, wall
 
 from segmed.builders.classical import REST, TISSUE, build_method
 from segmed.config.methods import ClassicalMethod, FullWidthConfig, OtsuConfig, VoxelClassifierConfig
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade

@@ -1,10 +1,10 @@
 """Cleaning: enclosed dark cores are filled, small pieces dropped, by volume and slice by slice."""
-from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
 from late_enhancement import ENDO_MM, EPI_MM, sector, stack
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.cleaning import Cleaned, obstruction, small_pieces
 from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.thresholds import StandardDeviations

@@ -1,5 +1,4 @@
 """Clusters of intensity inside a wall: the brightest is scar, whatever the units, the widths and the noise."""
-from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from small_wall import changed, dice, line, real_wall, wall
 
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.segmenters.clustering import GaussianMixture, KMeans
 from segmed.segmenters.region import Inside, Known, Scene, SliceBySlice

@@ -1,5 +1,4 @@
 """What every contour and walker keeps to: the region, the scale of MR, spacing, and errors of one line."""
-from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
@@ -7,6 +6,7 @@ import torch
 from made_shapes import dice, wall
 from monai.data import MetaTensor
 
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.segmenters.chanvese import ChanVese
 from segmed.segmenters.levelsets import GeodesicActiveContour

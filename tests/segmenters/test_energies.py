@@ -1,5 +1,4 @@
 """Max-flow as methods: scar in a made ring and in a real wall, a tree of tissues inside regions, histograms."""
-from segmed.errors import SegmenterError, VolumeError
 
 import numpy as np
 import pytest
@@ -7,6 +6,7 @@ import torch
 from made_rings import HEART, SPACING_MM, dice, heart_segmenter, heart_volume, ring, wall_of
 from monai.data import MetaTensor
 
+from segmed.errors import SegmenterError, VolumeError
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.energies import HierarchicalFlow, PottsFlow

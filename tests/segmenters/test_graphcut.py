@@ -1,5 +1,4 @@
 """Graph cut: exactly the best of all labellings, surfaces in mm, scar in a made ring and in a real wall."""
-from segmed.errors import SegmenterError
 
 import time
 from itertools import product
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_rings import SPACING_MM, dice, heart_segmenter, ring, wall_of
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.graphcut import GraphCut, minimum_cut, neighbour_pairs
 from segmed.segmenters.intensities import Mixture
 from segmed.segmenters.region import Scene, SliceBySlice

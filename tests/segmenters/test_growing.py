@@ -1,11 +1,11 @@
 """Region growing: from seeds to what is connected and alike, and no further."""
-from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from late_enhancement import changed, sector, stack
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.growing import RegionGrowing, connected_to
 from segmed.segmenters.region import Scene, SliceBySlice
 from segmed.segmenters.thresholds import FullWidthHalfMaximum, Otsu, StandardDeviations

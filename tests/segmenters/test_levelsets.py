@@ -1,5 +1,4 @@
 """Geodesic active contours stop at the edges of discs, balls and rings of known size."""
-from segmed.errors import SegmenterError, VolumeError
 
 import numpy as np
 import pytest
@@ -7,6 +6,7 @@ import torch
 from made_shapes import ball, dice, distances_mm, radius_mm, wall
 from monai.data import MetaTensor
 
+from segmed.errors import SegmenterError, VolumeError
 from segmed.labels import LabelSet
 from segmed.metrics.surfaces import surface_distances
 from segmed.segmenters.levelsets import Around, GeodesicActiveContour

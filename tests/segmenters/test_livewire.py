@@ -1,5 +1,4 @@
 """The live wire follows circles of known radius from a few points on them."""
-from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
@@ -7,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_shapes import ball, distances_mm, radius_mm
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.livewire import LiveWire, contour_mask, edge_cost, trace
 from segmed.segmenters.region import Scene
 

@@ -1,5 +1,4 @@
 """Continuous max-flow: against every labelling of small grids, against closed forms, and in what must not matter."""
-from segmed.errors import SegmenterError
 
 import math
 from dataclasses import astuple
@@ -11,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.flow import Flow, Tree
 from segmed.segmenters.maxflow import binary_max_flow, hierarchical_max_flow, potts_max_flow, read_tree
 

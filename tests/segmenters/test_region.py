@@ -1,11 +1,11 @@
 """Classical methods as segmenters: the region decides where, the method what."""
-from segmed.errors import SegmenterError, VolumeError
 
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
+from segmed.errors import SegmenterError, VolumeError
 from segmed.labels import LabelSet
 from segmed.segmenters.region import Everywhere, Inside, Known, Scene, SliceBySlice, TissueMethod
 

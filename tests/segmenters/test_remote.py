@@ -1,10 +1,10 @@
 """Remote myocardium: found far from scar, with its mean and SD, or refused in one line."""
-from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
 from late_enhancement import ENDO_MM, EPI_MM, MUSCLE, changed, polar, sector, stack
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.region import Scene
 from segmed.segmenters.remote import RemoteMask, RemoteSector
 

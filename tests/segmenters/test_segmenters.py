@@ -1,5 +1,4 @@
 """One contract for every segmenter, on grids of every kind; and what each of them promises beyond it."""
-from segmed.errors import SegmenterError, VolumeError
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
+from segmed.errors import SegmenterError, VolumeError
 from segmed.geometry import resample_onto
 from segmed.labels import LabelSet
 from segmed.segmenters import network as network_module

@@ -1,5 +1,4 @@
 """A 2D network that sees whole slices in place of patches."""
-from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
@@ -8,6 +7,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.networks.encoders import PlainEncoder
 from segmed.networks.models import SegmentationNet

@@ -1,5 +1,4 @@
 """The sliding window against MONAI's, against networks whose result is known, and in what it costs."""
-from segmed.errors import SegmenterError
 
 import pytest
 import torch
@@ -8,6 +7,7 @@ from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 from torch import nn
 
+from segmed.errors import SegmenterError
 from segmed.networks.summary import _MemoryMeter
 from segmed.segmenters.sliding import (
     SLAB_VOXELS,

@@ -1,5 +1,4 @@
 """Thresholds: known scars come back, thresholds have the values of their formulas, nonsense is refused."""
-from segmed.errors import SegmenterError
 
 import math
 
@@ -13,6 +12,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.region import Inside, Known, Scene, SliceBySlice

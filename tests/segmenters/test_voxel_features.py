@@ -1,10 +1,10 @@
 """Features of a wall's voxels: each is what its name says, in mm, in any units, however the volume is stored."""
-from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
 from small_wall import changed, line, wall
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.region import Scene
 from segmed.segmenters.voxel_features import FeatureSettings, features
 

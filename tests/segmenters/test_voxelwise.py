@@ -1,5 +1,4 @@
 """Voxel classifiers: they learn a made scar, their probabilities mean something, and their files run no code."""
-from segmed.errors import SegmenterError
 
 import json
 import logging
@@ -14,6 +13,7 @@ import torch
 from monai.data import MetaTensor
 from small_wall import changed, dice, line, real_wall, wall
 
+from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
 from segmed.segmenters.region import Inside, Known, Scene
 from segmed.segmenters.voxel_features import FeatureSettings

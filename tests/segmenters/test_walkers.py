@@ -1,11 +1,11 @@
 """The random walker's probabilities where they can be worked out, and against skimage where skimage applies."""
-from segmed.errors import SegmenterError
 
 import numpy as np
 import pytest
 from made_shapes import ball, dice, distances_mm
 from skimage.segmentation import random_walker
 
+from segmed.errors import SegmenterError
 from segmed.segmenters.region import Scene
 from segmed.segmenters.walkers import RandomWalker
 

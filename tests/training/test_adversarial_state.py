@@ -1,5 +1,4 @@
 """The state of both sides across a resume, what is refused, and what is shown of a batch."""
-from segmed.errors import RunError
 
 import copy
 
@@ -22,6 +21,7 @@ from small_networks import make_net
 from tiny_run import TinyLoss, TinyNet, single, tiny_train
 from torch import nn
 
+from segmed.errors import RunError
 from segmed.labels import IGNORE
 from segmed.training.checkpoint import Checkpoints, set_random_state
 from segmed.training.pictures import GAP, view_picture

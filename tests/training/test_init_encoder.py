@@ -1,5 +1,4 @@
 """Runs that begin with the encoder of another: segmentation and classification, 2D and 3D, stopped, refused."""
-from segmed.errors import DatasetError, RunError
 
 import json
 import shutil
@@ -28,6 +27,7 @@ from segmed.config.reading import load_yaml, validate
 from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.image_splits import ClassSplit
 from segmed.data.splits import Split
+from segmed.errors import DatasetError, RunError
 from segmed.runs import Run, read_class_config, read_config
 from segmed.segment import train as session
 from segmed.segment.prepare import prepare, with_absolute_paths

@@ -1,5 +1,4 @@
 """Segmentation and classification on one encoder: the network, the step, the classes of cases, whole runs."""
-from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
 
 import csv
 import importlib.util
@@ -37,6 +36,7 @@ from segmed.config.classifier import EncoderClassifierConfig
 from segmed.data.case import Case
 from segmed.data.case_classes import UNKNOWN, class_indices, class_names, classes_of, with_targets
 from segmed.data.splits import Split
+from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
 from segmed.evaluate.classified_images import read_tested
 from segmed.labels import LabelSet
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss

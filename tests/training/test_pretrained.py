@@ -1,7 +1,6 @@
 """Published weights: fetched from a server on the loopback, read, renamed, and put in."""
 
 from __future__ import annotations
-from segmed.errors import NetworkError
 
 import hashlib
 import io
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from small_classifiers import SLIM, TINY_VIT, published_model
 from torch import nn
 
+from segmed.errors import NetworkError
 from segmed.networks.backbones import backbone
 from segmed.networks.published_names import own_names
 from segmed.networks.weight_transfer import adopt

@@ -1,5 +1,4 @@
 """A run that is stopped, killed or torn goes on to the same weights as one that never was."""
-from segmed.errors import RunError
 
 import os
 import signal
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_run import EACH_STEP, RESUME, TinyPatches, Validate, batches_of, tiny_step, train_tiny
 
-from segmed.errors import TrainingError
+from segmed.errors import RunError, TrainingError
 from segmed.training.checkpoint import Checkpoints, load_state, save_state
 from segmed.training.history import History
 from segmed.training.interruption import Interrupted

@@ -1,5 +1,4 @@
 """What a run leaves to look at, and that a resumed run goes on with it."""
-from segmed.errors import DiskError
 
 import csv
 import io
@@ -17,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 from tiny_run import EACH_STEP, tiny_train, train_tiny
 
+from segmed.errors import DiskError
 from segmed.runs import read_history
 from segmed.training.history import History
 from segmed.training.pictures import patch_picture

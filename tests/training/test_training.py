@@ -1,5 +1,4 @@
 """Schedules, budgets, optimisation, the loop and its faults."""
-from segmed.errors import DiskError, RunError
 
 import math
 import os
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 from tiny_run import TinyLoss, TinyNet, TinyPatches, Validate, batches_of, tiny_step, tiny_train, train_tiny
 from torch import nn
 
-from segmed.errors import TrainingError
+from segmed.errors import DiskError, RunError, TrainingError
 from segmed.training import checkpoint
 from segmed.training.checkpoint import (
     Checkpoints,

@@ -1,5 +1,4 @@
 """Cases without labels: their patches, and runs in which they train beside labelled ones, or are left out."""
-from segmed.errors import DatasetError
 
 import importlib.util
 import json
@@ -23,6 +22,7 @@ from segmed.data.cases import read_dataset
 from segmed.data.patches import PatchDataset, patch_loader
 from segmed.data.splits import Split
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
+from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 from segmed.segment import train as session
 from segmed.training.loop import FitState

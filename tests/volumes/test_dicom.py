@@ -1,5 +1,4 @@
 """DICOM: every frame lies where it says and has its own slope; a series that contradicts itself is refused by name."""
-from segmed.errors import GeometryError, VolumeError
 
 import re
 import shutil
@@ -10,6 +9,7 @@ import pytest
 from made_dicom import write_frames, write_slices
 from monai.data import MetaTensor
 
+from segmed.errors import GeometryError, VolumeError
 from segmed.volumes import Source, read_header, read_volume, resample_onto
 
 AFFINE = np.array([[-1.5, 0, 0, 40.0], [0, -1.25, 0, 30.0], [0, 0, 4.0, -20.0], [0, 0, 0, 1]])

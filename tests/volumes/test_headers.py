@@ -1,5 +1,4 @@
 """Headers: what contradicts itself is read as other tools do, and said; what promises too much is refused."""
-from segmed.errors import GeometryError, VolumeError
 
 import gzip
 import logging
@@ -18,6 +17,7 @@ from segmed.data.cases import read_dataset
 from segmed.data.images.picture import read_picture
 from segmed.data.inputs import find_inputs
 from segmed.data.preprocess import read_case
+from segmed.errors import GeometryError, VolumeError
 from segmed.volumes import (
     Source,
     grid_difference,

@@ -1,5 +1,4 @@
 """Label maps as people save them: nearly whole numbers, GIF, one-hot, regions, two files of one case."""
-from segmed.errors import DatasetError, VolumeError
 
 import json
 import logging
@@ -12,6 +11,7 @@ from tiny_data import make_balls, tiny
 
 from segmed.config import DataConfig, MsdLayout, NnunetLayout
 from segmed.data.cases import read_dataset
+from segmed.errors import DatasetError, VolumeError
 from segmed.segment.prepare import prepare
 from segmed.volumes import read_label_volume
 

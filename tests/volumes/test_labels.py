@@ -1,5 +1,4 @@
 """Labels: sparse values to indices and back, merges, ignore, regions, and what contradicts itself."""
-from segmed.errors import VolumeError
 
 import json
 
@@ -8,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segmed.errors import VolumeError
 from segmed.labels import IGNORE, LabelSet
 
 MYOPS = {"myocardium": [200, 1220], "blood_pool": 500, "rv": 600, "scar": 2221}

@@ -1,12 +1,12 @@
 """The folders of runs and of cross-validations: what is one, and which runs it holds."""
 
 from __future__ import annotations
-from segmed.errors import ConfigError, RunError
 
 import pytest
 
 from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
+from segmed.errors import ConfigError, RunError
 from segmed.runs import Folds, Run, is_run, new_folds, new_run, runs_of
 
 SCHEMAS = {

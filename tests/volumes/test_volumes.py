@@ -1,5 +1,4 @@
 """Volumes: every format gives the same voxels at the same place, and bad files give one line."""
-from segmed.errors import VolumeError
 
 import gzip
 import locale
@@ -17,6 +16,7 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
+from segmed.errors import VolumeError
 from segmed.volumes import (
     Header,
     Source,

@@ -1,7 +1,6 @@
 """Training samples of classification: sample number n -> one augmented image, the same whenever it is asked for."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -17,6 +16,7 @@ from segmed.data.augment import Augmentation
 from segmed.data.images.image_cache import ImageArrays
 from segmed.data.images.image_dataset import Item
 from segmed.data.patches import patch_loader
+from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 
 ORDERS_KEPT = 16  # orders of rounds that are remembered: of each class the last, and the one before at a border

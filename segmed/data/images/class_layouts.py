@@ -1,7 +1,6 @@
 """Class folders and CSV tables -> rows: a file, its label, and what else the layout says of it."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from segmed.data.images.picture import PICTURE_SUFFIXES
 from segmed.data.manifest import csv_rows
 from segmed.data.split_file import PARTS
 from segmed.data.splits import NAMES_IN_MANIFESTS
+from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 
 PART_NAMES = {**{part: part for part in PARTS}, **NAMES_IN_MANIFESTS}

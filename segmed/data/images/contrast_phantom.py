@@ -1,7 +1,6 @@
 """Synthetic brain MRI before and after contrast agent, as PNG files and a table: a task without public images."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import csv
 import io
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from segmed.errors import DatasetError
 from segmed.files import atomic_path, atomic_write_text, write_json
 
 CLASSES = ("non_contrast", "post_contrast")

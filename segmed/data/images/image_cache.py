@@ -1,7 +1,6 @@
 """All images of a data set, prepared once, in one memory-mapped array keyed by the files' state and the settings."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import hashlib
 import json
@@ -26,6 +25,7 @@ from segmed.config.images import ImageConfig
 from segmed.data.cache_lock import cache_lock
 from segmed.data.images.image_dataset import Item
 from segmed.data.images.prepare_image import prepared
+from segmed.errors import DatasetError
 from segmed.files import disk_errors, write_json
 
 ARRAYS_VERSION = 1  # raised whenever preparing or the files of an entry change, so that old entries are not used

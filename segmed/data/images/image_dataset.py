@@ -1,7 +1,6 @@
 """Folders or a table -> the items of a data set for classification, each with its class, subject and part."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import re
 from collections import Counter
@@ -21,6 +20,7 @@ from segmed.config.images import (
 from segmed.data.images.class_layouts import Row, read_folders, read_table
 from segmed.data.images.contrast_phantom import make_contrast_phantom
 from segmed.data.split_file import PARTS
+from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 
 

@@ -1,7 +1,6 @@
 """Which images train, select and test: by subject or twins, every class shared out evenly, saved with the run."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from segmed.config.images import ClassSplitConfig
 from segmed.data.images.image_dataset import ClassDataset
 from segmed.data.split_file import PARTS, SplitRecord, check_fold
+from segmed.errors import DatasetError
 
 UNIT_OF = {"auto": "subject", "subject": "subject", "twins": "group of twins", "image": "image", "given": "subject"}
 

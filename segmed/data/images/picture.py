@@ -1,7 +1,6 @@
 """An image file of any colour mode -> grey or colour pixels as a viewer shows them, and facts about the file."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 import struct
 import warnings
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from segmed.errors import VolumeError
 from segmed.formats import pictures
 from segmed.formats.room import check_room
 

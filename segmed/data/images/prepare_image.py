@@ -1,7 +1,6 @@
 """An image or volume file -> what a network sees: filtered, of one size, with comparable intensities."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError, VolumeError
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from segmed.config.images import ImageConfig
 from segmed.data.filters import filtered
 from segmed.data.images.picture import PICTURE_SUFFIXES, Picture, grey, read_picture
+from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import is_dicom_folder, is_volume_file, read_volume, spacing_mm, to_canonical
 
 HALF_MAX = 6e4  # float16 ends at 65504

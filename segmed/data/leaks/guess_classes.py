@@ -1,7 +1,6 @@
 """A folder that nobody described -> whether it holds images with classes, and how they are arranged."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError, VolumeError
 
 import csv
 import re
@@ -13,6 +12,7 @@ from segmed.config.images import ClassFolders, ClassLayout, ClassManifestLayout,
 from segmed.data.cases import guess_layout
 from segmed.data.guess import LABEL_WORDS
 from segmed.data.images.class_layouts import read_folders
+from segmed.errors import DatasetError, VolumeError
 
 MANIFEST = "manifest.csv"
 SEGMENTATION = ("dataset.json", "manifest.json", "imagesTr", "labelsTr", "phantom.json")

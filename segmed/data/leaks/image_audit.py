@@ -1,7 +1,6 @@
 """A data set for classification -> everything that would make its figures wrong, and a file that remembers it."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import hashlib
 import json
@@ -24,6 +23,7 @@ from segmed.data.leaks.neighbours import most_alike
 from segmed.data.leaks.shortcuts import Shortcut, find_shortcuts, one_hot
 from segmed.data.leaks.survey import Survey, make_survey, survey_file, survey_key
 from segmed.data.leaks.twins import NEAR, Twin, twin_groups
+from segmed.errors import DatasetError
 from segmed.files import write_json
 
 

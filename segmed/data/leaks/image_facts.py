@@ -1,7 +1,6 @@
 """An image file or a volume -> facts about it, and small copies to compare it by."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import numpy as np
 
 from segmed.data.images.picture import PICTURE_SUFFIXES, grey, read_picture
 from segmed.data.leaks.thumbnails import Thumbnail, thumbnail
+from segmed.errors import VolumeError
 from segmed.geometry import to_canonical
 from segmed.volumes import read_volume
 

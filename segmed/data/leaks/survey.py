@@ -1,7 +1,6 @@
 """Pictures or volumes -> what each file is like, and which show the same; remembered until a file changes."""
 
 from __future__ import annotations
-from segmed.errors import DatasetError
 
 import hashlib
 import io
@@ -27,6 +26,7 @@ from segmed.data.images.image_dataset import Item
 from segmed.data.leaks.image_facts import Record, record
 from segmed.data.leaks.thumbnails import Thumbnail
 from segmed.data.leaks.twins import NEAR, Twin, coarse, descriptors, twins_of
+from segmed.errors import DatasetError
 from segmed.files import atomic_path
 
 VERSION = 1  # raised whenever the same files give another survey

@@ -1,7 +1,6 @@
 """Cases of a segmentation data set -> volumes that stand under two names, and what a split has on several sides."""
 
 from __future__ import annotations
-from segmed.errors import VolumeError
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
@@ -17,6 +16,7 @@ from segmed.data.leaks.neighbours import subjects_across
 from segmed.data.leaks.twins import Twin
 from segmed.data.split_file import PARTS
 from segmed.data.splits import Split
+from segmed.errors import VolumeError
 from segmed.geometry import to_canonical
 from segmed.volumes import read_volume
 

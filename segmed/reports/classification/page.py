@@ -1,12 +1,12 @@
 """The folder of a tested classifier -> report.html: one page that holds all it shows."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segmed.errors import RunError
 from segmed.reports.classification.figures import learning_curves
 from segmed.reports.classification.text import UNIT_TITLES, class_table, meaning, overall_rows, threshold_rows
 from segmed.reports.drawing.slices import save_figure

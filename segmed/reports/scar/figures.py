@@ -1,7 +1,6 @@
 """A scar report -> its figures: every short-axis slice with contours, and the two bullseyes."""
 
 from __future__ import annotations
-from segmed.errors import CardiacError
 
 import math
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from segmed.cardiac.report import ScarReport
 from segmed.cardiac.rings import bring
 from segmed.cardiac.septum import Septum, find_septum
 from segmed.cardiac.short_axis import ShortAxis, short_axis_view
+from segmed.errors import CardiacError
 from segmed.geometry import as_affine
 from segmed.reports.drawing.panels import bare, grey_range
 from segmed.reports.drawing.slices import INK

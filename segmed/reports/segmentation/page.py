@@ -1,7 +1,6 @@
 """A run's or an evaluation's folder -> report.html: one page that holds all it shows."""
 
 from __future__ import annotations
-from segmed.errors import RunError
 
 import csv
 import io
@@ -9,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segmed.errors import RunError
 from segmed.metrics.segmentation import METRICS, metrics_shown
 from segmed.reports.drawing.curves import training_curves
 from segmed.reports.rendering import Picture, pictures_in, read_json, run_files, write_page
