@@ -179,7 +179,8 @@ def _distances(
     prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> dict[str, float]:
     directed = surface_distances(prediction, reference, spacing_mm)
-    distances, areas = (np.concatenate(sides) for sides in zip(*element_distances(prediction, reference, spacing_mm)))
+    elements = element_distances(prediction, reference, spacing_mm)
+    distances, areas = (np.concatenate(sides) for sides in zip(*elements, strict=True))
     return {
         "hd_mm": float(max(of_side.max() for of_side in directed)),
         "hd95_mm": float(max(np.percentile(of_side, 95) for of_side in directed)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.files import atomic_write_text, write_json
+from segmed.metrics.statistics import interval_method
 from segmed.reports.comparable import training_text
 from segmed.reports.comparison import METRIC_TITLES, Comparison, Figure
 from segmed.reports.comparison_figures import comparison_figure
@@ -76,7 +77,8 @@ def meaning(comparison: Comparison) -> list[str]:
     pairs = "cases" if subjects == cases else "subjects (means of their cases)"
     mean = f" and the {MEAN}" if MEAN in comparison.labels else ""
     lines = [
-        f"Mean ± SD over {over}, each with its mean over the runs of a method; bootstrap intervals over subjects.",
+        f"Mean ± SD over {over}, each with its mean over the runs of a method.",
+        f"95 % intervals of means and differences over subjects: {interval_method(subjects)}.",
         f"Differences are paired, method − {escaped(comparison.reference)}; p: Wilcoxon's signed-rank test on {pairs}.",
     ]
     if any(tests):
