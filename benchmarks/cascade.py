@@ -23,7 +23,7 @@ from segmed.builders.segmentation import (
     network_segmenter,
     stages_of,
 )
-from segmed.compose.train import member_config, useful_views
+from segmed.compose.prepare import member_config, useful_views
 from segmed.config import ExperimentConfig, View, known
 from segmed.config.reading import load_config
 from segmed.data.fingerprint import CaseFacts

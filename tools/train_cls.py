@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from segmed.commands.command_line import run_tool
-from segmed.commands.training import TrainingOptions, train
+from segmed.commands.training import TrainingOptions, read_training
 from segmed.config.classification import ClassificationConfig
 
 FIRST_RUN = Path(__file__).resolve().parents[1] / "configs" / "cls" / "contrast_phantom.yaml"
@@ -22,8 +22,19 @@ class Arguments(TrainingOptions):
     config: Path = Field(FIRST_RUN, description="YAML of the experiment; default: the synthetic first run")
 
 
-def main() -> int:
-    return train(ClassificationConfig, Arguments, "segmed.classify.test", description=__doc__)
+def main() -> None:
+    """Train, go on with, plan or cross-validate, as the command line says."""
+    asked, config = read_training(ClassificationConfig, Arguments, description=__doc__)
+    from segmed.classify.run import cross_validate, resume, run, show_plan  # heavy, and not needed for --help
+
+    if asked.resume is not None:
+        resume(asked.resume)
+    elif asked.plan_only:
+        show_plan(config)
+    elif asked.every_fold:
+        cross_validate(config, asked.run_dir)
+    else:
+        run(config, asked.run_dir)
 
 
 if __name__ == "__main__":

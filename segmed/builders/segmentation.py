@@ -49,7 +49,7 @@ from segmed.networks.two_heads import SegmentationAndClass
 from segmed.runs import Run, open_run, read_config
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
-from segmed.segmenters.case_class import CaseClassifier
+from segmed.segmenters.case_class import CaseClassifier, TwoHeadSegmenter
 from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote
 from segmed.segmenters.network import NetworkSegmenter
 from segmed.training.checkpoint import load_weights
@@ -209,7 +209,8 @@ def network_segmenter(
     """
     inference = inference or config.inference
     precision = inference.precision if inference.precision != "auto" else config.train.precision
-    return NetworkSegmenter(
+    kind = TwoHeadSegmenter if hasattr(network, "both") else NetworkSegmenter
+    return kind(
         network,
         labels=label_set(config),
         preprocess=config.preprocess,

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_classes import CLASSES, config_of, picture, write_classes
 
 from segmed.builders.classifiers import build_classifier, load_classifier, planned_model, start_weights
-from segmed.classify import test as experiment
+from segmed.classify import run as experiment
 from segmed.classify.predict import classify, find_images
 from segmed.classify.prepare import prepare
 from segmed.commands.command_line import run_tool

@@ -30,7 +30,7 @@ from segmed.compare.finished_cases import folder_of
 from segmed.compare.prepare import open_contest
 from segmed.compare.reference_region import GivenRow
 from segmed.compare.rows import run_contest
-from segmed.compose import experiment
+from segmed.compose import run as experiment
 from segmed.config.compare import CompareConfig
 from segmed.config.reading import validate
 from segmed.data.splits import Split

@@ -1,0 +1,91 @@
+"""A segmentation experiment, of one network or of several: run, go on with, plan, cross-validate."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from segmed.builders.segmentation import build_dataset
+from segmed.compose import prepare as composed
+from segmed.compose.train import train_networks
+from segmed.config import ExperimentConfig
+from segmed.config.reading import load_config
+from segmed.data.splits import Split
+from segmed.evaluate.case_rows import Row
+from segmed.reports.classification.text import classification_text
+from segmed.reports.segmentation.page import write_report
+from segmed.reports.segmentation.tables import table_text
+from segmed.runs import Folds, Run, new_folds, open_run, read_config
+from segmed.segment import prepare as single
+from segmed.segment.test import final_figures, run_test, sum_up
+from segmed.segment.train import Training
+from segmed.training.folds import run_folds
+from segmed.training.launch import launch, open_tracker, require_one_process
+from segmed.training.ranks import Ranks
+
+
+def run(config: ExperimentConfig, folder: Path | None) -> None:
+    """Plan, train and test one experiment in a new run folder."""
+    fabric, ranks = launch(config.train.devices)
+    made = Run(ranks.lead(lambda: start(config, folder, processes=ranks.world).path))
+    train_and_test(made, fabric, ranks, resume=False)
+
+
+def resume(folder: Path) -> None:
+    """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
+    if (folds := Folds(folder)).begun:
+        _run_folds(load_config(folds.config), folds)
+        return
+    made = open_run(folder)
+    train_and_test(made, *launch(read_config(made).train.devices), resume=True)
+
+
+def show_plan(config: ExperimentConfig) -> None:
+    """Print the plan of an experiment with its reasons."""
+    print(single.planned(single.prepare(config)))
+
+
+def cross_validate(config: ExperimentConfig, folder: Path | None) -> None:
+    """Train and test every fold, and sum up over all cases: each was tested once, by a model that never saw it."""
+    config = single.with_absolute_paths(config)
+    _run_folds(config, new_folds(config, folder))
+
+
+def start(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) -> Run:
+    """Make the folder of a run of one network, or of several."""
+    return composed.start(config, folder) if config.composed else single.start(config, folder, processes=processes)
+
+
+def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> list[Row]:
+    """Train what the run folder says, then test it once; the rows of the test, on the leading process."""
+    several = read_config(run).composed
+    if several:
+        train_networks(run, fabric, ranks)  # each with a tracker of its own
+    tracker, step = open_tracker(run, ranks, resume=resume)
+    with tracker:
+        best = {} if several else Training(run, fabric, ranks).fit(tracker, resume=step > 0).best_metrics
+        if not ranks.leads:
+            return []
+        config = read_config(run)  # with what was measured
+        rows, summary = run_test(run, config, build_dataset(config), Split.load(run.split), device=str(fabric.device))
+        tracker.line(table_text(summary))
+        if "classification" in summary:
+            tracker.line(classification_text(summary["classification"]))
+        tracker.hyper_parameters(config.model_dump(mode="json"), {**best, **final_figures(summary)})
+        page = write_report(run.path)
+        tracker.line(f"run:     {run.path}")
+        tracker.line(f"look:    tensorboard --logdir {run.path.parent}    or open {page}")
+        tracker.line(f"predict: python tools/predict.py --run {run.path} --input FILE_OR_FOLDER --output FOLDER")
+    return rows
+
+
+def _run_folds(config: ExperimentConfig, folds: Folds) -> None:
+    """Train and test the folds that are not done, and sum up."""
+    fabric, ranks = launch(config.train.devices)
+    require_one_process(ranks, "folds run one after the other on one process: start each with --fold under torchrun")
+    work = partial(train_and_test, fabric=fabric, ranks=ranks)
+    parts = run_folds(config, folds, start=start, train_and_test=work)
+    sum_up(config, folds, [row for rows in parts for row in rows])
+    print(f"folds: {folds.path}")
