@@ -11,7 +11,7 @@ from benchmarks.report import MIB
 from benchmarks.steps import StepSize
 from benchmarks.timing import Outcome, Setting, Target, Timing, alternate, ratio
 from benchmarks.training import QUICK, chosen
-from segmed.config import AdversaryConfig, ExperimentConfig
+from segmed.config import AdversaryConfig, SegmentationConfig
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
 from segmed.segment.plan import resolve
@@ -45,7 +45,7 @@ def share_percent(timings: Mapping[str, Timing], discriminator: str) -> float:
 
 def planned(discriminator: str, size: StepSize) -> AdversaryConfig:
     """The adversary of a run whose config gives the discriminator's name and leaves it the rest."""
-    config = ExperimentConfig.model_validate(
+    config = SegmentationConfig.model_validate(
         {
             "data": {
                 "root": "none",

@@ -24,7 +24,7 @@ from segmed.builders.segmentation import (
     stages_of,
 )
 from segmed.compose.prepare import member_config, useful_views
-from segmed.config import ExperimentConfig, View, known
+from segmed.config import SegmentationConfig, View, known
 from segmed.config.reading import load_config
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
@@ -120,7 +120,7 @@ def _facts(seen: np.ndarray) -> CaseFacts:
     return CaseFacts("heart", seen.shape, SPACING_MM, "RAS", {"LGE": numbers}, {}, {}, body)  # type: ignore[arg-type]
 
 
-def _led(config: ExperimentConfig, volume: MetaTensor, *, seed: int) -> Led:
+def _led(config: SegmentationConfig, volume: MetaTensor, *, seed: int) -> Led:
     """A network of random weights, told a heart whose surfaces are a little different with each seed."""
     labels = label_set(config)
     torch.manual_seed(seed)

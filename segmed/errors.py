@@ -17,6 +17,10 @@ class VolumeError(ValueError):
     """A file of a volume, an image or a label map: what it holds, its grid, its values."""
 
 
+class GeometryError(VolumeError):
+    """A grid that can't be: spacing, axes, position of slices."""
+
+
 class NetworkError(ValueError):
     """A network, its weights or its loss that can't be built as it is asked for."""
 

@@ -13,10 +13,11 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from segmed.errors import VolumeError
+from segmed.errors import GeometryError
 
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes; headers in float32 or with four digits stay below
 SNAP_VOXELS = 1e-4  # a position this close to a voxel's centre is that centre: float noise never blurs
+SAME_GRID_VOXELS = 0.1  # from this far apart on two grids are two
 CHUNK_VOXELS = 2_000_000  # positions computed at once in an oblique resampling: bounds its memory
 
 Mode = Literal["linear", "nearest", "cubic"]
@@ -73,43 +74,51 @@ def check_affine(affine: Any, where: object) -> np.ndarray:
     """
     matrix = as_affine(affine)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise VolumeError(f"{where}: the affine has values that are not finite: repair the header")
+        raise GeometryError(f"{where}: the affine has values that are not finite: repair the header")
     spacing = spacing_mm(matrix)
     if min(spacing) < 1e-6:
-        raise VolumeError(f"{where}: spacing {_numbers(spacing)} mm is not positive: repair the header")
+        raise GeometryError(f"{where}: spacing {_numbers(spacing)} mm is not positive: repair the header")
     directions = matrix[:3, :3] / np.array(spacing)
     largest = float(np.abs(directions.T @ directions - np.eye(3)).max())
     if largest > SHEAR_TOLERANCE:
         angle_deg = float(np.degrees(np.arcsin(min(largest, 1.0))))
-        raise VolumeError(
+        raise GeometryError(
             f"{where}: the axes are not orthogonal (off by {angle_deg:.2g} degrees): resample to a regular grid first"
         )
     return matrix
 
 
 def grid_difference(
-    a: tuple[Sequence[int], Any], b: tuple[Sequence[int], Any], *, tolerance_mm: float = 1e-2
+    a: tuple[Sequence[int], Any], b: tuple[Sequence[int], Any], *, tolerance_mm: float | None = None
 ) -> str | None:
     """How two grids differ, in one line; None where they are the same.
 
     Args:
         a, b: (shape, affine) each.
-        tolerance_mm: largest distance of corresponding voxels that still counts as the same place.
+        tolerance_mm: largest distance of corresponding voxels that still counts as the same place; None: less than
+            a tenth of a voxel along each axis, for headers are rounded.
     """
     shape_a, shape_b = tuple(int(n) for n in a[0][-3:]), tuple(int(n) for n in b[0][-3:])
     if shape_a != shape_b:
         return f"shape {shape_a} against {shape_b}"
     affine_a, affine_b = as_affine(a[1]), as_affine(b[1])
     corners = np.array([(*corner, 1.0) for corner in product(*((0, n - 1) for n in shape_a))])
-    apart_mm = float(np.linalg.norm(corners @ (affine_a - affine_b).T, axis=1).max())
-    if apart_mm <= tolerance_mm:
+    apart = (corners @ (affine_a - affine_b).T)[:, :3]
+    apart_mm = float(np.linalg.norm(apart, axis=1).max())
+    if tolerance_mm is None:
+        finest = np.minimum(spacing_mm(affine_a), spacing_mm(affine_b))
+        axes = affine_a[:3, :3] / np.array(spacing_mm(affine_a))
+        same = (np.abs(apart @ axes) < SAME_GRID_VOXELS * finest).all()
+    else:
+        same = apart_mm <= tolerance_mm
+    if same:
         return None
     details = []
     if orientation(affine_a) != orientation(affine_b):
         details.append(f"orientation {orientation(affine_a)} against {orientation(affine_b)}")
     if not np.allclose(spacing_mm(affine_a), spacing_mm(affine_b), rtol=1e-4):
         details.append(f"spacing {_numbers(spacing_mm(affine_a))} against {_numbers(spacing_mm(affine_b))} mm")
-    if not details and not np.allclose(affine_a[:3, 3], affine_b[:3, 3], atol=tolerance_mm):
+    if not details and not np.allclose(affine_a[:3, 3], affine_b[:3, 3], atol=1e-2):
         details.append(f"origin {_numbers(affine_a[:3, 3])} against {_numbers(affine_b[:3, 3])} mm")
     return f"voxels lie up to {apart_mm:.3g} mm apart ({', '.join(details) or 'rotated'})"
 

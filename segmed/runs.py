@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -17,17 +18,21 @@ from typing import Any, TypeVar
 
 import yaml
 
-from segmed.config import ExperimentConfig, Section
+from segmed import __version__
+from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_as
 from segmed.errors import ConfigError, RunError
-from segmed.files import atomic_write_text, write_json
+from segmed.files import TEMPORARY, atomic_write_text, remove, write_json
 
 Schema = TypeVar("Schema", bound=Section)
 USES = {  # whether a run classifies -> what it does, and what takes it
     True: "classifies: tools/classify.py and tools/train_cls.py take it",
     False: "segments: tools/predict.py and tools/train_seg.py take it",
 }
+
+LOCK = ".lock"
+BEFORE_CONFIG = ("plan.json", "split.json", "environment.json", "audit.json")  # written while a folder is being made
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,11 @@ class Run:
         return self.path / "checkpoint.pt"
 
     @property
+    def content(self) -> Path:
+        """What the files of the cases that it learns from held when it began."""
+        return self.path / "content.json"
+
+    @property
     def log(self) -> Path:
         """Plain lines of what happened."""
         return self.path / "log.txt"
@@ -80,6 +90,20 @@ class Run:
     def predictions(self) -> Path:
         """Label maps of the test part, on the grids of their images."""
         return self.path / "predictions"
+
+    @property
+    def page(self) -> Path:
+        """The report, the last file that is written."""
+        return self.path / "report.html"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is trained, and tested where it has a test part."""
+        try:
+            tests = bool(json.loads(self.split.read_text(encoding="utf-8"))["test"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return self.page.is_file() and (self.test.is_dir() or not tests)
 
     def weights(self, which: str = "best") -> Path:
         """Weights as safetensors: `best` on validation, or `last`."""
@@ -113,16 +137,18 @@ class Folds:
         Raises:
             ConfigError: the config can't be read or is not valid.
         """
-        common: ExperimentConfig | ClassificationConfig
+        common: SegmentationConfig | ClassificationConfig
         if classifies(self.config):
             common = load_as(ClassificationConfig, self.config)
         else:
-            common = load_as(ExperimentConfig, self.config)
+            common = load_as(SegmentationConfig, self.config)
         return tuple(Run(self.path / f"fold_{fold}") for fold in range(common.split.folds))
 
 
 def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
     """Make an empty run folder; without a path, `runs/NAME-DATE-TIME`.
+
+    One that was being made when its process was killed, so that nothing was trained there, is made anew.
 
     Raises:
         RunError: the folder exists and holds something.
@@ -134,12 +160,13 @@ def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
         while path.exists():
             path = runs / f"{stem}-{number}"
             number += 1
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(
-            f"run folder {path} exists: go on with --resume {path}, or name another --run-dir (nothing is overwritten)"
-        )
+    if path.exists() and not _half_made(path):
+        way_out = f"go on with --resume {path}, or name" if path.is_dir() and is_run(path) else "name"
+        raise RunError(f"run folder {path} exists: {way_out} another --run-dir (nothing is overwritten)")
     try:
         path.mkdir(parents=True, exist_ok=True)
+        for name in BEFORE_CONFIG:
+            remove(path / name)
     except OSError as error:
         raise RunError(f"cannot make run folder {path}: {error.strerror}; choose another with --run-dir") from error
     if not os.access(path, os.W_OK):
@@ -147,7 +174,13 @@ def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
     return Run(path)
 
 
-def new_folds(config: ExperimentConfig | ClassificationConfig, path: Path | None) -> Folds:
+def _half_made(path: Path) -> bool:
+    """Whether a folder holds at most what is written before the config, with which it becomes a run."""
+    known = (*BEFORE_CONFIG, LOCK)
+    return path.is_dir() and all(e.name in known or TEMPORARY.fullmatch(e.name) for e in path.iterdir())
+
+
+def new_folds(config: SegmentationConfig | ClassificationConfig, path: Path | None) -> Folds:
     """Make the folder of a cross-validation, with its config.
 
     Raises:
@@ -182,13 +215,18 @@ def open_run(path: Path) -> Run:
     if not run.path.is_dir():
         raise RunError(f"run folder {path} is not there: name a folder that tools/train_seg.py made")
     if not run.config.is_file():
+        if _half_made(run.path):
+            raise RunError(
+                f"nothing was trained in {path} yet: the run was stopped while it was being planned; start it again "
+                f"with the same command and --run-dir {path}"
+            )
         raise RunError(f"{path} is no run: it holds no config.yaml")
     return run
 
 
 def begin_run(
     path: Path | None,
-    config: ExperimentConfig | ClassificationConfig,
+    config: SegmentationConfig | ClassificationConfig,
     reasons: Mapping[str, str],
     *,
     records: Mapping[str, Any],
@@ -224,13 +262,13 @@ def write_config(run: Run, config: Section, reasons: Mapping[str, str]) -> None:
     atomic_write_text(run.config, "\n".join(text) + "\n")
 
 
-def read_config(run: Run) -> ExperimentConfig:
+def read_config(run: Run) -> SegmentationConfig:
     """The resolved config of a run.
 
     Raises:
         RunError: it can't be read or is not valid.
     """
-    return read_config_as(ExperimentConfig, run)
+    return read_config_as(SegmentationConfig, run)
 
 
 def read_config_as(schema: type[Schema], run: Run) -> Schema:
@@ -265,8 +303,8 @@ def _yaml_lines(data: Mapping[str, Any], reasons: Mapping[str, str], *, prefix: 
 
 def environment() -> dict[str, Any]:
     """Versions of what computes, the machine, and the commit, for the run's record."""
-    packages = ("segmed", "torch", "monai", "torchio", "lightning-fabric", "numpy", "scipy", "nibabel", "SimpleITK")
-    versions = {}
+    packages = ("torch", "monai", "torchio", "lightning-fabric", "numpy", "scipy", "nibabel", "SimpleITK")
+    versions = {"segmed": __version__}
     for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -1,4 +1,4 @@
-"""Files <-> volumes: NIfTI, NRRD, MetaImage, DICOM series and 2D images, checked as they are read."""
+"""Files <-> volumes: NIfTI, NRRD, MetaImage, MGH, DICOM series and 2D images, checked as they are read."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 
 from segmed.errors import VolumeError
-from segmed.files import atomic_path
-from segmed.formats import itk, nifti, pictures
+from segmed.files import atomic_path, check_target
+from segmed.formats import dicom, itk, nifti, pictures, through_nibabel
 from segmed.geometry import (
     Header,
     as_affine,
@@ -31,7 +32,9 @@ __all__ = [
     "Source",
     "VolumeError",
     "grid_difference",
+    "header_remarks",
     "is_dicom_folder",
+    "is_picture",
     "is_volume_file",
     "orientation",
     "read_header",
@@ -44,7 +47,8 @@ __all__ = [
     "write_volume",
 ]
 
-VOLUME_SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES, *pictures.SUFFIXES)
+VOLUME_SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES, *through_nibabel.SUFFIXES, *pictures.SUFFIXES)
+WHOLE = 1e-3  # what lies this close to a whole number is that label: floats are rounded on their way through tools
 NUMPY_TYPES = {
     torch.float32: np.float32,
     torch.float64: np.float64,
@@ -63,10 +67,14 @@ class Source:
     Attributes:
         path: a file, or a folder of DICOM slices.
         component: index of a channel or time point of a 4D file; None: all of it.
+        colours: of a picture red, green and blue are components; else it is grey.
+        nan: `zero`: voxels that are not a number become 0, as outside the brain; else they are an error.
     """
 
     path: Path
     component: int | None = None
+    colours: bool = False
+    nan: Literal["error", "zero"] = "error"
 
 
 def strip_suffix(path: Path | str) -> str:
@@ -77,15 +85,27 @@ def strip_suffix(path: Path | str) -> str:
 
 
 def is_volume_file(path: Path | str) -> bool:
-    """Whether the name is that of a volume or an image; hidden files such as `._a.nii.gz` are none."""
-    name = Path(path).name
-    return bool(_suffix(name)) and not name.startswith(".")
+    """Whether the name is that of a volume or an image; hidden files such as `._a.nii.gz` are none.
+
+    Of a pair the `.img` counts, where its `.hdr` lies beside it: others hold something else, slices of DICOM say.
+    """
+    path = Path(path)
+    suffix = _suffix(path.name)
+    if suffix in (".img", ".hdr"):
+        other = through_nibabel.partner(path)
+        return suffix == ".img" and not path.name.startswith(".") and other is not None and other.is_file()
+    return bool(suffix) and not path.name.startswith(".")
+
+
+def is_picture(path: Path | str) -> bool:
+    """Whether the name is that of a 2D image, which knows neither millimetres nor sides."""
+    return Path(path).name.lower().endswith(pictures.SUFFIXES)
 
 
 def is_dicom_folder(path: Path | str) -> bool:
     """Whether a folder itself holds DICOM slices."""
     path = Path(path)
-    return path.is_dir() and any(itk.is_dicom_file(entry) for entry in path.iterdir())
+    return path.is_dir() and any(dicom.is_dicom_file(entry) for entry in path.iterdir())
 
 
 def _suffix(name: str) -> str:
@@ -96,23 +116,45 @@ def _suffix(name: str) -> str:
 # ---------------------------------------------------------------- reading
 
 
-def read_header(path: Path | str) -> Header:
+def read_header(source: Source | Path | str) -> Header:
     """Shape, affine, components and type, without the voxels.
 
     Raises:
         VolumeError: missing, unreadable, not a volume.
         VolumeError: spacing that is not positive, axes that are not orthogonal.
     """
-    path = Path(path)
+    source = _as_source(source)
+    path = source.path
     with _named_errors(path):
-        if _suffix(path.name) in pictures.SUFFIXES:
-            header = pictures.read_header(path)
-        elif _is_itk(path):
+        if is_picture(path):
+            header = pictures.read_header(path, colours=source.colours)
+        elif path.is_dir() or dicom.is_dicom_file(path):
+            header = dicom.read_header(path)
+        elif _suffix(path.name) in itk.SUFFIXES:
             header = itk.read_header(path)
+        elif _suffix(path.name) in through_nibabel.SUFFIXES:
+            header = through_nibabel.read_header(path)
         else:
             header = nifti.read_header(path)
     check_affine(header.affine, path)
     return header
+
+
+def header_remarks(source: Source) -> tuple[str, ...]:
+    """What a file says twice and differently on the place or the spacing of its voxels, and what reading it loses.
+
+    Raises:
+        VolumeError: the file can't be read.
+    """
+    path = source.path
+    with _named_errors(path):
+        if is_picture(path) and not source.colours and pictures.is_coloured(path):
+            return ("its red, green and blue differ and are mixed into grey (data.colours: channels keeps them apart)",)
+        if _suffix(path.name) in nifti.SUFFIXES:
+            return nifti.remarks(path)
+        if _suffix(path.name) in through_nibabel.SUFFIXES and not dicom.is_dicom_file(path):
+            return through_nibabel.remarks(path)
+    return ()
 
 
 def read_volume(source: Source | Path | str, *, dtype: torch.dtype = torch.float32) -> MetaTensor:
@@ -125,7 +167,7 @@ def read_volume(source: Source | Path | str, *, dtype: torch.dtype = torch.float
     Returns:
         (C, X, Y, Z), C > 1 where a file has several components and none is chosen; affine float64 in RAS+ mm;
         `meta["path"]` is the path as text. The strides are those of the file: X is mostly the fastest axis. Colour
-        images become grey, 2D images have one slice and an identity affine.
+        images become grey unless the source says otherwise, 2D images have one slice and an identity affine.
 
     Raises:
         VolumeError: missing, truncated, not a volume, NaN or infinite voxels, no such component.
@@ -134,29 +176,35 @@ def read_volume(source: Source | Path | str, *, dtype: torch.dtype = torch.float
     source = _as_source(source)
     if dtype not in NUMPY_TYPES:
         raise ValueError(f"volumes can't be read as {dtype}: choose one of {', '.join(map(str, NUMPY_TYPES))}")
-    voxels, affine = _voxels(source, np.dtype(NUMPY_TYPES[dtype]), indices=False)
+    voxels, affine = _voxels(source, np.dtype(NUMPY_TYPES[dtype]))
     data = torch.from_numpy(voxels)
     if data.is_floating_point():
-        _check_finite(data, source.path)
+        if source.nan == "zero":
+            data = torch.nan_to_num(data, nan=0.0, posinf=float("inf"), neginf=float("-inf"))
+        _check_finite(data, source.path, "repair or leave out this file; data.nan zero where NaN is outside the brain")
     return MetaTensor(data, affine=torch.from_numpy(affine), meta={"path": str(source.path)})
 
 
 def read_label_volume(source: Source | Path | str) -> MetaTensor:
-    """A label map with the values of the file: (1, X, Y, Z) int32.
+    """A label map with the values of the file: (1, X, Y, Z) int32; floats within 1e-3 of a whole number are that one.
 
     Raises:
-        VolumeError: as `read_volume`; also values that are not whole numbers, or several components.
+        VolumeError: as `read_volume`; also values that are not whole numbers, several components, a lossy format.
     """
     source = _as_source(source)
-    values, affine = _voxels(source, None, indices=True)
+    if is_picture(source.path):
+        with _named_errors(source.path):
+            values, affine = pictures.read_labels(source.path)
+    else:
+        values, affine = _voxels(source, None)
     if len(values) > 1:
-        raise VolumeError(f"{source.path} has {len(values)} components: a label map has one; choose a component")
+        raise VolumeError(f"{source.path} {_several_maps(values)}")
     if values.dtype.kind == "f":
-        _check_finite(torch.from_numpy(values), source.path)
+        _check_finite(torch.from_numpy(values), source.path, "repair or leave out this file")
     with np.errstate(invalid="ignore"):
-        whole = values.astype(np.int32)
+        whole = (np.rint(values) if values.dtype.kind == "f" else values).astype(np.int32)
     safe = np.can_cast(values.dtype, np.int32)
-    if not safe and (odd := whole != values).any():
+    if not safe and (odd := np.abs(whole - values.astype(np.float64)) > WHOLE).any():
         raise VolumeError(
             f"{source.path}: {int(odd.sum())} voxels are not whole numbers of 32 bits (e.g. {values[odd][0]:g}): "
             "give a label map that was not interpolated"
@@ -164,20 +212,38 @@ def read_label_volume(source: Source | Path | str) -> MetaTensor:
     return MetaTensor(torch.from_numpy(whole), affine=torch.from_numpy(affine), meta={"path": str(source.path)})
 
 
+def _several_maps(values: np.ndarray) -> str:
+    """Why (C, X, Y, Z) is no label map, and the way out."""
+    said = f"has {len(values)} components: a label map has one"
+    if not np.isin(values, (0, 1)).all():
+        return f"{said}; choose a component"
+    if ((values > 0).sum(axis=0) <= 1).all():
+        return f"{said}; these are one-hot: save their argmax over the last axis, one value a label"
+    return (
+        f"{said}; these overlap: save one map that gives every part a value of its own, and name the wholes in "
+        "data.regions"
+    )
+
+
 def _as_source(source: Source | Path | str) -> Source:
     return source if isinstance(source, Source) else Source(Path(source))
 
 
-def _voxels(source: Source, dtype: np.dtype | None, *, indices: bool) -> tuple[np.ndarray, np.ndarray]:
+def _voxels(source: Source, dtype: np.dtype | None) -> tuple[np.ndarray, np.ndarray]:
     """Voxels (C, X, Y, Z), of the stored type without `dtype`, and a checked affine."""
     path, component = source.path, source.component
     if component is not None:
-        _check_component(component, read_header(path).components, path)
+        _check_component(component, read_header(source).components, path)
     with _named_errors(path):
-        if _suffix(path.name) in pictures.SUFFIXES:
-            voxels, affine = pictures.read(path, dtype, indices=indices)
-        elif _is_itk(path):
+        if is_picture(path):
+            voxels, affine = pictures.read(path, dtype, colours=source.colours)
+            voxels = voxels if component is None else voxels[component : component + 1]
+        elif path.is_dir() or dicom.is_dicom_file(path):
+            voxels, affine = dicom.read(path, component, dtype)
+        elif _suffix(path.name) in itk.SUFFIXES:
             voxels, affine = itk.read(path, component, dtype)
+        elif _suffix(path.name) in through_nibabel.SUFFIXES:
+            voxels, affine = through_nibabel.read(path, component, dtype)
         else:
             voxels, affine = nifti.read(path, component, dtype)
     return voxels, check_affine(affine, path)
@@ -188,18 +254,12 @@ def _check_component(component: int, components: int, path: Path) -> None:
         raise VolumeError(f"{path} has no component {component}: it has {components}, counted from 0")
 
 
-def _check_finite(data: torch.Tensor, path: Path) -> None:
+def _check_finite(data: torch.Tensor, path: Path, remedy: str) -> None:
     if torch.isfinite(data.sum()):  # a sum is forty times faster than a look at every voxel
         return
     wrong = int((~torch.isfinite(data)).sum())
     if wrong:
-        raise VolumeError(
-            f"{path}: {wrong} of {data.numel()} voxels are NaN or infinite: repair or leave out this file"
-        )
-
-
-def _is_itk(path: Path) -> bool:
-    return path.is_dir() or _suffix(path.name) in itk.SUFFIXES or itk.is_dicom_file(path)
+        raise VolumeError(f"{path}: {wrong} of {data.numel()} voxels are NaN or infinite: {remedy}")
 
 
 @contextmanager
@@ -265,6 +325,7 @@ def _storable(data: torch.Tensor) -> np.ndarray:
 def _write_mhd(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
     """The header names its file of voxels, so the pair is written under its own name in a temporary folder."""
     raw = path.with_suffix(".raw")
+    check_target(raw)
     with atomic_path(path) as temporary:
         folder = temporary.with_suffix("")
         folder.mkdir()

@@ -7,10 +7,11 @@ ROOT = Path(__file__).resolve().parents[1] / "segmed"
 
 FLOORS = [
     {"errors"},
+    {"plain"},
     {"config", "files", "geometry", "machine"},
     {"formats", "labels"},
     {"volumes", "runs", "networks", "losses", "metrics"},
-    {"data"},
+    {"data", "holding"},
     {"segmenters", "training", "evaluate", "cardiac"},
     {"builders", "reports"},
     {"segment", "classify", "compare"},

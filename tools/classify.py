@@ -1,43 +1,7 @@
 """Classify new images or volumes: python tools/classify.py --run RUN --input FILE_OR_FOLDER --output FILE.csv"""
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from pydantic import Field
-
-from segmed.commands.command_line import parse, run_tool
-from segmed.config import Section
-
-
-class Arguments(Section):
-    """Classify new images with one run of tools/train_cls.py, or with the mean of several.
-
-    Probabilities are calibrated where validation fitted a temperature. An image that can't be read has its reason in
-    the table; exit code 1 then, 0 else.
-    """
-
-    run: tuple[Path, ...] = Field(description="folders of runs; several are averaged, as the folds of one experiment")
-    input: Path = Field(description="an image, a volume, or a folder of them")
-    output: Path = Field(description="CSV file")
-    device: str = Field("auto", description="cpu, cuda, cuda:1; auto: a GPU where there is one")
-
-
-def main() -> int:
-    arguments = parse(Arguments, description=Arguments.__doc__)
-    from segmed.builders.classifiers import read_class_config
-    from segmed.classify.predict import classify, find_images, write_answers
-    from segmed.runs import open_run
-
-    images = find_images(arguments.input, read_class_config(open_run(arguments.run[0])).image)
-    answers = classify(arguments.run, images, device=arguments.device, progress=True)
-    write_answers(answers, arguments.output)
-    lost = [answer for answer in answers.answers if answer.probabilities is None]
-    for answer in lost[:5]:
-        print(f"not classified: {answer.id}: {answer.error}")
-    print(f"{len(answers.answers) - len(lost)} of {len(answers.answers)} images classified: {arguments.output}")
-    return 1 if lost else 0
-
+from segmed.commands.classify import main
+from segmed.commands.command_line import run_tool
 
 if __name__ == "__main__":
     run_tool(main)

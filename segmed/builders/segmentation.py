@@ -15,7 +15,6 @@ from segmed.config import (
     CaseClassConfig,
     Discriminator,
     DynUNetConfig,
-    ExperimentConfig,
     InferenceConfig,
     Loss,
     Network,
@@ -23,6 +22,7 @@ from segmed.config import (
     PhantomLayout,
     PixelDiscriminatorConfig,
     SeganCriticConfig,
+    SegmentationConfig,
     SegResNetConfig,
     StageConfig,
     SwinUNETRConfig,
@@ -63,7 +63,7 @@ ENCODERS: Mapping[str, type[PyramidEncoder]] = {
 PLANE_AXES = {"sagittal": 0, "coronal": 1, "axial": 2, "slices": 2}
 
 
-def build_dataset(config: ExperimentConfig, *, progress: bool = False) -> Dataset:
+def build_dataset(config: SegmentationConfig, *, progress: bool = False) -> Dataset:
     """The cases of an experiment; a phantom is made first where it is not there yet."""
     data = config.data
     if isinstance(data.layout, PhantomLayout):
@@ -181,20 +181,20 @@ def build_loss(config: Loss, network: SegmentationModel, *, class_weights: tuple
     return DeepSupervisionLoss(loss, network.supervised_levels)
 
 
-def label_set(config: ExperimentConfig) -> LabelSet:
+def label_set(config: SegmentationConfig) -> LabelSet:
     """The labels of a resolved config."""
     data = config.data
     return LabelSet.from_config(known(data.labels), data.ignore, data.regions, data.background)
 
 
-def plane_axis(config: ExperimentConfig) -> int | None:
+def plane_axis(config: SegmentationConfig) -> int | None:
     """Axis across which 2D slices are taken; none for 3D."""
     return PLANE_AXES[config.patches.plane] if config.patches.dims == 2 else None
 
 
 def network_segmenter(
     network: nn.Module,
-    config: ExperimentConfig,
+    config: SegmentationConfig,
     *,
     device: torch.device | str,
     inference: InferenceConfig | None = None,
@@ -223,7 +223,7 @@ def network_segmenter(
     )
 
 
-def load_run_config(folder: Path) -> ExperimentConfig:
+def load_run_config(folder: Path) -> SegmentationConfig:
     """The resolved config of a run folder."""
     return read_config(open_run(folder))
 
@@ -283,7 +283,7 @@ def load_case_classifier(folder: Path, *, device: str = "auto", weights: str = "
 
 
 def _trained(
-    run: Run, config: ExperimentConfig, *, device: str, inference: InferenceConfig, weights: str
+    run: Run, config: SegmentationConfig, *, device: str, inference: InferenceConfig, weights: str
 ) -> NetworkSegmenter:
     """The network of a run of one, with its weights, in evaluation mode and the memory format of its training."""
     network = build_network(
@@ -302,7 +302,7 @@ def _trained(
 # ---------------------------------------------------------------- several networks
 
 
-def stages_of(config: ExperimentConfig) -> list[tuple[str, StageConfig]]:
+def stages_of(config: SegmentationConfig) -> list[tuple[str, StageConfig]]:
     """The stages of a composed experiment, with the folder of each in the run's; an ensemble's is the run's own."""
     if config.cascade is not None:
         return [("coarse", config.cascade.coarse), ("fine", config.cascade.fine)]
@@ -325,7 +325,7 @@ def load_stage(folder: Path, stage: StageConfig, load: Callable[[Path], Segmente
     return Vote(members, stage.at_least) if stage.fuse == "vote" else Mean(members)
 
 
-def build_cascade(config: ExperimentConfig, coarse: Segmenter, fine: Segmenter) -> Cascade:
+def build_cascade(config: SegmentationConfig, coarse: Segmenter, fine: Segmenter) -> Cascade:
     """Two stages as one segmenter of the experiment's labels."""
     if config.cascade is None:
         raise ValueError("the experiment has no cascade")

@@ -19,6 +19,7 @@ from segmed.builders.classifiers import load_classifier, read_class_config
 from segmed.classify.test import notes_of
 from segmed.config import known
 from segmed.config.images import ImageConfig
+from segmed.data.images.image_splits import ClassSplit
 from segmed.data.images.picture import PICTURE_SUFFIXES
 from segmed.data.images.prepare_image import prepared
 from segmed.errors import RunError, SegmenterError
@@ -162,23 +163,26 @@ def _logits(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
 
 
 def _decided(run: Path) -> dict[str, Any]:
-    """Temperature, positive class and threshold that the run's validation chose.
+    """Temperature, positive class and threshold that the run's validation chose; none where it has no test part.
 
     Raises:
         RunError: the run was not tested.
     """
-    path = open_run(run).test / "figures.json"
+    made = open_run(run)
+    if made.finished and not ClassSplit.load(made.split).test:
+        return {"temperature": None, "positive": None, "threshold": None}
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        summary = json.loads((made.test / "figures.json").read_text(encoding="utf-8"))
+        threshold, temperature = summary["image"].get("threshold") or {}, summary["temperature"]
+        return {
+            "temperature": None if temperature is None else float(temperature["value"]),
+            "positive": summary["positive"],
+            "threshold": threshold.get("value"),
+        }
+    except OSError as error:
         raise RunError(f"run {run} was not tested: go on with python tools/train_cls.py --resume {run}") from error
-    threshold = summary["image"].get("threshold") or {}
-    temperature = summary["temperature"]
-    return {
-        "temperature": None if temperature is None else temperature["value"],
-        "positive": summary["positive"],
-        "threshold": threshold.get("value"),
-    }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{made.test / 'figures.json'} is damaged or of another version: test the run again") from error
 
 
 def write_answers(answers: Answers, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from segmed.classify.train import Training
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import load_as
 from segmed.evaluate.classified_images import Tested
+from segmed.holding import holding
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
+from segmed.reports.segmentation.page import write_report
 from segmed.runs import Folds, Run, new_folds, open_run
 from segmed.training.folds import run_folds
 from segmed.training.launch import launch, open_tracker, require_one_process
 from segmed.training.ranks import Ranks
+from segmed.training.tracking import Tracker
 
 
 def run(config: ClassificationConfig, folder: Path | None) -> None:
@@ -32,7 +36,11 @@ def resume(folder: Path) -> None:
     if (folds := Folds(folder)).begun:
         _run_folds(load_as(ClassificationConfig, folds.config), folds)
         return
-    train_and_test(open_run(folder), *_launch(), resume=True)
+    made = open_run(folder)
+    if made.finished:
+        print(f"run {folder} is finished, nothing is left to do: {made.page}")
+        return
+    train_and_test(made, *_launch(), resume=True)
 
 
 def show_plan(config: ClassificationConfig) -> None:
@@ -46,28 +54,41 @@ def cross_validate(config: ClassificationConfig, folder: Path | None) -> None:
     _run_folds(config, new_folds(config, folder))
 
 
-def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> Tested:
-    """Train what the run folder says, then test it once."""
-    tracker, step = open_tracker(run, ranks, resume=resume)
-    with tracker:
-        training = Training(run, fabric, ranks)
-        best = training.fit(tracker, resume=step > 0).best_metrics
-        config, device = training.config, str(fabric.device)
-        test, summary = run_test(run, config, training.images, device=device, tracker=tracker)
+def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> Tested | None:
+    """Train what the run folder says, then test it once; None where the split has no test part."""
+    with holding(run.path):
+        tracker, step = open_tracker(run, ranks, resume=resume)
+        with tracker:
+            training = Training(run, fabric, ranks)
+            best = training.fit(tracker, resume=step > 0).best_metrics
+            return _test(training, tracker, best)
+
+
+def _test(training: Training, tracker: Tracker, best: Mapping[str, float]) -> Tested | None:
+    """Test what was trained where there is a test part, and say where one looks."""
+    run, config, images = training.run, training.config, training.images
+    test, figures = None, {}
+    if images.split.test:
+        test, summary = run_test(run, config, images, device=str(training.fabric.device), tracker=tracker)
         tracker.line(classification_text(summary))
-        tracker.hyper_parameters(config.model_dump(mode="json"), {**best, **final_figures(summary)})
-        page = write_classification_page(run.path)
-        tracker.line(f"run:      {run.path}")
-        tracker.line(f"look:     tensorboard --logdir {run.path.parent}    or open {page}")
-        tracker.line(f"classify: python tools/classify.py --run {run.path} --input FILE_OR_FOLDER --output FILE.csv")
+        figures = final_figures(summary)
+    else:
+        tracker.line("no test part: nothing is tested")
+    tracker.hyper_parameters(config.model_dump(mode="json"), {**best, **figures})
+    page = write_report(run.path) if test is None else write_classification_page(run.path)
+    tracker.line(f"run:      {run.path}")
+    tracker.line(f"look:     tensorboard --logdir {run.path.parent}    or open {page}")
+    tracker.line(f"classify: python tools/classify.py --run {run.path} --input FILE_OR_FOLDER --output FILE.csv")
     return test
 
 
 def _run_folds(config: ClassificationConfig, folds: Folds) -> None:
     """Train and test the folds that are not done, and sum up."""
     fabric, ranks = _launch()
-    tests = run_folds(config, folds, start=start, train_and_test=partial(train_and_test, fabric=fabric, ranks=ranks))
-    sum_up(config, folds, tests)
+    work = partial(train_and_test, fabric=fabric, ranks=ranks)
+    with holding(folds.path):
+        tests = run_folds(config, folds, start=start, train_and_test=work)
+        sum_up(config, folds, [test for test in tests if test is not None])
     print(f"folds: {folds.path}")
 
 

@@ -12,21 +12,35 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import tyro
-from pydantic import ValidationError, create_model
+from pydantic import BaseModel, ValidationError, create_model
 
 from segmed.config.reading import OPTIONAL_SECTIONS, Experiment, Model, describe, load_yaml, set_value, validate
 from segmed.errors import ConfigError
 
+HELP = {"-h", "--help"}
+STYLE = (tyro.conf.AvoidSubcommands,)
+
 # ---------------------------------------------------------------- command line
 
 
+def of_process() -> tuple[str, list[str]]:
+    """The program's name and its arguments; `segmed NAME` is a name of two words."""
+    program, *arguments = sys.argv
+    if Path(program).stem == "segmed" and arguments:
+        return f"segmed {arguments[0]}", arguments[1:]
+    return program, arguments
+
+
 def parse(model: type[Model], argv: Sequence[str] | None = None, *, description: str | None = None) -> Model:
-    """Read a tool's options into its model; `--help` prints every field with its description and ends.
+    """Read a tool's options into its model; `--help` prints what matters, `--help-all` every field, and ends.
 
     Raises:
         ConfigError: an unknown option (with the nearest real one) or a value of the wrong type.
     """
-    return _tyro(model, sys.argv[1:] if argv is None else argv, description=description)
+    argv = of_process()[1] if argv is None else list(argv)
+    if HELP & set(argv):
+        _print_short_help(model, description)
+    return _tyro(model, argv, description=description)
 
 
 def parse_as(
@@ -39,8 +53,8 @@ def parse_as(
 ) -> tuple[Model, Experiment]:
     """Read `--config FILE`, the tool's own options, and any field of the experiment as `--section.field VALUE`.
 
-    What the YAML says is the default that the command line overrides. A changed `name` (say
-    `--network.name swinunetr`) replaces its section.
+    FILE may be the name of a shipped config. What the YAML says is the default that the command line overrides. A
+    changed `name` (say `--network.name swinunetr`) replaces its section.
 
     Args:
         schema: of the experiment.
@@ -49,7 +63,7 @@ def parse_as(
         description: shown by `--help`.
         default_config: YAML that is read when `--config` is not given.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = of_process()[1] if argv is None else list(argv)
     path = _value_of(argv, "--config") or default_config
     data = load_yaml(path) if path else {}
     for option in [a for a in argv if re.fullmatch(r"--[\w.-]+\.name(=.*)?", a)]:
@@ -57,16 +71,29 @@ def parse_as(
         if value is not None:
             set_value(data, option.split("=")[0][2:].replace("-", "_").split("."), value)
     for section in (name for name in OPTIONAL_SECTIONS if name in schema.model_fields):
-        if data.get(section) is None and any(re.match(rf"--{section}\.|--help$|-h$", option) for option in argv):
+        if data.get(section) is None and any(re.match(rf"--{section}\.|--help-all$", option) for option in argv):
             data[section] = {}
     default = validate(schema, data, where=str(path or "defaults"))
-
-    field: Any = (Annotated[schema, tyro.conf.arg(name="")], default)
-    both: Any = create_model("Both", __base__=model, experiment=field)
-    given = _tyro(both, argv, description=description or model.__doc__)
+    if HELP & set(argv):
+        _print_short_help(model, description, experiment=default)
+    both = with_experiment(model, default)
+    given: Any = _tyro(both, argv, description=description or model.__doc__)
     own = model.model_validate({name: getattr(given, name) for name in model.model_fields})
     experiment = validate(schema, given.experiment.model_dump(), where="command line")
     return own, experiment
+
+
+def with_experiment(model: type[Model], experiment: Experiment) -> type[Model]:
+    """The tool's own options and, beside them, all fields of an experiment, whose values are the defaults."""
+    field: Any = (Annotated[type(experiment), tyro.conf.arg(name="")], experiment)
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, experiment=field)
+
+
+def _print_short_help(model: type[Model], description: str | None, *, experiment: BaseModel | None = None) -> NoReturn:
+    from segmed.commands.short_help import short_help
+
+    print(short_help(model, program=of_process()[0], description=description, experiment=experiment))
+    sys.exit(0)
 
 
 def _value_of(argv: Sequence[str], option: str) -> str | None:
@@ -79,10 +106,12 @@ def _value_of(argv: Sequence[str], option: str) -> str | None:
 
 
 def _tyro(model: type[Model], argv: Sequence[str], *, description: str | None) -> Model:
+    argv = ["--help" if argument == "--help-all" else argument for argument in argv]
+    program = of_process()[0]
     printed, complained = io.StringIO(), io.StringIO()
     try:
         with redirect_stdout(printed), redirect_stderr(complained):
-            return tyro.cli(model, args=list(argv), description=description, config=(tyro.conf.AvoidSubcommands,))
+            return tyro.cli(model, prog=program, args=argv, description=description, config=STYLE)
     except ValidationError as error:
         raise ConfigError(describe(error.errors(include_url=False)[0], model)) from None
     except SystemExit as stop:

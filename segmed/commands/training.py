@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field
 
-from segmed.commands.command_line import parse_as
-from segmed.config import ExperimentConfig, Section
+from segmed.commands.command_line import of_process, parse_as
+from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.errors import ConfigError
 
-Experiment = TypeVar("Experiment", ExperimentConfig, ClassificationConfig)
+Experiment = TypeVar("Experiment", SegmentationConfig, ClassificationConfig)
 
 
 class TrainingOptions(Section):
     """Options of the tool itself; all others are fields of the experiment."""
 
-    config: Path = Field(description="YAML of the experiment; default: the synthetic first run")
+    config: Path = Field(description="YAML of the experiment, or the name of a shipped one")
     run_dir: Path | None = Field(None, description="folder of the run; none: a new one below `runs`")
     resume: Path | None = Field(None, description="run to go on with; takes no other option")
     fold: int | None = Field(None, description="train and test one cross-validation fold, counted from 0")
@@ -45,11 +44,16 @@ def read_training(
     Raises:
         ConfigError: a command line or a config that can't be used.
     """
-    given = [argument.split("=")[0] for argument in sys.argv[1:] if argument.startswith("--")]
+    given = [argument.split("=")[0] for argument in of_process()[1] if argument.startswith("--")]
     if "--resume" in given and len(given) > 1:
         raise ConfigError("--resume takes no other option: the run's own config.yaml says what to do")
     first_run: Path = options.model_fields["config"].default
     asked, config = parse_as(schema, options, description=description, default_config=first_run)
+    if "--train.epochs" in given and config.train.budget_minutes is not None:
+        raise ConfigError(
+            f"--train.epochs means nothing beside train.budget_minutes {config.train.budget_minutes:g}, which says how "
+            "long the run is: leave it out, or add --train.budget-minutes None"
+        )
     changes = {name: getattr(asked, name) for name in ("fold", "folds") if getattr(asked, name) is not None}
     if changes:
         config = config.model_copy(update={"split": config.split.model_validate(config.split.model_dump() | changes)})

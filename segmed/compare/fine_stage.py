@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segmed.builders.segmentation import build_cascade, label_set, load_run, load_stage
 from segmed.compare.tested_runs import TestedRun, parts_of
-from segmed.config import CascadeConfig, ExperimentConfig, known
+from segmed.config import CascadeConfig, SegmentationConfig, known
 from segmed.data.splits import Split
 from segmed.errors import RunError
 from segmed.labels import LabelSet
@@ -29,7 +29,7 @@ class FineStage:
     """
 
     part: Run
-    config: ExperimentConfig
+    config: SegmentationConfig
     cascade: CascadeConfig
     split: Split
 

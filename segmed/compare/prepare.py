@@ -12,7 +12,7 @@ import numpy as np
 from segmed.builders.segmentation import build_dataset
 from segmed.compare.fine_stage import fine_stages
 from segmed.compare.tested_runs import TestedRun, matching, splits_of
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.config.compare import CompareConfig, RowConfig
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
@@ -88,7 +88,7 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
         more = f" ({len(missing) - 1} more rows are missing)" if len(missing) > 1 else ""
         hint = "" if config.reference in missing else "; or leave such rows out with --skip-missing"
         raise RunError(f"{first}{hint}{more}")
-    dataset = build_dataset(ExperimentConfig(data=config.data), progress=True)
+    dataset = build_dataset(SegmentationConfig(data=config.data), progress=True)
     for label in config.within:
         dataset.labels.index(label)
     splits = _splits(config, dataset)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from segmed.builders.segmentation import stages_of
-from segmed.config import DataConfig, ExperimentConfig, SplitConfig, StageConfig, View, known
+from segmed.config import DataConfig, SegmentationConfig, SplitConfig, StageConfig, View, known
 from segmed.data.audit import CaseFacts
 from segmed.errors import DatasetError
 from segmed.machine import this_machine
@@ -18,7 +18,7 @@ from segmed.segment.plan import THICK, Planner
 from segmed.segment.prepare import prepare
 
 
-def start(config: ExperimentConfig, folder: Path | None) -> Run:
+def start(config: SegmentationConfig, folder: Path | None) -> Run:
     """Make the folder of a composed run; its views are decided here, each network's plan when it begins.
 
     Raises:
@@ -45,7 +45,7 @@ def start(config: ExperimentConfig, folder: Path | None) -> Run:
     )
 
 
-def _plane_of_slices(config: ExperimentConfig, facts: Sequence[CaseFacts]) -> str:
+def _plane_of_slices(config: SegmentationConfig, facts: Sequence[CaseFacts]) -> str:
     """The plane in which a 2D network would see the cases."""
     flat = config.model_copy(update={"patches": config.patches.model_copy(update={"dims": 2})})
     planner = Planner(flat, facts, this_machine())
@@ -69,13 +69,13 @@ def useful_views(facts: Sequence[CaseFacts], in_plane: str) -> tuple[tuple[View,
     return ("axial", "coronal", "sagittal"), f"spacing {spacing} mm: every plane shows shapes"
 
 
-def _with_stage(config: ExperimentConfig, name: str, stage: StageConfig) -> ExperimentConfig:
+def _with_stage(config: SegmentationConfig, name: str, stage: StageConfig) -> SegmentationConfig:
     if config.cascade is None:
         return config.model_copy(update={"ensemble": stage})
     return config.model_copy(update={"cascade": config.cascade.model_copy(update={name: stage})})
 
 
-def _check_labels(config: ExperimentConfig) -> None:
+def _check_labels(config: SegmentationConfig) -> None:
     """Every name of the stages is one of the data's labels, or of the stage's own."""
     names = known(config.data.labels)
     wanted = [
@@ -93,8 +93,8 @@ def _check_labels(config: ExperimentConfig) -> None:
 
 
 def member_config(
-    config: ExperimentConfig, stage: StageConfig, view: View, *, data: DataConfig, split: Path
-) -> ExperimentConfig:
+    config: SegmentationConfig, stage: StageConfig, view: View, *, data: DataConfig, split: Path
+) -> SegmentationConfig:
     """The experiment of one network of a stage.
 
     Args:

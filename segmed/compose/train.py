@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 
 from segmed.builders.segmentation import build_dataset, load_run, load_stage
 from segmed.compose.prepare import member_config
-from segmed.config import CascadeConfig, DataConfig, ExperimentConfig, PatternLayout, SplitConfig, StageConfig, known
+from segmed.config import CascadeConfig, DataConfig, PatternLayout, SegmentationConfig, SplitConfig, StageConfig, known
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split, make_split
@@ -53,7 +53,7 @@ class _Networks:
     """Trains the networks of a composed run."""
 
     run: Run
-    config: ExperimentConfig
+    config: SegmentationConfig
     split: Split
     fabric: Fabric
     ranks: Ranks
@@ -64,7 +64,7 @@ class _Networks:
             self.member(folder / view, member_config(self.config, stage, view, data=data, split=split))
         return load_stage(folder, stage, partial(load_run, device=str(self.fabric.device)))
 
-    def member(self, folder: Path, config: ExperimentConfig) -> None:
+    def member(self, folder: Path, config: SegmentationConfig) -> None:
         """Train one network, or go on with it."""
         part = Run(folder)
         begun = part.config.is_file()

@@ -66,7 +66,6 @@ __all__ = [
     "Discriminator",
     "DynUNetConfig",
     "EvaluateConfig",
-    "ExperimentConfig",
     "GeneralisedDiceLossConfig",
     "ImageDiscriminatorConfig",
     "InferenceConfig",
@@ -86,6 +85,7 @@ __all__ = [
     "Section",
     "SegResNetConfig",
     "SeganCriticConfig",
+    "SegmentationConfig",
     "SplitConfig",
     "StageConfig",
     "SwinUNETRConfig",
@@ -98,7 +98,7 @@ __all__ = [
 ]
 
 
-class ExperimentConfig(Section):
+class SegmentationConfig(Section):
     """One experiment, whole."""
 
     name: str = Field("experiment", description="shown in the run's folder and tables")
@@ -126,7 +126,7 @@ class ExperimentConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
-    def _one_composition(self) -> ExperimentConfig:
+    def _one_composition(self) -> SegmentationConfig:
         if self.ensemble is not None and self.cascade is not None:
             raise ValueError("ensemble and cascade exclude each other: a cascade's stages are ensembles themselves")
         return self

@@ -9,17 +9,27 @@ from pydantic import Field
 
 from segmed.config.base import Auto, Count, Fraction, Section, Spacing
 
+Subject = Annotated[
+    str | None,
+    Field(
+        description="regular expression found in the case id whose match (or first group) is the subject, as ^[^_]+; "
+        ".+ where every case is somebody else; none: as the layout says, else cases count as subjects"
+    ),
+]
+
 
 class MsdLayout(Section):
     """Medical Segmentation Decathlon: `dataset.json`, `imagesTr/`, `labelsTr/`."""
 
     name: Literal["msd"] = "msd"
+    subject: Subject = None
 
 
 class NnunetLayout(Section):
     """nnU-Net raw: `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz`, `dataset.json`."""
 
     name: Literal["nnunet"] = "nnunet"
+    subject: Subject = None
 
 
 class PatternLayout(Section):
@@ -32,9 +42,7 @@ class PatternLayout(Section):
         "* for text that does not matter",
     )
     label: str | None = Field(None, description="pattern of the label map; none: cases without labels")
-    subject: str | None = Field(
-        None, description="regular expression found in the case id whose match (or first group) is the subject"
-    )
+    subject: Subject = None
 
 
 class ManifestLayout(Section):
@@ -42,6 +50,7 @@ class ManifestLayout(Section):
 
     name: Literal["manifest"] = "manifest"
     file: str = Field("manifest.csv", description="the table, below the root")
+    subject: Subject = None
 
 
 class PhantomLayout(Section):
@@ -53,7 +62,9 @@ class PhantomLayout(Section):
     isotropic: bool = Field(False, description="3D LGE of 1.3 mm instead of thick slices displaced by breathing")
 
 
-PHANTOM_FILES = PatternLayout(images={"LGE": "{case}/{case}_LGE.nii.gz"}, label="{case}/{case}_label.nii.gz")
+PHANTOM_FILES = PatternLayout(
+    images={"LGE": "{case}/{case}_LGE.nii.gz"}, label="{case}/{case}_label.nii.gz", subject=".+"
+)
 
 Layout = Annotated[
     MsdLayout | NnunetLayout | PatternLayout | ManifestLayout | PhantomLayout, Field(discriminator="name")
@@ -86,8 +97,15 @@ class DataConfig(Section):
     mirror_pairs: tuple[tuple[str, str], ...] = Field(
         (), description="labels that swap when left and right are flipped"
     )
+    colours: Literal["grey", "channels"] = Field(
+        "grey", description="of pictures: mixed into one grey image, or three images named red, green and blue"
+    )
+    nan: Literal["error", "zero"] = Field(
+        "error", description="voxels of images that are not a number: an error, or 0 (outside the brain, as SPM writes)"
+    )
     spacing_known: bool = Field(
-        True, description="false: the files' spacing is nominal; no figure in mm or ml is given"
+        True,
+        description="false: the files' spacing is nominal, as it always is of pictures; no figure in mm or ml is given",
     )
 
 

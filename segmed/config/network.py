@@ -82,11 +82,11 @@ class DiceCELossConfig(Section):
 
 
 class DiceFocalLossConfig(Section):
-    """Soft Dice plus focal loss."""
+    """Soft Dice plus focal loss, a mean over voxels: MONAI's softmax focal, a mean over classes too, × classes."""
 
     name: Literal["dice_focal"] = "dice_focal"
     batch: bool = Field(True, description="sums run over the batch")
-    gamma: Annotated[float, Field(ge=0)] = Field(2.0, description="focus on hard voxels")
+    gamma: Annotated[float, Field(ge=0)] = Field(2.0, description="focus on hard voxels; 0 is cross-entropy")
 
 
 class TverskyLossConfig(Section):

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
+from segmed.config.shipped import find_config
 from segmed.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -20,12 +21,12 @@ OPTIONAL_SECTIONS = ("adversary", "classification")  # none by default, and ther
 
 
 def load_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a YAML mapping with the safe loader.
+    """Read a YAML mapping with the safe loader; a bare word that is no file is the name of a shipped config.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or is no mapping.
     """
-    path = Path(path)
+    path = find_config(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -87,13 +88,13 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(path: Path | str, overrides: dict[str, Any] | None = None) -> ExperimentConfig:
+def load_config(path: Path | str, overrides: dict[str, Any] | None = None) -> SegmentationConfig:
     """Read an experiment from YAML; `overrides` maps dotted names to values.
 
     Raises:
         ConfigError: with one line a problem, each naming the key and the nearest real one.
     """
-    return load_as(ExperimentConfig, path, overrides)
+    return load_as(SegmentationConfig, path, overrides)
 
 
 def load_as(schema: type[Model], path: Path | str, overrides: dict[str, Any] | None = None) -> Model:

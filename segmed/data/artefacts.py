@@ -41,7 +41,7 @@ class Frame:
 Artefact = Callable[..., Tensor]
 
 
-def bias_field(image: Tensor, frame: Frame, *, coefficient: float, generator: np.random.Generator) -> Tensor:
+def bias(image: Tensor, frame: Frame, *, coefficient: float, generator: np.random.Generator) -> Tensor:
     """Multiply by the exponential of a random polynomial of the position, another one for each channel, of mean 1.
 
     The field acts above the floor, for on z-scored intensities it would darken what lies below zero. TorchIO's own
@@ -169,3 +169,8 @@ def _apply(transform: tio.Transform, image: Tensor, spacing_mm: Numbers) -> Tens
     """Result (C, X, Y, Z) of a deterministic transform, without touching any global generator."""
     patch = tio.ScalarImage(tensor=image, affine=np.diag([*spacing_mm, 1.0]))
     return transform.apply_transform(tio.Subject(patch=patch)).get_first_image().data
+
+
+# In the order of a scan: tissue, coil, acquisition, reconstruction, noise. NAME_probability and NAME_OPTION of the
+# config belong to the function of that name.
+ARTEFACTS: tuple[Callable[..., Tensor], ...] = (gamma, bias, motion, ghosting, spike, blur, low_resolution, noise)

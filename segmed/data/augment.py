@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,16 @@ from torch import Tensor
 
 from segmed.config import AugmentConfig
 from segmed.data import artefacts
-from segmed.data.spatial import Numbers, Whole, draw_deformation, normal_axis, patch_start, resample_patch, slice_patch
+from segmed.data.spatial import (
+    Numbers,
+    Whole,
+    draw_deformation,
+    normal_axis,
+    own_generators,
+    patch_start,
+    resample_patch,
+    slice_patch,
+)
 from segmed.labels import LabelSet
 
 FLOOR_SAMPLES = 32  # voxels an axis that are looked at for a volume's lowest intensity
@@ -78,10 +88,9 @@ class Augmentation:
         """
         _check(image, label, size, dims=self.dims)
         normal = normal_axis(size, spacing_mm, dims=self.dims)
-        deformation = draw_deformation(
-            self.config, size=size, spacing_mm=spacing_mm, normal=normal, generator=generator
-        )
-        mirror = generator.random() < self.config.flip_probability and size[0] > 1
+        own = own_generators(generator)
+        deformation = draw_deformation(self.config, size=size, spacing_mm=spacing_mm, normal=normal, own=own)
+        mirror = own("flip").random() < self.config.flip_probability and size[0] > 1
         if deformation is None:
             start = patch_start(centre, size)
             values = torch.from_numpy(slice_patch(image, start, size, outside="edge")).float()
@@ -91,7 +100,7 @@ class Augmentation:
         if mirror:
             values = values.flip(1)
             marks = None if marks is None else self._mirrored[marks.flip(0).long()]
-        return self._with_artefacts(values, image, spacing_mm, normal, generator), marks
+        return self._with_artefacts(values, image, spacing_mm, normal, own), marks
 
     def _with_artefacts(
         self,
@@ -99,9 +108,10 @@ class Augmentation:
         volume: np.ndarray,
         spacing_mm: Numbers,
         normal: int | None,
-        generator: np.random.Generator,
+        own: Callable[[str], np.random.Generator],
     ) -> Tensor:
-        drawn = [artefact for probability, artefact in self._artefacts if generator.random() < probability]
+        possible = {name: own(name) for name in self._artefacts}
+        drawn = {name: g for name, g in possible.items() if g.random() < getattr(self.config, f"{name}_probability")}
         if not drawn:
             return patch
         frame = artefacts.Frame(
@@ -109,23 +119,22 @@ class Augmentation:
             axes=tuple(axis for axis in range(3) if axis != normal),
             floor=volume_floor(volume),
         )
-        for artefact in drawn:
-            patch = artefact(patch, frame, generator=generator)
+        for name, generator in drawn.items():
+            patch = self._artefacts[name](patch, frame, generator=generator)
         return patch
 
 
-def _artefacts(config: AugmentConfig) -> list[tuple[float, artefacts.Artefact]]:
-    """Probability and artefact, in the order of a scan: tissue, coil, acquisition, reconstruction, noise."""
-    return [
-        (config.gamma_probability, partial(artefacts.gamma, log=config.gamma_log)),
-        (config.bias_probability, partial(artefacts.bias_field, coefficient=config.bias_coefficient)),
-        (config.motion_probability, partial(artefacts.motion, deg=config.motion_deg, mm=config.motion_mm)),
-        (config.ghosting_probability, partial(artefacts.ghosting, intensity=config.ghosting_intensity)),
-        (config.spike_probability, partial(artefacts.spike, intensity=config.spike_intensity)),
-        (config.blur_probability, partial(artefacts.blur, sd_voxels=config.blur_sd_voxels)),
-        (config.low_resolution_probability, partial(artefacts.low_resolution, factor=config.low_resolution_factor)),
-        (config.noise_probability, partial(artefacts.noise, sd=config.noise_sd)),
-    ]
+def _artefacts(config: AugmentConfig) -> dict[str, artefacts.Artefact]:
+    """Those that can be drawn, with their strengths: the fields of the config that begin with the artefact's name."""
+    strengths = config.model_dump()
+    possible: dict[str, artefacts.Artefact] = {}
+    for artefact in artefacts.ARTEFACTS:
+        name = artefact.__name__
+        if strengths[f"{name}_probability"]:
+            options = inspect.getfullargspec(artefact).kwonlyargs
+            given = {option: strengths[f"{name}_{option}"] for option in options if option != "generator"}
+            possible[name] = partial(artefact, **given)
+    return possible
 
 
 def mirrored_indices(labels: LabelSet, pairs: Sequence[tuple[str, str]]) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +22,7 @@ from rich.progress import Progress
 from segmed.config import PreprocessConfig
 from segmed.data.cache_lock import cache_lock
 from segmed.data.cases import Case, Dataset
+from segmed.data.checksums import digest, is_intact, map_array, write_array
 from segmed.data.content import ContentHashes
 from segmed.data.preprocess import prepare, read_case
 from segmed.errors import DatasetError
@@ -32,7 +31,6 @@ from segmed.volumes import Source, spacing_mm
 
 CACHE_VERSION = 2  # raised whenever `preprocess` or the files of an entry change, so that old entries are not used
 FOREGROUND_POSITIONS = 10_000  # kept for each label
-SAMPLES, SAMPLE_BYTES = 8, 4096  # what is checked of an array each time it is opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +71,7 @@ class VolumeCache:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self._hashes = ContentHashes(self.folder / "hashes")
+        self._verified: set[str] = set()
 
     def key(self, case: Case, dataset: Dataset, config: PreprocessConfig) -> str:
         """Name the entry of a case.
@@ -80,12 +79,7 @@ class VolumeCache:
         Raises:
             DatasetError: a file of the case is missing or can't be read.
         """
-        try:
-            images = [self._source(case.images[name]) for name in dataset.modalities if name in case.images]
-            label = None if case.label is None else self._source(case.label)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise DatasetError(f"case {case.id}: can't read {error.filename or 'a file'}: {reason}") from error
+        images, label = self._sources(case, dataset)
         content = {
             "version": CACHE_VERSION,
             "images": images,
@@ -95,10 +89,22 @@ class VolumeCache:
             **({"background": list(dataset.labels.background)} if dataset.labels.background else {}),
             "preprocess": config.model_dump(mode="json"),
         }
-        return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=20).hexdigest()
+        return digest(content)
+
+    def contents(self, cases: Sequence[Case], dataset: Dataset) -> dict[str, str]:
+        """What identifies the content of the files of each case, by its id; as in `key`."""
+        return {case.id: digest(self._sources(case, dataset)) for case in cases}
+
+    def _sources(self, case: Case, dataset: Dataset) -> tuple[list[Any], Any]:
+        try:
+            images = [self._source(case.images[name]) for name in dataset.modalities if name in case.images]
+            return images, None if case.label is None else self._source(case.label)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DatasetError(f"case {case.id}: can't read {error.filename or 'a file'}: {reason}") from error
 
     def get(self, case: Case, dataset: Dataset, config: PreprocessConfig) -> CachedVolume:
-        """Open a case; it is preprocessed first where no whole entry is there.
+        """Open a case; it is preprocessed first where no entry is there, or one whose checksums fail.
 
         Raises:
             DatasetError: the case can't be prepared.
@@ -107,18 +113,18 @@ class VolumeCache:
         """
         key = self.key(case, dataset, config)
         folder = self._entry(key)
-        found = _open_entry(folder, case.id)
+        found = self._open(key, case.id)
         if found is not None:
             return found
         with cache_lock(self.folder, key):
-            made = _open_entry(folder, case.id)  # another process was first
+            made = self._open(key, case.id)  # another process was first
             if made is not None:
                 return made
             arrays, facts = _prepared(case, dataset, config)
             if self.key(case, dataset, config) != key:
                 raise DatasetError(f"case {case.id}: its files changed while they were read: run again")
             self._write(folder, arrays, facts)
-            made = _open_entry(folder, case.id)
+            made = self._open(key, case.id)
         if made is None:
             raise DatasetError(f"case {case.id}: the cache entry {folder} can't be read back: check the disk")
         return made
@@ -133,7 +139,7 @@ class VolumeCache:
             VolumeError: a file of a case is not a usable volume.
             DiskError: the disk is full or the folder can't be written.
         """
-        found = {case: _open_entry(self._entry(self.key(c, dataset, config)), c.id) for case, c in enumerate(cases)}
+        found = {case: self._open(self.key(c, dataset, config), c.id) for case, c in enumerate(cases)}
         absent = [cases[index] for index, volume in found.items() if volume is None]
         with Progress(disable=not progress) as bar:
             task = bar.add_task("preprocessing", total=len(cases), completed=len(cases) - len(absent))
@@ -178,7 +184,18 @@ class VolumeCache:
         self.get(case, dataset, config)
 
     def _source(self, source: Source) -> list[Any]:
-        return [self._hashes.of(source.path), source.component]
+        options = [value for value, usual in ((source.colours, False), (source.nan, "error")) if value != usual]
+        return [self._hashes.of(source.path), source.component, *options]
+
+    def _open(self, key: str, case_id: str) -> CachedVolume | None:
+        """Map an entry that is there; the first time, all of it is compared with its checksums."""
+        folder = self._entry(key)
+        found = _open_entry(folder, case_id)
+        if found is not None and key not in self._verified:
+            if not is_intact(folder):
+                return None
+            self._verified.add(key)
+        return found
 
     def _entry(self, key: str) -> Path:
         return self.folder / "volumes" / key
@@ -188,8 +205,9 @@ class VolumeCache:
         for leftover in [folder, *folder.parent.glob(f".*.{folder.name}")]:
             shutil.rmtree(leftover, ignore_errors=True)
         with atomic_folder(folder) as temporary:
-            checks = {name: _write_array(temporary / f"{name}.npy", array) for name, array in arrays.items()}
-            write_json(temporary / "entry.json", {"version": CACHE_VERSION, **facts, "arrays": checks})
+            checks = {name: write_array(temporary / f"{name}.npy", array) for name, array in arrays.items()}
+            entry = {"version": CACHE_VERSION, **facts, "arrays": checks}
+            write_json(temporary / "entry.json", {**entry, "digest": digest(entry)})
 
 
 # ---------------------------------------------------------------- one case
@@ -247,33 +265,11 @@ def _start_worker() -> None:
 # ---------------------------------------------------------------- the files of an entry
 
 
-def _write_array(path: Path, array: np.ndarray) -> dict[str, int]:
-    """Write .npy and return what recognises it: its size and a checksum of samples."""
-    array = np.ascontiguousarray(array)
-    with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(array.reshape(-1).view(np.uint8).data)
-        file.flush()
-        os.fsync(file.fileno())
-    return {"bytes": path.stat().st_size, "checksum": _sampled_checksum(path)}
-
-
-def _sampled_checksum(path: Path) -> int:
-    """Check both ends and places between: truncated, emptied and overwritten files show, at the cost of 32 kB."""
-    value = 0
-    with open(path, "rb", buffering=0) as file:
-        last = max(0, os.fstat(file.fileno()).st_size - SAMPLE_BYTES)
-        for sample in range(SAMPLES):
-            file.seek(last * sample // (SAMPLES - 1))
-            value = zlib.crc32(file.read(SAMPLE_BYTES), value)
-    return value
-
-
 def _open_entry(folder: Path, case_id: str) -> CachedVolume | None:
     """Map an entry; None where it is absent or damaged."""
     try:
         entry = json.loads((folder / "entry.json").read_bytes())
-        arrays = {name: _map(folder / f"{name}.npy", check) for name, check in entry["arrays"].items()}
+        arrays = {name: map_array(folder / f"{name}.npy", check) for name, check in entry["arrays"].items()}
         affine = np.array(entry["affine"], dtype=np.float64)
         ends = np.cumsum(entry["counts"], dtype=int)
         foreground = tuple(np.split(arrays["foreground"], ends)[:-1]) if len(ends) else ()
@@ -281,20 +277,6 @@ def _open_entry(folder: Path, case_id: str) -> CachedVolume | None:
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return CachedVolume(case_id, image, arrays.get("label"), affine, spacing_mm(affine), foreground, folder)
-
-
-def _map(path: Path, check: dict[str, int]) -> np.ndarray:
-    """Map a .npy file read only. Torch's mapping holds no file descriptor, so that thousands of cases stay open."""
-    if path.stat().st_size != check["bytes"] or _sampled_checksum(path) != check["checksum"]:
-        raise ValueError(f"{path} is damaged")
-    with open(path, "rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        offset = file.tell()
-    whole = torch.from_file(str(path), shared=False, size=check["bytes"], dtype=torch.uint8).numpy()
-    array = whole[offset:].view(dtype).reshape(shape)
-    array.flags.writeable = False
-    return array
 
 
 def _reopen(folder: Path, case_id: str) -> CachedVolume:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from segmed.errors import DatasetError
 from segmed.volumes import Source
 
 
@@ -37,7 +41,9 @@ class Found:
         modalities: that every case should have.
         labels: name -> values, where the layout names them.
         ignore: values to ignore, where the layout names them.
+        regions: name -> labels whose union it is, where the layout names them.
         test_images: cases of a layout's test folder, without label maps; they are used where a config lists them.
+        subjects_known: whether the layout says who was scanned; else every case counts as a subject.
     """
 
     name: str
@@ -46,3 +52,43 @@ class Found:
     labels: Mapping[str, Sequence[int]] | None = None
     ignore: tuple[int, ...] = ()
     test_images: tuple[Case, ...] = ()
+    regions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    subjects_known: bool = False
+
+
+def composed(text: str) -> str:
+    """Letters with their accents in one character: macOS takes them apart, and the same names would differ."""
+    return unicodedata.normalize("NFC", text)
+
+
+def listed_file(folder: Path, text: str) -> Path:
+    """The file that a table or a dataset.json means: with / for \\ where Windows wrote it, and accents either way."""
+    path = folder / text
+    if path.exists():
+        return path
+    forward = text.replace("\\", "/")
+    spellings = [forward, *(unicodedata.normalize(form, forward) for form in ("NFC", "NFD"))]
+    return next((folder / each for each in spellings if (folder / each).exists()), path)
+
+
+def with_subjects(found: Found, expression: str) -> Found:
+    """The cases with the subject that a regular expression finds in their ids: its first group, or all of it.
+
+    Raises:
+        DatasetError: no regular expression, or it is not found in an id.
+    """
+    try:
+        compiled = re.compile(expression)
+    except re.error as error:
+        raise DatasetError(
+            f"data.layout.subject '{expression}' is no regular expression ({error}): repair it"
+        ) from error
+
+    def named(case: Case) -> Case:
+        match = compiled.search(case.id)
+        if match is None:
+            raise DatasetError(f"data.layout.subject '{expression}' is not found in case '{case.id}': adapt it")
+        return replace(case, subject=match[1] if compiled.groups and match[1] is not None else match[0])
+
+    cases, tests = (tuple(map(named, group)) for group in (found.cases, found.test_images))
+    return replace(found, cases=cases, test_images=tests, subjects_known=True)

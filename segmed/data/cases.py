@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from segmed.config import DataConfig, Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
-from segmed.data.case import Case, Found
+from segmed.data.case import Case, Found, with_subjects
 from segmed.data.dataset_json import read_msd, read_nnunet
 from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
 from segmed.data.patterns import read_patterns
 from segmed.errors import DatasetError, VolumeError
 from segmed.labels import LabelSet, did_you_mean
-from segmed.volumes import Source, is_dicom_folder, is_volume_file, read_label_volume
+from segmed.volumes import Source, is_dicom_folder, is_picture, is_volume_file, read_label_volume
 
 __all__ = ["Case", "Dataset", "DatasetError", "find_volumes", "guess_layout", "read_dataset"]
 
@@ -37,6 +37,7 @@ class Dataset:
         modalities: names of the images, in the order of channels; every case has them all.
         labels: what the label maps mean; empty where no case has one.
         unlabelled: ids of the cases that the config lists as unlabelled; their label maps, if any, are left out.
+        subjects_known: whether something says who was scanned; else every case counts as a subject.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Dataset:
     modalities: tuple[str, ...]
     labels: LabelSet
     unlabelled: tuple[str, ...] = ()
+    subjects_known: bool = True
+
+    @property
+    def are_pictures(self) -> bool:
+        """Whether all images are pictures, which know no millimetres."""
+        return all(is_picture(source.path) for case in self.cases for source in case.images.values())
 
 
 def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
@@ -62,6 +69,8 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
     """
     listed = data.unlabelled if isinstance(data.unlabelled, tuple) else ()
     found = _read_layout(data.root, data.layout, test=bool(listed))
+    if (expression := getattr(data.layout, "subject", None)) is not None:
+        found = with_subjects(found, expression)
     named = tuple(case for case in found.test_images if _fits(case, listed))
     modalities, cases = _choose_images(replace(found, cases=found.cases + named), data)
     twice = [case.id for first, case in pairwise(cases) if first.id == case.id]
@@ -77,7 +86,8 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
     labels = _labels(found, data, cases, readable_only=not complete)
     for name in (name for pair in data.mirror_pairs for name in pair):
         labels.index(name)
-    return Dataset(found.name, data.root, tuple(cases), modalities, labels, unlabelled)
+    known = found.subjects_known
+    return Dataset(found.name, data.root, tuple(cases), modalities, labels, unlabelled, known)
 
 
 def _set_apart(cases: Sequence[Case], listed: Sequence[str], root: Path) -> tuple[list[Case], tuple[str, ...]]:
@@ -120,6 +130,10 @@ def _choose_images(found: Found, data: DataConfig) -> tuple[tuple[str, ...], lis
     if data.components:
         cases = [replace(case, images=_components(case, data.components)) for case in cases]
         available = tuple(data.components)
+    if data.colours == "channels":
+        names = {image: colour_names(image, several=len(available) > 1) for image in available}
+        cases = [replace(case, images=_colours(case, names)) for case in cases]
+        available = tuple(name for image in available for name in names[image])
     chosen = available if data.images == "auto" else data.images
     if not chosen or len(set(chosen)) != len(chosen):
         raise DatasetError("data.images is empty or has a name twice: name each image once")
@@ -127,7 +141,8 @@ def _choose_images(found: Found, data: DataConfig) -> tuple[tuple[str, ...], lis
         if name not in available:
             raise DatasetError(f"data.images: unknown image '{name}'{did_you_mean(name, available)}")
     return tuple(chosen), [
-        replace(case, images={name: case.images[name] for name in chosen if name in case.images}) for case in cases
+        replace(case, images={n: replace(case.images[n], nan=data.nan) for n in chosen if n in case.images})
+        for case in cases
     ]
 
 
@@ -137,6 +152,21 @@ def _components(case: Case, components: Mapping[str, int]) -> dict[str, Source]:
     if len(paths) > 1:
         raise DatasetError(f"data.components needs one 4D file a case, but case '{case.id}' has {len(paths)}: drop it")
     return {name: Source(path, index) for path in paths for name, index in components.items()}
+
+
+def colour_names(image: str, *, several: bool) -> tuple[str, ...]:
+    """Names of the images that the colours of a picture are."""
+    return tuple(f"{image}_{colour}" if several else colour for colour in ("red", "green", "blue"))
+
+
+def _colours(case: Case, names: Mapping[str, Sequence[str]]) -> dict[str, Source]:
+    """An image a colour, where the file is a picture."""
+    images: dict[str, Source] = {}
+    for image, source in case.images.items():
+        if not is_picture(source.path):
+            raise DatasetError(f"{source.path} is no picture, so it has no colours: set data.colours to grey")
+        images |= {name: replace(source, component=n, colours=True) for n, name in enumerate(names[image])}
+    return images
 
 
 def _check_complete(cases: Sequence[Case], modalities: Sequence[str], root: Path, listed: Sequence[str] = ()) -> None:
@@ -179,7 +209,7 @@ def _labels(found: Found, data: DataConfig, cases: Sequence[Case], *, readable_o
     return LabelSet.from_config(
         {name: list(values) for name, values in named.items()},
         data.ignore or found.ignore,
-        data.regions,
+        data.regions or {name: list(members) for name, members in found.regions.items()},
         data.background,
     )
 
@@ -223,7 +253,7 @@ def find_volumes(path: Path) -> list[Path]:
         if real in seen:  # a link back up
             continue
         seen.add(real)
-        found += [Path(folder, name) for name in files if is_volume_file(name)]
+        found += [Path(folder, name) for name in files if is_volume_file(Path(folder, name))]
         if is_dicom_folder(Path(folder)):
             found.append(Path(folder))
     if not found:

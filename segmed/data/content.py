@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from segmed.errors import DatasetError
 from segmed.files import write_json
 
 SETTLED_NS = 2_000_000_000  # a file changed less than this before it was hashed may change again within one clock tick
@@ -51,6 +54,31 @@ class ContentHashes:
         return value
 
 
+def check_content(record: Path, found: Mapping[str, str]) -> None:
+    """See that cases hold what they held when a run began, and note those that it learns from for the first time.
+
+    Args:
+        record: `content.json` of the run; a run of an earlier version has none, and gets one.
+        found: id of a case -> what identifies its content now.
+
+    Raises:
+        DatasetError: a case was replaced, or the record is damaged.
+        DiskError: the record can't be written.
+    """
+    try:
+        known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+        changed = [name for name, content in found.items() if known.get(name, content) != content]
+    except (OSError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{record} is damaged: start the run anew, or remove it to go on unchecked") from error
+    if changed:
+        raise DatasetError(
+            f"case {changed[0]} is not what it was when the run began ({len(changed)} of {len(found)} cases were "
+            f"changed): put the old files back, start the run anew, or remove {record} to go on with the new ones"
+        )
+    if not found.keys() <= known.keys():
+        write_json(record, known | dict(found))
+
+
 def files_of(path: Path) -> list[Path]:
     """List the files whose bytes make up the image at `path`, in a fixed order."""
     if path.is_dir():
@@ -74,8 +102,10 @@ def _named_data_files(header: Path) -> list[Path]:
 
 
 def _state(path: str) -> dict[str, int]:
-    stat = os.stat(path)
-    return {"size": stat.st_size, "inode": stat.st_ino, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(None, "is a pipe, a socket or a device, no file", path)
+    return {"size": found.st_size, "inode": found.st_ino, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
 
 
 def _read_note(note: Path) -> dict:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segmed.data.case import Case, Found
+from segmed.data.case import Case, Found, composed, listed_file
 from segmed.errors import DatasetError
 from segmed.volumes import Source, is_volume_file, strip_suffix
 
@@ -33,20 +33,21 @@ def read_msd(root: Path, *, test: bool = False) -> Found:
     others = described.get("test") if test else None
     others = others if isinstance(others, list) else []
     tests = [_msd_case(root, entry, modalities, f"test entry {n}") for n, entry in enumerate(others, 1)]
-    labels, ignore = _label_names(described, root)
+    labels, ignore, regions = _label_names(described, root)
     name = str(described.get("name") or root.name)
-    return Found(name, tuple(cases), modalities, labels, ignore, tuple(replace(case, label=None) for case in tests))
+    unlabelled = tuple(replace(case, label=None) for case in tests)
+    return Found(name, tuple(cases), modalities, labels, ignore, unlabelled, regions)
 
 
 def _msd_case(root: Path, entry: Any, modalities: Sequence[str], where: str) -> Case:
     image, label = _msd_entry(entry, f"{root / 'dataset.json'}, {where}")
-    path = root / image
+    path = listed_file(root, image)
     if len(modalities) > 1:
         images = {name: Source(path, index) for index, name in enumerate(modalities)}
     else:
         images = {modalities[0]: Source(path)}
-    name = strip_suffix(path)
-    return Case(name, name, images, Source(root / label) if label else None)
+    name = composed(strip_suffix(path))
+    return Case(name, name, images, Source(listed_file(root, label)) if label else None)
 
 
 def _msd_entry(entry: Any, where: str) -> tuple[str, str | None]:
@@ -87,8 +88,9 @@ def read_nnunet(root: Path, *, test: bool = False) -> Found:
     cases = tuple(case(name, images.get(name, {})) for name in sorted(images.keys() | labels.keys()))
     others = _channels(root / "imagesTs") if test and (root / "imagesTs").is_dir() else {}
     tests = tuple(replace(case(name, files), label=None) for name, files in others.items() if name not in images)
-    values, ignore = _label_names(described, root)
-    return Found(str(described.get("name") or root.name), cases, tuple(names.values()), values, ignore, tests)
+    values, ignore, regions = _label_names(described, root)
+    name = str(described.get("name") or root.name)
+    return Found(name, cases, tuple(names.values()), values, ignore, tests, regions)
 
 
 def _files_by_name(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
@@ -99,8 +101,18 @@ def _files_by_name(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Pa
     images = _channels(folder)
     if not images:
         raise DatasetError(f"{folder} holds no volumes: put CASE_0000.nii.gz and so on there")
-    files = sorted(label_folder.iterdir()) if label_folder.is_dir() else []
-    return images, {strip_suffix(path): path for path in files if is_volume_file(path)}
+    labels: dict[str, Path] = {}
+    for path in sorted(label_folder.iterdir()) if label_folder.is_dir() else []:
+        if is_volume_file(path):
+            _add(labels, composed(strip_suffix(path)), path)
+    return images, labels
+
+
+def _add(files: dict[Any, Path], key: Any, path: Path) -> None:
+    """Two files of one name, say .nii and .nii.gz, are two answers to one question."""
+    other = files.setdefault(key, path)
+    if other != path:
+        raise DatasetError(f"{other} and {path.name} are files of one case: take the wrong one away")
 
 
 def _channels(folder: Path) -> dict[str, dict[int, Path]]:
@@ -112,7 +124,7 @@ def _channels(folder: Path) -> dict[str, dict[int, Path]]:
         match = CHANNEL.fullmatch(strip_suffix(path))
         if match is None:
             raise DatasetError(f"{path} does not end in a channel such as _0000: rename it, or use layout msd")
-        images.setdefault(match["case"], {})[int(match["channel"])] = path
+        _add(images.setdefault(composed(match["case"]), {}), int(match["channel"]), path)
     return images
 
 
@@ -124,9 +136,9 @@ def _listed_files(root: Path, listed: Mapping[str, Any]) -> tuple[dict[str, dict
         files = entry.get("images") if isinstance(entry, dict) else None
         if not isinstance(files, list) or not files or not all(isinstance(file, str) for file in files):
             raise DatasetError(f"{root / 'dataset.json'}: case '{case}' has no list of images: give one a channel")
-        images[case] = {number: root / file for number, file in enumerate(files)}
+        images[case] = {number: listed_file(root, file) for number, file in enumerate(files)}
         if isinstance(entry.get("label"), str):
-            labels[case] = root / entry["label"]
+            labels[case] = listed_file(root, entry["label"])
     if not images:
         raise DatasetError(f"{root / 'dataset.json'} lists no cases under 'dataset': add them or leave the key out")
     return images, labels
@@ -158,11 +170,13 @@ def _channel_names(described: Mapping[str, Any], root: Path) -> tuple[str, ...]:
     return tuple(name if counts[name] == 1 else f"{name}_{index}" for index, name in enumerate(names))
 
 
-def _label_names(described: Mapping[str, Any], root: Path) -> tuple[dict[str, list[int]] | None, tuple[int, ...]]:
-    """Labels as name -> values, from {"1": name} or from {name: 1} or {name: [1, 2]}; and values to ignore."""
+def _label_names(
+    described: Mapping[str, Any], root: Path
+) -> tuple[dict[str, list[int]] | None, tuple[int, ...], dict[str, list[str]]]:
+    """Labels as name -> values, from {"1": name} or from {name: 1} or {name: [1, 2]}; values to ignore; regions."""
     given = described.get("labels")
     if given is None:
-        return None, ()
+        return None, (), {}
     labels: dict[str, list[int]] = {}
     try:
         for key, value in dict(given).items():
@@ -173,4 +187,25 @@ def _label_names(described: Mapping[str, Any], root: Path) -> tuple[dict[str, li
         raise DatasetError(f"{root / 'dataset.json'}: 'labels' are not names and numbers: repair them") from error
     ignore = tuple(labels.pop("ignore", ()))
     foreground = {name: values for name, values in labels.items() if values != [0]}
-    return foreground, ignore
+    if max(Counter(value for values in foreground.values() for value in set(values)).values(), default=0) < 2:
+        return foreground, ignore, {}
+    parts, wholes = _parts_and_wholes(foreground)
+    return parts, ignore, wholes
+
+
+def _parts_and_wholes(regions: Mapping[str, Sequence[int]]) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
+    """nnU-Net's regions, whose lists of values overlap -> the parts as labels, and regions made of them.
+
+    A part is what lies in the same regions; it takes the name of the region that it fills, else `label_VALUE`.
+    """
+    owners: dict[int, tuple[str, ...]] = {}
+    for value in sorted({value for values in regions.values() for value in values}):
+        owners[value] = tuple(name for name, values in regions.items() if value in values)
+    parts: dict[tuple[str, ...], list[int]] = {}
+    for value, names in owners.items():
+        parts.setdefault(names, []).append(value)
+    filled = {tuple(sorted(set(values))): name for name, values in regions.items()}
+    named = {owner: filled.get(tuple(values), f"label_{values[0]}") for owner, values in parts.items()}
+    wholes = {name: [named[owner] for owner in parts if name in owner] for name in regions}
+    labels = {named[owner]: values for owner, values in parts.items()}
+    return labels, {name: members for name, members in wholes.items() if name not in labels}

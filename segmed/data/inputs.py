@@ -14,7 +14,11 @@ from segmed.data.dataset_json import CHANNEL
 from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import Source, is_dicom_folder, is_volume_file, read_header, strip_suffix
 
-LOSSLESS = {".nhdr": ".nrrd", **dict.fromkeys((".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), ".png")}
+LOSSLESS = {
+    ".nhdr": ".nrrd",
+    **dict.fromkeys((".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), ".png"),
+    **dict.fromkeys((".mgz", ".mgh", ".img", ".hdr"), ".nii.gz"),
+}
 LABEL_FOLDERS = {"labelsTr", "labelsTs"}
 
 
@@ -165,17 +169,21 @@ def _from_files(files: Sequence[Path], data: DataConfig, *, root: Path) -> list[
         number = strip_suffix(path)[-4:]
         known = int(number) < len(data.images)
         group = grouped.setdefault((folder / case).as_posix(), {})
-        group[data.images[int(number)] if known else f"_{number}"] = Source(path)
+        group[data.images[int(number)] if known else f"_{number}"] = Source(path, nan=data.nan)
     return cases + [Case(name, name, images) for name, images in grouped.items()]
 
 
 def _images_of(path: Path, data: DataConfig) -> dict[str, Source]:
-    """The modalities in one file: its components, by name or in their order."""
+    """The modalities in one file: its components, by name or in their order, or its colours."""
+    if data.colours == "channels":
+        return {name: Source(path, index, colours=True, nan=data.nan) for index, name in enumerate(data.images)}
     if data.components:
-        return {name: Source(path, data.components[name]) for name in data.images if name in data.components}
+        return {
+            name: Source(path, data.components[name], nan=data.nan) for name in data.images if name in data.components
+        }
     if len(data.images) > 1 and _components(path) == len(data.images):
-        return {name: Source(path, index) for index, name in enumerate(data.images)}
-    return {data.images[0]: Source(path)}
+        return {name: Source(path, index, nan=data.nan) for index, name in enumerate(data.images)}
+    return {data.images[0]: Source(path, nan=data.nan)}
 
 
 def _components(path: Path) -> int:

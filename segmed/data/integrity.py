@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ from segmed.data.cases import Dataset, find_volumes
 from segmed.data.findings import Finding, from_error
 from segmed.data.fingerprint import CaseFacts, case_facts
 from segmed.data.repair import disagreement
-from segmed.errors import VolumeError
+from segmed.errors import GeometryError, VolumeError
 from segmed.labels import IGNORE, LabelSet
-from segmed.volumes import Source, grid_difference, read_label_volume, read_volume
+from segmed.volumes import Source, grid_difference, header_remarks, is_picture, read_label_volume, read_volume
 
 SPACING_RATIO = 1.5  # a spacing this many times the median, or the median this many times it, may be an outlier ...
 SPACING_MADS = 5.0  # ... where it also lies this many (scaled) median deviations off
@@ -56,15 +56,24 @@ def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, label
         indices = _read_label(case, case.label, images, labels, findings)
     elif labelled:
         findings.append(Finding("error", case.id, "has no label map", "add it, or take the case out", "partner"))
+    findings += _headers(case)
     usable = len(images) == len(modalities) and len({tuple(volume.shape) for volume in images.values()}) == 1
     if not usable:
         return CaseReport(None, tuple(findings))
     facts = case_facts(case.id, images, indices, labels)
     for modality, values in facts.intensity.items():
         if values["min"] == values["max"]:
-            what = f"{case.images[modality].path}: every voxel is {values['min']:g}"
-            findings.append(Finding("error", case.id, what, "export the image again, or take the case out", "constant"))
+            findings.append(_constant(case, modality, values["min"]))
     return CaseReport(facts, tuple(findings))
+
+
+def _constant(case: Case, modality: str, value: float) -> Finding:
+    source = case.images[modality]
+    if source.colours:  # a picture may have no red
+        fix = "leave it out of data.images if no case has anything there"
+        return Finding("warning", case.id, f"{source.path}: '{modality}' is {value:g} everywhere", fix, "constant")
+    fix = "export the image again, or take the case out"
+    return Finding("error", case.id, f"{source.path}: every voxel is {value:g}", fix, "constant")
 
 
 def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding]) -> dict[str, MetaTensor]:
@@ -82,7 +91,7 @@ def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding])
         try:
             if source.component is not None and uses[source.path] > 1:
                 if source.path not in whole:
-                    whole[source.path] = read_volume(source.path)
+                    whole[source.path] = read_volume(replace(source, component=None))
                 chosen = whole[source.path].as_tensor()[source.component : source.component + 1]
                 volume = MetaTensor(chosen, affine=whole[source.path].affine)
             else:
@@ -97,6 +106,22 @@ def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding])
         images[modality] = volume
     findings += _grids_of_images(case, images)
     return images
+
+
+def _headers(case: Case) -> list[Finding]:
+    """What files say twice and differently, and what is lost of them: places, mm and ml hang on it."""
+    findings = []
+    sources = [*case.images.values(), *([case.label] if case.label else [])]
+    for path, source in {source.path: source for source in sources}.items():
+        try:
+            remarks = header_remarks(source)
+        except VolumeError:  # reported where it is read
+            continue
+        fix = "look whether that is meant"
+        if not is_picture(path):
+            fix = "check it against the scanner's protocol or in a viewer, and write the header anew"
+        findings += [Finding("warning", case.id, f"{path}: {remark}", fix, "header") for remark in remarks]
+    return findings
 
 
 def _grids_of_images(case: Case, images: dict[str, MetaTensor]) -> list[Finding]:
@@ -141,7 +166,7 @@ def _read_label(
 
 
 def _unreadable(case: Case, error: VolumeError) -> Finding:
-    return from_error(error, case=case.id, kind="geometry" if isinstance(error, VolumeError) else "unreadable")
+    return from_error(error, case=case.id, kind="geometry" if isinstance(error, GeometryError) else "unreadable")
 
 
 def _add_once(findings: list[Finding], finding: Finding) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.config import ManifestLayout
-from segmed.data.case import Case, Found
+from segmed.data.case import Case, Found, composed, listed_file
 from segmed.data.dataset_json import read_json
 from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
@@ -18,6 +19,7 @@ from segmed.volumes import Source, is_dicom_folder, is_volume_file, strip_suffix
 
 OWN_COLUMNS = ("case", "subject", "label")
 DELIMITERS = ",;\t"
+SEPARATOR_LINE = re.compile(r"\"?sep=(.)\"?", re.IGNORECASE)
 
 
 def read_manifest(root: Path, layout: ManifestLayout) -> Found:
@@ -41,28 +43,46 @@ def read_manifest(root: Path, layout: ManifestLayout) -> Found:
         images = _images(row, table.parent, where)
         modalities.update(dict.fromkeys(images))
         cases.append(_case(row, images, table.parent, where))
-    return Found(root.resolve().name, tuple(_with_unique_ids(cases, rows, table)), tuple(modalities))
+    _check_labels_once(cases, table)
+    known = all(row.get("subject") for row in rows)
+    return Found(
+        root.resolve().name, tuple(_with_unique_ids(cases, rows, table)), tuple(modalities), subjects_known=known
+    )
+
+
+def _check_labels_once(cases: Sequence[Case], table: Path) -> None:
+    first: dict[Source, int] = {}
+    for number, label in ((number, case.label) for number, case in enumerate(cases, 1) if case.label):
+        if first.setdefault(label, number) != number:
+            raise DatasetError(
+                f"{table} gives rows {first[label]} and {number} one label map, {label.path}: correct one"
+            )
 
 
 def csv_rows(table: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV table in UTF-8 as dictionaries, columns and cells stripped; the delimiter is found.
+    """Rows of a CSV table in UTF-8 as dictionaries, columns and cells stripped, without rows that are empty.
+
+    The delimiter is found, or taken from a first line such as `sep=;`, which Excel writes and reads.
 
     Raises:
         DatasetError: no such file, not such a table, a row with more cells than the header.
     """
     try:
         text = table.read_text(encoding="utf-8-sig")
-        first = text.partition("\n")[0]
-        delimiter = max(DELIMITERS, key=first.count)
+        first, _, rest = text.partition("\n")
+        told = SEPARATOR_LINE.fullmatch(first.strip(" \r"))
+        text = rest if told else text
+        delimiter = told[1] if told else max(DELIMITERS, key=first.count)
         rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True, restkey="", restval=""))
     except FileNotFoundError as error:
         raise DatasetError(f"{table} does not exist: check data.root and data.layout.file") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise DatasetError(f"{table} is not a CSV table in UTF-8 ({error}): save it anew") from error
     for number, row in enumerate(rows, 1):
-        if "" in row:
+        if any(cell.strip() for cell in row.pop("", None) or ()):
             raise DatasetError(f"{table}, row {number} has more cells than the header: quote cells with '{delimiter}'")
-    return [{key.strip(): (value or "").strip() for key, value in row.items()} for row in rows]
+    stripped = [{key.strip(): (value or "").strip() for key, value in row.items()} for row in rows]
+    return [row for row in stripped if any(row.values())]
 
 
 def _json_rows(table: Path) -> list[dict[str, Any]]:
@@ -92,7 +112,7 @@ def _case(row: Mapping[str, Any], images: Mapping[str, Source], folder: Path, wh
         if not (is_volume_file(path) or is_dicom_folder(path)):
             raise DatasetError(f"{where}: label '{row['label']}' is no file of voxels: segmentation needs label maps")
         label = Source(path)
-    case_id = str(row.get("case") or strip_suffix(next(iter(images.values())).path)).replace("/", "_")
+    case_id = str(row.get("case") or composed(strip_suffix(next(iter(images.values())).path))).replace("/", "_")
     own = [key for key in row if key in OWN_COLUMNS or key == "image" or key.startswith("image:")]
     meta = {key: str(value) for key, value in row.items() if key not in own and value not in (None, "")}
     return Case(case_id, str(row.get("subject") or case_id), images, label, meta)
@@ -101,7 +121,7 @@ def _case(row: Mapping[str, Any], images: Mapping[str, Source], folder: Path, wh
 def _path(folder: Path, value: Any, where: str) -> Path:
     if not isinstance(value, str) or "\0" in value:
         raise DatasetError(f"{where}: {value!r} is not a path: give the path of a file as text")
-    return folder / value
+    return listed_file(folder, value)
 
 
 def _with_unique_ids(cases: Sequence[Case], rows: Sequence[Mapping[str, Any]], table: Path) -> list[Case]:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from segmed.config import PHANTOM_FILES, DataConfig, PatternLayout, PhantomLayout
-from segmed.data.case import Case
+from segmed.config import PHANTOM_FILES, DataConfig, NnunetLayout, PatternLayout, PhantomLayout
+from segmed.data.case import Case, composed
 from segmed.data.cases import find_volumes, read_dataset
 from segmed.data.guess import guess_layout
+from segmed.data.naming import (
+    FIRST_CHANNEL,
+    FileName,
+    agree,
+    file_name,
+    numbers_clash,
+    plain_name,
+    without_common_folders,
+)
+from segmed.data.patterns import label_files, parse_pattern
 from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 from segmed.volumes import Source, strip_suffix
 
-# What people append to a case's name: the channel of nnU-Net, or a word for a label map.
-APPENDED = re.compile(
-    r"[_\-. ](\d{4}|gt|gd|gold|label|labels|labelmap|seg|segm|segmentation|mask|manual|truth|groundtruth|ground_truth|"
-    r"pred|prediction|predicted|result)$",
-    re.IGNORECASE,
-)
+CHANNEL = re.compile(r"(?P<case>.+)_\d{4}")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Reference:
         label: where the label map is.
         image: where its image is, if known.
         names: by which a prediction may call it: first paths below the folder, then names of files and the case.
+        files: names of its files, with their folders.
+        subject_known: whether something says who was scanned; else the case counts as a subject.
     """
 
     id: str
@@ -40,6 +47,8 @@ class Reference:
     label: Source
     image: Source | None = None
     names: tuple[frozenset[str], frozenset[str]] = field(default=(frozenset(), frozenset()))
+    files: tuple[FileName, ...] = ()
+    subject_known: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,14 +89,14 @@ def find_references(
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder: give the folder of the references")
     references, labels = _from_dataset(folder, data, pattern)
+    if not references and data is not None:
+        references = _from_label_pattern(folder, data.layout)
     if not references:
-        references, labels = [_from_file(path, folder) for path in find_volumes(folder)], None
-        if twice := _twice([reference.id for reference in references]):
-            raise DatasetError(f"{folder} has two references '{twice}' that differ by suffix alone: leave one out")
+        references, labels = _from_files(folder), None
+    if data is not None and isinstance(data.layout, NnunetLayout):  # which calls the images of a case so
+        references = [_also_called(ref, {f"{name}{FIRST_CHANNEL}" for name in ref.names[1]}) for ref in references]
     if subject is not None:
-        references = [
-            Reference(ref.id, _subject(ref.id, subject), ref.label, ref.image, ref.names) for ref in references
-        ]
+        references = [replace(ref, subject=_subject(ref.id, subject), subject_known=True) for ref in references]
     return tuple(references), labels
 
 
@@ -98,7 +107,8 @@ def _from_dataset(
     if pattern is not None:
         layout = PatternLayout(images={"label": pattern})
         found = read_dataset(DataConfig(root=folder, layout=layout, labels={"any": 1}), complete=False)
-        return [_from_case(Case(c.id, c.subject, {}, c.images["label"]), folder) for c in found.cases], None
+        known = found.subjects_known
+        return [_from_case(Case(c.id, c.subject, {}, c.images["label"]), folder, known) for c in found.cases], None
     attempts: list[Callable[[], DataConfig]] = []
     if data is not None:
         attempts.append(lambda: _readable(data.model_copy(update={"root": folder})))
@@ -112,7 +122,8 @@ def _from_dataset(
         cases = [case for case in found.cases if case.label is not None]
         if cases:
             named = described.labels != {"any": 1}
-            return [_from_case(case, folder) for case in cases], found.labels if named else None
+            references = [_from_case(case, folder, found.subjects_known) for case in cases]
+            return references, found.labels if named else None
     return [], None
 
 
@@ -130,16 +141,60 @@ def _readable(data: DataConfig) -> DataConfig:
     return data.model_copy(update={"layout": PHANTOM_FILES})
 
 
-def _from_case(case: Case, folder: Path) -> Reference:
+def _from_label_pattern(folder: Path, layout: object) -> list[Reference]:
+    """Label maps of a run's layout, whose images are elsewhere: their names say what the images are called.
+
+    The folder may be any of those in the pattern.
+    """
+    if not isinstance(layout, PatternLayout) or layout.label is None:
+        return []
+    whole = parse_pattern(layout.label)
+    for depth in range(len(whole.parts)):
+        pattern = parse_pattern("/".join(whole.parts[depth:])) if "{" in "/".join(whole.parts[depth:]) else None
+        files = label_files(folder, pattern) if pattern is not None else []
+        if not files:
+            continue
+        references = []
+        for path, values in files:
+            images = [strip_suffix(parse_pattern(text).path(values)) for text in layout.images.values()]
+            reference = _also_called(_from_file(path, folder), {composed(n) for n in images if "*" not in n})
+            references.append(_also_called(reference, {values["case"]} if "case" in values else set()))
+        return references
+    return []
+
+
+def _from_files(folder: Path) -> list[Reference]:
+    """Every volume below a folder; names that all end in the first channel of nnU-Net go without it, too."""
+    references = [_from_file(path, folder) for path in find_volumes(folder)]
+    seen: set[str] = set()
+    for reference in references:
+        if reference.id in seen:
+            raise DatasetError(
+                f"{folder} has two references '{reference.id}' that differ by suffix alone: leave one out"
+            )
+        seen.add(reference.id)
+    if all(reference.files[0].stem.endswith(FIRST_CHANNEL) for reference in references):
+        references = [_also_called(r, {r.files[0].stem.removesuffix(FIRST_CHANNEL)}) for r in references]
+    return references
+
+
+def _from_case(case: Case, folder: Path, subject_known: bool) -> Reference:
     label = case.label if case.label is not None else Source(folder)
-    paths = [source.path for source in [*case.images.values(), label]]
+    files = tuple(file_name(source.path, folder) for source in [*case.images.values(), label])
     image = next(iter(case.images.values()), None)
-    return Reference(case.id, case.subject, label, image, _names(paths, folder, case.id))
+    below, own = frozenset(name.below for name in files), frozenset(name.stem for name in files)
+    return Reference(case.id, case.subject, label, image, (below, own | {composed(case.id)}), files, subject_known)
 
 
 def _from_file(path: Path, folder: Path) -> Reference:
-    below = _below(path, folder)
-    return Reference(below, below, Source(path), None, _names([path], folder))
+    name = file_name(path, folder)
+    return Reference(
+        name.below, name.below, Source(path), None, (frozenset({name.below}), frozenset({name.stem})), (name,)
+    )
+
+
+def _also_called(reference: Reference, names: Iterable[str]) -> Reference:
+    return replace(reference, names=(reference.names[0], reference.names[1] | frozenset(names)))
 
 
 def _subject(case: str, subject: str) -> str:
@@ -152,46 +207,16 @@ def _subject(case: str, subject: str) -> str:
     return found[1] if found.re.groups and found[1] is not None else found[0]
 
 
-# ---------------------------------------------------------------- names
-
-
-def plain_name(name: str) -> str:
-    """A name without what people append to it: `case1_gt_0000` -> `case1`."""
-    while (match := APPENDED.search(name)) and match.start() > 0:
-        name = name[: match.start()]
-    return name
-
-
-def _below(path: Path, folder: Path) -> str:
-    """Path below the folder, without suffix."""
-    parent = path.parent.relative_to(folder)
-    return (parent / strip_suffix(path)).as_posix()
-
-
-def _names(paths: Sequence[Path], folder: Path, case: str | None = None) -> tuple[frozenset[str], frozenset[str]]:
-    files = {strip_suffix(path) for path in paths}
-    below = {_below(path, folder) for path in paths if path.is_relative_to(folder)}
-    return frozenset(below), frozenset(files | ({case} if case is not None else set()))
-
-
-def _twice(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
-
-
 # ---------------------------------------------------------------- pairing
 
 
 def pair(predictions: Sequence[Path], references: Sequence[Reference], *, folder: Path) -> Pairing:
-    """Find the prediction of each reference.
+    """Find the prediction of each reference; never one case's for another's.
 
-    Compared are, and the first that fits decides: the path below the folder, the name of the file (that of the image,
-    of the label map, or of the case), the name without what people append (`_0000`, `_gt`, `_seg`), and the name of
-    the folder where files are called alike in every folder. Suffixes (`.nii.gz`, `.mha`) never matter.
+    Compared are, and the first that fits decides: the path below the folder; the name of the file (that of the image,
+    of the label map, or of the case); the name without words that say what it is (`_gt`, `_seg`, `_pred`); the same
+    without `_0000`, where all predictions end in it; the folders, where they tell the cases. Numbers belong to a name,
+    and folders that contradict each other (`p1/seg`, `p2/seg`) never fit. Suffixes (`.nii.gz`, `.mha`) don't matter.
 
     Args:
         predictions: files, or folders of DICOM slices.
@@ -199,26 +224,13 @@ def pair(predictions: Sequence[Path], references: Sequence[Reference], *, folder
         folder: of the predictions.
 
     Raises:
-        DatasetError: a prediction fits two references, or two predictions fit one reference equally well.
+        DatasetError: a prediction has the name of two references, or two predictions have that of one.
     """
-    levels = [
-        _index(references, lambda reference: reference.names[0]),
-        _index(references, lambda reference: reference.names[1]),
-        _index(references, lambda reference: {plain_name(name) for name in reference.names[1]}),
-        _index(references, _folders),
-    ]
+    sides = _Sides([file_name(path, folder) for path in predictions], references)
     claims: dict[str, tuple[int, Path]] = {}
-    unused = []
-    for path in predictions:
-        name = strip_suffix(path)
-        own_folder = path.parent.name if path.parent != folder else None
-        keys: list[set[str | None]] = [
-            {_below(path, folder)},
-            {name},
-            {plain_name(name)},
-            {plain_name(name), own_folder},
-        ]
-        fit = _first_fit(path, keys, levels)
+    unused: list[Path] = []
+    for path, name in zip(predictions, sides.predictions, strict=True):
+        fit = sides.first_fit(path, name)
         if fit is None:
             unused.append(path)
             continue
@@ -231,9 +243,101 @@ def pair(predictions: Sequence[Path], references: Sequence[Reference], *, folder
         if before is not None:
             unused.append(max((before, (level, path)))[1])
         claims[reference] = min(before, (level, path)) if before else (level, path)
-    found = {reference.id: claims[reference.id][1] for reference in references if reference.id in claims}
-    missing = tuple(reference.id for reference in references if reference.id not in claims)
-    return Pairing(found, missing, tuple(unused))
+    left = [reference for reference in references if reference.id not in claims]
+    by_folder = sides.by_folders(unused, {reference.id for reference in left}, folder)
+    found = {**{case: path for case, (_, path) in claims.items()}, **by_folder}
+    return Pairing(
+        {reference.id: found[reference.id] for reference in references if reference.id in found},
+        tuple(reference.id for reference in references if reference.id not in found),
+        tuple(path for path in unused if path not in set(by_folder.values())),
+    )
+
+
+def pair_images(files: Sequence[Path], references: Sequence[Reference], *, folder: Path) -> Pairing:
+    """Find the image of each reference: as `pair`, but `CASE_0000`, `CASE_0001` may be the channels of one case.
+
+    Of several channels the first one is taken.
+    """
+    pairing = pair(files, references, folder=folder)
+    first = {path for path in pairing.unused if strip_suffix(path).endswith(FIRST_CHANNEL)}
+    cases = {_case_of_channel(path) for path in first}
+    channels = [path for path in pairing.unused if _case_of_channel(path) in cases]
+    if not first or not pairing.missing:
+        return pairing
+    left = [reference for reference in references if reference.id in pairing.missing]
+    more = pair(sorted(first), left, folder=folder)
+    taken = {_case_of_channel(path) for path in more.predictions.values()}
+    used = {path for path in channels if _case_of_channel(path) in taken}
+    return Pairing(
+        {**pairing.predictions, **more.predictions},
+        more.missing,
+        tuple(path for path in pairing.unused if path not in used),
+    )
+
+
+def _case_of_channel(path: Path) -> Path | None:
+    match = CHANNEL.fullmatch(strip_suffix(path))
+    return path.parent / match["case"] if match else None
+
+
+class _Sides:
+    """The names of both sides, and which of them may be those of one case."""
+
+    def __init__(self, predictions: Sequence[FileName], references: Sequence[Reference]) -> None:
+        self.predictions = predictions
+        self.by_id = {reference.id: reference for reference in references}
+        self.common = without_common_folders(predictions)
+        self.common_of_references = without_common_folders([name for ref in references for name in ref.files[-1:]])
+        self.all_first_channels = all(name.stem.endswith(FIRST_CHANNEL) for name in predictions)
+        self.below = _index(references, lambda reference: reference.names[0])
+        self.own = _index(references, lambda reference: reference.names[1])
+        self.plain = _index(references, lambda reference: {plain_name(name) for name in reference.names[1]})
+
+    def first_fit(self, path: Path, name: FileName) -> tuple[int, str] | None:
+        """The reference of the first level at which one fits.
+
+        Raises:
+            DatasetError: two of them do.
+        """
+        keys = [(name.below, self.below), (name.stem, self.own), (plain_name(name.stem), self.plain)]
+        if self.all_first_channels:
+            keys.append((plain_name(name.stem.removesuffix(FIRST_CHANNEL)), self.plain))
+        for level, (key, index) in enumerate(keys):
+            fits = [case for case in sorted(set(index.get(key, ()))) if self._together(name, self.by_id[case])]
+            if len(fits) == 1:
+                return level, fits[0]
+            if len(fits) > 1:
+                raise DatasetError(
+                    f"prediction {path} fits the references '{fits[0]}' and '{fits[1]}': name it as one of them, "
+                    "or give --reference-pattern"
+                )
+        return None
+
+    def _together(self, name: FileName, reference: Reference) -> bool:
+        """Whether the folders of both don't contradict each other."""
+        own = frozenset(name.folders)
+        return any(self._folders_agree(own, frozenset(file.folders)) for file in reference.files or (name,))
+
+    def _folders_agree(self, own: frozenset[str], other: frozenset[str]) -> bool:
+        if agree(own, other):
+            return True
+        return agree(own - self.common, other - self.common_of_references) and not numbers_clash(own, other)
+
+    def by_folders(self, paths: Sequence[Path], left: set[str], folder: Path) -> dict[str, Path]:
+        """What belongs together by all that tells cases apart, folders included, where there is one possibility."""
+        fits: dict[str, list[Path]] = {}
+        for path in paths:
+            tokens = file_name(path, folder).tokens
+            own = [
+                case for case, ref in self.by_id.items() if any(_one_case(tokens, name.tokens) for name in ref.files)
+            ]
+            for case in own if len(own) == 1 and left.issuperset(own) else ():
+                fits.setdefault(case, []).append(path)
+        return {case: found[0] for case, found in fits.items() if len(found) == 1}
+
+
+def _one_case(a: frozenset[str], b: frozenset[str]) -> bool:
+    return bool(a and b) and agree(a, b)
 
 
 def _index(references: Sequence[Reference], names: Callable[[Reference], Iterable[str]]) -> dict[str, list[str]]:
@@ -243,25 +347,3 @@ def _index(references: Sequence[Reference], names: Callable[[Reference], Iterabl
         for name in names(reference):
             index.setdefault(name, []).append(reference.id)
     return index
-
-
-def _folders(reference: Reference) -> set[str]:
-    """The folder of a reference, and its plain names."""
-    parents = {Path(below).parent.name for below in reference.names[0]} - {""}
-    return parents | {plain_name(name) for name in reference.names[1]}
-
-
-def _first_fit(
-    path: Path, keys: Sequence[set[str | None]], levels: Sequence[Mapping[str, list[str]]]
-) -> tuple[int, str] | None:
-    last = len(levels) - 1
-    for level, (own, index) in enumerate(zip(keys, levels, strict=True)):
-        fits = sorted({reference for key in own if key is not None for reference in index.get(key, ())})
-        if len(fits) == 1:
-            return level, fits[0]
-        if len(fits) > 1 and level < last:  # a folder that holds several cases says nothing of them
-            raise DatasetError(
-                f"prediction {path} fits the references '{fits[0]}' and '{fits[1]}': name it as one of them, "
-                "or give --reference-pattern"
-            )
-    return None

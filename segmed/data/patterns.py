@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from segmed.config import PatternLayout
-from segmed.data.case import Case, Found
+from segmed.data.case import Case, Found, composed
 from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_volume_file
@@ -56,7 +56,7 @@ class Pattern:
     ) -> Iterator[tuple[Path, Mapping[str, str]]]:
         regex = _regex(parts[0], known)
         for entry in sorted(folder.iterdir()):
-            match = None if entry.name.startswith(".") else regex.fullmatch(entry.name)
+            match = None if entry.name.startswith(".") else regex.fullmatch(composed(entry.name))
             if match is None:
                 continue
             values = {**known, **match.groupdict()}
@@ -73,6 +73,7 @@ def parse_pattern(text: str) -> Pattern:
     Raises:
         DatasetError: no placeholder, an unknown one, or a path that leaves the folder.
     """
+    text = composed(text)
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise DatasetError(f"pattern '{text}' leaves data.root: write it relative to that folder")
@@ -82,6 +83,12 @@ def parse_pattern(text: str) -> Pattern:
     if not names:
         raise DatasetError(f"pattern '{text}' has no {{case}}: put it where the names of the cases differ")
     return Pattern(text, path.parts, tuple(field for field in FIELDS if field in names))
+
+
+def label_files(root: Path, pattern: Pattern) -> list[tuple[Path, Mapping[str, str]]]:
+    """Files below a folder that a pattern fits, each with the values of its fields."""
+    found = pattern.files(root)
+    return [(path, dict(zip(pattern.fields, key, strict=True))) for key, paths in found.items() for path in paths]
 
 
 def _regex(part: str, known: Mapping[str, str]) -> re.Pattern[str]:
@@ -127,9 +134,10 @@ def read_patterns(root: Path, layout: PatternLayout) -> Found:
         label = _one(label_files, label_pattern, key) if label_pattern else None
         parts = [key[name] for name in ("subject", "case") if name in key and (with_subject or name == "case")]
         case_id = "_".join(parts) or key["subject"]
-        subject = _subject(case_id, key.get("subject", case_id), layout.subject)
-        cases.append(Case(case_id, subject, {name: source for name, source in images.items() if source}, label))
-    return Found(root.name, tuple(cases), tuple(patterns))
+        there = {name: source for name, source in images.items() if source}
+        cases.append(Case(case_id, key.get("subject", case_id), there, label))
+    known = bool(keys) and all("subject" in key for key in keys)
+    return Found(root.name, tuple(cases), tuple(patterns), subjects_known=known)
 
 
 def _give_each_file_to_one(claims: Sequence[tuple[Pattern | None, dict[tuple[str, ...], list[Path]]]]) -> None:
@@ -167,18 +175,6 @@ def _one(files: Mapping[tuple[str, ...], list[Path]], pattern: Pattern, values: 
     if len(paths) > 1:
         raise DatasetError(f"{paths[0]} and {paths[1].name} both fit '{pattern.text}': make the pattern narrower")
     return Source(paths[0]) if paths else None
-
-
-def _subject(case_id: str, subject: str, regex: str | None) -> str:
-    if regex is None:
-        return subject
-    try:
-        match = re.search(regex, case_id)
-    except re.error as error:
-        raise DatasetError(f"data.layout.subject '{regex}' is no regular expression ({error}): repair it") from error
-    if match is None:
-        raise DatasetError(f"data.layout.subject '{regex}' is not found in case '{case_id}': adapt it")
-    return match[1] if match.re.groups and match[1] is not None else match[0]
 
 
 def _nothing_matches(root: Path, name: str, pattern: Pattern) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +25,7 @@ from scipy import ndimage
 from segmed.config import PreprocessConfig
 from segmed.data.cases import Case, Dataset
 from segmed.data.crop import crop_box
-from segmed.errors import VolumeError
+from segmed.errors import GeometryError, VolumeError
 from segmed.geometry import Mode
 from segmed.volumes import Source, grid_difference, read_label_volume, read_volume, resample_onto, spacing_mm
 
@@ -69,7 +70,8 @@ def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | No
 def _read_modalities(sources: Mapping[str, Source], case: Case) -> dict[str, MetaTensor]:
     """Read one channel a modality; a file that holds several of them is decoded once."""
     uses = Counter(source.path for source in sources.values())
-    whole = {path: read_volume(path) for path, count in uses.items() if count > 1}
+    shared = {source.path: replace(source, component=None) for source in sources.values() if uses[source.path] > 1}
+    whole = {path: read_volume(source) for path, source in shared.items()}
     channels: dict[str, MetaTensor] = {}
     for modality, source in sources.items():
         if source.path in whole and source.component is not None:
@@ -91,7 +93,7 @@ def _check_grid(case: Case, volume: MetaTensor, path: Path, reference: MetaTenso
         (tuple(volume.shape[1:]), _affine(volume)), (tuple(reference.shape[1:]), _affine(reference))
     )
     if difference is not None:
-        raise VolumeError(
+        raise GeometryError(
             f"case {case.id}: {path} is not on the grid of {reference_path}: {difference}; "
             "run tools/audit_data.py --fix-geometry if only headers disagree"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
@@ -57,29 +57,50 @@ def normal_axis(size: Whole, spacing_mm: Numbers, *, dims: int) -> int | None:
     return thickest if spacing_mm[thickest] > THICK_SLICE_RATIO * min(spacing_mm) else None
 
 
+def own_generators(generator: np.random.Generator) -> Callable[[str], np.random.Generator]:
+    """The name of a change -> its own generator, the same for the same state of the patch's generator.
+
+    So a change that is added, or has its probability set to 0, alters no patch that it would not have changed.
+
+    Args:
+        generator: of the patch; one key is drawn from it.
+    """
+    key = generator.integers(2**32, size=4).tolist()
+    return lambda change: np.random.default_rng([*key, *change.encode()])
+
+
 def draw_deformation(
     config: AugmentConfig,
     *,
     size: Whole,
     spacing_mm: Numbers,
     normal: int | None,
-    generator: np.random.Generator,
+    own: Callable[[str], np.random.Generator],
 ) -> Deformation | None:
-    """Draw rotation, zoom, shear, shift and elastic part of one patch; None where nothing was drawn."""
-    affine = generator.random() < config.affine_probability
-    elastic = generator.random() < config.elastic_probability and config.elastic_mm > 0
+    """Draw rotation, zoom, shear, shift and elastic part of one patch; None where nothing was drawn.
+
+    Args:
+        config: probabilities and ranges.
+        size: of the patch in voxels.
+        spacing_mm: of the volume.
+        normal: axis along which nothing moves; none: all move.
+        own: of `own_generators`.
+    """
+    of_affine, of_elastic = own("affine"), own("elastic")
+    affine = of_affine.random() < config.affine_probability
+    elastic = of_elastic.random() < config.elastic_probability and config.elastic_mm > 0
     if not affine and not elastic:
         return None
     axes = [axis for axis in range(3) if axis != normal]
     matrix, shift = np.eye(3), np.zeros(3)
     if affine:
-        matrix = _draw_matrix(config, axes, generator)
-        shift[axes] = generator.uniform(-config.translation_mm, config.translation_mm, len(axes))
+        matrix = _draw_matrix(config, axes, of_affine)
+        shift[axes] = of_affine.uniform(-config.translation_mm, config.translation_mm, len(axes))
     if not elastic:
         return Deformation(matrix, shift, normal=normal)
     knot_mm = KNOTS_PER_AMPLITUDE * config.elastic_mm
     knots = [_knots(size[axis], spacing_mm[axis], knot_mm) for axis in axes]
-    control = generator.uniform(-config.elastic_mm, config.elastic_mm, (len(axes), *knots))
+    control = of_elastic.uniform(-config.elastic_mm, config.elastic_mm, (len(axes), *knots))
     return Deformation(matrix, shift, control_mm=control, knot_mm=knot_mm, normal=normal)
 
 

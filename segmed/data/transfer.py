@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import logging
@@ -17,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
 
 from segmed.errors import DownloadError
 from segmed.files import write_json
@@ -161,18 +162,24 @@ def _check_space(folder: Path, size: int | None, have: int) -> None:
 @contextmanager
 def held(part: Path) -> Iterator[BinaryIO]:
     """The partial file, open for appending and locked, so that two downloads never write into one."""
-    with part.open("ab") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DownloadError(f"{part} is being written by another download: wait for it to end") from error
-        try:
-            yield stream
-        finally:
-            with suppress(OSError):
-                stream.flush()
-                if part.exists() and not part.stat().st_size:
-                    forget(part)
+    lock = FileLock(part.with_name(f".{part.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise DownloadError(f"{part} is being written by another download: wait for it to end") from error
+    try:
+        with part.open("ab") as stream:
+            try:
+                yield stream
+            finally:
+                with suppress(OSError):
+                    stream.flush()
+                    if part.exists() and not part.stat().st_size:
+                        forget(part)
+    finally:
+        with suppress(OSError):  # Windows keeps a file that is open
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
 def _size(stream: BinaryIO) -> int:

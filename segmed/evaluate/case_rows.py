@@ -10,14 +10,16 @@ import numpy as np
 
 from segmed.config import EvaluateConfig
 from segmed.labels import IGNORE, LabelSet
-from segmed.metrics.segmentation import METRICS, NEED_SPACING, image_diagonal_mm, measure, measure_absent, overlaps
+from segmed.metrics.segmentation import METRICS, image_diagonal_mm, measure, measure_absent, overlaps
 from segmed.metrics.statistics import summarise
 from segmed.metrics.surfaces import bounding_box
 
 Row = dict[str, Any]  # case, label, kind ("label" or "region"), the metrics of `measure`, missed
 
 
-COLUMNS = ("case", "subject", "label", "kind", *METRICS, "missed")
+def columns() -> tuple[str, ...]:
+    """Of cases.csv, with the metrics that there are."""
+    return ("case", "subject", "label", "kind", *METRICS, "missed")
 
 
 def evaluate_case(
@@ -90,7 +92,9 @@ def absent_case(
     for name, mask in labels.masks(np.asarray(reference)).items():
         metrics = measure_absent(mask, spacing_mm=spacing_mm, missed=config.missed)
         if not spacing_known:
-            metrics = {key: value for key, value in metrics.items() if key not in NEED_SPACING}
+            metrics = {
+                key: value for key, value in metrics.items() if key == "missed" or not METRICS[key].needs_spacing
+            }
         rows.append(_row(case, name, labels, metrics))
     return rows
 

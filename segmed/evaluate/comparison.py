@@ -14,18 +14,8 @@ from segmed.errors import RunError
 from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparable import check_names, check_policy, common_labels, shared_cases, warnings
 from segmed.evaluate.results import Method
-from segmed.metrics.segmentation import TITLES
+from segmed.metrics.segmentation import metric_named, metrics_shown
 from segmed.metrics.statistics import holm, paired_difference, paired_wilcoxon, summarise
-
-COMPARED = ("dice", "hd95_mm", "hd_mm", "avd_ml")
-METRIC_TITLES = {
-    **TITLES,
-    "share_error_pp": "share of the region, absolute error (percentage points)",
-    "share_difference_pp": "share of the region, difference (percentage points)",
-    "true_avd_ml": "AVD to the phantom's true volume (ml)",
-    "true_difference_ml": "difference to the phantom's true volume (ml)",
-    "dice_zabihollahy2020": "Dice as released with Zabihollahy et al. 2020: NOT the Dice of a volume",
-}  # of the metrics that a row of `evaluate_case` does not have, some rows do
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ def compare_methods(
     subjects: Mapping[str, str] | None = None,
     resamples: int = 2000,
     common_cases: bool = False,
-    metrics: Sequence[str] = COMPARED,
+    metrics: Sequence[str] | None = None,
 ) -> Comparison:
     """Compare methods pairwise on the same cases, never by two means.
 
@@ -119,11 +109,12 @@ def compare_methods(
         subjects: case -> subject; None: as the results say.
         resamples: of the bootstrap.
         common_cases: compare what all have been tested on, instead of refusing methods with other cases.
-        metrics: columns of the rows.
+        metrics: columns of the rows; None: those that are shown first everywhere.
 
     Raises:
         RunError: a name twice or not there, other cases or labels, another policy for misses.
     """
+    metrics = metrics_shown("main") if metrics is None else metrics
     check_names(methods, reference)
     check_policy(methods)
     cases, notes = shared_cases(methods, common_only=common_cases)
@@ -139,7 +130,7 @@ def compare_methods(
     for metric in metrics:
         if without := [name for name, table in tables.items() if metric not in table.values]:
             if len(without) < len(tables):
-                notes.append(f"{METRIC_TITLES[metric]} is left out: not known for {', '.join(without)}")
+                notes.append(f"{metric_named(metric).title} is left out: not known for {', '.join(without)}")
             continue
         drawn = [
             _figure(table, tables[reference], metric, label, groups=groups, resamples=resamples)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.data.splits import Split
 from segmed.errors import RunError, UnfinishedError
@@ -135,7 +135,7 @@ def _of_run(path: Path) -> Result:
     )
 
 
-def run_config(path: Path) -> ExperimentConfig:
+def run_config(path: Path) -> SegmentationConfig:
     """The resolved config of a run, or of the first fold of a cross-validation.
 
     Raises:
@@ -181,7 +181,7 @@ def _sum(values: Sequence[float | None]) -> float | None:
     return math.fsum(known) if len(known) == len(values) else None
 
 
-def _budget_of_all(part: Path, config: ExperimentConfig) -> str:
+def _budget_of_all(part: Path, config: SegmentationConfig) -> str:
     """How long training may take; of a run of several networks, what each may."""
     if config.ensemble is None and config.cascade is None:
         return _budget(config)
@@ -193,7 +193,7 @@ def _budget_of_all(part: Path, config: ExperimentConfig) -> str:
     return each if len(members) == 1 else f"{len(members)} networks, each {each}"
 
 
-def _budget(config: ExperimentConfig) -> str:
+def _budget(config: SegmentationConfig) -> str:
     """How long training may take, and how large its steps are."""
     train = config.train
     batch = config.patches.batch_size

@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from segmed.config import DataConfig, EvaluateConfig
 from segmed.data.cases import find_volumes
 from segmed.data.pairs import Pairing, Reference, pair
-from segmed.errors import DatasetError, VolumeError
+from segmed.errors import DatasetError, GeometryError, VolumeError
 from segmed.evaluate.case_rows import Row, absent_case, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.evaluate.results import Result, first_few, predicting_seconds
@@ -25,6 +25,7 @@ from segmed.labels import LabelSet
 from segmed.volumes import (
     Source,
     grid_difference,
+    is_picture,
     read_label_volume,
     read_volume,
     resample_onto,
@@ -62,7 +63,8 @@ def pair_folder(folder: Path, references: Sequence[Reference], *, besides: Path 
     Raises:
         DatasetError: none belongs to a reference, or one to several.
     """
-    files = [path for path in find_volumes(folder) if besides is None or not path.is_relative_to(besides)]
+    out = None if besides is None else besides.resolve()
+    files = [path for path in find_volumes(folder) if out is None or not path.resolve().is_relative_to(out)]
     pairing = pair(files, references, folder=folder)
     if not pairing.predictions:
         raise DatasetError(
@@ -223,18 +225,19 @@ def _score(reference: Reference, prediction: Path | None, scoring: Scoring) -> _
     indices, unscored = encode_known(true.as_tensor().numpy()[0], labels, where=str(reference.label.path))
     present = frozenset(name for name, mask in labels.masks(indices).items() if mask.any())
     spacing = spacing_mm(true.affine)
+    spacing_known = scoring.spacing_known and not is_picture(reference.label.path)
     strange: tuple[int, ...] = ()
     if prediction is None:
         rows = absent_case(
             indices, labels, case=reference.id, spacing_mm=spacing, config=scoring.config,
-            spacing_known=scoring.spacing_known,
+            spacing_known=spacing_known,
         )  # fmt: skip
     else:
         found = _on_grid(read_label_volume(prediction), true, resample=scoring.resample)
         predicted, strange = encode_known(found.as_tensor().numpy()[0], labels, where=str(prediction))
         rows = evaluate_case(
             predicted, indices, labels, case=reference.id, spacing_mm=spacing, config=scoring.config,
-            spacing_known=scoring.spacing_known,
+            spacing_known=spacing_known,
         )  # fmt: skip
     by_name = {row["label"]: row for row in rows}
     return _CaseScores([by_name[name] for name in shown], present, unscored, strange)
@@ -250,7 +253,7 @@ def _on_grid(prediction: MetaTensor, reference: MetaTensor, *, resample: bool) -
     if difference is None:
         return prediction
     if not resample:
-        raise VolumeError(
+        raise GeometryError(
             f"{prediction.meta['path']} is on another grid than its reference: {difference}; predict on the grid of "
             "the image, or use --resample"
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -12,10 +14,14 @@ import numpy as np
 from isal import igzip, isal_zlib
 
 from segmed.errors import VolumeError
+from segmed.formats.nifti_affine import contradictions, placed
+from segmed.formats.room import check_room
 from segmed.geometry import Header
 
+LOG = logging.getLogger(__name__)
 SUFFIXES = (".nii.gz", ".nii")
 UNIT_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # of header field xyzt_units: metre, millimetre, micrometre
+TIME_UNITS = (0, 8, 16, 24, 32, 40, 48)  # that the standard knows
 DECODING_ERRORS = (OSError, EOFError, ValueError, cast(type[Exception], isal_zlib.error))
 LARGEST_RATIO = 1032  # deflate packs no tighter: a header that promises more voxels than this is wrong
 
@@ -32,7 +38,10 @@ def read(path: Path, component: int | None, dtype: np.dtype | None) -> tuple[np.
     with _open(path) as file:
         header = _header(file, path)
         described = _described(header, path)
-        stored = _voxels(file, header, path)
+        count = math.prod(described.shape) * described.components
+        _check_size(header, count, path)
+        check_room(path, count, header.get_data_dtype().itemsize)
+        stored = _voxels(file, header, count, path)
     shape = (*described.shape, described.components)
     stored = stored.reshape(shape, order="F")
     chosen = stored if component is None else stored[..., component : component + 1]
@@ -61,10 +70,12 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | No
     if like is not None:
         with _open(like) as file:
             header = _header(file, like)
-        geometry_scale = UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
-        if geometry_scale != 1.0:
+        units = int(header["xyzt_units"])
+        if UNIT_MM.get(units & 7, 1.0) != 1.0:
             header.set_sform(None, 0)
             header.set_qform(None, 0)
+        placed(header, like)  # what it mends in the header shall not go on
+        header["xyzt_units"] = 2 + (units & 56 if units & 56 in TIME_UNITS else 0)
         header["cal_min"] = header["cal_max"] = 0  # a display window of the image's intensities
         header["scl_slope"], header["scl_inter"] = np.nan, np.nan
         header["intent_code"] = 0
@@ -72,7 +83,8 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | No
     large = max(data.shape) > np.iinfo(np.int16).max
     image_class = nib.Nifti2Image if large or isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = image_class(data, affine, header=header, dtype=data.dtype)
-    image.header.set_xyzt_units("mm", image.header.get_xyzt_units()[1])
+    if like is None:
+        image.header.set_xyzt_units("mm")
     content = image.to_bytes()
     path.write_bytes(
         igzip.compress(content, compresslevel=2, mtime=0) if path.name.lower().endswith(".gz") else content
@@ -104,35 +116,59 @@ def _described(header: nib.Nifti1Header, path: Path) -> Header:
     lengths = [int(n) for n in header["dim"][1 : count + 1]] if 1 <= count <= 7 else []
     if len(lengths) < 2 or min(lengths) < 1:
         raise VolumeError(f"{path} has no voxels (dimensions {lengths}): it is empty or damaged")
-    padded = (*lengths, 1)
-    steps = header["pixdim"][1 : 1 + min(count, 3)]
-    if not (np.isfinite(steps).all() and (steps > 0).all()):
-        shown = ", ".join(f"{float(step):.6g}" for step in steps)
-        raise VolumeError(f"{path}: spacing ({shown}) mm is not positive: repair pixdim in the header")
-    if count < 3 and not header["pixdim"][3] > 0:
-        header["pixdim"][3] = 1
-    if header["pixdim"][0] not in (-1, 1):
-        header["pixdim"][0] = 1  # the standard: 0 means 1
     try:
-        affine = header.get_best_affine().astype(np.float64)
         dtype = header.get_data_dtype()
     except (ValueError, KeyError, nib.spatialimages.HeaderDataError) as error:
-        raise VolumeError(f"{path} has a damaged header ({str(error).splitlines()[0]}): write the file anew") from error
+        number = int(header["datatype"])
+        raise VolumeError(
+            f"{path} has a damaged header (its data type {number} is unknown): write the file anew"
+        ) from error
     if dtype.kind not in "iuf":
         raise VolumeError(f"{path} holds voxels of type {dtype}: give real numbers, one a voxel and component")
+    affine, choice = placed(header, path)
+    if choice:
+        _warn_once(f"{path}: {choice}")
     affine[:3] *= UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    padded = (*lengths, 1)
     shape = (padded[0], padded[1], padded[2])
     return Header(shape, affine, math.prod(lengths[3:]), dtype.newbyteorder("=").name)
 
 
-def _voxels(file: BinaryIO, header: nib.Nifti1Header, path: Path) -> np.ndarray:
-    """The stored numbers, flat."""
-    dtype = header.get_data_dtype()
-    count = math.prod(int(n) for n in header["dim"][1 : int(header["dim"][0]) + 1])
-    offset, size = int(header.get_data_offset()), count * dtype.itemsize
-    on_disk = path.stat().st_size
+@lru_cache(maxsize=10_000)
+def _warn_once(line: str) -> None:
+    """A file is opened several times."""
+    LOG.warning("%s", line)
+
+
+def remarks(path: Path) -> tuple[str, ...]:
+    """What a header says twice and differently, or not at all: on the place or the spacing of its voxels.
+
+    Raises:
+        VolumeError: the header can't be read.
+    """
+    with _open(path) as file:
+        header = _header(file, path)
+    _, choice = placed(header.copy(), path)
+    return tuple(line for line in (choice, *contradictions(header)) if line)
+
+
+def _check_size(header: nib.Nifti1Header, count: int, path: Path) -> None:
+    """Where the voxels begin and how many bytes they take, against the file."""
+    offset, smallest = float(header["vox_offset"]), int(header["sizeof_hdr"]) + 4
+    if not offset >= smallest or offset != round(offset):
+        raise VolumeError(
+            f"{path} has a damaged header (its voxels begin at byte {offset:g}, before its end at {smallest}): "
+            "write the file anew"
+        )
+    size, on_disk = count * header.get_data_dtype().itemsize, path.stat().st_size
     if offset + size > on_disk * LARGEST_RATIO:
         raise VolumeError(f"{path} is truncated: {on_disk} bytes can't hold {size}: copy it again")
+
+
+def _voxels(file: BinaryIO, header: nib.Nifti1Header, count: int, path: Path) -> np.ndarray:
+    """The stored numbers, flat."""
+    dtype = header.get_data_dtype()
+    offset, size = int(header["vox_offset"]), count * dtype.itemsize
     try:
         buffer = np.empty(size, np.uint8)
         file.seek(offset)
@@ -142,13 +178,18 @@ def _voxels(file: BinaryIO, header: nib.Nifti1Header, path: Path) -> np.ndarray:
             if not got:
                 raise VolumeError(f"{path} is truncated: {filled} of {size} bytes of voxels are there: copy it again")
             filled += got
-        file.read(1)  # at the end a gzipped file checks its sum
+        beyond = file.read(1)  # at the end a gzipped file checks its sum
     except MemoryError as error:
         raise VolumeError(f"{path} needs {size / 2**30:.1f} GiB of memory: crop it or use a larger machine") from error
     except DECODING_ERRORS as error:
         if isinstance(error, VolumeError):
             raise
         raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
+    if beyond:
+        raise VolumeError(
+            f"{path} holds more bytes than the {size} of its header's {count} voxels: the header is damaged, write "
+            "the file anew"
+        )
     return cast(np.ndarray, buffer.view(dtype))
 
 

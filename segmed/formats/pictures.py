@@ -1,43 +1,94 @@
-"""2D images as volumes of one slice: PNG, JPEG, TIFF and BMP, through Pillow."""
+"""2D images as volumes of one slice: PNG, JPEG, TIFF, BMP and GIF, through Pillow."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segmed.errors import VolumeError
+from segmed.formats.room import check_room
 from segmed.geometry import Header
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+COLOURS = ("red", "green", "blue")
+LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")  # formats whose values are not those that were saved
+DECODED_BYTES = 8  # of a pixel while it is decoded: three colours and their grey
 STORED_TYPES = {"1": "bool", "I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}
 
 
-def read_header(path: Path) -> Header:
-    """Shape (width, height, 1), identity affine."""
+def read_header(path: Path, *, colours: bool = False) -> Header:
+    """Shape (width, height, 1), identity affine; with `colours` a component a colour."""
     with _open(path) as image:
-        return Header((image.width, image.height, 1), np.eye(4), 1, STORED_TYPES.get(image.mode, "uint8"))
+        kind = "uint8" if colours else STORED_TYPES.get(image.mode, "uint8")
+        return Header((image.width, image.height, 1), np.eye(4), len(COLOURS) if colours else 1, kind)
 
 
-def read(path: Path, dtype: np.dtype | None, *, indices: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Grey values (1, width, height, 1) and identity affine.
+def read(path: Path, dtype: np.dtype | None, *, colours: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Grey values (1, width, height, 1), or red, green and blue (3, width, height, 1), and identity affine.
 
     Args:
         path: the image; its format is found in its content, whatever its suffix.
         dtype: of the result; None: as stored.
-        indices: true for label maps: numbers are kept as stored (indices of a palette, 0 and 1 of a bitmap), and a
-            colour image is taken only where its channels are equal.
+        colours: a component a colour; a grey image has three equal ones.
     """
-    with _open(path) as image:
-        try:
-            grey = _label_values(image, path) if indices else _grey(image)
-        except (OSError, ValueError, SyntaxError) as error:
-            if isinstance(error, VolumeError):
-                raise
-            raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
-    return grey.T[None, :, :, None].astype(dtype or grey.dtype.newbyteorder("=")), np.eye(4)
+    with _open(path) as image, _damage(path):
+        if colours:
+            values = np.asarray(image.convert("RGB"))
+        elif image.mode in STORED_TYPES and image.mode != "1":
+            values = np.asarray(image)[..., None]
+        else:
+            values = np.asarray(image.convert("L"))[..., None]
+    return _volume(values, dtype), np.eye(4)
+
+
+def read_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Values (1, width, height, 1) of a label map as they are stored, and identity affine.
+
+    Indices of a palette and 0 and 1 of a bitmap are kept; of a GIF, whose palette is made as it is saved, grey values.
+
+    Raises:
+        VolumeError: colours that differ; a lossy format.
+    """
+    with _open(path) as image, _damage(path):
+        if image.format in LOSSY or image.info.get("compression") in ("jpeg", "webp"):
+            raise VolumeError(
+                f"{path} is compressed with loss ({image.format}), which changes label values: save label maps as PNG"
+            )
+        values = np.asarray(image)
+        if image.format == "GIF":
+            values = _of_palette(image)
+        if values.ndim == 3:
+            values = _equal_channels(values, image.mode, path)
+    return _volume(values[..., None], None), np.eye(4)
+
+
+def _volume(values: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
+    """(height, width, C) -> (C, width, height, 1)."""
+    return values.transpose(2, 1, 0)[..., None].astype(dtype or values.dtype.newbyteorder("="))
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError) as error:
+        if isinstance(error, VolumeError):
+            raise
+        raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
+
+
+def is_coloured(path: Path) -> bool:
+    """Whether red, green and blue differ anywhere: `read` mixes them into grey."""
+    with _open(path) as image, _damage(path):
+        if image.mode in STORED_TYPES or image.mode in ("L", "LA"):
+            return False
+        values = np.asarray(image.convert("RGB"))
+        return bool((values != values[..., :1]).any())
 
 
 def write(path: Path, voxels: np.ndarray) -> None:
@@ -59,23 +110,24 @@ def _open(path: Path) -> Image.Image:
         raise VolumeError(f"{path} is not an image that can be read: copy it again") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise VolumeError(f"{path} is larger than {Image.MAX_IMAGE_PIXELS} pixels: make it smaller") from error
-    if getattr(image, "n_frames", 1) > 1:
+    try:
+        if getattr(image, "n_frames", 1) > 1:
+            raise VolumeError(f"{path} holds several pages: save them as one NIfTI volume or as single images")
+        check_room(path, image.width * image.height, DECODED_BYTES)
+    except VolumeError:
         image.close()
-        raise VolumeError(f"{path} holds several pages: save them as one NIfTI volume or as single images")
+        raise
     return image
 
 
-def _grey(image: Image.Image) -> np.ndarray:
-    if image.mode in STORED_TYPES and image.mode != "1":
-        return np.asarray(image)
-    return np.asarray(image.convert("L"))
+def _of_palette(image: Image.Image) -> np.ndarray:
+    """Grey values where the palette is grey, else its indices."""
+    indices, colours = np.asarray(image), np.asarray(image.convert("RGB"))
+    return colours[..., 0] if (colours == colours[..., :1]).all() else indices
 
 
-def _label_values(image: Image.Image, path: Path) -> np.ndarray:
-    values = np.asarray(image)
-    if values.ndim == 2:
-        return values
-    colours = values[..., :3] if image.mode in ("RGB", "RGBA") else values[..., :1]
-    if image.mode not in ("RGB", "RGBA", "LA") or (colours != colours[..., :1]).any():
+def _equal_channels(values: np.ndarray, mode: str, path: Path) -> np.ndarray:
+    colours = values[..., :3] if mode in ("RGB", "RGBA") else values[..., :1]
+    if mode not in ("RGB", "RGBA", "LA") or (colours != colours[..., :1]).any():
         raise VolumeError(f"{path} is a colour image: save the label map as grey values or indices of a palette")
-    return colours[..., 0]
+    return np.asarray(colours[..., 0])

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss, GeneralizedDiceLoss, TverskyLoss
+from monai.losses import DiceLoss, TverskyLoss
 from monai.networks import one_hot
 from torch import Tensor, nn
 
@@ -17,6 +17,7 @@ from segmed.errors import NetworkError
 from segmed.labels import IGNORE
 
 SMALLEST = 1e-7
+SMOOTHING = 1e-5  # voxels added to both sides of a Dice, as MONAI does: 1 where there is nothing to find and to see
 
 
 class SegmentationLoss(nn.Module, ABC):
@@ -94,24 +95,32 @@ class Tversky(SegmentationLoss):
 
 
 class GeneralisedDice(SegmentationLoss):
-    """1 - Dice of all labels together, each weighted by the inverse square of its volume.
+    """1 - Dice of all labels together without background, each weighted by the inverse square of its volume.
 
-    A label that is not there has the largest weight of those that are.
+    A label that is not there has the weight of the smallest that is. Only the ratios of weights act, so they are
+    taken to the smallest label: sums stay of the size of volumes, and the smoothing is nothing beside them.
 
     Args:
-        batch: volumes and sums run over the batch.
+        batch: volumes and sums run over the batch; else each image has its own Dice, and the loss is the mean.
 
     Source: Sudre et al. 2017, arXiv 1707.03237.
     """
 
     def __init__(self, *, batch: bool = True) -> None:
         super().__init__()
-        self.loss = GeneralizedDiceLoss(include_background=False, batch=batch)
+        self.batch = batch
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
         counted = (labels != IGNORE)[:, None]
-        reference = one_hot(torch.where(counted, labels[:, None], 0), logits.shape[1])
-        return self.loss(logits.softmax(dim=1) * counted, reference * counted)
+        reference = (one_hot(torch.where(counted, labels[:, None], 0), logits.shape[1]) * counted)[:, 1:]
+        probabilities = (logits.softmax(dim=1) * counted)[:, 1:]
+        axes = [0, *range(2, logits.dim())] if self.batch else list(range(2, logits.dim()))
+        volumes, predicted, both = (x.sum(axes) for x in (reference, probabilities, reference * probabilities))
+        smallest = torch.where(volumes > 0, volumes, math.inf).amin(-1, keepdim=True)
+        present = (volumes > 0) & smallest.isfinite()
+        weights = torch.where(present, smallest / volumes.clamp(min=1), 1.0).square()
+        overlap, total = (2 * weights * both).sum(-1), (weights * (predicted + volumes)).sum(-1)
+        return (1 - (overlap + SMOOTHING) / (total + SMOOTHING)).mean()
 
 
 class CrossEntropy(SegmentationLoss):
@@ -165,7 +174,9 @@ class TopKCrossEntropy(SegmentationLoss):
 class Focal(SegmentationLoss):
     """Cross-entropy of each voxel times (1 - its probability) ** gamma, the mean over the voxels that count.
 
-    Equal to MONAI's FocalLoss with softmax, in half its time: it looks at one probability a voxel, not at all.
+    Equal to MONAI's FocalLoss with softmax where that has an `ignore_index`, in half its time: it looks at one
+    probability a voxel, not at all. Without one MONAI divides by the classes too: ours is then its × classes. So gamma
+    0 is cross-entropy, with any number of classes.
 
     Args:
         gamma: focus on hard voxels; 0 is cross-entropy.
@@ -254,6 +265,7 @@ def _dice_ce(*, batch: bool = True, ce_weight: float = 1.0, class_weights: Seque
 
 
 def _dice_focal(*, batch: bool = True, gamma: float = 2.0, class_weights: Sequence[float] | None = None) -> Sum:
+    """Dice + `Focal`: MONAI's `FocalLoss(use_softmax=True)` times the classes (its `DiceFocalLoss` takes sigmoids)."""
     return Sum([Dice(batch=batch), Focal(gamma=gamma, class_weights=class_weights)], [1.0, 1.0])
 
 

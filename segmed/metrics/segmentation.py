@@ -3,37 +3,155 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from segmed.metrics.surfaces import surface_distances
+from segmed.metrics.metric import Better, Metric, Pair, Place
 
 Missed = Literal["diagonal", "skip"]
 
-# Keys of `measure`, in the order of tables. What needs a true spacing is named apart: a nominal one makes it noise.
-METRICS = (
-    "dice",
-    "iou",
-    "hd_mm",
-    "hd95_mm",
-    "assd_mm",
-    "surface_dice",
-    "avd_ml",
-    "volume_difference_ml",
-    "relative_volume_error",
-    "sensitivity",
-    "precision",
-    "prediction_ml",
-    "reference_ml",
-)
-NEED_SPACING = frozenset(
-    ("hd_mm", "hd95_mm", "assd_mm", "surface_dice", "avd_ml", "volume_difference_ml", "prediction_ml", "reference_ml")
-)
-DISTANCES = ("hd_mm", "hd95_mm", "assd_mm")
-
 _ROUNDING_MM = 1e-6  # 3 voxels of 0.7 mm are within a tolerance of 2.1 mm, whatever floating point says
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def _dice(pair: Pair) -> float:
+    return 2 * pair.shared / (pair.predicted + pair.true)
+
+
+def _iou(pair: Pair) -> float:
+    return pair.shared / (pair.predicted + pair.true - pair.shared)
+
+
+def _sensitivity(pair: Pair) -> float:
+    return pair.shared / pair.true
+
+
+def _precision(pair: Pair) -> float:
+    return pair.shared / pair.predicted
+
+
+def _hd(pair: Pair) -> float:
+    return float(pair.distances_mm.max())
+
+
+def _hd95(pair: Pair) -> float:
+    """The larger of the two directed 95th percentiles."""
+    return float(max(np.percentile(distances, 95) for distances in pair.directed_mm))
+
+
+def _assd(pair: Pair) -> float:
+    """The mean over all voxels of both surfaces."""
+    return float(pair.distances_mm.mean())
+
+
+def _surface_dice(pair: Pair) -> float:
+    """Counted in surface voxels."""
+    return float(np.count_nonzero(pair.distances_mm <= pair.tolerance_mm + _ROUNDING_MM) / pair.distances_mm.size)
+
+
+def _volume_difference(pair: Pair) -> float:
+    """Prediction less reference."""
+    return (pair.predicted - pair.true) * pair.voxel_ml
+
+
+def _avd(pair: Pair) -> float:
+    return abs(pair.predicted - pair.true) * pair.voxel_ml
+
+
+def _relative_volume_error(pair: Pair) -> float:
+    """AVD over the reference; NaN where that is empty and the prediction is not."""
+    difference = abs(pair.predicted - pair.true)
+    return difference / pair.true if pair.true else (math.nan if difference else 0.0)
+
+
+def _predicted_volume(pair: Pair) -> float:
+    return pair.predicted * pair.voxel_ml
+
+
+def _reference_volume(pair: Pair) -> float:
+    return pair.true * pair.voxel_ml
+
+
+def _overlap(name: str, title: str, compute: Callable[[Pair], float], *shown: Place, rank: int = 2) -> Metric:
+    return Metric(name, title, compute, miss="zero", shown=frozenset(shown), rank=rank)
+
+
+def _distance(name: str, title: str, compute: Callable[[Pair], float], *shown: Place, rank: int = 2) -> Metric:
+    return Metric(
+        name, title, compute, "mm", 2, needs_spacing=True, miss="diagonal", better="lower", shown=frozenset(shown),
+        rank=rank,
+    )  # fmt: skip
+
+
+def _volume(
+    name: str, title: str, compute: Callable[[Pair], float], *shown: Place, better: Better | None = "lower"
+) -> Metric:
+    return Metric(name, title, compute, "ml", None, needs_spacing=True, better=better, shown=frozenset(shown))
+
+
+def _table(*rows: Metric) -> dict[str, Metric]:
+    return {row.name: row for row in rows}
+
+
+# Every metric of two masks, in the order of cases.csv. A new one is a row here: all that shows figures follows.
+METRICS = _table(
+    _overlap("dice", "Dice", _dice, "training", "main", "without spacing", "cases", rank=0),
+    _overlap("iou", "IoU", _iou, "without spacing"),
+    _distance("hd_mm", "HD (mm)", _hd, "main"),
+    _distance("hd95_mm", "HD95 (mm)", _hd95, "training", "main", "cases", rank=1),
+    _distance("assd_mm", "ASSD (mm)", _assd, "cases"),
+    Metric("surface_dice", "surface Dice", _surface_dice, needs_spacing=True, miss="zero"),
+    _volume("avd_ml", "AVD (ml)", _avd, "training", "main", "cases"),
+    _volume("volume_difference_ml", "volume difference (ml)", _volume_difference, "cases", better="nearer to 0"),
+    Metric("relative_volume_error", "relative volume error", _relative_volume_error, better="lower"),
+    _overlap("sensitivity", "sensitivity", _sensitivity, "without spacing"),
+    _overlap("precision", "precision", _precision, "without spacing"),
+    _volume("prediction_ml", "predicted volume (ml)", _predicted_volume, better=None),
+    replace(_volume("reference_ml", "reference volume (ml)", _reference_volume, better=None), miss="reference"),
+)
+
+# Those that comparisons of rows compute besides: of the tissue in its region, of a phantom's truth, as published.
+OF_ROWS = _table(
+    Metric(
+        "share_error_pp", "share of the region, absolute error (percentage points)", unit="pp", better="lower",
+        shown=frozenset({"rows"}), short="share error (pp)",
+    ),
+    Metric(
+        "share_difference_pp", "share of the region, difference (percentage points)", unit="pp", better="nearer to 0",
+        shown=frozenset({"rows"}), short="share difference (pp)",
+    ),
+    Metric(
+        "true_avd_ml", "AVD to the phantom's true volume (ml)", unit="ml", digits=None, better="lower",
+        shown=frozenset({"phantoms"}), short="AVD to truth (ml)",
+    ),
+    Metric(
+        "true_difference_ml", "difference to the phantom's true volume (ml)", unit="ml", digits=None,
+        better="nearer to 0", shown=frozenset({"phantoms"}), short="difference to truth (ml)",
+    ),
+    Metric(
+        "dice_zabihollahy2020", "Dice as released with Zabihollahy et al. 2020: NOT the Dice of a volume",
+        short="Dice (zabihollahy2020)",
+    ),
+)  # fmt: skip
+
+
+def metric_named(name: str) -> Metric:
+    """The row of a metric, of masks or of rows of a comparison."""
+    return METRICS.get(name) or OF_ROWS[name]
+
+
+def metrics_shown(*places: Place) -> tuple[str, ...]:
+    """Names of what is shown in one of several places, the most telling first."""
+    every = [metric for metric in (*METRICS.values(), *OF_ROWS.values()) if metric.shown & set(places)]
+    return tuple(metric.name for metric in sorted(every, key=lambda metric: metric.rank))
+
+
+# ---------------------------------------------------------------- two masks
 
 
 def measure(
@@ -71,16 +189,10 @@ def measure(
     and `compute_surface_dice`; Nikolov et al. 2018 (arXiv 1809.04430) for surface Dice.
     """
     _check(prediction, reference, spacing_mm)
-    counts = _counts(prediction, reference)
-    result = {**_overlaps(*counts), **_volumes(*counts, math.prod(spacing_mm) / 1000)}
-    if counts[0] and counts[1]:
-        return {**_order(result | _distances(prediction, reference, spacing_mm, tolerance_mm)), "missed": 0.0}
-    missing = bool(counts[0] or counts[1])
-    far = diagonal_mm if diagonal_mm is not None else image_diagonal_mm(prediction.shape, spacing_mm)
-    distance = (far if missed == "diagonal" else math.nan) if missing else 0.0
-    result |= dict.fromkeys(DISTANCES, distance)
-    result["surface_dice"] = 0.0 if missing else 1.0
-    return {**_order(result), "missed": float(missing)}
+    pair = Pair(prediction, reference, spacing_mm, tolerance_mm)
+    far_mm = _far_mm(prediction.shape, spacing_mm, missed, diagonal_mm)
+    values = {name: metric.of(pair, far_mm=far_mm) for name, metric in METRICS.items()}
+    return {**values, "missed": _missed(pair)}
 
 
 def measure_absent(
@@ -103,11 +215,9 @@ def measure_absent(
     result = measure(nothing, reference, spacing_mm=spacing_mm, missed=missed, diagonal_mm=diagonal_mm)
     if result["missed"]:
         return result
-    far = diagonal_mm if diagonal_mm is not None else image_diagonal_mm(reference.shape, spacing_mm)
-    result |= dict.fromkeys(("dice", "iou", "surface_dice", "sensitivity", "precision"), 0.0)
-    result |= dict.fromkeys(DISTANCES, far if missed == "diagonal" else math.nan)
-    result |= dict.fromkeys(("avd_ml", "volume_difference_ml", "relative_volume_error", "prediction_ml"), math.nan)
-    return {**result, "missed": 1.0}
+    far_mm = _far_mm(reference.shape, spacing_mm, missed, diagonal_mm)
+    lost = {name: metric.of_miss(far_mm) for name, metric in METRICS.items() if metric.miss != "reference"}
+    return {**result, **lost, "missed": 1.0}
 
 
 def overlaps(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -119,10 +229,11 @@ def overlaps(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     Raises:
         ValueError: masks of different shapes or that are not bool.
     """
-    _check(prediction, reference, (1.0,) * prediction.ndim)
-    counts = _counts(prediction, reference)
-    relative = {"relative_volume_error": _volumes(*counts, 1.0)["relative_volume_error"]}
-    return {**_order(_overlaps(*counts) | relative), "missed": float(bool(counts[0]) != bool(counts[1]))}
+    spacing_mm = (1.0,) * prediction.ndim
+    _check(prediction, reference, spacing_mm)
+    pair = Pair(prediction, reference, spacing_mm, tolerance_mm=0.0)
+    values = {name: m.of(pair, far_mm=math.nan) for name, m in METRICS.items() if not m.needs_spacing}
+    return {**values, "missed": _missed(pair)}
 
 
 def image_diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
@@ -146,64 +257,12 @@ def _check(prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[f
         )
 
 
-def _counts(prediction: np.ndarray, reference: np.ndarray) -> tuple[int, int, int]:
-    """Voxels of the prediction, of the reference and of both."""
-    both = np.count_nonzero(prediction & reference)
-    return int(np.count_nonzero(prediction)), int(np.count_nonzero(reference)), int(both)
+def _missed(pair: Pair) -> float:
+    return float(bool(pair.predicted) != bool(pair.true))
 
 
-def _overlaps(predicted: int, true: int, both: int) -> dict[str, float]:
-    if not predicted and not true:
-        return dict.fromkeys(("dice", "iou", "sensitivity", "precision"), 1.0)
-    return {
-        "dice": 2 * both / (predicted + true),
-        "iou": both / (predicted + true - both),
-        "sensitivity": both / true if true else 0.0,
-        "precision": both / predicted if predicted else 0.0,
-    }
-
-
-def _volumes(predicted: int, true: int, _both: int, voxel_ml: float) -> dict[str, float]:
-    difference = predicted - true
-    undefined = math.nan if difference else 0.0
-    return {
-        "avd_ml": abs(difference) * voxel_ml,
-        "volume_difference_ml": difference * voxel_ml,
-        "relative_volume_error": abs(difference) / true if true else undefined,
-        "prediction_ml": predicted * voxel_ml,
-        "reference_ml": true * voxel_ml,
-    }
-
-
-def _distances(
-    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
-) -> dict[str, float]:
-    directed = surface_distances(prediction, reference, spacing_mm)
-    every = np.concatenate(directed)
-    return {
-        "hd_mm": float(every.max()),
-        "hd95_mm": float(max(np.percentile(distances, 95) for distances in directed)),
-        "assd_mm": float(every.mean()),
-        "surface_dice": float(np.count_nonzero(every <= tolerance_mm + _ROUNDING_MM) / every.size),
-    }
-
-
-def _order(result: dict[str, float]) -> dict[str, float]:
-    return {name: result[name] for name in METRICS if name in result}
-
-
-TITLES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "hd_mm": "HD (mm)",
-    "hd95_mm": "HD95 (mm)",
-    "assd_mm": "ASSD (mm)",
-    "surface_dice": "surface Dice",
-    "avd_ml": "AVD (ml)",
-    "volume_difference_ml": "volume difference (ml)",
-    "relative_volume_error": "relative volume error",
-    "sensitivity": "sensitivity",
-    "precision": "precision",
-    "prediction_ml": "predicted volume (ml)",
-    "reference_ml": "reference volume (ml)",
-}
+def _far_mm(shape: Sequence[int], spacing_mm: Sequence[float], missed: Missed, diagonal_mm: float | None) -> float:
+    """The distance of a miss."""
+    if missed == "skip":
+        return math.nan
+    return diagonal_mm if diagonal_mm is not None else image_diagonal_mm(shape, spacing_mm)

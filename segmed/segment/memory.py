@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from segmed.builders.segmentation import build_discriminator, build_network
-from segmed.config import ExperimentConfig, known
+from segmed.config import SegmentationConfig, known
 from segmed.errors import ConfigError
 from segmed.machine import GIB, Machine
 from segmed.networks.summary import Summary, summarise
@@ -18,7 +18,7 @@ BASE_BYTES = int(1.5 * GIB)  # the interpreter with its libraries, and a volume 
 STATE_BYTES = 4 + 4 + 8 + 4 + 4  # a parameter: weight, gradient, two moments, average, a copy while saving
 
 
-def fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Machine) -> tuple[int, Summary, int]:
+def fit_batch(config: SegmentationConfig, channels: int, classes: int, machine: Machine) -> tuple[int, Summary, int]:
     """The batch size that fits, the network's summary, and the bytes that the run needs.
 
     Args:
@@ -65,7 +65,7 @@ class _Judged(nn.Module):
         return self.discriminator(joined[:, : self.image_channels], joined[:, self.image_channels :])
 
 
-def _discriminator_summary(config: ExperimentConfig, channels: int, classes: int) -> Summary:
+def _discriminator_summary(config: SegmentationConfig, channels: int, classes: int) -> Summary:
     """What one image costs the discriminator; its spectral norm, slow to set up, adds as good as nothing."""
     if config.adversary is None:
         raise ValueError("no adversary")
@@ -91,7 +91,7 @@ def _does_not_fit(need: int, machine: Machine, size: tuple[int, ...], batch: int
     )
 
 
-def batch_reason(batch: int, config: ExperimentConfig, machine: Machine) -> str:
+def batch_reason(batch: int, config: SegmentationConfig, machine: Machine) -> str:
     """Why this many patches make a batch."""
     usual = BATCH[machine.device, known(config.patches.dims)]
     if batch == usual:

@@ -18,11 +18,11 @@ import numpy as np
 from segmed.builders.segmentation import PLANE_AXES
 from segmed.config import (
     DynUNetConfig,
-    ExperimentConfig,
     ImageDiscriminatorConfig,
     PatchDiscriminatorConfig,
     PixelDiscriminatorConfig,
     SeganCriticConfig,
+    SegmentationConfig,
     UNetConfig,
     known,
 )
@@ -50,7 +50,7 @@ DISCRIMINATOR_WIDTH = {"cpu": 16, "cuda": 32}
 class Plan:
     """A config without `auto`, why each value is what it is, and what the run will need."""
 
-    config: ExperimentConfig
+    config: SegmentationConfig
     reasons: dict[str, str]
     summary: Summary
     memory_bytes: int
@@ -67,7 +67,7 @@ class Plan:
 
 
 def resolve(
-    config: ExperimentConfig, facts: Sequence[CaseFacts], *, channels: int, machine: Machine, processes: int = 1
+    config: SegmentationConfig, facts: Sequence[CaseFacts], *, channels: int, machine: Machine, processes: int = 1
 ) -> Plan:
     """Resolve every `auto` of a config.
 
@@ -108,7 +108,7 @@ def resolve(
 class Planner:
     """Works through a config from geometry to training; `reasons` grows as values are set."""
 
-    def __init__(self, config: ExperimentConfig, facts: Sequence[CaseFacts], machine: Machine) -> None:
+    def __init__(self, config: SegmentationConfig, facts: Sequence[CaseFacts], machine: Machine) -> None:
         self.config = config
         self.facts = facts
         self.machine = machine

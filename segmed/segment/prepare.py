@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from segmed.builders.segmentation import build_dataset, build_network
-from segmed.config import CaseClassConfig, ExperimentConfig, UNetConfig, known
+from segmed.config import CaseClassConfig, SegmentationConfig, UNetConfig, known
 from segmed.data.audit import Audit, CaseFacts, audit_dataset
 from segmed.data.case_classes import class_names, classes_of
 from segmed.data.cases import Dataset
@@ -18,6 +19,8 @@ from segmed.machine import this_machine
 from segmed.runs import Run, begin_run
 from segmed.segment.plan import Plan, resolve
 from segmed.training.encoder_transfer import leak_note, source_encoder, take_encoder
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Prepared:
         split: their parts.
     """
 
-    config: ExperimentConfig
+    config: SegmentationConfig
     reasons: Mapping[str, str]
     dataset: Dataset
     audit: Audit
@@ -50,7 +53,7 @@ class Prepared:
         return {"split.json": asdict(self.split), "audit.json": self.audit.to_dict()}
 
 
-def start(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) -> Run:
+def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
     ready = prepare(config)
     plan = planned(ready, processes=processes)
@@ -66,7 +69,7 @@ def start(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) 
     )
 
 
-def prepare(config: ExperimentConfig) -> Prepared:
+def prepare(config: SegmentationConfig) -> Prepared:
     """Read and check the data, draw the parts.
 
     Raises:
@@ -85,8 +88,15 @@ def prepare(config: ExperimentConfig) -> Prepared:
     split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
     _check_adversary(config, split)
     labels = {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
-    data = config.data.model_copy(update={"images": dataset.modalities, "labels": labels})
-    config, reasons = config.model_copy(update={"data": data}), {}
+    found = {
+        "images": dataset.modalities,
+        "labels": labels,
+        "ignore": dataset.labels.ignore,
+        "regions": {name: list(members) for name, members in dataset.labels.regions.items()},
+        "spacing_known": config.data.spacing_known and not dataset.are_pictures,
+    }
+    _warn_of_absent_labels(dataset, audit, split)
+    config, reasons = config.model_copy(update={"data": config.data.model_copy(update=found)}), {}
     if head is not None:
         config, reasons = _with_classes(config, head, classes, split)
     return Prepared(config, reasons, dataset, audit, split)
@@ -131,7 +141,19 @@ def _checked(dataset: Dataset) -> Audit:
     return audit
 
 
-def _check_second_head(config: ExperimentConfig) -> None:
+def _warn_of_absent_labels(dataset: Dataset, audit: Audit, split: Split) -> None:
+    """A label that no training case has is never learned: said before the time is spent."""
+    trained = [fact for fact in audit.facts if fact.id in set(split.train) and fact.label_voxels]
+    for name in dataset.labels.names:
+        if trained and not any(fact.label_voxels[name] for fact in trained):
+            LOG.warning(
+                "label '%s' is in none of the %d training cases: it can't be learned; check data.labels or the split",
+                name,
+                len(trained),
+            )
+
+
+def _check_second_head(config: SegmentationConfig) -> None:
     """Refuse what a second head can't stand beside.
 
     Raises:
@@ -157,8 +179,8 @@ def _stratum(fact: CaseFacts, of_class: str | None) -> str:
 
 
 def _with_classes(
-    config: ExperimentConfig, head: CaseClassConfig, found: Mapping[str, str], split: Split
-) -> tuple[ExperimentConfig, dict[str, str]]:
+    config: SegmentationConfig, head: CaseClassConfig, found: Mapping[str, str], split: Split
+) -> tuple[SegmentationConfig, dict[str, str]]:
     """The config with the names of the classes, and why they are these.
 
     Raises:
@@ -171,7 +193,7 @@ def _with_classes(
     return config, {"classification.classes": why} if wanted is None else {}
 
 
-def _first_weights(config: ExperimentConfig, dataset: Dataset, split: Split) -> dict[str, str]:
+def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -> dict[str, str]:
     """See that the encoder of another run fits, before anything is made; what is to be known of it.
 
     Raises:
@@ -192,7 +214,7 @@ def _first_weights(config: ExperimentConfig, dataset: Dataset, split: Split) -> 
     return {"init_encoder": f"{fits}; NOTE: {note}" if note else fits}
 
 
-def _check_adversary(config: ExperimentConfig, split: Split) -> None:
+def _check_adversary(config: SegmentationConfig, split: Split) -> None:
     """Refuse unlabelled cases that the adversary can't judge.
 
     Raises:
@@ -206,7 +228,7 @@ def _check_adversary(config: ExperimentConfig, split: Split) -> None:
         )
 
 
-def with_absolute_paths(config: ExperimentConfig) -> ExperimentConfig:
+def with_absolute_paths(config: SegmentationConfig) -> SegmentationConfig:
     """The run's config works from whichever folder the run is gone on with."""
     data = config.data.model_copy(update={"root": config.data.root.absolute()})
     cache = (config.cache or config.runs / "cache").absolute()

@@ -12,7 +12,7 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.builders.segmentation import build_dataset, load_case_classifier, load_run
-from segmed.config import ExperimentConfig, known
+from segmed.config import SegmentationConfig, known
 from segmed.data.case_classes import KnownClasses
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
@@ -23,6 +23,7 @@ from segmed.evaluate.case_volumes import CaseVolumes, shown_case
 from segmed.evaluate.classified_images import Tested, joined, read_tested
 from segmed.files import write_json
 from segmed.machine import free_ram_bytes
+from segmed.metrics.segmentation import metrics_shown
 from segmed.reports.classification.case_classes import TABLE, write_case_classes
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.files import write_evaluation
@@ -34,7 +35,7 @@ KEPT_SHARE = 0.25  # of the free RAM that volumes for the montage may take
 
 
 def run_test(
-    run: Run, config: ExperimentConfig, dataset: Dataset, split: Split, *, device: str
+    run: Run, config: SegmentationConfig, dataset: Dataset, split: Split, *, device: str
 ) -> tuple[list[Row], dict[str, Any]]:
     """Segment the test part with the best weights, write label maps, figures and times; used once, at the end.
 
@@ -98,7 +99,7 @@ class _Shown:
 
 def _test_classes(
     run: Run,
-    config: ExperimentConfig,
+    config: SegmentationConfig,
     dataset: Dataset,
     split: Split,
     told: Mapping[str, np.ndarray],
@@ -135,7 +136,7 @@ def _tested(cases: Sequence[Case], classes: KnownClasses, told: Mapping[str, np.
     )
 
 
-def sum_up(config: ExperimentConfig, folds: Folds, rows: Sequence[Row]) -> None:
+def sum_up(config: SegmentationConfig, folds: Folds, rows: Sequence[Row]) -> None:
     """Write and print figures over the test cases of all folds: each was tested once, by a model that never saw it.
 
     Args:
@@ -152,7 +153,7 @@ def sum_up(config: ExperimentConfig, folds: Folds, rows: Sequence[Row]) -> None:
         sum_up_classes(config, folds, title=f"{title}: classes")
 
 
-def sum_up_classes(config: ExperimentConfig, folds: Folds, *, title: str) -> None:
+def sum_up_classes(config: SegmentationConfig, folds: Folds, *, title: str) -> None:
     """What the second heads of all folds told of their test cases, as one test."""
     tables = [part.test / TABLE for part in folds.runs()]
     tests = [read_tested(table) for table in tables if table.is_file()]
@@ -190,11 +191,10 @@ def _read_again(run: Run, case: Case, dataset: Dataset) -> CaseVolumes:
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
     """Test figures by name, for TensorBoard's table of runs."""
-    shown = ("dice", "hd95_mm", "avd_ml")
     return {
         f"test/{metric}/{label}": metrics[metric]["mean"]
         for label, metrics in summary["labels"].items()
-        for metric in shown
+        for metric in metrics_shown("training")
         if metrics.get(metric, {}).get("mean") is not None
     } | {
         f"test/{name}": figure["value"]

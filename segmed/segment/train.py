@@ -24,6 +24,7 @@ from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
 from segmed.data.case_classes import KnownClasses, with_targets
 from segmed.data.cases import cases_of
+from segmed.data.content import check_content
 from segmed.data.patches import PatchDataset, patch_loader
 from segmed.data.splits import Split
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
@@ -211,6 +212,7 @@ class Training:
         cache = VolumeCache(config.cache or config.runs / "cache")
         hidden = set(self.split.unlabelled)
         cases = [replace(case, label=None) if case.id in hidden else case for case in cases_of(self.dataset, ids)]
+        self.ranks.lead(lambda: check_content(self.run.content, cache.contents(cases, self.dataset)))
         workers = this_machine().cores
         return self.ranks.lead(
             lambda: cache.build(cases, self.dataset, config.preprocess, workers=workers, progress=True)

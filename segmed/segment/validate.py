@@ -24,7 +24,7 @@ from segmed.labels import IGNORE, LabelSet
 from segmed.machine import free_ram_bytes
 from segmed.metrics.classification import VALIDATED
 from segmed.metrics.classification import figures as class_figures
-from segmed.metrics.segmentation import overlaps
+from segmed.metrics.segmentation import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
 from segmed.segmenters.combine import largest_pieces
 from segmed.segmenters.native import WayHome
@@ -34,7 +34,6 @@ from segmed.training.ranks import Ranks
 from segmed.volumes import Source, read_label_volume
 
 T = TypeVar("T")
-SHOWN = ("dice", "hd95_mm", "avd_ml")  # of each label, beside the number of misses
 LARGEST_KEPT_SHARE = 0.25  # of the free RAM that decoded label maps may take
 LEAST_GAIN = 5e-4  # of the mean Dice, for cleaning to be worth it
 
@@ -250,7 +249,7 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]
     metrics: dict[str, float] = {}
     for name in dict.fromkeys(row["label"] for row in rows):
         own = [row for row in rows if row["label"] == name]
-        for metric in SHOWN:
+        for metric in metrics_shown("training"):
             known = [row[metric] for row in own if row[metric] is not None and math.isfinite(row[metric])]
             if known:
                 metrics[f"{metric}/{name}"] = math.fsum(known) / len(known)

@@ -19,7 +19,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from segmed.errors import RunError
-from segmed.files import atomic_path
+from segmed.files import atomic_path, sweep
 from segmed.training.ranks import Ranks
 
 FORMAT = 1
@@ -213,8 +213,9 @@ class Checkpoints:
         """Temporary files that a killed process left."""
         for folder in (self.folder, self.folder / "weights"):
             for path in folder.glob(".*.*") if folder.is_dir() else ():
-                if re.fullmatch(r"\.\d+\.(checkpoint\.pt|\w+\.safetensors)", path.name):
+                if re.fullmatch(r"\.\d+\.(checkpoint\.pt|\w+\.safetensors)", path.name):  # of earlier versions
                     path.unlink(missing_ok=True)
+            sweep(folder)
 
     def weights(self, which: str) -> Path:
         """Path of the `best` or `last` weights."""

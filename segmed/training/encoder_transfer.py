@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from torch import nn
 
-from segmed.config import ExperimentConfig, Section, UNetConfig, known
+from segmed.config import Section, SegmentationConfig, UNetConfig, known
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import classifies, load_yaml
@@ -75,7 +75,7 @@ def source_encoder(folder: Path) -> SourceEncoder:
     if classifies(run.config):
         model: Section = read_config_as(ClassificationConfig, run).model
     else:
-        config = read_config_as(ExperimentConfig, run)
+        config = read_config_as(SegmentationConfig, run)
         model = config.network
         if config.composed:
             raise RunError(f"{folder} is made of several networks: name one of them{_members(folder)}")

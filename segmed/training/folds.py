@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.runs import Folds, Run
 
-Config = TypeVar("Config", ExperimentConfig, ClassificationConfig)
+Config = TypeVar("Config", SegmentationConfig, ClassificationConfig)
 Result = TypeVar("Result", covariant=True)
 
 

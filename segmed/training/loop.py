@@ -99,6 +99,8 @@ def fit(
     keeper = _Bookkeeper(step, budget, settings=settings, checkpoints=checkpoints, tracker=tracker, validate=validate)
     with StopSignals() as stop, one_line_faults(settings.resume_command):
         resumed = keeper.restore() if settings.resume else None
+        if keeper.state.ended:
+            keeper.complete()
         state, journal = keeper.state, keeper.journal
         data = iter(batches(state.step)) if not state.ended else iter(())
         keeper.seed(resumed)  # after the loader was made: it draws a seed of its own
@@ -176,6 +178,11 @@ class _Bookkeeper:
             set_random_state(saved["random"][self.ranks.rank])
         else:
             torch.manual_seed(self.settings.seed * self.ranks.world + self.ranks.rank)
+
+    def complete(self) -> None:
+        """Write the last weights where a run of an earlier version was killed between its checkpoint and them."""
+        if self.ranks.lead(lambda: not self.checkpoints.weights("last").is_file()):
+            self.keep_weights()
 
     # ------------------------------------------------------------ around a step
 
@@ -309,12 +316,21 @@ class _Bookkeeper:
             self.tracker.patches(state.step, self._last_batch)
             self.tracker.views(state.step, self._last_batch, self.step.views(self._last_batch))
 
-    def end(self) -> None:
-        """Write the last weights; where nothing was validated they are the best, too."""
-        self.state.ended = True
-        self.save()
+    def keep_weights(self) -> None:
+        """Write the weights as they are as the last ones."""
         network, step = self.step.evaluation_network, self.state.step
         self.checkpoints.save_weights("last", network, step=step)
         if self.state.best_score is None:
             self.checkpoints.save_weights("best", network, step=step)
+
+    def end(self) -> None:
+        """Write the last weights; where nothing was validated they are the best, too.
+
+        The checkpoint that says so comes after them: whenever the run is killed, it goes on to the same weights.
+        """
+        self.save()
+        self.keep_weights()
+        self.state.ended = True
+        self.save()
+        step = self.state.step
         self.tracker.line(f"trained {step} steps in {self.budget.seconds / 60:.1f} minutes")

@@ -30,7 +30,7 @@ from benchmarks.timing import Outcome, Setting, Target, Timing, alternate, ratio
 from benchmarks.training import training_step_row
 from benchmarks.windows import dice_in_bf16
 from segmed.builders.segmentation import build_network
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.data.splits import Split
 from segmed.metrics.segmentation import overlaps
 from segmed.runs import Run, write_config
@@ -190,7 +190,7 @@ def test_the_share_is_what_the_step_takes_beyond_the_supervised_one(adversarial,
 def run(tmp_path) -> Path:
     """A run with random weights whose one test case lies on disk."""
     data = stored(tmp_path, (24, 24, 16)).image.parent
-    config = ExperimentConfig.model_validate(
+    config = SegmentationConfig.model_validate(
         {
             "data": {
                 "root": data,

@@ -223,6 +223,7 @@ def _zero_spacing(folder: Path) -> None:
     path = save(folder / "plain.nii", an_image())
     content = bytearray(path.read_bytes())
     struct.pack_into("<f", content, 80, 0.0)
+    struct.pack_into("<2h", content, 252, 1, 0)  # a qform, which needs pixdim, and no sform
     path.unlink()
     image_of(folder).write_bytes(bytes(content))
 

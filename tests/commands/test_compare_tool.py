@@ -15,7 +15,7 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.commands.command_line import run_tool
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.splits import Split
@@ -209,7 +209,7 @@ def test_the_test_of_a_run_writes_the_seconds_of_each_case(tmp_path, monkeypatch
         )
     dataset = Dataset("blocks", tmp_path, tuple(cases), ("LGE",), LabelSet.from_config({"scar": 1}))
     monkeypatch.setattr(testing, "load_run", lambda *given, **options: Threshold())
-    config = ExperimentConfig.model_validate({"evaluate": {"bootstrap": 10}})
+    config = SegmentationConfig.model_validate({"evaluate": {"bootstrap": 10}})
     made = Run(tmp_path / "run")
     rows, _ = testing.run_test(made, config, dataset, Split((), (), ("p1", "p2")), device="cpu")
     assert [row["dice"] for row in rows] == [1, 1]

@@ -15,13 +15,14 @@ from monai.data import MetaTensor
 
 from segmed.commands.command_line import run_tool
 from segmed.config import DataConfig, EvaluateConfig, MsdLayout, PatternLayout
-from segmed.data.pairs import find_references, pair, plain_name
+from segmed.data.naming import plain_name
+from segmed.data.pairs import find_references, pair
 from segmed.errors import DatasetError, VolumeError
 from segmed.evaluate.case_rows import absent_case, evaluate_case, ranked_cases, summarise_cases
 from segmed.evaluate.scoring import Scoring, load_volumes, score_cases
 from segmed.evaluate.structures import Structures, encode_known, parse_structures
 from segmed.labels import IGNORE, LabelSet
-from segmed.metrics.segmentation import METRICS, NEED_SPACING
+from segmed.metrics.segmentation import METRICS
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.tables import table_text
 from segmed.volumes import write_volume
@@ -110,7 +111,7 @@ def test_two_empty_maps_are_perfect():
 
 def test_without_a_known_spacing_no_figure_in_mm_or_ml_is_given():
     for row in rows_of(1, spacing_known=False):
-        assert all(row[metric] is None for metric in NEED_SPACING)
+        assert all(row[metric] is None for metric in METRICS if METRICS[metric].needs_spacing)
         assert 0 < row["dice"] < 1
 
 
@@ -392,7 +393,14 @@ def test_a_prediction_that_fits_two_references_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "plain"),
-    [("case_1_0000", "case_1"), ("p_frame01_gt", "p_frame01"), ("x-label", "x"), ("seg", "seg"), ("a_gt_0000", "a")],
+    [
+        ("case_1_0000", "case_1_0000"),
+        ("p_frame01_gt", "p_frame01"),
+        ("x-label", "x"),
+        ("seg", "seg"),
+        ("a_0001_pred", "a_0001"),
+        ("label0007", "0007"),
+    ],
 )
 def test_plain_names(name, plain):
     assert plain_name(name) == plain

@@ -19,7 +19,7 @@ import SimpleITK as sitk
 import torch
 
 from segmed.builders.segmentation import build_network, load_run
-from segmed.config import DataConfig, ExperimentConfig, MsdLayout, NnunetLayout, PatternLayout
+from segmed.config import DataConfig, MsdLayout, NnunetLayout, PatternLayout, SegmentationConfig
 from segmed.data.inputs import find_inputs
 from segmed.errors import DiskError
 from segmed.labels import LabelSet
@@ -38,7 +38,7 @@ LABELS = {"myocardium": [200, 1220], "scar": [2221]}
 
 def make_run(folder: Path, *, images=("LGE",), labels=LABELS, seed=0, layout=None, components=None, **sections) -> Path:
     """A run with random weights: all that prediction reads of one."""
-    config = ExperimentConfig.model_validate(
+    config = SegmentationConfig.model_validate(
         {
             "name": folder.name,
             "data": {

@@ -19,7 +19,7 @@ from scipy import ndimage
 from segmed.cardiac.heart import HeartLabels, HeartPosition
 from segmed.cardiac.heart_labels import HeartValues, doubts, heart_of, heart_values
 from segmed.cardiac.scar import scar_report
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.errors import VolumeError
 from segmed.labels import LabelSet
 from segmed.reports.scar.figures import montage_tiles
@@ -434,7 +434,7 @@ def test_a_run_segments_the_image_and_counts_obstruction_when_asked(heart, tmp_p
     values = obstructed(heart)
     made = files(tmp_path, heart, values=values)
     names = {"myocardium": 1, "blood_pool": 2, "rv": 3, "scar": 4}
-    config = ExperimentConfig.model_validate(
+    config = SegmentationConfig.model_validate(
         {"data": {"layout": {"name": "pattern", "images": {"LGE": "{case}.nii.gz"}}, "labels": names,
                   "images": ("LGE",)}}
     )  # fmt: skip

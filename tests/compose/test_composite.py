@@ -14,7 +14,7 @@ from tiny_data import make_balls, names, tiny
 from segmed.builders.segmentation import build_dataset, load_run
 from segmed.compose import run as experiment
 from segmed.compose.prepare import member_config
-from segmed.config import ExperimentConfig, StageConfig
+from segmed.config import SegmentationConfig, StageConfig
 from segmed.config.reading import validate
 from segmed.data.splits import Split
 from segmed.errors import ConfigError, DatasetError
@@ -229,14 +229,14 @@ def test_any_view_may_have_a_network_of_its_own(balls, tmp_path):
 def test_stages_that_do_not_fit_are_refused_in_one_line(balls, tmp_path, changes, message):
     data = tiny(balls, tmp_path).model_dump(mode="json") | {"cascade": {**STAGES, **changes}}
     with pytest.raises(ConfigError, match=message) as caught:
-        validate(ExperimentConfig, data, where="x.yaml")
+        validate(SegmentationConfig, data, where="x.yaml")
     assert "\n" not in str(caught.value)
 
 
 def test_an_ensemble_beside_a_cascade_is_refused(balls, tmp_path):
     data = tiny(balls, tmp_path).model_dump(mode="json") | {"cascade": STAGES, "ensemble": {}}
     with pytest.raises(ConfigError, match="exclude each other"):
-        validate(ExperimentConfig, data, where="x.yaml")
+        validate(SegmentationConfig, data, where="x.yaml")
 
 
 @pytest.mark.parametrize("changes", [{"rest": "wall"}, {"fine": {"labels": {"scar": ["scar"]}, "views": ["axial"]}}])

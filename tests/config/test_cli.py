@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field
 
 from segmed.commands.command_line import parse, parse_as
-from segmed.config import AUGMENT_PRESETS, AugmentConfig, ExperimentConfig, Section
+from segmed.config import AUGMENT_PRESETS, AugmentConfig, Section, SegmentationConfig
 from segmed.config.reading import load_config, load_yaml
 from segmed.errors import ConfigError
 
@@ -33,7 +33,7 @@ def written(tmp_path):
 
 
 def experiment(*argv):
-    return parse_as(ExperimentConfig, Arguments, list(map(str, argv)))[1]
+    return parse_as(SegmentationConfig, Arguments, list(map(str, argv)))[1]
 
 
 def test_the_command_line_overrides_the_file(written):
@@ -70,7 +70,7 @@ def test_numbers_beside_a_preset_win():
 
 
 def test_a_resolved_config_reloads_equal(written):
-    made = ExperimentConfig(augment=AugmentConfig(name="full", blur_probability=0.0))
+    made = SegmentationConfig(augment=AugmentConfig(name="full", blur_probability=0.0))
     assert load_config(written(yaml.safe_dump(made.model_dump(mode="json")))) == made
 
 
@@ -174,7 +174,7 @@ def test_yaml_tags_that_would_run_code_are_refused(written, tmp_path):
 )
 def test_a_wrong_command_line_is_one_line_that_names_it(argv, words):
     with pytest.raises(ConfigError) as error:
-        parse_as(ExperimentConfig, Arguments, argv)
+        parse_as(SegmentationConfig, Arguments, argv)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -218,7 +218,7 @@ def test_every_field_of_the_schema_has_a_description():
             return [annotation]
         return [m for inner in getattr(annotation, "__args__", ()) for m in _models(inner)]
 
-    assert not list(undocumented(ExperimentConfig))
+    assert not list(undocumented(SegmentationConfig))
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.stem)

@@ -13,7 +13,7 @@ from planned_configs import COMPOSED, CONFIGS, check_learning, facts_of, planned
 from segmed.builders.segmentation import build_cascade, build_network, load_stage, stages_of
 from segmed.compose import run as experiment
 from segmed.compose.prepare import member_config, useful_views
-from segmed.config import ExperimentConfig, known
+from segmed.config import SegmentationConfig, known
 from segmed.config.reading import load_config
 from segmed.labels import LabelSet
 from segmed.runs import Run, read_config
@@ -27,7 +27,7 @@ LAYOUT = {"name": "pattern", "images": {"LGE": "{case}/{case}_LGE.nii.gz"}, "lab
 
 
 @cache
-def decided(path: Path) -> ExperimentConfig:
+def decided(path: Path) -> SegmentationConfig:
     """A composed config whose views are those that the planner finds useful on a fingerprint like its data."""
     config = with_images(load_config(path))
     views, _ = useful_views(facts_of(path.stem, known(config.data.images)), "axial")
@@ -40,14 +40,14 @@ def decided(path: Path) -> ExperimentConfig:
     return config.model_copy(update={"cascade": config.cascade.model_copy(update=stages)})
 
 
-def of_one(path: Path, name: str, view: str) -> ExperimentConfig:
+def of_one(path: Path, name: str, view: str) -> SegmentationConfig:
     """The config of one network of a stage."""
     config = decided(path)
     return member_config(config, dict(stages_of(config))[name], view, data=config.data, split=Path("split.json"))
 
 
 @cache
-def member(path: Path, name: str, view: str) -> ExperimentConfig:
+def member(path: Path, name: str, view: str) -> SegmentationConfig:
     """The same, planned."""
     return planned(of_one(path, name, view), facts_of(path.stem, known(decided(path).data.images)))
 
@@ -55,7 +55,7 @@ def member(path: Path, name: str, view: str) -> ExperimentConfig:
 MEMBERS = [(path, name, view) for path in COMPOSED for name, stage in stages_of(decided(path)) for view in stage.views]
 
 
-def members_of(name: str) -> dict[tuple[str, str], ExperimentConfig]:
+def members_of(name: str) -> dict[tuple[str, str], SegmentationConfig]:
     """(stage, view) -> the planned config of its network."""
     return {(stage, view): member(path, stage, view) for path, stage, view in MEMBERS if path.stem == name}
 

@@ -8,7 +8,7 @@ from planned_configs import COMPOSED, CONFIGS, check_learning, facts_of, planned
 from pydantic import Field
 
 from segmed.commands.command_line import parse_as
-from segmed.config import AdversaryConfig, ExperimentConfig, Section, known
+from segmed.config import AdversaryConfig, Section, SegmentationConfig, known
 from segmed.config.reading import load_config
 from segmed.errors import ConfigError
 
@@ -66,7 +66,7 @@ class Arguments(Section):
 
 
 def adversary_of(*argv: object) -> AdversaryConfig | None:
-    return parse_as(ExperimentConfig, Arguments, list(map(str, argv)))[1].adversary
+    return parse_as(SegmentationConfig, Arguments, list(map(str, argv)))[1].adversary
 
 
 def test_one_option_turns_the_adversary_on():
@@ -136,7 +136,7 @@ def test_a_discriminator_has_a_level():
 
 def test_help_documents_the_adversary(capsys):
     with pytest.raises(SystemExit):
-        parse_as(ExperimentConfig, Arguments, ["--help"])
+        parse_as(SegmentationConfig, Arguments, ["--help"])
     words = " ".join(capsys.readouterr().out.split())
     for name in AdversaryConfig.model_fields:
         assert f"--adversary.{name.replace('_', '-')}" in words

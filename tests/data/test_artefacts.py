@@ -19,7 +19,7 @@ CASES = {  # name: size, spacing_mm, acquired axes
 each_case = pytest.mark.parametrize(("size", "spacing_mm", "axes"), CASES.values(), ids=CASES)
 
 NEUTRAL = {
-    "bias_field": partial(artefacts.bias_field, coefficient=0),
+    "bias": partial(artefacts.bias, coefficient=0),
     "gamma": partial(artefacts.gamma, log=0),
     "ghosting": partial(artefacts.ghosting, intensity=0),
     "motion": partial(artefacts.motion, deg=0, mm=0),
@@ -29,7 +29,7 @@ NEUTRAL = {
     "noise": partial(artefacts.noise, sd=0),
 }
 STRONG = {
-    "bias_field": partial(artefacts.bias_field, coefficient=0.5),
+    "bias": partial(artefacts.bias, coefficient=0.5),
     "gamma": partial(artefacts.gamma, log=0.5),
     "ghosting": partial(artefacts.ghosting, intensity=1),
     "motion": partial(artefacts.motion, deg=5, mm=4),
@@ -117,7 +117,7 @@ def test_a_bias_field_keeps_the_floor_and_the_order_of_neighbours_above_it():
     floor = torch.tensor([0.0, -3.0])
     where = artefacts.Frame((1.0, 1.0, 1.0), (0, 1, 2), floor)
     image[:, 3] = floor[:, None, None]
-    result = artefacts.bias_field(image, where, coefficient=0.5, generator=np.random.default_rng(0))
+    result = artefacts.bias(image, where, coefficient=0.5, generator=np.random.default_rng(0))
     assert torch.allclose(result[:, 3], image[:, 3], atol=1e-5)
     ratio = (result - floor[:, None, None, None])[:, 4:] / (image - floor[:, None, None, None])[:, 4:]
     assert (ratio > 0).all()

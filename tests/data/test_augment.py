@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from segmed.config import AugmentConfig
 from segmed.data.augment import Augmentation, volume_floor
-from segmed.data.spatial import Deformation, draw_deformation, resample_patch
+from segmed.data.spatial import Deformation, draw_deformation, own_generators, resample_patch
 from segmed.labels import IGNORE, LabelSet
 
 LABELS = LabelSet.from_config({"left": 1, "right": 2, "middle": 3})
@@ -130,7 +130,7 @@ def test_every_voxel_comes_from_where_the_matrix_says(dims, size, spacing_mm, ax
     normal = None if len(axes) == 3 else ({0, 1, 2} - set(axes)).pop()
     config = AugmentConfig(name="none", **MOVING)
     deformation = draw_deformation(
-        config, size=size, spacing_mm=spacing_mm, normal=normal, generator=np.random.default_rng(3)
+        config, size=size, spacing_mm=spacing_mm, normal=normal, own=own_generators(np.random.default_rng(3))
     )
     centre = np.array([45.0, 44.0, 46.0]) + (np.array(size) % 2 == 0) / 2
     values, _ = resample_patch(coordinates(shape), None, deformation, centre=centre, size=size, spacing_mm=spacing_mm)
@@ -147,7 +147,7 @@ def test_a_rotation_keeps_distances_in_mm(spacing_mm):
     size = (12, 12, 12)
     config = AugmentConfig(name="none", affine_probability=1, rotation_deg=40)
     deformation = draw_deformation(
-        config, size=size, spacing_mm=spacing_mm, normal=None, generator=np.random.default_rng(1)
+        config, size=size, spacing_mm=spacing_mm, normal=None, own=own_generators(np.random.default_rng(1))
     )
     values, _ = resample_patch(
         coordinates((60, 60, 60)), None, deformation, centre=(29.5,) * 3, size=size, spacing_mm=spacing_mm
@@ -167,7 +167,7 @@ def test_elastic_displacement_is_bounded_smooth_and_does_not_fold(dims, size, sp
     config = AugmentConfig(name="none", **ELASTIC)
     for seed in range(3):
         deformation = draw_deformation(
-            config, size=size, spacing_mm=spacing_mm, normal=normal, generator=np.random.default_rng(seed)
+            config, size=size, spacing_mm=spacing_mm, normal=normal, own=own_generators(np.random.default_rng(seed))
         )
         values, _ = resample_patch(
             coordinates((96, 96, 96)), None, deformation, centre=centre, size=size, spacing_mm=spacing_mm
@@ -221,7 +221,7 @@ def test_resampled_labels_follow_the_true_shape_more_closely_than_the_nearest_vo
     dice = []
     for seed in range(5):
         deformation = draw_deformation(
-            config, size=(40,) * 3, spacing_mm=(1, 1, 1), normal=None, generator=np.random.default_rng(seed)
+            config, size=(40,) * 3, spacing_mm=(1, 1, 1), normal=None, own=own_generators(np.random.default_rng(seed))
         )
         _, marks = resample_patch(
             np.zeros((1, 80, 80, 80), np.float32),
@@ -321,6 +321,35 @@ def test_the_same_generator_gives_the_same_patch_and_another_a_different_one(pre
         assert torch.equal(marks, marks2)
     different = {values.numpy().tobytes() for values, _ in first}
     assert len(different) == 1 if preset == "none" else len(different) > 2
+
+
+CHANGES = [name.removesuffix("_probability") for name in AugmentConfig.model_fields if name.endswith("_probability")]
+EVERYTHING = AugmentConfig(name="full", flip_probability=0.3, spike_probability=0.2)
+
+
+def forty_patches(config) -> list[bytes]:
+    image, label = volume((24, 24, 24))
+    augment = Augmentation(config, dims=3, labels=LABELS)
+    place = {"centre": (12,) * 3, "size": (8,) * 3, "spacing_mm": (1,) * 3}
+    return [
+        augment.patch(image, label, **place, generator=np.random.default_rng(n))[0].numpy().tobytes() for n in range(40)
+    ]
+
+
+@pytest.fixture(scope="module")
+def everything_changed() -> list[bytes]:
+    return forty_patches(EVERYTHING)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_is_taken_away_alters_only_the_patches_that_it_changed(change, everything_changed):
+    field = f"{change}_probability"
+    without = forty_patches(EVERYTHING.model_copy(update={field: 0.0}))
+    altered = {n for n in range(40) if everything_changed[n] != without[n]}
+    own = [own_generators(np.random.default_rng(n))(change) for n in range(40)]
+    drawn = {n for n in range(40) if own[n].random() < getattr(EVERYTHING, field)}
+    assert altered
+    assert altered <= drawn  # a blur of no width alters nothing
 
 
 def test_no_global_generator_is_touched():

@@ -7,6 +7,7 @@ import hashlib
 import io
 import runpy
 import shutil
+import subprocess
 import sys
 import tarfile
 import threading
@@ -295,6 +296,17 @@ def test_a_folder_of_that_name_is_never_overwritten(server, tmp_path):
 def test_two_downloads_never_write_into_one_file(server, tmp_path):
     with held(tmp_path / PART), pytest.raises(DownloadError, match="being written by another download"):
         get(server, tmp_path)
+    assert names(tmp_path) == set()  # neither an empty file nor a lock
+
+
+def test_a_download_that_is_killed_lets_go_of_the_file(tmp_path):
+    code = "import os, sys\nfrom pathlib import Path\nfrom segmed.data.transfer import held\n"
+    code += "with held(Path(sys.argv[1])) as part:\n    part.write(b'abc')\n    part.flush()\n    os._exit(9)\n"
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / PART)], check=False, cwd=TOOL.parents[1])
+    assert killed.returncode == 9
+    with held(tmp_path / PART) as part:
+        assert part.tell() == 3
+    assert names(tmp_path) == {PART}
 
 
 # ---------------------------------------------------------------- archives

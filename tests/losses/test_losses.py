@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.losses import FocalLoss
 
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.errors import NetworkError
 from segmed.labels import IGNORE
 from segmed.losses.segmentation import LOSSES, DeepSupervisionLoss, SegmentationLoss, segmentation_loss
@@ -214,7 +214,7 @@ def test_a_loss_is_never_negative_and_swapping_images_or_voxels_keeps_it(name, s
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_loss_of_the_schema_builds_from_its_section(name):
-    config = ExperimentConfig.model_validate({"loss": {"name": name}}).loss
+    config = SegmentationConfig.model_validate({"loss": {"name": name}}).loss
     loss = segmentation_loss(**config.model_dump())
     assert isinstance(loss, SegmentationLoss)
     logits, labels = random_case()

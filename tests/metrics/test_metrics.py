@@ -13,7 +13,7 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from segmed.metrics import surfaces
-from segmed.metrics.segmentation import METRICS, NEED_SPACING, image_diagonal_mm, measure, measure_absent, overlaps
+from segmed.metrics.segmentation import METRICS, image_diagonal_mm, measure, measure_absent, overlaps
 from segmed.metrics.surfaces import bounding_box, surface, surface_distances
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.75, 0.75, 12.0), (1.3, 0.7, 2.1)]
@@ -102,7 +102,7 @@ def test_overlaps_alone_are_those_of_measure_and_none_needs_a_spacing():
     alone = overlaps(prediction, reference)
     whole = measure(prediction, reference, spacing_mm=(1, 2, 3))
     assert alone == {name: whole[name] for name in alone}
-    assert set(METRICS) - set(alone) == NEED_SPACING
+    assert set(METRICS) - set(alone) == {name for name, metric in METRICS.items() if metric.needs_spacing}
 
 
 # ---------------------------------------------------------------- surfaces

@@ -22,7 +22,7 @@ from small_networks import (
     make_net,
 )
 
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, SLOPE, Merge, convolution, kernels_for, normalisation
 from segmed.networks.decoders import UNetDecoder
@@ -385,7 +385,7 @@ def test_every_encoder_and_option_of_the_schema_exists():
         for norm in NORMS:
             for upsampling in ("transposed", "interpolate"):
                 fields = {"name": "unet", "encoder": name, "norm": norm, "upsampling": upsampling}
-                section = ExperimentConfig.model_validate({"network": fields}).network
+                section = SegmentationConfig.model_validate({"network": fields}).network
                 net = make_net(encoder, norm=section.norm, upsampling=section.upsampling, blocks=section.blocks)
                 assert net(image_of(3)).shape == (2, 3, 8, 8, 8)
 

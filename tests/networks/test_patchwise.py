@@ -13,7 +13,7 @@ from small_networks import every_dims, gradients, image_of
 from tiny_data import make_balls, names, tiny, trained
 
 from segmed.builders.segmentation import build_network, load_run
-from segmed.config import ExperimentConfig, PatchCnnConfig
+from segmed.config import PatchCnnConfig, SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.errors import NetworkError
 from segmed.networks.patchwise import PatchwiseNet
@@ -171,7 +171,7 @@ def test_dropout_acts_on_the_features_of_the_decision_in_training_alone():
 
 @every_dims
 def test_a_config_builds_it(dims):
-    config = ExperimentConfig.model_validate(
+    config = SegmentationConfig.model_validate(
         {"network": {"name": "patch_cnn", "patch": 23, "channels": [2, 3, 4], "hidden": 6, "dropout": 0.25}}
     )
     assert "does not fit 3 levels" in _refusal(config.network, dims)

@@ -19,7 +19,7 @@ import yaml
 
 from segmed.builders.segmentation import load_run
 from segmed.compose import run as experiment
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.data.phantoms import make_phantom
 from segmed.data.splits import Split
@@ -37,7 +37,7 @@ def phantom(tmp_path_factory):
     return folder
 
 
-def small(root: Path, runs: Path, **sections) -> ExperimentConfig:
+def small(root: Path, runs: Path, **sections) -> SegmentationConfig:
     """A config that trains two steps of a tiny 2D network."""
     data = {
         "name": "small",
@@ -58,7 +58,7 @@ def small(root: Path, runs: Path, **sections) -> ExperimentConfig:
     }  # fmt: skip
     for name, section in sections.items():
         data[name] = {**data[name], **section} if isinstance(section, dict) else section
-    return ExperimentConfig.model_validate(data)
+    return SegmentationConfig.model_validate(data)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_a_run_predicts_and_is_evaluated_with_the_tools(finished, phantom, tmp_p
 # ---------------------------------------------------------------- bad input
 
 
-def refused(config: ExperimentConfig, folder: Path) -> str:
+def refused(config: SegmentationConfig, folder: Path) -> str:
     """The one line with which an experiment is refused; nothing may be left behind."""
     with pytest.raises((ValueError, OSError)) as error:
         experiment.run(config, folder)
@@ -216,14 +216,14 @@ def test_a_run_folder_that_exists_is_never_overwritten(finished, phantom):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    config = ExperimentConfig.model_validate(pattern(tmp_path / "nowhere", runs=str(tmp_path)))
+    config = SegmentationConfig.model_validate(pattern(tmp_path / "nowhere", runs=str(tmp_path)))
     assert "nowhere" in refused(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_folder_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    config = ExperimentConfig.model_validate(pattern(tmp_path / "empty", runs=str(tmp_path)))
+    config = SegmentationConfig.model_validate(pattern(tmp_path / "empty", runs=str(tmp_path)))
     assert "empty" in refused(config, tmp_path / "run")
 
 
@@ -232,7 +232,7 @@ def harmed(copied: Path, tmp_path: Path, harm) -> str:
     harm(copied / "phantom_002" / "phantom_002_LGE.nii.gz")
     data = pattern(copied, runs=str(tmp_path / "runs"))
     data["data"]["labels"] = {"myocardium": 1, "blood_pool": 2, "rv": 3, "scar": 4}
-    message = refused(ExperimentConfig.model_validate(data), tmp_path / "run")
+    message = refused(SegmentationConfig.model_validate(data), tmp_path / "run")
     assert "phantom_002" in message
     assert "tools/audit_data.py" in message
     assert not (tmp_path / "run").exists()
@@ -362,7 +362,7 @@ def test_evaluating_cases_that_trained_the_run_says_so(finished, phantom, tmp_pa
 # ---------------------------------------------------------------- the tool as a process
 
 
-def written(config: ExperimentConfig, path: Path) -> Path:
+def written(config: SegmentationConfig, path: Path) -> Path:
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     return path
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmed.builders.segmentation import plane_axis
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.data.fingerprint import CaseFacts
 from segmed.errors import ConfigError
 from segmed.machine import GIB, Machine
@@ -30,7 +30,7 @@ def facts(shape=(36, 50, 35), spacing=(1.0, 1.0, 1.0), *, body=None, count=5, ze
 
 def config(**sections):
     data = {"data": {"root": "x", "layout": {"name": "msd"}, "images": ["MR"], "labels": {"a": 1, "b": 2}}}
-    return ExperimentConfig.model_validate({**data, **sections})
+    return SegmentationConfig.model_validate({**data, **sections})
 
 
 def plan(found, machine=CPU, **sections):

@@ -18,7 +18,7 @@ from tiny_data import ADVERSARY, Lines, Stop, make_balls, tiny, trained, trainin
 from segmed.builders.segmentation import load_run, load_run_config
 from segmed.commands.command_line import run_tool
 from segmed.compose import run as experiment
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.data.splits import Split
 from segmed.errors import TrainingError
 from segmed.runs import Run
@@ -59,7 +59,7 @@ def train_seg(monkeypatch, *options: object) -> int:
     return int(ended.value.code or 0)
 
 
-def written(config: ExperimentConfig, path: Path) -> Path:
+def written(config: SegmentationConfig, path: Path) -> Path:
     path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return path
 
@@ -170,7 +170,7 @@ def test_run_folders_are_named_after_the_discriminator(balls, tmp_path):
 def test_a_config_without_its_adversary_is_the_supervised_run_bit_for_bit(balls, supervised, tmp_path):
     given = tiny(balls, tmp_path, adversary=ADVERSARY).model_dump(mode="json")
     del given["adversary"]
-    without = trained(ExperimentConfig.model_validate(given), tmp_path / "without")
+    without = trained(SegmentationConfig.model_validate(given), tmp_path / "without")
     assert same_end(without, supervised)
 
 

@@ -20,7 +20,7 @@ from segmed.classify import train as class_session
 from segmed.classify.prepare import start as start_class
 from segmed.classify.train import Training
 from segmed.compose import run as experiment
-from segmed.config import ExperimentConfig, SegResNetConfig, UNetConfig, known
+from segmed.config import SegmentationConfig, SegResNetConfig, UNetConfig, known
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_yaml, validate
 from segmed.data.splits import Split
@@ -348,6 +348,6 @@ def test_nothing_is_made_before_it_is_known_that_the_encoder_fits(sources, balls
 
 
 def test_the_option_is_a_field_of_both_experiments(tmp_path):
-    assert validate(ExperimentConfig, {"init_encoder": "runs/a"}, where="test").init_encoder == Path("runs/a")
+    assert validate(SegmentationConfig, {"init_encoder": "runs/a"}, where="test").init_encoder == Path("runs/a")
     assert config_of(tmp_path, tmp_path, init_encoder="runs/a").init_encoder == Path("runs/a")
-    assert ExperimentConfig().init_encoder is None
+    assert SegmentationConfig().init_encoder is None

@@ -24,11 +24,11 @@ from segmed.commands.command_line import parse_as, run_tool
 from segmed.compose import run as experiment
 from segmed.config import (
     CaseClassConfig,
-    ExperimentConfig,
     InferenceConfig,
     PatchConfig,
     PreprocessConfig,
     Section,
+    SegmentationConfig,
     TrainConfig,
 )
 from segmed.config.classifier import EncoderClassifierConfig
@@ -259,15 +259,15 @@ def test_a_column_that_is_not_there_is_one_line_with_those_that_are():
 )
 def test_what_does_not_go_with_a_second_head_is_refused_before_the_data_are_read(sections, said):
     with pytest.raises(ConfigError, match=said):
-        prepare(ExperimentConfig.model_validate({"classification": {}, **sections}))
+        prepare(SegmentationConfig.model_validate({"classification": {}, **sections}))
 
 
 def test_one_option_turns_the_second_head_on():
     class Arguments(Section):
         config: Path | None = None
 
-    assert parse_as(ExperimentConfig, Arguments, [])[1].classification is None
-    given = parse_as(ExperimentConfig, Arguments, ["--classification.column", "grade"])[1].classification
+    assert parse_as(SegmentationConfig, Arguments, [])[1].classification is None
+    given = parse_as(SegmentationConfig, Arguments, ["--classification.column", "grade"])[1].classification
     assert given == CaseClassConfig(column="grade")
 
 
@@ -350,7 +350,7 @@ def balls(tmp_path_factory) -> Path:
     return folder
 
 
-def config_of(balls: Path, runs: Path, dims: int = 3, **sections) -> ExperimentConfig:
+def config_of(balls: Path, runs: Path, dims: int = 3, **sections) -> SegmentationConfig:
     given = {
         "data": {"layout": {"name": "manifest", "file": "manifest.csv"}},
         "split": {"file": balls / "split.json"},

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from segmed.config import ExperimentConfig
+from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.errors import ConfigError, RunError
 from segmed.runs import Folds, Run, is_run, new_folds, new_run, runs_of
 
 SCHEMAS = {
-    "segmentation": (ExperimentConfig, {"network": {"name": "unet"}}),
+    "segmentation": (SegmentationConfig, {"network": {"name": "unet"}}),
     "classification": (ClassificationConfig, {"model": {"name": "logistic"}}),
 }
 
@@ -41,7 +41,7 @@ def test_a_run_alone_is_its_only_run(tmp_path):
 
 
 def test_a_folder_with_something_in_it_takes_no_cross_validation(folds):
-    config = ExperimentConfig.model_validate({"network": {"name": "unet"}})
+    config = SegmentationConfig.model_validate({"network": {"name": "unet"}})
     with pytest.raises(RunError, match="nothing is overwritten"):
         new_folds(config, folds.path)
 

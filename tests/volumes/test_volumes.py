@@ -336,6 +336,7 @@ def write_dicom(folder: Path, data, affine, *, times=1, skip=(), first=0, series
             position = lps[:3, 3] + z * lps[:3, 2]
             tags = {
                 "0008|0060": "MR",
+                "0020|000d": "1.2.826.0.1.3680043.2.1125.9",
                 "0020|000e": series,
                 "0020|0013": str(number),
                 "0020|0032": "\\".join(f"{value:.8g}" for value in position),
@@ -624,6 +625,10 @@ def sheared(by):
     return affine
 
 
+def without_sform(*steps):
+    return nifti_bytes(sform_code=0, pixdim=[1, *steps, 1, 1, 1, 1])
+
+
 NAN_AFFINE = np.diag([1, np.nan, 1, 1])
 BAD_NIFTI = {
     "empty": (b"", "is not a NIfTI file"),
@@ -632,9 +637,9 @@ BAD_NIFTI = {
     "damaged gzip": (b"\x1f\x8b" + b"x" * 500, "truncated or damaged"),
     "truncated": (nifti_bytes()[:-40], r"truncated: 216 of 256 bytes"),
     "truncated gzip": (gzip.compress(nifti_bytes((20, 20, 20)))[:-30], "truncated"),
-    "zero pixdim": (nifti_bytes(pixdim=[1, 1, 0, 1, 1, 1, 1, 1]), r"spacing \(1, 0, 1\) mm is not positive"),
-    "negative pixdim": (nifti_bytes(pixdim=[1, 1, 1, -2, 1, 1, 1, 1]), r"spacing \(1, 1, -2\) mm is not positive"),
-    "NaN pixdim": (nifti_bytes(pixdim=[1, np.nan, 1, 1, 1, 1, 1, 1]), r"spacing \(nan, 1, 1\) mm is not positive"),
+    "zero pixdim": (without_sform(1, 1, 0), r"spacing \(1, 1, 0\) mm is not positive"),
+    "negative pixdim": (without_sform(1, 1, -2), r"spacing \(1, 1, -2\) mm is not positive"),
+    "NaN pixdim": (without_sform(np.nan, 1, 1), r"spacing \(nan, 1, 1\) mm is not positive"),
     "zero column": (nifti_bytes(srow_x=[0, 0, 0, 0]), "is not positive"),
     "NaN affine": (nifti_bytes(srow_x=[np.nan, 0, 0, 0]), "not finite"),
     "sheared": (nifti_bytes(affine=sheared(0.05)), r"axes are not orthogonal \(off by 2\.9 degrees\)"),
@@ -644,7 +649,11 @@ BAD_NIFTI = {
     "terabytes": (nifti_bytes(dim=[3, 30000, 30000, 30000, 1, 1, 1, 1]), "is truncated"),
     "complex": (nifti_bytes(datatype=32, bitpix=64), "holds voxels of type complex64"),
     "colour": (nifti_bytes(datatype=128, bitpix=24), "holds voxels of type"),
-    "unknown type": (nifti_bytes(datatype=999), "damaged header"),
+    "unknown type": (nifti_bytes(datatype=999), r"damaged header \(its data type 999 is unknown\)"),
+    "voxels in the header": (nifti_bytes(vox_offset=340), "voxels begin at byte 340, before its end at 352"),
+    "voxels at no byte": (nifti_bytes(vox_offset=np.nan), "voxels begin at byte nan"),
+    "voxels between bytes": (nifti_bytes(vox_offset=352.5), "damaged header"),
+    "bytes beyond": (nifti_bytes(dim=[3, 4, 4, 3, 1, 1, 1, 1]), "more bytes than the 192 of its header's 48 voxels"),
     "infinite slope": (nifti_bytes(scl_slope=1.0, scl_inter=np.inf), "damaged header"),
 }  # fmt: skip
 

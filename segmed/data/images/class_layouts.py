@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segmed.config.images import ClassFolders, ClassManifestLayout, ClassVolumesLayout
+from segmed.data.case import listed_file
 from segmed.data.cases import find_volumes
 from segmed.data.images.picture import PICTURE_SUFFIXES
 from segmed.data.manifest import csv_rows
@@ -179,13 +180,15 @@ def _table_row(row: Mapping[str, str], layout: ClassManifestLayout, table: Path,
         name = getattr(layout, key)
         if name in row and not row[name]:
             raise DatasetError(f"{where} has no {name}: fill the cell, or take the row away")
-    path = table.parent / row[layout.image]
+    path = listed_file(table.parent, row[layout.image])
     given = row.get(layout.split)
     part = None if given is None else PART_NAMES.get(given.lower())
     if given is not None and part is None:
         raise DatasetError(f"{where} has the split '{given}': write train, validation or test")
+    name = row[layout.image]
+    name = name if (table.parent / name).exists() else name.replace("\\", "/")
     return Row(
-        row[layout.image], path, row[layout.label], row.get(layout.subject), _number(row, layout, where), part,
+        name, path, row[layout.label], row.get(layout.subject), _number(row, layout, where), part,
         _identity(path),
     )  # fmt: skip
 

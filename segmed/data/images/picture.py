@@ -14,12 +14,15 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from segmed.errors import VolumeError
 from segmed.formats import pictures
+from segmed.formats.room import check_room
 
-PICTURE_SUFFIXES = (*pictures.SUFFIXES, ".gif", ".webp")
+PICTURE_SUFFIXES = (*pictures.SUFFIXES, ".webp")
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP")  # others may start programs (EPS) or are no pictures
 SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
 LUMA = (299, 587, 114)  # of red, green and blue, in thousandths: ITU-R BT.601, as in Pillow
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+ROWS = 256
+BYTES_A_PIXEL = 24  # three colours as they are stored, beside them and as floats
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {  # EXIF orientation -> what makes the picture upright
@@ -120,10 +123,14 @@ def grey(picture: Picture) -> np.ndarray:
     """
     pixels = picture.pixels
     top = int(np.iinfo(pixels.dtype).max)
-    if pixels.ndim == 2:
-        return (pixels / np.float64(top)).astype(np.float32)
-    luma = pixels.astype(np.int64) @ np.array(LUMA)
-    return (luma / (sum(LUMA) * top)).astype(np.float32)
+    result = np.empty(pixels.shape[:2], np.float32)
+    for start in range(0, len(pixels), ROWS):  # in double precision, for a few rows at a time
+        rows = pixels[start : start + ROWS]
+        if pixels.ndim == 2:
+            result[start : start + ROWS] = rows / np.float64(top)
+        else:
+            result[start : start + ROWS] = (rows.astype(np.int64) @ np.array(LUMA)) / (sum(LUMA) * top)
+    return result
 
 
 # ---------------------------------------------------------------- the file
@@ -140,6 +147,7 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
             formats = [name for name in FORMATS if name in Image.OPEN]
             # a file, not a path: of a path Pillow maps turned TIFFs into memory with height and width exchanged
             with open(path, "rb") as file, Image.open(file, formats=formats) as image:
+                check_room(path, image.width * image.height, BYTES_A_PIXEL)
                 yield image
     except VolumeError:
         raise
@@ -196,7 +204,7 @@ def _pixels(image: Image.Image, path: Path) -> np.ndarray:
         raise VolumeError(f"{path} holds floating-point numbers: save it with 8 or 16 bits, or as NIfTI")
     if image.mode in ALPHA_MODES or image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
-        values = np.asarray(image).astype(np.uint32)
+        values = np.asarray(image).astype(np.uint16)  # 255 × 255 + 127 still fits
         shown = (values[..., :-1] * values[..., -1:] + 127) // 255
         return (shown[..., 0] if shown.shape[-1] == 1 else shown).astype(np.uint8)
     return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))

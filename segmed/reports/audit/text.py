@@ -19,18 +19,19 @@ SHOWN = 5  # findings of one kind on the terminal; the rest is in audit.json
 STYLES = {"error": "bold red", "warning": "yellow"}
 
 
-def audit_text(audit: Audit, *, name: str) -> RenderableType:
+def audit_text(audit: Audit, *, name: str, pictures: bool = False) -> RenderableType:
     """All of it, for `rich.console.Console.print`.
 
     Args:
         audit: what is shown.
         name: of the data set, the table's title.
+        pictures: whether the images are pictures, which have pixels and no millimetres.
     """
-    parts: list[RenderableType] = [facts_table(audit, name=name)] if audit.facts else []
+    parts: list[RenderableType] = [facts_table(audit, name=name, pictures=pictures)] if audit.facts else []
     return Group(*parts, *findings_text(audit.findings), verdict(audit))
 
 
-def facts_table(audit: Audit, *, name: str) -> Table:
+def facts_table(audit: Audit, *, name: str, pictures: bool = False) -> Table:
     """What the cases are like: median, smallest and largest of each fact."""
     facts = audit.facts
     orders = _axis_orders(facts)
@@ -38,20 +39,28 @@ def facts_table(audit: Audit, *, name: str) -> Table:
         "", "cases", "median", "from", "to", title=f"{name}: {len(facts)} readable cases", title_justify="left"
     )
     table.add_row("shape", "", *_spread(_triples(facts, "shape", orders), "{:.0f}"))
-    table.add_row("spacing (mm)", "", *_spread(_triples(facts, "spacing_mm", orders), "{:.4g}"))
+    if not pictures:
+        table.add_row("spacing (mm)", "", *_spread(_triples(facts, "spacing_mm", orders), "{:.4g}"))
     table.add_row("body (voxels)", "", *_spread(_triples(facts, "body_shape", orders), "{:.0f}"))
     for modality in audit.modalities:
         values = [fact.intensity[modality] for fact in facts]
         for title, key in (("0.5 %", "p0_5"), ("median", "p50"), ("99.5 %", "p99_5")):
             table.add_row(f"{modality}, {title}", "", *_spread(np.array([[v[key]] for v in values]), "{:.4g}"))
         table.add_row(f"{modality}, zeros", "", *_spread(np.array([[v["zero_fraction"]] for v in values]), "{:.0%}"))
+    unit = "pixels" if pictures else "ml"
     for label in audit.labels:
-        volumes = [fact.label_ml[label] for fact in facts if fact.label_voxels.get(label)]
-        if volumes:
-            row = _spread(np.array([[volume] for volume in volumes]), "{:.4g}")
-            table.add_row(f"{label} (ml)", str(len(volumes)), *row)
+        sizes = [
+            fact.label_voxels[label] if pictures else fact.label_ml[label]
+            for fact in facts
+            if fact.label_voxels.get(label)
+        ]
+        if sizes:
+            row = _spread(np.array([[size] for size in sizes]), "{:.4g}")
+            table.add_row(f"{label} ({unit})", str(len(sizes)), *row)
         else:
-            table.add_row(f"{label} (ml)", "0", "", "", "")
+            table.add_row(f"{label} ({unit})", "0", "", "", "")
+    if pictures:
+        return table
     orientations = Counter(fact.orientation for fact in facts).most_common()
     table.caption = "orientation: " + ", ".join(f"{name} in {count}" for name, count in orientations)
     if len(set(orders)) > 1:

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from segmed.errors import RunError
-from segmed.files import atomic_write_text
 from segmed.reports.classification.figures import learning_curves
 from segmed.reports.classification.text import UNIT_TITLES, class_table, meaning, overall_rows, threshold_rows
 from segmed.reports.drawing.slices import save_figure
-from segmed.reports.segmentation.page import (
-    facts,
-    folded,
-    page,
-    picture,
-    plan_table,
-    preformatted,
-    read_json,
-    read_text,
-    versions_table,
-)
+from segmed.reports.rendering import pictures_in, read_json, run_files, write_page
 from segmed.runs import read_history
 
 CAPTIONS = {
@@ -57,45 +45,31 @@ def write_classification_page(folder: Path) -> Path:
         raise RunError(f"{folder} holds no figures.json: name the folder of a run that was tested")
     title, notes = str(summary["title"]), summary["notes"]
 
-    def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        return _table(head, rows, notes)
-
     curves = learning_curves(read_history(folder / "history.csv"), title=title, notes=notes)
     if curves is not None:
         save_figure(curves, results / "learning_curves.png")
-    units = summary["units"]
-    head = [UNIT_TITLES[unit] for unit in units]
-    parts = [_notes(notes), f"<h1>{escape(title)}</h1>", facts(folder, what="images")]
-    parts += ["<h2>Results</h2>", table(["", *head], overall_rows(summary)), _meaning(summary)]
+    return write_page(
+        folder / "report.html",
+        "classification.html",
+        title=title,
+        notes=notes,
+        run=run_files(folder, what="images"),
+        sections=_sections(summary),
+        pictures=pictures_in(results, CAPTIONS),
+    )
+
+
+def _sections(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Title, table and meaning of each."""
+    units = [UNIT_TITLES[unit] for unit in summary["units"]]
+    sections = [_section("Results", ["", *units], overall_rows(summary), meaning(summary))]
     if summary["positive"] is not None:
-        parts += [f"<h2>Threshold of {escape(summary['positive'])}</h2>", table(["", *head], threshold_rows(summary))]
-    for unit in units:
-        parts += [f"<h2>Classes {UNIT_TITLES[unit]}</h2>", table(*class_table(summary, unit, intervals=True))]
-    parts += ["<h2>Figures</h2>", *(_picture(results / f"{name}.png", text) for name, text in CAPTIONS.items())]
-    parts += [
-        folded("Config", preformatted(read_text(folder / "config.yaml"))),
-        folded("Plan", plan_table(folder)),
-        folded("Environment", versions_table(folder)),
-    ]
-    atomic_write_text(folder / "report.html", page(title, parts))
-    return folder / "report.html"
+        sections.append(_section(f"Threshold of {summary['positive']}", ["", *units], threshold_rows(summary)))
+    tables = {unit: class_table(summary, unit, intervals=True) for unit in summary["units"]}
+    return [*sections, *(_section(f"Classes {UNIT_TITLES[unit]}", *table) for unit, table in tables.items())]
 
 
-def _notes(notes: Sequence[str]) -> str:
-    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<ul class="notes">{lines}</ul>' if lines else ""
-
-
-def _meaning(summary: Mapping[str, Any]) -> str:
-    return "".join(f'<p class="meaning">{escape(line)}</p>' for line in meaning(summary))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    above = f'<caption class="notes">{"<br>".join(map(escape, notes))}</caption>' if notes else ""
-    first = "".join(f"<th>{escape(text)}</th>" for text in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table>{above}<tr>{first}</tr>{lines}</table></div>'
-
-
-def _picture(path: Path, caption: str) -> str:
-    return picture(path.read_bytes(), caption) if path.is_file() else ""
+def _section(
+    title: str, head: Sequence[str], rows: Sequence[Sequence[str]], meaning: Sequence[str] = ()
+) -> dict[str, Any]:
+    return {"title": title, "head": head, "rows": rows, "meaning": meaning}

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from segmed.evaluate.comparison import METRIC_TITLES, Comparison
+from segmed.evaluate.comparison import Comparison
+from segmed.metrics.segmentation import metric_named
 from segmed.reports.drawing.curves import COLOURS
 from segmed.reports.drawing.distributions import MISS_COLOUR
 from segmed.reports.drawing.slices import INK
@@ -51,8 +52,8 @@ def comparison_figure(comparison: Comparison, *, metric: str = "dice", title: st
         _draw_values(upper, comparison, names, metric, shown[place])
         _draw_differences(lower, comparison, names, metric, shown[place])
         if place % columns == 0:
-            upper.set_ylabel(_short(metric), fontsize=8, color=INK)
-            lower.set_ylabel(f"{_short(metric)} − {comparison.reference}", fontsize=8, color=INK)
+            upper.set_ylabel(metric_named(metric).short_title, fontsize=8, color=INK)
+            lower.set_ylabel(f"{metric_named(metric).short_title} − {comparison.reference}", fontsize=8, color=INK)
     if title:
         figure.suptitle(title, fontsize=9, color=INK)
     _add_legend(figure, comparison)
@@ -62,10 +63,6 @@ def comparison_figure(comparison: Comparison, *, metric: str = "dice", title: st
 def _any_known(comparison: Comparison, metric: str, label: int) -> bool:
     """Whether any method has a figure of a label: a wall that is given to all has none."""
     return any(not np.isnan(comparison.values[m.name, metric][:, label]).all() for m in comparison.methods)
-
-
-def _short(metric: str) -> str:
-    return "Dice (zabihollahy2020)" if metric == "dice_zabihollahy2020" else METRIC_TITLES[metric]
 
 
 def _width(names: Sequence[str]) -> float:

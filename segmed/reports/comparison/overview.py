@@ -13,22 +13,11 @@ from segmed.evaluate.comparison import Comparison
 from segmed.evaluate.comparison import Figure as Entry
 from segmed.evaluate.results import Method
 from segmed.files import atomic_write_text
+from segmed.metrics.segmentation import metric_named
 from segmed.reports.comparison.text import NONE, p_text, padded_table
 from segmed.reports.drawing.distributions import bland_altman
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.segmentation.tables import digits, escaped, mean_sd
-
-HEADS = {
-    "dice": "Dice",
-    "hd_mm": "HD (mm)",
-    "hd95_mm": "HD95 (mm)",
-    "avd_ml": "AVD (ml)",
-    "share_error_pp": "share error (pp)",
-    "share_difference_pp": "share difference (pp)",
-    "true_avd_ml": "AVD to truth (ml)",
-    "true_difference_ml": "difference to truth (ml)",
-    "dice_zabihollahy2020": "Dice (zabihollahy2020)",
-}
 
 
 def overview_markdown(comparison: Comparison, *, label: str) -> str:
@@ -39,8 +28,14 @@ def overview_markdown(comparison: Comparison, *, label: str) -> str:
         label: of which label.
     """
     first = comparison.metrics[0]
-    head = ["method", *(HEADS[metric] for metric in comparison.metrics)]
-    head += [f"{HEADS[first]} − {comparison.reference}", "95 % interval", "p (Holm)", "s a case", "missed"]
+    head = ["method", *(metric_named(metric).short_title for metric in comparison.metrics)]
+    head += [
+        f"{metric_named(first).short_title} − {comparison.reference}",
+        "95 % interval",
+        "p (Holm)",
+        "s a case",
+        "missed",
+    ]
     lines = [head]
     for method in comparison.methods:
         entries = {metric: comparison.figures[method.name, label, metric] for metric in comparison.metrics}

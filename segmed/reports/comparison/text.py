@@ -10,9 +10,10 @@ from typing import Any
 
 from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparable import training_text
-from segmed.evaluate.comparison import METRIC_TITLES, Comparison, Figure
+from segmed.evaluate.comparison import Comparison, Figure
 from segmed.evaluate.results import Method
 from segmed.files import atomic_write_text, write_json
+from segmed.metrics.segmentation import metric_named
 from segmed.reports.comparison.figures import comparison_figure
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.segmentation.tables import digits, escaped, interval, mean_sd
@@ -63,8 +64,8 @@ def comparison_markdown(comparison: Comparison, *, title: str) -> str:
     lines += [f"- **Note:** {escaped(note)}" for note in comparison.notes] + ([""] if comparison.notes else [])
     lines += [*_methods_table(comparison), ""]
     for metric in comparison.metrics:
-        better = "nearer to 0" if "difference" in metric else "higher" if metric.startswith("dice") else "lower"
-        lines += [f"## {METRIC_TITLES[metric]}, {better} is better", "", *_metric_table(comparison, metric), ""]
+        row = metric_named(metric)
+        lines += [f"## {row.title}, {row.better} is better", "", *_metric_table(comparison, metric), ""]
     return "\n".join(lines)
 
 

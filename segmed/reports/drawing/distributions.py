@@ -11,12 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from segmed.metrics.segmentation import DISTANCES
+from segmed.metrics.segmentation import METRICS, metrics_shown
 from segmed.reports.drawing.slices import INK
 
 POINT_COLOUR = "#0072B2"  # Okabe and Ito 2008
 MISS_COLOUR = "#D55E00"
-BOXES = (("dice", "Dice"), ("hd95_mm", "HD95 (mm)"), ("hd_mm", "HD (mm)"), ("avd_ml", "AVD (ml)"))
 
 
 def box_plots(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
@@ -29,17 +28,17 @@ def box_plots(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
         title: above the figure.
     """
     names = list(dict.fromkeys(row["label"] for row in rows))
-    panels = [(key, text) for key, text in BOXES if any(_known(row[key]) for row in rows)]
+    panels = [key for key in metrics_shown("main") if any(_known(row[key]) for row in rows)]
     width = max(1.8, 0.36 * len(names) + 0.8)
     figure = Figure(figsize=(max(3.2, min(width * len(panels), 14)), 2.9), layout="constrained")
-    for axes, (key, text) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, key in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         known = [row for row in rows if _known(row[key])]
         top = _top(known, key)
         for place, name in enumerate(names):
             own = [row for row in known if row["label"] == name]
             _draw_box(axes, place, [row[key] for row in own], [bool(row["missed"]) for row in own], top)
-        axes.set_ylim((-0.02, 1.02) if key == "dice" else (-0.02 * top, 1.02 * top))
-        axes.set_ylabel(text, fontsize=8, color=INK)
+        axes.set_ylim((-0.02, 1.02) if METRICS[key].miss == "zero" else (-0.02 * top, 1.02 * top))
+        axes.set_ylabel(METRICS[key].title, fontsize=8, color=INK)
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.6, len(names) - 0.4)
         _plain(axes)
@@ -55,9 +54,11 @@ def box_plots(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
 
 def _top(rows: Sequence[Mapping[str, Any]], key: str) -> float:
     """The upper end of an axis: a little above the largest figure that is not that of a miss."""
-    if key == "dice":
+    if METRICS[key].miss == "zero":
         return 1.0
-    shown = [row[key] for row in rows if not (row["missed"] and key in DISTANCES)] or [row[key] for row in rows]
+    shown = [row[key] for row in rows if not (row["missed"] and METRICS[key].miss == "diagonal")] or [
+        row[key] for row in rows
+    ]
     return 1.15 * max(shown) or 1.0
 
 

@@ -14,7 +14,7 @@ from segmed.cardiac.report import ScarReport
 from segmed.files import atomic_write_text, write_json
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.scar.figures import Tiles, extent_bullseye, scar_montage, transmurality_bullseye
-from segmed.reports.scar.page import scar_page
+from segmed.reports.scar.page import write_scar_page
 
 OWN_FILES = (
     "scar.json",
@@ -96,7 +96,7 @@ def write_case(case: ScarCase, folder: Path) -> None:
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png", dpi=200)
         pictures[name] = (folder / f"{name}.png").read_bytes()
-    atomic_write_text(folder / "report.html", scar_page(case.name, case.report, pictures, case.tiles.told, case.about))
+    write_scar_page(folder / "report.html", case.name, case.report, pictures, case.tiles.told, case.about)
     write_summary([summary_row(case)], folder)
     write_json(folder / "scar.json", {"case": case.name, **case.report.to_dict(), **case.about, "error": None})
 

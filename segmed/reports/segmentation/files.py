@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.config import EvaluateConfig
-from segmed.evaluate.case_rows import COLUMNS, Row, ranked_cases, summarise_cases
+from segmed.evaluate.case_rows import Row, columns, ranked_cases, summarise_cases
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.files import atomic_write_text, write_json
 from segmed.reports.drawing.distributions import bland_altman, box_plots
@@ -74,11 +74,11 @@ def write_evaluation(
 
 def _csv(rows: Sequence[Row], subjects: Mapping[str, str] | None) -> str:
     table = io.StringIO()
-    columns = [column for column in COLUMNS if column != "subject" or subjects is not None]
-    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    shown = [column for column in columns() if column != "subject" or subjects is not None]
+    writer = csv.DictWriter(table, shown, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        values = {column: row.get(column) for column in columns}
+        values = {column: row.get(column) for column in shown}
         if subjects is not None:
             values["subject"] = subjects.get(row["case"], row["case"])
         writer.writerow({column: _cell(value) for column, value in values.items()})

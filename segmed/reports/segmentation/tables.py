@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from segmed.evaluate.case_rows import MEAN
-from segmed.metrics.segmentation import TITLES
+from segmed.metrics.metric import Place
+from segmed.metrics.segmentation import METRICS, metric_named, metrics_shown
 
-SHOWN = ("dice", "hd95_mm", "hd_mm", "avd_ml")  # in the terminal
-SHOWN_WITHOUT_SPACING = ("dice", "iou", "sensitivity", "precision")
 LONGEST_NAME = 24
+NONE = "–"  # in the place of a figure that does not exist
 
 
 def table_text(summary: Mapping[str, Any]) -> str:
@@ -22,10 +22,11 @@ def table_text(summary: Mapping[str, Any]) -> str:
     Returns:
         Lines of at most 108 columns.
     """
-    metrics = [m for m in (SHOWN if summary["spacing_known"] else SHOWN_WITHOUT_SPACING) if _any_known(summary, m)]
+    place: Place = "main" if summary["spacing_known"] else "without spacing"
+    metrics = [metric for metric in metrics_shown(place) if _any_known(summary, metric)]
     shown = entries(summary)
     width = min(LONGEST_NAME, max(len(name) for name, _ in shown))
-    head = [f"{'label':<{width}}", f"{'cases':>5}", f"{'missed':>6}", *(TITLES[metric] for metric in metrics)]
+    head = [f"{'label':<{width}}", f"{'cases':>5}", f"{'missed':>6}", *(METRICS[metric].title for metric in metrics)]
     body: list[list[str]] = []
     for name, figures in shown:
         first = figures["dice"]
@@ -53,9 +54,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
     shown = entries(summary)
     lines.append("| metric | " + " | ".join(escaped(name) for name, _ in shown) + " |")
     lines.append("|---" * (len(shown) + 1) + "|")
-    for metric, title in TITLES.items():
-        if line := cells(summary, metric):
-            lines.append(f"| {title} | " + " | ".join(f"{mean} {rest}".strip() for mean, rest in line) + " |")
+    for metric in METRICS.values():
+        if line := cells(summary, metric.name):
+            lines.append(f"| {metric.title} | " + " | ".join(f"{mean} {rest}".strip() for mean, rest in line) + " |")
     lines.append("| missed or invented | " + " | ".join(str(figures["dice"]["missed"]) for _, figures in shown) + " |")
     return "\n".join([*lines, ""])
 
@@ -84,7 +85,7 @@ def cells(summary: Mapping[str, Any], metric: str) -> list[tuple[str, str]]:
 
 
 def _any_known(summary: Mapping[str, Any], metric: str) -> bool:
-    return any(figures[metric]["n"] for _, figures in entries(summary))
+    return any(figures.get(metric, {}).get("n") for _, figures in entries(summary))  # an older summary lacks new ones
 
 
 def _count(summary: Mapping[str, Any]) -> str:
@@ -117,7 +118,7 @@ def whole_meaning(summary: Mapping[str, Any]) -> list[str]:
 def mean_sd(figure: Mapping[str, Any], metric: str) -> str:
     """Mean ± SD of an entry of `summarise`."""
     if figure["mean"] is None:
-        return "–"
+        return NONE
     decimals = digits(figure, metric)
     mean = f"{figure['mean']:.{decimals}f}"
     return mean if figure["sd"] is None else f"{mean} ± {figure['sd']:.{decimals}f}"
@@ -133,10 +134,7 @@ def interval(figure: Mapping[str, Any], metric: str) -> str:
 
 def digits(figure: Mapping[str, Any], metric: str) -> int:
     """Decimals that show three to four figures, the same for mean, SD and interval."""
-    if not metric.endswith("_ml"):
-        return 2 if metric.endswith("_mm") else 3
-    size = max(abs(figure["mean"]), figure["sd"] or 0)
-    return 3 if size < 1 else 2 if size < 100 else 1
+    return metric_named(metric).decimals(max(abs(figure["mean"]), figure["sd"] or 0))
 
 
 def escaped(text: str) -> str:

@@ -1,0 +1,196 @@
+"""Open every file of a data set and say what must be mended: python tools/audit_data.py FOLDER --output FOLDER"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from pydantic import Field, PositiveInt
+
+from segmed.commands.command_line import parse
+from segmed.config import Auto, DataConfig, Layout, ManifestLayout, PatternLayout, PhantomLayout, Section
+from segmed.config.classification import ClassificationConfig
+from segmed.config.images import ClassDataConfig
+from segmed.config.reading import load_as, load_config, load_yaml
+from segmed.errors import ConfigError
+
+if TYPE_CHECKING:
+    from segmed.data.audit import Audit, Repair
+    from segmed.data.cases import Dataset
+
+CLASS_SECTIONS = {"model", "image", "leaks"}  # of a config: only experiments with classes have them
+
+
+class Arguments(Section):
+    """Open every file of a data set: what it is like, what must be mended, and what would leak into a figure.
+
+    Volumes with label maps, and images or volumes with classes (class folders, Training and Testing, a table). The
+    layout is guessed from the folder, or taken from --config, --images or --manifest. Writes audit.json, and of
+    images with classes leaks.png. Exit code 0: nothing to mend; 1: something must be mended; 2: the folder or an
+    option can't be used.
+    """
+
+    folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Field(
+        None, description="the data set; none: data.root of --config"
+    )
+    output: Path = Field(description="folder for audit.json, the figure, and what a second audit need not do again")
+    config: Path | None = Field(None, description="YAML of an experiment, whose data section says what the files are")
+    images: tuple[str, ...] = Field(
+        (), description="NAME=PATTERN of every image below the folder, e.g. 'LGE={case}/{case}_LGE.nii.gz'"
+    )
+    label: str | None = Field(None, description="with --images: pattern of the label maps")
+    manifest: str | None = Field(None, description="CSV or JSON table below the folder")
+    labels: tuple[str, ...] = Field((), description="NAME=VALUE of every label, e.g. scar=2221 myocardium=200,1220")
+    ignore: tuple[int, ...] = Field((), description="label values that are neither trained nor scored")
+    split: Path | None = Field(
+        None, description="split.json of a run: what its parts have in common; none: the published parts, if any"
+    )
+    workers: PositiveInt | Auto = Field("auto", description="processes; auto: one a core, at most 8")
+    fix_geometry: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False,
+        description="first rewrite the headers of label maps whose shape, but not whose place, is that of their image; "
+        "what was changed, with the old affines, is written to geometry_repairs.json",
+    )
+
+
+def main() -> int:
+    """Exit code 1 where something must be mended."""
+    arguments = parse(Arguments, description=Arguments.__doc__)
+    data = _data_config(arguments)
+    return _audit_classes(data, arguments) if isinstance(data, ClassDataConfig) else _audit_volumes(data, arguments)
+
+
+def _workers(arguments: Arguments) -> int:
+    return min(8, os.cpu_count() or 1) if arguments.workers == "auto" else arguments.workers
+
+
+def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
+    from rich.console import Console
+
+    from segmed.data.images.image_dataset import read_classes
+    from segmed.data.images.image_splits import ClassSplit
+    from segmed.data.leaks.image_audit import audit_classes
+    from segmed.data.split_file import PARTS
+    from segmed.reports.audit.leak_figures import leak_figure
+    from segmed.reports.audit.leak_text import class_audit_text
+    from segmed.reports.drawing.slices import save_figure
+
+    if arguments.fix_geometry:
+        raise ConfigError("--fix-geometry is for label maps: leave it out for images with classes")
+    console = Console(soft_wrap=True, highlight=False)
+    dataset = read_classes(data)
+    split = None if arguments.split is None else ClassSplit.load(arguments.split)
+    parts = None if split is None else {part: getattr(split, part) for part in PARTS}
+    cache = arguments.output / "cache"
+    audit = audit_classes(dataset, parts=parts, cache=cache, workers=_workers(arguments), progress=True)
+    audit.save_json(arguments.output / "audit.json")
+    save_figure(leak_figure(audit, dataset, parts=parts), arguments.output / "leaks.png")
+    console.print(class_audit_text(audit))
+    console.print(f"all of it: {arguments.output / 'audit.json'} and leaks.png", markup=False)
+    return 1 if audit.errors else 0
+
+
+def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
+    from rich.console import Console
+
+    from segmed.data.audit import audit_dataset, fix_geometry
+    from segmed.data.cases import read_dataset
+    from segmed.data.integrity import check_files
+    from segmed.reports.audit.text import audit_text
+
+    console = Console(soft_wrap=True, highlight=False)
+    dataset = read_dataset(data, complete=False)
+    if arguments.fix_geometry:
+        log = arguments.output / "geometry_repairs.json"
+        for repair in fix_geometry(dataset, log=log):
+            console.print(_line(repair), markup=False)
+    audit = audit_dataset(dataset, workers=_workers(arguments), progress=True, found=check_files(dataset))
+    audit = _with_leaks(audit, dataset, arguments.split)
+    audit.save_json(arguments.output / "audit.json")
+    console.print(audit_text(audit, name=dataset.name, pictures=dataset.are_pictures))
+    if not dataset.are_pictures and not data.spacing_known:
+        console.print("data.spacing_known is false: spacings are nominal, and so is every figure in mm or ml")
+    console.print(f"all of it: {arguments.output / 'audit.json'}", markup=False)
+    return 1 if audit.errors else 0
+
+
+def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None) -> Audit:
+    """With findings about equal volumes and about what a split has on several sides."""
+    from dataclasses import replace
+
+    from segmed.data.leaks.volume_twins import check_volumes, volume_twins
+    from segmed.data.splits import Split
+
+    parts = None if split is None else Split.load(split)
+    found = check_volumes(dataset, volume_twins(dataset, audit.facts), parts)
+    return replace(audit, findings=tuple(sorted((*audit.findings, *found), key=lambda f: f.severity != "error")))
+
+
+def _data_config(arguments: Arguments) -> DataConfig | ClassDataConfig:
+    """The data section of the config, or one made of the options."""
+    if not arguments.config and arguments.folder is None:
+        raise ConfigError("name the folder of a data set, or give --config")
+    if (classes := _class_data(arguments)) is not None:
+        return classes
+    data = load_config(arguments.config).data if arguments.config else DataConfig()
+    changes: dict[str, object] = {}
+    if arguments.folder is not None:
+        changes["root"] = arguments.folder
+    if arguments.labels:
+        changes["labels"] = _labels(arguments.labels)
+    if arguments.ignore:
+        changes["ignore"] = arguments.ignore
+    layout = _layout(arguments, data)
+    return data.model_copy(update={**changes, "layout": layout})
+
+
+def _class_data(arguments: Arguments) -> ClassDataConfig | None:
+    """Where the images with classes are; None where label maps are meant."""
+    root = {} if arguments.folder is None else {"root": arguments.folder}
+    if arguments.config:
+        if not CLASS_SECTIONS & load_yaml(arguments.config).keys():
+            return None
+        return load_as(ClassificationConfig, arguments.config).data.model_copy(update=root)
+    if arguments.images or arguments.label or arguments.labels or arguments.folder is None:
+        return None
+    from segmed.data.leaks.guess_classes import guess_class_layout
+
+    layout = guess_class_layout(arguments.folder, table=arguments.manifest)
+    return None if layout is None else ClassDataConfig(root=arguments.folder, layout=layout)
+
+
+def _layout(arguments: Arguments, data: DataConfig) -> Layout:
+    if arguments.images:
+        return PatternLayout(images=dict(_pair(text, "images") for text in arguments.images), label=arguments.label)
+    if arguments.label:
+        raise ConfigError("--label needs --images: give the pattern of the images too")
+    if arguments.manifest:
+        return ManifestLayout(file=arguments.manifest)
+    if arguments.config and not isinstance(data.layout, PhantomLayout):
+        return data.layout
+    from segmed.data.cases import guess_layout
+
+    return guess_layout(arguments.folder or data.root)
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ConfigError(f"--{option} '{text}' is not NAME=VALUE: write e.g. name={text}")
+    return name, value
+
+
+def _labels(texts: tuple[str, ...]) -> dict[str, list[int]]:
+    labels = {}
+    for name, values in (_pair(text, "labels") for text in texts):
+        try:
+            labels[name] = [int(value) for value in values.split(",")]
+        except ValueError:
+            raise ConfigError(f"--labels '{name}={values}': values are whole numbers, e.g. {name}=200,1220") from None
+    return labels
+
+
+def _line(repair: Repair) -> str:
+    return f"rewrote {repair.file} ({'header' if repair.change == 'header' else 'order of axes'}): {repair.difference}"

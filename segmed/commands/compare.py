@@ -1,0 +1,310 @@
+"""Methods on the same test cases: python tools/compare.py --config FILE, or --methods supervised=RUN,RUN patch=RUN"""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import tyro
+from pydantic import Field, PositiveInt
+
+from segmed.commands.command_line import parse
+from segmed.commands.short_help import Groups
+from segmed.config import EvaluateConfig, Section, SegmentationConfig
+from segmed.config.compare import CompareConfig, Convention
+from segmed.config.reading import load_yaml, validate
+from segmed.errors import ConfigError
+from segmed.evaluate.structures import parse_structures
+from segmed.runs import is_run
+
+if TYPE_CHECKING:
+    from segmed.evaluate.results import Method, Result
+
+PUBLISHED = {"zabihollahy2020": "dice_zabihollahy2020"}  # convention -> the only metric in its files
+FILES = "comparison.md, comparison.csv, comparison.json, comparison.png"
+
+
+class Arguments(Section):
+    """Compare methods on the same test cases, each with the runs (seeds) that it has.
+
+    With --config, its rows are compared: finished runs, and classical methods and fine stages of cascades in a given
+    region, which are run where that is not done yet. Everything lands in its output folder: tables and figures, and in
+    rows/ the label maps.
+
+    With --methods, a value is a run's folder, one of a cross-validation, a folder or cases.csv of tools/evaluate.py, or
+    a folder of label maps of anybody (with --references). Runs of a method are averaged a case; then methods are
+    compared pairwise with the reference: paired differences with intervals, Wilcoxon's test, Holm's correction. Prints
+    the tables and writes comparison.md, comparison.csv, comparison.json and comparison.png.
+
+    Where the runs are those of tools/train_cls.py, classifiers are compared, by image and by subject: accuracy, AUC,
+    log loss and ECE with intervals over subjects; McNemar, DeLong or the paired bootstrap, Holm's correction.
+
+    Exit code 0: compared; 2: something can't be compared, one line says what.
+    """
+
+    often_used: ClassVar[Groups] = {
+        "what is compared": ("config", "data_root", "skip_missing", "methods", "reference", "common_cases"),
+        "folders of label maps": ("references", "labels", "run"),
+        "what comes out": ("output",),
+    }
+    config: Path | None = Field(None, description="YAML of rows to run and compare; without it, --methods")
+    data_root: Path | None = Field(None, description="with --config: folder of the data set instead of data.root")
+    skip_missing: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="with --config: leave out rows whose run is not there or not finished, instead of refusing"
+    )
+    convention: Convention = Field(
+        "standard",
+        description="with --config: Dice of each case's volume, or as released with a paper (pieces under 100 pixels "
+        "removed, both dilated, mean over slices, foreground and background), which writes files of its own name",
+    )
+    methods: tuple[str, ...] = Field(
+        (), description="NAME=FOLDER[,FOLDER] of each method; patterns may stand in quotes, as 'patch=runs/patch_*'"
+    )
+    reference: str | None = Field(None, description="name of the method to compare with; none: the first")
+    output: Path | None = Field(
+        None,
+        description="folder for tables and figure; files of an earlier comparison are replaced; none: that of --config",
+    )
+    common_cases: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="compare the cases that all were tested on, instead of refusing methods with others"
+    )
+    references: Path | None = Field(None, description="of folders of label maps: references, or a data set")
+    labels: tuple[str, ...] = Field(
+        (), description="of folders of label maps: NAME=VALUE[,VALUE] of every label; none: those of --run"
+    )
+    run: Path | None = Field(
+        None,
+        description="of folders of label maps: run whose labels and evaluate section count; none: the first compared",
+    )
+    bootstrap: PositiveInt | None = Field(
+        None, description="resamplings for the 95 % intervals; none: 2000, or as --config says"
+    )
+    title: str | None = Field(None, description="of tables and figure; none: the names of the methods")
+    workers: PositiveInt | None = Field(None, description="cases scored at once; none: one a processor, at most 8")
+
+
+def main() -> int:
+    """Print the tables."""
+    arguments = parse(Arguments, description=Arguments.__doc__)
+    if arguments.config is not None:
+        compare_rows(arguments, arguments.config)
+    else:
+        compare_results(arguments)
+    return 0
+
+
+def compare_results(arguments: Arguments) -> None:
+    """Compare what is there: runs, evaluations, label maps."""
+    if arguments.output is None:
+        raise ConfigError("--output is missing: name the folder for tables and figure")
+    if arguments.skip_missing or arguments.data_root or arguments.convention != "standard":
+        raise ConfigError("--skip-missing, --data-root and --convention go with --config: add it")
+    paths = _paths(arguments.methods)
+    reference = arguments.reference or next(iter(paths))
+    if reference not in paths:
+        raise ConfigError(f"--reference {reference} is no method: choose one of {', '.join(paths)}")
+
+    from segmed.evaluate.classifier_runs import is_classifier
+
+    if any(is_classifier(path) for own in paths.values() for path in own):
+        compare_classified(arguments, paths, reference, arguments.output)
+        return
+
+    from segmed.evaluate.comparison import compare_methods
+    from segmed.evaluate.results import Method, has_table, read_result
+    from segmed.reports.comparison.text import write_comparison
+
+    every = [path for own in paths.values() for path in own]
+    of_path = {path: read_result(path) for path in every if is_run(path) or has_table(path)}
+    others = [path for path in every if path not in of_path]
+    if others:
+        of_path |= _scored(others, arguments, [path for path in of_path if is_run(path)])
+    methods = [Method(name, tuple(of_path[path] for path in own)) for name, own in paths.items()]
+    comparison = compare_methods(
+        methods, reference=reference, resamples=arguments.bootstrap or 2000, common_cases=arguments.common_cases
+    )
+    _say(write_comparison(comparison, arguments.output, title=_title(arguments, paths, reference)), comparison.notes)
+    print(f"written: {arguments.output} ({FILES})")
+
+
+def compare_classified(arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str, output: Path) -> None:
+    """Compare classification runs."""
+    if arguments.references or arguments.labels or arguments.run:
+        raise ConfigError("--references, --labels and --run are of label maps: leave them out for classifiers")
+
+    from segmed.evaluate.classifier_comparison import compare_classifiers
+    from segmed.evaluate.classifier_runs import read_classifiers
+    from segmed.reports.comparison.classifier_text import write_classifier_comparison
+
+    comparison = compare_classifiers(
+        read_classifiers(paths),
+        reference=reference,
+        resamples=arguments.bootstrap or 2000,
+        common_images=arguments.common_cases,
+    )
+    text = write_classifier_comparison(comparison, output, title=_title(arguments, paths, reference))
+    _say(text, (*comparison.run_notes, *comparison.notes))
+    print(f"written: {output} ({FILES})")
+
+
+def _title(arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str) -> str:
+    return arguments.title or f"{', '.join(name for name in paths if name != reference)} against {reference}"
+
+
+def _say(text: str, notes: Sequence[str]) -> None:
+    print(text)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+# ---------------------------------------------------------------- rows of a config
+
+
+def compare_rows(arguments: Arguments, path: Path) -> None:
+    """Run and compare the rows of a config."""
+    if arguments.methods:
+        raise ConfigError("--config and --methods exclude each other: add the runs to the config as rows")
+    config = validate(CompareConfig, load_yaml(path), where=str(path))
+    given = {"output": arguments.output, "reference": arguments.reference, "name": arguments.title}
+    config = config.model_copy(update={name: value for name, value in given.items() if value is not None})
+    if arguments.data_root is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"root": arguments.data_root})})
+    if arguments.bootstrap is not None:
+        evaluate = config.evaluate.model_copy(update={"bootstrap": arguments.bootstrap})
+        config = config.model_copy(update={"evaluate": evaluate})
+    if config.reference not in config.rows:
+        raise ConfigError(f"--reference {config.reference} is no row: choose one of {', '.join(config.rows)}")
+
+    from segmed.compare.prepare import open_contest
+    from segmed.compare.rows import run_contest
+
+    contest = open_contest(config, skip_missing=arguments.skip_missing)
+    for line in contest.missing.values():
+        print(f"LEFT OUT: {line}", file=sys.stderr)
+    folds = f" in {len(contest.splits)} folds" if len(contest.splits) > 1 else ""
+    print(f"{len(config.rows) - len(contest.missing)} rows on {len(contest.tested)} test cases{folds}")
+    left_out = [f"left out: {line}" for line in contest.missing.values()]
+    write_rows(run_contest(contest), config, arguments.convention, left_out)
+
+
+def write_rows(
+    methods: Sequence[Method], config: CompareConfig, convention: Convention, left_out: Sequence[str]
+) -> None:
+    """Write and print the tables of a config's rows."""
+    from segmed.evaluate.comparison import compare_methods
+    from segmed.metrics.segmentation import metrics_shown
+    from segmed.reports.comparison.overview import write_agreement, write_overview
+    from segmed.reports.comparison.text import write_comparison
+
+    metrics = metrics_shown("main", "rows")
+    title, suffix = config.name, ""
+    if convention != "standard":
+        metrics, title, suffix = (PUBLISHED[convention],), f"{config.name}, convention {convention}", f"_{convention}"
+    elif any(row["true_ml"] == row["true_ml"] for row in methods[0].results[0].rows):  # no NaN: a phantom
+        metrics += metrics_shown("phantoms")
+    comparison = compare_methods(
+        methods, reference=config.reference, resamples=config.evaluate.bootstrap, metrics=metrics
+    )
+    comparison = replace(comparison, notes=(*left_out, *comparison.notes))
+    write_comparison(comparison, config.output, title=title, stem=f"comparison{suffix}")
+    _say(write_overview(comparison, config.output, title=title, stem=f"overview{suffix}"), comparison.notes)
+    if not suffix:
+        volume = f"{config.target} volume"
+        write_agreement(
+            methods, config.target, config.output / "bland_altman.png", title=f"{volume}: label map − reference"
+        )
+        if "true_avd_ml" in metrics:
+            path = config.output / "bland_altman_truth.png"
+            write_agreement(methods, config.target, path, title=f"{volume}: label map − truth", truth="true_ml")
+    print(f"written: {config.output} (overview{suffix} and comparison{suffix}: .md, .csv; figures: .png)")
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+def _paths(texts: Sequence[str]) -> dict[str, list[Path]]:
+    """Method -> its folders and tables, patterns expanded."""
+    methods: dict[str, list[Path]] = {}
+    for text in texts:
+        name, sign, values = text.partition("=")
+        if not name.strip() or not sign or not values.strip(","):
+            raise ConfigError(f"--methods {text} is not NAME=FOLDER: give a name and folders, as patch=runs/a,runs/b")
+        if name in methods:
+            raise ConfigError(f"method '{name}' is given twice: give all its runs at once, as {name}=RUN,RUN")
+        methods[name] = [path for value in values.split(",") if value for path in _expanded(value, name)]
+    if not methods:
+        raise ConfigError("nothing to compare: give --config FILE, or --methods NAME=RUN NAME=RUN")
+    if len(methods) < 2:
+        raise ConfigError("one method alone can't be compared: give two or more, as supervised=RUN,RUN patch=RUN,RUN")
+    _check_apart(methods)
+    return methods
+
+
+def _expanded(value: str, name: str) -> Iterable[Path]:
+    path = Path(value).expanduser()
+    if path.exists():
+        return [path]
+    found = [Path(match) for match in sorted(glob.glob(str(path)))]
+    found = [match for match in found if match.is_dir() or match.suffix == ".csv"]
+    if not found:
+        what = "no folder fits the pattern" if glob.has_magic(value) else "there is no"
+        raise ConfigError(f"method '{name}': {what} {value}: name a run, an evaluation or a folder of label maps")
+    return found
+
+
+def _check_apart(methods: Mapping[str, Sequence[Path]]) -> None:
+    """What stands twice would count as two seeds, or be compared with itself."""
+    owner: dict[Path, str] = {}
+    for name, paths in methods.items():
+        for path in paths:
+            if (same := _whose(path)) in owner:
+                twice = f"in '{name}'" if owner[same] == name else f"in '{owner[same]}' and in '{name}'"
+                raise ConfigError(f"{path} is given twice, {twice}: leave one out")
+            owner[same] = name
+
+
+def _whose(path: Path) -> Path:
+    """The run or evaluation that a table or a folder belongs to."""
+    path = path.resolve()
+    path = path.parent if path.name == "cases.csv" else path
+    in_run = path.name == "test" and is_run(path.parent)
+    return path.parent if in_run else path
+
+
+# ---------------------------------------------------------------- folders of label maps
+
+
+def _scored(folders: Sequence[Path], arguments: Arguments, runs: Sequence[Path]) -> dict[Path, Result]:
+    """Figures of folders that hold label maps only."""
+    if arguments.references is None:
+        raise ConfigError(
+            f"{folders[0]} is neither a run nor an evaluation: if it holds label maps, give --references FOLDER"
+        )
+    given = parse_structures(arguments.labels) if arguments.labels else None
+    experiment = _experiment(arguments.run, runs)
+
+    from segmed.data.pairs import find_references
+    from segmed.evaluate.scoring import Scoring, default_workers, known_structures, score_folder
+
+    data = experiment.data if experiment else None
+    references, named = find_references(arguments.references, data=data)
+    scoring = Scoring(
+        given or known_structures(data, named),
+        experiment.evaluate if experiment else EvaluateConfig(),
+        spacing_known=data is None or data.spacing_known,
+    )
+    workers = arguments.workers or default_workers()
+    return {folder: score_folder(folder, references, scoring, workers=workers) for folder in folders}
+
+
+def _experiment(run: Path | None, runs: Sequence[Path]) -> SegmentationConfig | None:
+    from segmed.evaluate.results import run_config
+
+    if run is not None and not is_run(run):
+        raise ConfigError(f"{run} is no run: it holds no config.yaml")
+    chosen = run or next(iter(runs), None)
+    return run_config(chosen) if chosen is not None else None

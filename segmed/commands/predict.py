@@ -1,0 +1,234 @@
+"""Label maps of new volumes, by trained runs: python tools/predict.py --run RUN --input FOLDER --output FOLDER"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from pydantic import Field
+
+from segmed.commands.command_line import parse
+from segmed.config import InferenceConfig, Section, SegmentationConfig, known
+from segmed.errors import ConfigError
+
+if TYPE_CHECKING:
+    from segmed.segment.predict import CaseReport
+    from segmed.segmenters.base import Segmenter
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+class Arguments(Section):
+    """Segment a file or a folder with a trained run, or with several as an ensemble.
+
+    Label maps have the grid, the header, the name and the format of their inputs (DICOM: .nii.gz) and the label
+    values of the data set the run was trained on; prediction.json says how they were made, and classes.csv the class
+    of each case where the run was trained to tell it. The same call goes on where it was stopped. Exit code 0: all
+    done; 1: some cases failed, the others are done; 2: nothing could be done.
+    """
+
+    run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
+        (), description="run folder; given several times: the mean of their probabilities"
+    )
+    input: Path = Field(description="a volume, a DICOM folder, a folder of volumes, or a data set in the run's layout")
+    output: Path = Field(description="folder of the label maps")
+    overwrite: Flag = Field(False, description="replace label maps that are there")
+    mirror: Flag = Field(False, description="average over mirrored copies, for runs that were trained with flips")
+    overlap: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="of neighbouring windows; left out: as the run says"
+    )
+    largest_component: tuple[str, ...] | None = Field(
+        None,
+        description="labels of which only the largest piece is kept; without names: of none; left out: as the run says",
+    )
+    probabilities: Flag = Field(False, description="write the probabilities of all classes too")
+    uncertainty: Flag = Field(False, description="write the entropy of the probabilities (nats) too")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["fp32", "bf16"] | None = Field(None, description="left out: as in training")
+
+
+def main() -> int:
+    """Exit code 1 where a case failed."""
+    arguments = parse(Arguments, description=Arguments.__doc__)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _stop)
+    if not arguments.run:
+        raise ConfigError("no run is named: give --run RUN, a folder that tools/train_seg.py made")
+
+    from segmed.builders.segmentation import load_run_config
+    from segmed.data.inputs import find_inputs
+    from segmed.segment.predict import Extras, Record, check_outputs, predict_cases
+
+    started = time.perf_counter()
+    configs = [load_run_config(run) for run in arguments.run]
+    _check_ensemble(arguments, configs)
+    inputs = find_inputs(arguments.input, configs[0].data, output=arguments.output)
+    segmenter = _segmenter(arguments, configs)
+    about = _about(arguments, configs, segmenter)
+    record = Record(arguments.output, about, overwrite=arguments.overwrite)
+    check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.done)
+    reports = predict_cases(
+        segmenter,
+        inputs,
+        arguments.output,
+        modalities=configs[0].data.images,
+        extras=Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty),
+        done=record.done,
+        spacing_known=configs[0].data.spacing_known,
+        classes=_classes(configs),
+    )
+    done, failed = [], []
+    for number, report in enumerate(reports, 1):
+        record.add(report)
+        outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
+            report.status, f"failed: {report.error}"
+        )
+        print(f"[{number}/{len(inputs)}] {report.case}: {outcome}", flush=True)
+        (failed if report.status == "failed" else done).append(report)
+    _write_classes(arguments.output, _classes(configs), done)
+    print(
+        f"{len(inputs) - len(failed)} of {len(inputs)} label maps in {arguments.output}, "
+        f"{time.perf_counter() - started:.0f} s; how they were made: {record.path}"
+    )
+    if failed:
+        print(f"{len(failed)} failed:", file=sys.stderr)
+        for report in failed:
+            print(f"  {report.case}: {report.error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _check_ensemble(arguments: Arguments, configs: list[SegmentationConfig]) -> None:
+    """Runs of an ensemble take the same images and know the same labels."""
+    first = configs[0].data
+    for run, config in zip(arguments.run, configs, strict=True):
+        for what, own, other in (
+            ("labels", config.data.labels, first.labels),
+            ("images", config.data.images, first.images),
+        ):
+            if own != other or (isinstance(own, dict) and list(own) != list(other)):
+                raise ConfigError(
+                    f"runs {arguments.run[0]} and {run} have different {what}: {_shown(other)} and {_shown(own)}; "
+                    "an ensemble needs the same"
+                )
+        if arguments.mirror and not config.augment.flip_probability:
+            print(f"warning: {run} was trained without flips: mirrored copies may make it worse", file=sys.stderr)
+
+
+def _segmenter(arguments: Arguments, configs: list[SegmentationConfig]) -> Segmenter:
+    """The runs as one segmenter; pieces are cleaned once, on the mean."""
+    import torch
+
+    from segmed.builders.segmentation import load_run
+    from segmed.segmenters.combine import LargestComponent, Mean
+
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device {arguments.device}: there is no GPU that torch can use; take --device cpu")
+    members = []
+    for run, config in zip(arguments.run, configs, strict=True):
+        if config.composed:
+            if _changes(arguments):
+                raise ConfigError(
+                    f"{run} is made of several networks, each with settings of its own: leave out --mirror, --overlap "
+                    "and --precision"
+                )
+            members.append(load_run(run, device=arguments.device))
+            continue
+        inference = InferenceConfig.model_validate(
+            {**config.inference.model_dump(), **_changes(arguments), "largest_component": ()}
+        )
+        members.append(load_run(run, device=arguments.device, inference=inference))
+    cleaned = _cleaned(arguments, configs)
+    return LargestComponent(Mean(members), cleaned) if cleaned else Mean(members)
+
+
+def _classes(configs: list[SegmentationConfig]) -> tuple[str, ...]:
+    """The classes of cases that all runs have a head for; none where one has none, or one for others."""
+    heads = [config.classification for config in configs]
+    names = {() if head is None else known(head.classes) for head in heads}
+    return names.pop() if len(names) == 1 else ()
+
+
+def _write_classes(output: Path, classes: tuple[str, ...], reports: list[CaseReport]) -> None:
+    """classes.csv: the class of each case and its probabilities."""
+    if not classes or not reports:
+        return
+    import numpy as np
+
+    from segmed.evaluate.classified_images import save_predictions
+    from segmed.reports.classification.case_classes import TABLE
+
+    told = np.array([[report.classes[name] for name in classes] for report in reports])
+    logits = np.log(told.clip(np.finfo(float).tiny))
+    save_predictions(output / TABLE, classes, [report.case for report in reports], logits)
+    print(f"classes of {len(reports)} cases in {output / TABLE}")
+
+
+def _changes(arguments: Arguments) -> dict[str, object]:
+    """Settings of inference that the command line gives in place of the runs' own."""
+    given = {"mirror": arguments.mirror or None, "overlap": arguments.overlap, "precision": arguments.precision}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _cleaned(arguments: Arguments, configs: list[SegmentationConfig]) -> tuple[str, ...]:
+    """Labels of which the largest piece is kept: as given, or those that every run's validation chose."""
+    if arguments.largest_component is not None:
+        return arguments.largest_component
+    chosen = [c.inference.largest_component for c in configs]
+    named = [() if names == "auto" else names for names in chosen]
+    return tuple(name for name in named[0] if all(name in names for names in named))
+
+
+def _hash(weights: Iterable[Path]) -> str:
+    """Tells weights apart, of one network or of all networks of a composed run."""
+    together = hashlib.sha256()
+    for path in weights:
+        together.update(path.read_bytes())
+    return together.hexdigest()
+
+
+def _about(arguments: Arguments, configs: list[SegmentationConfig], segmenter: Segmenter) -> dict[str, object]:
+    """Runs, settings, labels and versions, for the record."""
+    from segmed.runs import Run, environment
+
+    first, changes = configs[0], _changes(arguments)
+    runs = [
+        {
+            "run": str(run.absolute()),
+            "name": config.name,
+            "weights": "best",
+            "sha256": _hash(sorted(run.rglob("best.safetensors")) if config.composed else [Run(run).weights("best")]),
+            "inference": {**config.inference.model_dump(mode="json"), **changes, "largest_component": None},
+        }
+        for run, config in zip(arguments.run, configs, strict=True)
+    ]
+    settings = {
+        "largest_component": list(_cleaned(arguments, configs)),
+        "probabilities": arguments.probabilities,
+        "uncertainty": "entropy in nats" if arguments.uncertainty else False,
+    }
+    return {
+        "runs": runs,
+        "settings": settings,
+        "images": list(first.data.images),
+        "classes": ["background", *segmenter.labels.names],
+        "values": [0, *(values[0] for values in segmenter.labels.values)],
+        "spacing_known": first.data.spacing_known,
+        "device": arguments.device,
+        **environment(),
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {values}" for name, values in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt("what is done is kept, the same call goes on")

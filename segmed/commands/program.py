@@ -1,0 +1,101 @@
+"""The command `segmed`: the name of a command, then its options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import NoReturn
+
+from segmed import __version__
+from segmed.commands.command_line import HELP, run_tool
+from segmed.errors import ConfigError
+
+COMMANDS = {
+    "train": "a segmentation experiment, from files to test figures",
+    "train-cls": "a classification experiment, from files to test figures",
+    "predict": "label maps of new volumes, by trained runs",
+    "classify": "classes of new images or volumes, by trained runs",
+    "evaluate": "score label maps against references",
+    "compare": "methods on the same test cases",
+    "audit": "open every file of a data set: what must be mended, what would leak",
+    "quantify-scar": "mass, share, core and AHA segments of the scar in an LV",
+    "download": "a public data set",
+    "phantom": "make a synthetic cardiac LGE data set with known truth",
+    "configs": "list the experiments that are shipped",
+    "schema": "JSON schema of an experiment, by which an editor completes and checks its YAML",
+}
+
+
+def main() -> NoReturn:
+    """Run the command that this process was called with."""
+    run_tool(_run)
+
+
+def _run() -> int:
+    first, *others = sys.argv[1:] or ["--help"]
+    if first in HELP:
+        print(_overview())
+        return 0
+    if first == "--version":
+        print(f"segmed {__version__}")
+        return 0
+    if first == "--print-completion":
+        from segmed.commands.completion import print_completion
+
+        return print_completion(others)
+    return main_of(first)()
+
+
+def main_of(command: str) -> Callable[[], int]:
+    """The function of a command; only its own module is imported.
+
+    Raises:
+        ConfigError: there is no such command.
+    """
+    match command:
+        case "train":
+            from segmed.commands.train_seg import main
+        case "train-cls":
+            from segmed.commands.train_cls import main
+        case "predict":
+            from segmed.commands.predict import main
+        case "classify":
+            from segmed.commands.classify import main
+        case "evaluate":
+            from segmed.commands.evaluate import main
+        case "compare":
+            from segmed.commands.compare import main
+        case "audit":
+            from segmed.commands.audit_data import main
+        case "quantify-scar":
+            from segmed.commands.quantify_scar import main
+        case "download":
+            from segmed.commands.download_data import main
+        case "phantom":
+            from segmed.commands.make_phantom import main
+        case "configs":
+            from segmed.commands.list_configs import main
+        case "schema":
+            from segmed.commands.write_schema import main
+        case _:
+            near = get_close_matches(command, COMMANDS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(COMMANDS)}"
+            raise ConfigError(f"segmed has no command '{command}': {hint}")
+    return main
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    return "\n".join(
+        [
+            "usage: segmed COMMAND [OPTIONS]",
+            "",
+            *(f"  {name:{width}}{what}" for name, what in COMMANDS.items()),
+            "",
+            "segmed COMMAND --help shows the options that matter, --help-all all of them; segmed --version.",
+            "Tab completion, in ~/.bashrc or ~/.zshrc (zsh: after compinit):",
+            '  eval "$(segmed --print-completion bash)"',
+            '  eval "$(segmed --print-completion zsh)"',
+        ]
+    )

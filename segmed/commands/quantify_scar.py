@@ -1,0 +1,344 @@
+"""Scar in numbers: python tools/quantify_scar.py --image FILE --labels FILE --wall 1,4 --scar 4 --output FOLDER"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import tyro
+from pydantic import Field
+
+from segmed.commands.command_line import parse
+from segmed.commands.short_help import Groups
+from segmed.config import Section
+from segmed.errors import CardiacError, ConfigError, DiskError, SegmenterError, VolumeError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segmed.cardiac.heart import HeartLabels
+    from segmed.cardiac.heart_labels import HeartValues
+    from segmed.cardiac.tissue import GreyZone
+    from segmed.data.case import Case
+    from segmed.reports.scar.files import ScarCase
+    from segmed.volumes import Source
+
+    Voxels = tuple[np.ndarray, np.ndarray, np.ndarray]  # image (X, Y, Z), values (X, Y, Z), affine (4, 4)
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+Point = tuple[float, float, float]
+
+
+class Arguments(Section):
+    """Mass, share, core and grey zone, transmurality and AHA segments of the scar in an LV, from its label map.
+
+    Writes scar.json, segments.csv, summary.csv, montage.png, two bullseyes and report.html, one page to read and to
+    print. What can't be known (a septum without RV, a remote region) is left out, and said. Of folders, images and
+    label maps are paired by name, each case gets a folder of its own, and summary.csv holds all of them.
+
+    Exit code 0: done; 1: some of several cases can't be measured, the others are; 2: nothing can, and scar.json says
+    why.
+    """
+
+    often_used: ClassVar[Groups] = {
+        "files": ("image", "labels", "run", "output"),
+        "values of the label map": ("wall", "scar", "pool", "rv"),
+        "how it is measured": ("grey_zone", "count_obstruction", "segments", "level"),
+    }
+    image: Path = Field(description="LGE volume, DICOM folder, or a folder of volumes")
+    labels: Path | None = Field(None, description="label map, or a folder of them; none: --run segments the image")
+    run: Path | None = Field(
+        None, description="run folder: segments the image, or says what the values of --labels mean"
+    )
+    output: Path = Field(description="folder of the report; files of an earlier one are replaced")
+    wall: str | None = Field(
+        None, description="values of all LV myocardium, scar included, as 200,1220,2221; with --run also names"
+    )
+    scar: str | None = Field(None, description="values of scar, as 2221")
+    pool: str | None = Field(None, description="values of the LV's blood pool; none: what the wall encloses")
+    rv: str | None = Field(None, description="values of the right ventricle, which tells where the septum lies")
+    grey_zone: Literal["half_maximum", "roes", "yan", "none"] = Field(
+        "roes",
+        description="roes: core from 50 and grey zone from 35 % of the scar's maximum; half_maximum: from 50 % and "
+        "from remote mean + 2 SD; yan: from remote mean + 3 and + 2 SD",
+    )
+    grey_zone_sd: float = Field(2.0, ge=0, description="SD above remote muscle of half_maximum; 2 or 3")
+    remote: tuple[float, float] | None = Field(
+        None, description="mean and SD of remote muscle; none: of the darkest sector of the wall outside the scar"
+    )
+    count_obstruction: Flag = Field(False, description="count microvascular obstruction as scar")
+    segments: Literal[17, 16] = Field(17, description="of the AHA; 16: without the cap of the apex")
+    anterior_mm: Point | None = Field(None, description="anterior insertion of the RV, RAS mm, where no RV is labelled")
+    inferior_mm: Point | None = Field(None, description="inferior insertion of the RV, RAS mm")
+    apex_mm: Point | None = Field(None, description="a point nearer to the apex than to the base, RAS mm")
+    long_axis: Literal["auto", "slices", "found"] = Field(
+        "auto", description="slices: across the stored slices; found: from the LV's shape; auto: slices, if thick"
+    )
+    level: Literal["basal", "mid", "apical"] | None = Field(None, description="of a single slice")
+    unoriented: Flag = Field(False, description="the files' headers don't say where left, front and above are")
+    outside_percent: float = Field(10.0, ge=0, le=100, description="most of the scar that may lie outside the wall")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="of --run: auto, cpu, cuda or cuda:N")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A case to measure: its image, and its label map where there is one."""
+
+    name: str
+    case: Case
+    labels: Source | None = None
+
+
+def main() -> int:
+    """Exit code 1 where some of several cases can't be measured."""
+    arguments = parse(Arguments, description=Arguments.__doc__)
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make folder {arguments.output}: {error.strerror}; choose another") from error
+
+    from segmed.reports.scar.files import clear_reports, write_error
+    from segmed.runs import environment
+    from segmed.volumes import strip_suffix
+
+    about = {"image": arguments.image, "labels": arguments.labels, "run": arguments.run, **environment()}
+    clear_reports(arguments.output)
+    try:
+        _check(arguments)
+        meaning, jobs, read = _prepared(arguments)
+        about["label_values"] = asdict(meaning)
+        return _measured(arguments, jobs, about, lambda job: _case(arguments, job, meaning, read(job), about))
+    except (ValueError, OSError) as error:
+        write_error(strip_suffix(arguments.image), " ".join(str(error).split()), arguments.output, about)
+        raise
+
+
+# ---------------------------------------------------------------- options -> cases
+
+
+def _check(arguments: Arguments) -> None:
+    if arguments.labels is None and arguments.run is None:
+        raise ConfigError("no label map: give --labels FILE, or --run RUN, which segments the image")
+    if arguments.labels is not None and arguments.run is None and not (arguments.wall and arguments.scar):
+        raise ConfigError(
+            "what the values of --labels mean is not known: give --wall and --scar, as --wall 1,4 --scar 4"
+        )
+    if not arguments.image.exists():
+        raise ConfigError(f"image {arguments.image} does not exist: check the path")
+    points = {"anterior_mm": arguments.anterior_mm, "inferior_mm": arguments.inferior_mm, "apex_mm": arguments.apex_mm}
+    given = [name for name, point in points.items() if point is not None]
+    if given and _many(arguments.image):
+        raise ConfigError(f"--{given[0].replace('_', '-')} is a point of one case: measure that case by itself")
+    if arguments.inferior_mm is not None and arguments.anterior_mm is None:
+        raise ConfigError("--inferior-mm without --anterior-mm: give both insertions of the RV")
+
+
+def _many(path: Path) -> bool:
+    from segmed.volumes import is_dicom_folder
+
+    return path.is_dir() and not is_dicom_folder(path)
+
+
+def _prepared(arguments: Arguments) -> tuple[HeartValues, list[Job], Callable[[Job], Voxels]]:
+    """What label values mean, the cases, and how the voxels of one are had."""
+    from segmed.cardiac.heart_labels import heart_values
+
+    given = arguments.wall, arguments.scar, arguments.pool, arguments.rv
+    if arguments.run is None:
+        return heart_values(*given), _labelled(arguments), _read
+
+    from segmed.builders.segmentation import label_set, load_run, load_run_config
+    from segmed.data.inputs import find_inputs
+
+    config = load_run_config(arguments.run)
+    meaning = heart_values(*given, labels=label_set(config))
+    if arguments.labels is not None:
+        return meaning, _labelled(arguments), _read
+    if not config.data.spacing_known:
+        raise ConfigError(f"{arguments.run} was trained on files of unknown spacing: nothing can be said in ml")
+    inputs = find_inputs(arguments.image, config.data, output=arguments.output)
+    segmenter = load_run(arguments.run, device=arguments.device)
+    read = _segmenting(segmenter, tuple(config.data.images), arguments.output, many=_many(arguments.image))
+    return meaning, [Job(item.case.id, item.case) for item in inputs], read
+
+
+def _labelled(arguments: Arguments) -> list[Job]:
+    """The images and label maps that belong together."""
+    from segmed.data.case import Case
+    from segmed.data.cases import find_volumes
+    from segmed.data.pairs import find_references, pair_images
+    from segmed.volumes import Source, strip_suffix
+
+    image, labels = arguments.image, arguments.labels
+    if labels is None:
+        return []
+    if not _many(image):
+        if _many(labels):
+            raise ConfigError(f"--image is one volume and --labels {labels} a folder: give the label map of the image")
+        name = strip_suffix(image.absolute())
+        return [Job(name, Case(name, name, {"image": Source(image)}), Source(labels))]
+    if not labels.is_dir():
+        raise ConfigError(f"--image is a folder and --labels {labels} is none: give the folder of the label maps")
+    references, _ = find_references(labels)
+    maps = {reference.label.path.resolve() for reference in references}
+    folder = arguments.output.resolve()
+    volumes = [path for path in find_volumes(image) if path.resolve() not in maps]
+    volumes = [path for path in volumes if not path.resolve().is_relative_to(folder)]
+    pairing = pair_images(volumes, references, folder=image)
+    if pairing.unused:
+        names = ", ".join(path.name for path in pairing.unused[:3])
+        print(f"{len(pairing.unused)} images have no label map and are left out: {names}", file=sys.stderr)
+    jobs = []
+    for one in references:
+        path = pairing.predictions.get(one.id)
+        jobs.append(Job(one.id, Case(one.id, one.subject, {"image": Source(path)} if path else {}), one.label))
+    return jobs
+
+
+# ---------------------------------------------------------------- cases -> voxels
+
+
+def _read(job: Job) -> Voxels:
+    from segmed.cardiac.labelled_image import read_labelled
+
+    if "image" not in job.case.images or job.labels is None:
+        raise VolumeError(f"no image belongs to the label map {job.labels and job.labels.path}: name both alike")
+    return read_labelled(job.case.images["image"], job.labels)
+
+
+def _segmenting(segmenter: Any, modalities: Sequence[str], output: Path, *, many: bool) -> Callable[[Job], Voxels]:
+    """Reads the image of a case and segments it; the label map is kept beside the report."""
+
+    def read(job: Job) -> Voxels:
+        import torch
+        from monai.data import MetaTensor
+
+        from segmed.cardiac.labelled_image import check_spacing
+        from segmed.data.cases import Dataset
+        from segmed.data.preprocess import read_case
+        from segmed.volumes import write_volume
+
+        for source in job.case.images.values():
+            check_spacing(source.path)
+        volume, _ = read_case(job.case, Dataset("input", Path(), (job.case,), tuple(modalities), segmenter.labels))
+        values = segmenter.labels.decode(segmenter(volume).numpy(force=True)[0])
+        kept = MetaTensor(torch.from_numpy(values.astype("int32"))[None], affine=volume.affine)
+        write_volume((output / job.name if many else output) / "labels.nii.gz", kept)
+        return volume.numpy()[0], values, volume.affine.numpy()
+
+    return read
+
+
+# ---------------------------------------------------------------- voxels -> numbers
+
+
+def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, about: Mapping[str, Any]) -> ScarCase:
+    from segmed.cardiac.heart import HeartPosition
+    from segmed.cardiac.heart_labels import doubts, heart_of
+    from segmed.cardiac.scar import ScarOptions, scar_report
+    from segmed.reports.scar.figures import montage_tiles
+    from segmed.reports.scar.files import ScarCase
+
+    image, values, affine = voxels
+    heart, scar = heart_of(values, affine, meaning)
+    grey, remote, why = _grey_zone(arguments, image, heart, scar)
+    options = ScarOptions(
+        count_obstruction=arguments.count_obstruction,
+        outside_percent=arguments.outside_percent,
+        grey=grey,
+        model=arguments.segments,
+    )
+    position = HeartPosition(
+        arguments.long_axis, arguments.apex_mm, arguments.anterior_mm, arguments.inferior_mm, arguments.level,
+        oriented=not arguments.unoriented,
+    )  # fmt: skip
+    report = scar_report(heart, scar, image=image, position=position, options=options)
+    if why is not None:
+        report = replace(report, unknown={**report.unknown, "core": why})
+    report = replace(report, notes=(*report.notes, *doubts(report, image)))
+    more = {
+        "image": next(iter(job.case.images.values())).path,
+        "labels": job.labels.path if job.labels else "labels.nii.gz",
+        "remote": remote,
+        "position": asdict(position),
+    }
+    return ScarCase(job.name, report, montage_tiles(image, heart, report, position=position), {**about, **more})
+
+
+def _grey_zone(
+    arguments: Arguments, image: np.ndarray, heart: HeartLabels, scar: np.ndarray
+) -> tuple[GreyZone | None, dict[str, Any] | None, str | None]:
+    """Thresholds, the remote muscle that they are from, and why there are none."""
+    import numpy as np
+
+    from segmed.cardiac.rings import enclosed
+    from segmed.cardiac.tissue import GreyZone
+    from segmed.segmenters.region import Scene
+    from segmed.segmenters.remote import RemoteSector
+
+    if arguments.grey_zone == "none":
+        return None, None, "core and grey zone were not asked for"
+    if arguments.grey_zone != "yan" and image[heart.wall].min() < 0:
+        return None, None, "core and grey zone: shares of a maximum mean nothing with negative intensities; take yan"
+    try:
+        if arguments.remote is not None:
+            mean, sd = arguments.remote
+            remote: dict[str, Any] = {"mean": mean, "sd": sd, "voxels": None, "found_from": "given"}
+        else:
+            axis, pool = heart.slice_axis, heart.pool
+            if pool is None:
+                pool = np.moveaxis(enclosed(np.moveaxis(heart.wall, axis, -1)), -1, axis)
+            scene = Scene(image, heart.wall & ~scar, heart.spacing_mm, {"pool": pool})
+            found = RemoteSector(cavity="pool", darker_than="pool").find(scene)
+            remote = {"mean": found.mean, "sd": found.sd, "voxels": found.voxels, "found_from": "darkest sector"}
+        definition = arguments.grey_zone
+        return GreyZone(remote["mean"], remote["sd"], definition, arguments.grey_zone_sd), remote, None
+    except (SegmenterError, CardiacError) as error:
+        return None, None, f"core and grey zone: {error}; or give --remote MEAN SD"
+
+
+# ---------------------------------------------------------------- doing it
+
+
+def _measured(
+    arguments: Arguments, jobs: Sequence[Job], about: Mapping[str, Any], measure: Callable[[Job], ScarCase]
+) -> int:
+    """Measure and write all; the only case raises what is wrong with it."""
+    from segmed.reports.scar.files import case_line, summary_row, write_case, write_error, write_summary
+
+    many = _many(arguments.image)
+    rows: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    for job in jobs:
+        folder = arguments.output / job.name if many else arguments.output
+        try:
+            case = measure(job)
+            write_case(case, folder)
+            rows.append(summary_row(case))
+            print(f"{job.name}: {case_line(case)}", flush=True)
+        except DiskError:
+            raise
+        except Exception as error:  # whatever is wrong with one case, the others are measured
+            if not many:
+                raise
+            text = " ".join(str(error).split()) or type(error).__name__
+            failed[job.name] = text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
+            rows.append({"case": job.name, "error": failed[job.name]})
+            write_error(job.name, failed[job.name], folder, about)
+    nothing = f"none of {len(jobs)} cases can be measured"
+    if len(failed) == len(jobs):
+        write_error(arguments.output.name, nothing, arguments.output, about)
+    if many:
+        write_summary(rows, arguments.output)
+    if failed:
+        print(f"{len(failed)} of {len(jobs)} cases can't be measured:", file=sys.stderr)
+        for name, text in failed.items():
+            print(f"  {name}: {text}", file=sys.stderr)
+    if len(failed) == len(jobs):
+        print(f"error: {nothing}", file=sys.stderr)
+        return 2
+    print(f"written: {arguments.output}")
+    return 1 if failed else 0

@@ -1,0 +1,57 @@
+"""Train a segmentation experiment from files to test figures.
+
+Without arguments it makes a synthetic cardiac LGE data set, trains on it, and tests on hearts it never saw.
+Any field of the experiment can be set on the command line, as in --train.budget-minutes 20.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from segmed.commands.short_help import Groups
+from segmed.commands.training import TrainingOptions, read_training
+from segmed.config import SegmentationConfig
+
+FIRST_RUN = Path("phantom")  # a shipped config
+
+
+class Arguments(TrainingOptions):
+    """Options of the tool itself; all others are fields of the experiment."""
+
+    often_used: ClassVar[Groups] = {
+        "this command": ("config", "run_dir", "resume", "plan_only", "folds", "fold"),
+        "data": ("data.root", "split.test"),
+        "model": (
+            "network.name",
+            "network.encoder",
+            "patches.dims",
+            "patches.size",
+            "augment.name",
+            "loss.name",
+            "init_encoder",
+        ),
+        "training": (
+            "train.budget_minutes",
+            "train.epochs",
+            "patches.batch_size",
+            "train.learning_rate",
+            "train.devices",
+        ),
+    }
+    config: Path = Field(FIRST_RUN, description="YAML of the experiment, or the name of a shipped one")
+
+
+def main() -> None:
+    """Train, go on with, plan or cross-validate, as the command line says."""
+    asked, config = read_training(SegmentationConfig, Arguments, description=__doc__)
+    from segmed.compose.run import cross_validate, resume, run, show_plan  # heavy, and not needed for --help
+
+    if asked.resume is not None:
+        resume(asked.resume)
+    elif asked.plan_only:
+        show_plan(config)
+    elif asked.every_fold:
+        cross_validate(config, asked.run_dir)
+    else:
+        run(config, asked.run_dir)

@@ -1,0 +1,119 @@
+"""Templates and a folder's files -> a page that holds all it shows and loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from segmed.errors import RunError
+from segmed.files import atomic_write_text
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("segmed.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def write_page(path: Path, template: str, **content: Any) -> Path:
+    """Write a page.
+
+    Args:
+        path: of the page.
+        template: name of a file in `templates`.
+        content: what it shows; names and texts are escaped there.
+
+    Raises:
+        DiskError: the folder can't be written.
+    """
+    atomic_write_text(path, _templates().get_template(template).render(**content))
+    return path
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that lies within the page.
+
+    Attributes:
+        png: its bytes.
+        caption: below it, and in its place for those who do not see it.
+    """
+
+    png: bytes
+    caption: str
+
+    @property
+    def source(self) -> str:
+        """The picture as an address."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
+
+
+def pictures_in(folder: Path, captions: Mapping[str, str]) -> list[Picture]:
+    """The PNG files of a folder that have a caption, by the stems of their names, in this order."""
+    paths = {folder / f"{stem}.png": caption for stem, caption in captions.items()}
+    return [Picture(path.read_bytes(), caption) for path, caption in paths.items() if path.is_file()]
+
+
+# ---------------------------------------------------------------- a run's folder
+
+
+def run_files(folder: Path, *, what: str = "cases") -> dict[str, Any]:
+    """What a page says of a run: its parts, start and device, config, plan and versions, as far as its files say them.
+
+    Args:
+        folder: of the run.
+        what: that is counted in its parts.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    environment = read_json(folder / "environment.json") or {}
+    split = read_json(folder / "split.json") or {}
+    plan = read_json(folder / "plan.json") or {}
+    facts = [f"{len(split[part])} {part} {what}" for part in ("train", "validation", "test") if part in split]
+    facts += [f"started {environment['started']}"] if "started" in environment else []
+    facts += [str(environment["device"])] if "device" in environment else []
+    versions = environment.pop("versions", {})
+    known = [(name, value) for name, value in environment.items() if not isinstance(value, (dict, list))]
+    return {
+        "facts": ", ".join(facts),
+        "config": read_text(folder / "config.yaml"),
+        "plan": list((plan.get("reasons") or {}).items()),
+        "network": plan.get("network"),
+        "environment": [*known, *versions.items()],
+    }
+
+
+def read_text(path: Path) -> str | None:
+    """A file's text; None where there is no file."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A file's table; None where there is no file.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    text = read_text(path)
+    if text is None:
+        return None
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): evaluate again") from error
+    if not isinstance(data, dict):
+        raise RunError(f"{path} holds no table of figures: evaluate again")
+    return data
