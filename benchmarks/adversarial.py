@@ -53,7 +53,8 @@ def planned(discriminator: str, size: StepSize) -> AdversaryConfig:
                 "images": ["MR"],
                 "labels": {"myocardium": 1, "blood_pool": 2, "scar": 3},
             },
-            "patches": {"dims": size.dims, "size": size.shape[2:], "batch_size": size.batch},
+            "patches": {"dims": size.dims, "size": size.shape[2:]},
+            "train": {"batch_size": size.batch},
             "network": {"name": "unet", "channels": size.channels, "strides": size.strides},
             "adversary": {"discriminator": {"name": discriminator}},
         }

@@ -15,14 +15,8 @@ from monai.data import MetaTensor
 from benchmarks.processes import ROOT
 from benchmarks.synthetic import NAMED, heart, scan
 from benchmarks.timing import Outcome, Setting, Target, alternate, timed
-from segmed.builders.segmentation import (
-    build_cascade,
-    build_network,
-    label_set,
-    load_stage,
-    network_segmenter,
-    stages_of,
-)
+from segmed.builders.architectures import build_network
+from segmed.builders.segmenters import build_cascade, label_set, load_stage, network_segmenter, stages_of
 from segmed.compose.prepare import member_config, useful_views
 from segmed.config import SegmentationConfig, View, known
 from segmed.config.reading import load_config

@@ -20,9 +20,11 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from benchmarks.synthetic import heart, scan
 from benchmarks.timing import Outcome, Setting, Target, Timing, alternate, ratio
-from segmed.builders.classifiers import build_class_loss, build_classifier, planned_model
+from segmed.builders.architectures import build_classifier
+from segmed.builders.losses import build_class_loss
+from segmed.classify.plan import planned_network
 from segmed.config.classification import ClassificationConfig, ClassTrainConfig
-from segmed.config.classifier import ClassifierModel, DenseNet121Config, EncoderClassifierConfig, ResNet18Config
+from segmed.config.classifier import ClassifierNetwork, DenseNet121Config, EncoderClassifierConfig, ResNet18Config
 from segmed.config.images import ImageConfig
 from segmed.data.images.batches import ImageSamples, ordered_batches, training_batches
 from segmed.data.images.image_cache import ImageArrays, ImageCache
@@ -34,12 +36,12 @@ from segmed.training.ranks import Ranks
 
 OURS, FILES, MEMORY = "segmed", "plain loop on the files", "plain loop in memory"
 ENCODER, RESNET, DENSENET = "residual encoder", "ResNet-18", "DenseNet-121"
-MODELS: dict[str, ClassifierModel] = {
+MODELS: dict[str, ClassifierNetwork] = {
     ENCODER: EncoderClassifierConfig(),
     RESNET: ResNet18Config(),
     DENSENET: DenseNet121Config(),
 }
-QUICK_MODELS: dict[str, ClassifierModel] = {
+QUICK_MODELS: dict[str, ClassifierNetwork] = {
     ENCODER: EncoderClassifierConfig(channels=(4, 8), strides=((1, 1), (2, 2)), blocks=1),
     RESNET: ResNet18Config(width=4),
 }
@@ -203,10 +205,10 @@ def plain_batches(items: Iterable[Item], size: Size, *, memory: bool) -> Iterato
 # ---------------------------------------------------------------- loops
 
 
-def built(config: ClassifierModel, size: Size) -> ClassificationModel:
+def built(config: ClassifierNetwork, size: Size) -> ClassificationModel:
     """A model as planned on a CPU, with weights of a fixed seed."""
     shape = size.shape[2:]
-    planned, _ = planned_model(config, size=shape, device="cpu")
+    planned, _ = planned_network(config, size=shape, device="cpu")
     torch.manual_seed(0)
     return build_classifier(planned, in_channels=1, classes=len(CLASSES), size=shape)
 

@@ -74,7 +74,7 @@ def patches_of(volume: CachedVolume, size: int, augment: AugmentConfig) -> Patch
     """Training samples of one volume."""
     return PatchDataset(
         [volume],
-        patches=PatchConfig(dims=3, size=(size,) * 3, batch_size=2),
+        patches=PatchConfig(dims=3, size=(size,) * 3),
         plane_axis=None,
         augmentation=Augmentation(augment, dims=3, labels=LABELS),
         seed=0,

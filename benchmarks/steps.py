@@ -13,7 +13,8 @@ from monai.networks.nets import DynUNet
 from torch import Tensor
 
 from benchmarks.processes import Work, serve
-from segmed.builders.segmentation import build_discriminator, build_loss, build_network
+from segmed.builders.architectures import build_discriminator, build_network
+from segmed.builders.losses import build_loss
 from segmed.config import AdversaryConfig, DiceCELossConfig, TrainConfig, UNetConfig
 from segmed.networks.models import SegmentationModel
 from segmed.training.adversarial_step import AdversarialStep
@@ -61,7 +62,7 @@ def supervised_step(size: StepSize, choice: Choice) -> SupervisedStep:
     network = unet(size)
     return SupervisedStep(
         network,
-        build_loss(DiceCELossConfig(), network, class_weights=None),
+        build_loss(DiceCELossConfig(), network),
         TrainConfig(learning_rate=1e-3),
         fabric=Fabric(accelerator="cpu", devices=1),
         choice=choice,
@@ -74,7 +75,7 @@ def adversarial_step(size: StepSize, choice: Choice, adversary: AdversaryConfig)
     discriminator = build_discriminator(adversary.discriminator, image_channels=1, classes=CLASSES, dims=size.dims)
     return AdversarialStep(
         network,
-        build_loss(DiceCELossConfig(), network, class_weights=None),
+        build_loss(DiceCELossConfig(), network),
         discriminator,
         train=TrainConfig(learning_rate=1e-3),
         adversary=adversary,

@@ -15,7 +15,7 @@ from benchmarks.processes import Worker
 from benchmarks.steps import CLASSES, StepSize, fixed_batch, supervised_step, unet
 from benchmarks.synthetic import stored
 from benchmarks.timing import Outcome, Setting, Target, alternate, ratio, timed
-from segmed.builders.segmentation import build_loss
+from segmed.builders.losses import build_loss
 from segmed.config import AugmentConfig, DiceCELossConfig
 from segmed.data.patches import PatchDataset, patch_loader
 from segmed.machine import this_machine
@@ -85,7 +85,7 @@ def epoch_row(setting: Setting) -> Outcome:
 def chosen(size: StepSize) -> Choice:
     """Precision and memory format as a run measures them, once for both rows."""
     network = unet(size)
-    loss = build_loss(DiceCELossConfig(), network, class_weights=None)
+    loss = build_loss(DiceCELossConfig(), network)
     return choose_precision(network, loss, size.shape, ranks=Ranks())
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from benchmarks.peers import nnunet
 from benchmarks.timing import Outcome, Setting, Target, alternate, ratio, timed
-from segmed.builders.segmentation import build_dataset, load_run
+from segmed.builders.datasets import build_dataset
+from segmed.builders.trained import load_run
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.errors import DatasetError

@@ -21,7 +21,7 @@ import yaml
 from segmed import __version__
 from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
-from segmed.config.reading import classifies, load_as
+from segmed.config.reading import classifies, load_written
 from segmed.errors import ConfigError, RunError
 from segmed.files import TEMPORARY, atomic_write_text, remove, write_json
 
@@ -139,9 +139,9 @@ class Folds:
         """
         common: SegmentationConfig | ClassificationConfig
         if classifies(self.config):
-            common = load_as(ClassificationConfig, self.config)
+            common = load_written(ClassificationConfig, self.config)
         else:
-            common = load_as(SegmentationConfig, self.config)
+            common = load_written(SegmentationConfig, self.config)
         return tuple(Run(self.path / f"fold_{fold}") for fold in range(common.split.folds))
 
 
@@ -271,12 +271,17 @@ def read_config(run: Run) -> SegmentationConfig:
     return read_config_as(SegmentationConfig, run)
 
 
+def read_class_config(run: Run) -> ClassificationConfig:
+    """The resolved config of a classification run; as `read_config`."""
+    return read_config_as(ClassificationConfig, run)
+
+
 def read_config_as(schema: type[Schema], run: Run) -> Schema:
     """The resolved config of a run of any kind; as `read_config`."""
     try:
-        return load_as(schema, run.config)
+        return load_written(schema, run.config)
     except ConfigError as error:
-        wanted, found = "model" in schema.model_fields, classifies(run.config)
+        wanted, found = schema is ClassificationConfig, classifies(run.config)
         if found is not None and found != wanted:
             raise RunError(
                 f"run {run.path} {USES[found]}; here one that {USES[wanted].split(':')[0]} is needed"

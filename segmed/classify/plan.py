@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from segmed.builders.classifiers import planned_model
+from segmed.config import known
 from segmed.config.classification import ClassificationConfig
+from segmed.config.classifier import ClassifierNetwork, EncoderClassifierConfig
+from segmed.config.network import Strides
 from segmed.data.images.image_dataset import ClassDataset
 from segmed.data.images.image_splits import ClassSplit
 from segmed.machine import Machine
+from segmed.networks.levels import pooling
+from segmed.training.encoder_transfer import shaped_like
 from segmed.training.optimisation import PEAK_RATE
+
+WIDTH = {"cpu": 16, "cuda": 32}  # feature maps of the finest level
+WIDEST = 512
+HALVED_FROM = 64  # voxels of the smallest axis
 
 
 def resolve(
@@ -30,8 +40,8 @@ def resolve(
     Raises:
         RunError: the run that the encoder comes from can't be used.
     """
-    model, reasons = planned_model(
-        config.model, size=config.image.size, device=machine.device, init_encoder=config.init_encoder
+    network, reasons = planned_network(
+        config.network, size=config.image.size, device=machine.device, init_encoder=config.init_encoder
     )
     train = config.train
     changes: dict[str, Any] = {}
@@ -47,5 +57,48 @@ def resolve(
     data = config.data
     if data.classes == "auto":
         data = data.model_copy(update={"classes": {name: name for name in dataset.classes}})
-    config = config.model_copy(update={"model": model, "train": train.model_copy(update=changes), "data": data})
+    config = config.model_copy(update={"network": network, "train": train.model_copy(update=changes), "data": data})
     return config, reasons
+
+
+def planned_network(
+    model: ClassifierNetwork, *, size: Sequence[int], device: str, init_encoder: Path | None = None
+) -> tuple[ClassifierNetwork, dict[str, str]]:
+    """A model without `auto`, and why each value is what it is.
+
+    Args:
+        model: as in the config.
+        size: of the image in voxels.
+        device: `cpu` or `cuda`.
+        init_encoder: run whose encoder it begins with, and which gives the shape where nothing else is said.
+
+    Raises:
+        RunError: that run has no encoder to give.
+    """
+    if not isinstance(model, EncoderClassifierConfig):
+        return model, {}
+    shaped, taken = shaped_like(model, init_encoder, dims=len(size))
+    reasons = {f"network.{field}": reason for field, reason in taken.items()}
+    if shaped.strides == "auto":
+        levels = None if shaped.channels == "auto" else len(shaped.channels)
+        strides, reasons["network.strides"] = _strides(size, levels)
+        shaped = shaped.model_copy(update={"strides": strides})
+    if "channels" in taken:  # of an encoder of other dimensions, which may have more levels
+        shaped = shaped.model_copy(update={"channels": known(shaped.channels)[: len(known(shaped.strides))]})
+    if shaped.channels == "auto":
+        channels = tuple(min(WIDTH[device] * 2**level, WIDEST) for level in range(len(known(shaped.strides))))
+        shaped = shaped.model_copy(update={"channels": channels})
+        reasons["network.channels"] = f"{WIDTH[device]} maps on a {device.upper()}, doubled a level"
+    return shaped, reasons
+
+
+def _strides(size: Sequence[int], levels: int | None) -> tuple[Strides, str]:
+    """Steps of each level, and why."""
+    why = "halve an axis while 4 voxels remain"
+    if min(size) < HALVED_FROM:
+        return pooling(size, [1.0] * len(size), levels=levels), why
+    strides = pooling([n // 2 for n in size], [1.0] * len(size), levels=levels)
+    return (
+        (2,) * len(size),
+        *strides[1:],
+    ), f"{why}; the first level too, a third of the time: a class needs no fine map"

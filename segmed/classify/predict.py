@@ -15,7 +15,7 @@ import torch
 from rich.progress import track
 from scipy.special import softmax
 
-from segmed.builders.classifiers import load_classifier, read_class_config
+from segmed.builders.trained import load_classifier
 from segmed.classify.test import notes_of
 from segmed.config import known
 from segmed.config.images import ImageConfig
@@ -25,7 +25,7 @@ from segmed.data.images.prepare_image import prepared
 from segmed.errors import RunError, SegmenterError
 from segmed.evaluate.classified_images import note_lines
 from segmed.files import atomic_write_text
-from segmed.runs import open_run
+from segmed.runs import open_run, read_class_config
 from segmed.volumes import is_dicom_folder, is_volume_file
 
 BATCH = 32

@@ -12,7 +12,7 @@ from segmed.classify.prepare import describe, prepare, start, with_absolute_path
 from segmed.classify.test import final_figures, run_test, sum_up
 from segmed.classify.train import Training
 from segmed.config.classification import ClassificationConfig
-from segmed.config.reading import load_as
+from segmed.config.reading import load_written
 from segmed.evaluate.classified_images import Tested
 from segmed.holding import holding
 from segmed.reports.classification.page import write_classification_page
@@ -34,7 +34,7 @@ def run(config: ClassificationConfig, folder: Path | None) -> None:
 def resume(folder: Path) -> None:
     """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
     if (folds := Folds(folder)).begun:
-        _run_folds(load_as(ClassificationConfig, folds.config), folds)
+        _run_folds(load_written(ClassificationConfig, folds.config), folds)
         return
     made = open_run(folder)
     if made.finished:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segmed.builders.classifiers import load_classifier
+from segmed.builders.trained import load_classifier
 from segmed.classify.validate import Images
 from segmed.config.classification import ClassificationConfig
 from segmed.evaluate.classified_images import Tested, joined
+from segmed.evaluate.explanations import explain_images
 from segmed.reports.classification.files import draw_classification, write_classification
 from segmed.reports.classification.maps import write_maps
 from segmed.reports.classification.text import classification_text
@@ -28,7 +29,8 @@ def run_test(
     given: dict[str, Any] = {"config": config.evaluate, "load": images.image}
     summary = write_classification(test, validation, run.test, title=config.title, notes=notes, **given)
     pictures = draw_classification(test, summary, **given)
-    maps = write_maps(network, test, run.test, title=config.title, notes=notes, **given)
+    explained = explain_images(network, test, images.image, most=config.evaluate.maps)
+    maps = write_maps(test, explained, run.test, title=config.title, notes=notes)
     if maps is not None:
         pictures["maps"] = maps
     tracker.pictures("test", pictures)

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from segmed.builders.classifiers import build_class_loss, build_classifier, read_class_config, start_weights
+from segmed.builders.architectures import build_classifier
+from segmed.builders.first_weights import start_weights
+from segmed.builders.losses import build_class_loss
 from segmed.classify.validate import Images, Validator
 from segmed.config import known
 from segmed.data.images.batches import ImageSamples, training_batches
 from segmed.data.images.image_splits import ClassSplit
-from segmed.runs import Run
+from segmed.runs import Run, read_class_config
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.classification_step import ClassificationStep
 from segmed.training.encoder_transfer import leak_note, record_transfer
@@ -40,7 +42,7 @@ class Training:
         image, dataset = self.config.image, self.images.dataset
         torch.manual_seed(self.config.seed)
         self.network = build_classifier(
-            self.config.model, in_channels=image.channels, classes=len(dataset.classes), size=image.size
+            self.config.network, in_channels=image.channels, classes=len(dataset.classes), size=image.size
         )
         self.loss = build_class_loss(self.config.loss, counts=dataset.counts(self.images.split.train))
 
@@ -52,7 +54,7 @@ class Training:
         choice, train = self._precision(), self.config.train
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
         command = f"python tools/train_cls.py --resume {self.run.path}"
-        network, classes = self.config.model.name, ",".join(self.images.dataset.classes)
+        network, classes = self.config.network.name, ",".join(self.images.dataset.classes)
         return fit(
             ClassificationStep(self.network, self.loss, train, fabric=self.fabric, choice=choice, mixup=train.mixup),
             self._batches(),

@@ -13,14 +13,12 @@ from segmed.commands.command_line import parse
 from segmed.config import Auto, DataConfig, Layout, ManifestLayout, PatternLayout, PhantomLayout, Section
 from segmed.config.classification import ClassificationConfig
 from segmed.config.images import ClassDataConfig
-from segmed.config.reading import load_as, load_config, load_yaml
+from segmed.config.reading import classifies, load_as, load_config
 from segmed.errors import ConfigError
 
 if TYPE_CHECKING:
     from segmed.data.audit import Audit, Repair
     from segmed.data.cases import Dataset
-
-CLASS_SECTIONS = {"model", "image", "leaks"}  # of a config: only experiments with classes have them
 
 
 class Arguments(Section):
@@ -150,7 +148,7 @@ def _class_data(arguments: Arguments) -> ClassDataConfig | None:
     """Where the images with classes are; None where label maps are meant."""
     root = {} if arguments.folder is None else {"root": arguments.folder}
     if arguments.config:
-        if not CLASS_SECTIONS & load_yaml(arguments.config).keys():
+        if not classifies(arguments.config):
             return None
         return load_as(ClassificationConfig, arguments.config).data.model_copy(update=root)
     if arguments.images or arguments.label or arguments.labels or arguments.folder is None:

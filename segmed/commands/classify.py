@@ -25,9 +25,8 @@ class Arguments(Section):
 
 def main() -> int:
     arguments = parse(Arguments, description=Arguments.__doc__)
-    from segmed.builders.classifiers import read_class_config
     from segmed.classify.predict import classify, find_images, write_answers
-    from segmed.runs import open_run
+    from segmed.runs import open_run, read_class_config
 
     images = find_images(arguments.input, read_class_config(open_run(arguments.run[0])).image)
     answers = classify(arguments.run, images, device=arguments.device, progress=True)

@@ -14,7 +14,16 @@ from typing import Annotated, Any, NoReturn
 import tyro
 from pydantic import BaseModel, ValidationError, create_model
 
-from segmed.config.reading import OPTIONAL_SECTIONS, Experiment, Model, describe, load_yaml, set_value, validate
+from segmed.config.reading import (
+    OPTIONAL_SECTIONS,
+    Experiment,
+    Model,
+    describe,
+    load_yaml,
+    refuse_moved_options,
+    set_value,
+    validate,
+)
 from segmed.errors import ConfigError
 
 HELP = {"-h", "--help"}
@@ -66,6 +75,7 @@ def parse_as(
     argv = of_process()[1] if argv is None else list(argv)
     path = _value_of(argv, "--config") or default_config
     data = load_yaml(path) if path else {}
+    refuse_moved_options(schema, data, argv)
     for option in [a for a in argv if re.fullmatch(r"--[\w.-]+\.name(=.*)?", a)]:
         value = _value_of(argv, option.split("=")[0])
         if value is not None:

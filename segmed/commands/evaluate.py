@@ -14,7 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from segmed.commands.command_line import parse
 from segmed.commands.short_help import Groups
 from segmed.config import EvaluateConfig, Section, SegmentationConfig
-from segmed.config.reading import load_config
+from segmed.config.reading import load_written
 from segmed.errors import ConfigError, VolumeError
 from segmed.evaluate.structures import parse_structures
 
@@ -125,7 +125,7 @@ def _experiment(run: Path | None) -> SegmentationConfig | None:
         return None
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"{run} is no run: it holds no config.yaml")
-    return load_config(run / "config.yaml")
+    return load_written(SegmentationConfig, run / "config.yaml")
 
 
 def _settings(arguments: Arguments, experiment: SegmentationConfig | None) -> EvaluateConfig:

@@ -61,7 +61,7 @@ def main() -> int:
     if not arguments.run:
         raise ConfigError("no run is named: give --run RUN, a folder that tools/train_seg.py made")
 
-    from segmed.builders.segmentation import load_run_config
+    from segmed.builders.trained import load_run_config
     from segmed.data.inputs import find_inputs
     from segmed.segment.predict import Extras, Record, check_outputs, predict_cases
 
@@ -124,7 +124,7 @@ def _segmenter(arguments: Arguments, configs: list[SegmentationConfig]) -> Segme
     """The runs as one segmenter; pieces are cleaned once, on the mean."""
     import torch
 
-    from segmed.builders.segmentation import load_run
+    from segmed.builders.trained import load_run
     from segmed.segmenters.combine import LargestComponent, Mean
 
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():

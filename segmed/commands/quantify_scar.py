@@ -150,7 +150,8 @@ def _prepared(arguments: Arguments) -> tuple[HeartValues, list[Job], Callable[[J
     if arguments.run is None:
         return heart_values(*given), _labelled(arguments), _read
 
-    from segmed.builders.segmentation import label_set, load_run, load_run_config
+    from segmed.builders.segmenters import label_set
+    from segmed.builders.trained import load_run, load_run_config
     from segmed.data.inputs import find_inputs
 
     config = load_run_config(arguments.run)

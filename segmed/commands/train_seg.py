@@ -34,7 +34,7 @@ class Arguments(TrainingOptions):
         "training": (
             "train.budget_minutes",
             "train.epochs",
-            "patches.batch_size",
+            "train.batch_size",
             "train.learning_rate",
             "train.devices",
         ),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segmed.builders.segmentation import build_cascade, label_set, load_run, load_stage
+from segmed.builders.segmenters import build_cascade, label_set, load_stage
+from segmed.builders.trained import load_run
 from segmed.compare.tested_runs import TestedRun, parts_of
 from segmed.config import CascadeConfig, SegmentationConfig, known
 from segmed.data.splits import Split

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from segmed.builders.segmentation import stages_of
+from segmed.builders.segmenters import stages_of
 from segmed.config import DataConfig, SegmentationConfig, SplitConfig, StageConfig, View, known
 from segmed.data.audit import CaseFacts
 from segmed.errors import DatasetError

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from segmed.builders.segmentation import build_dataset
+from segmed.builders.datasets import build_dataset
 from segmed.compose import prepare as composed
 from segmed.compose.train import train_networks
 from segmed.config import SegmentationConfig
-from segmed.config.reading import load_config
+from segmed.config.reading import load_written
 from segmed.data.splits import Split
 from segmed.evaluate.case_rows import Row
 from segmed.holding import holding
@@ -39,7 +39,7 @@ def run(config: SegmentationConfig, folder: Path | None) -> None:
 def resume(folder: Path) -> None:
     """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
     if (folds := Folds(folder)).begun:
-        _run_folds(load_config(folds.config), folds)
+        _run_folds(load_written(SegmentationConfig, folds.config), folds)
         return
     made = open_run(folder)
     if made.finished:

@@ -13,7 +13,9 @@ import torch
 from lightning_fabric import Fabric
 from monai.data import MetaTensor
 
-from segmed.builders.segmentation import build_dataset, load_run, load_stage
+from segmed.builders.datasets import build_dataset
+from segmed.builders.segmenters import load_stage
+from segmed.builders.trained import load_run
 from segmed.compose.prepare import member_config
 from segmed.config import CascadeConfig, DataConfig, PatternLayout, SegmentationConfig, SplitConfig, StageConfig, known
 from segmed.data.cases import Case, Dataset, cases_of

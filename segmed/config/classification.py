@@ -1,4 +1,4 @@
-"""The schema of a classification experiment: data, split, images, model, loss, training, evaluation."""
+"""The schema of a classification experiment: data, split, images, network, loss, training, evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from segmed.config.base import Auto, Count, Fraction, Length, Positive, Section
-from segmed.config.classifier import ClassifierModel, EncoderClassifierConfig
+from segmed.config.classifier import ClassifierNetwork, EncoderClassifierConfig
 from segmed.config.images import ClassDataConfig, ClassSplitConfig, ImageConfig, LeakConfig
 from segmed.config.patches import AugmentConfig
 from segmed.config.training import TrainConfig
@@ -86,7 +86,7 @@ class ClassificationConfig(Section):
     leaks: LeakConfig = LeakConfig()
     image: ImageConfig = ImageConfig()
     augment: AugmentConfig = AugmentConfig()
-    model: ClassifierModel = EncoderClassifierConfig()
+    network: ClassifierNetwork = EncoderClassifierConfig()
     init_encoder: Path | None = Field(
         None, description="run, of segmentation or classification, whose encoder's weights this one starts from"
     )

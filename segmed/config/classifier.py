@@ -1,4 +1,4 @@
-"""Classification models that a config can name."""
+"""Classification networks that a config can name."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class ContrastCnnConfig(Section):
     dropout: Fraction = Field(0.2, description="before the dense layer")
 
 
-ClassifierModel = Annotated[
+ClassifierNetwork = Annotated[
     EncoderClassifierConfig
     | ResNet18Config
     | ResNet34Config

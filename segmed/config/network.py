@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from segmed.config.base import Auto, Count, Fraction, Section
+from segmed.config.base import Auto, Count, Fraction, Positive, Section
 
 Strides = tuple[tuple[int, ...], ...]
 
@@ -79,6 +79,9 @@ class DiceCELossConfig(Section):
     name: Literal["dice_ce"] = "dice_ce"
     batch: bool = Field(True, description="sums run over the batch")
     ce_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the cross-entropy")
+    class_weights: tuple[Positive, ...] | None = Field(
+        None, description="of background and labels, in the cross-entropy"
+    )
 
 
 class DiceFocalLossConfig(Section):
@@ -87,6 +90,7 @@ class DiceFocalLossConfig(Section):
     name: Literal["dice_focal"] = "dice_focal"
     batch: bool = Field(True, description="sums run over the batch")
     gamma: Annotated[float, Field(ge=0)] = Field(2.0, description="focus on hard voxels; 0 is cross-entropy")
+    class_weights: tuple[Positive, ...] | None = Field(None, description="of background and labels, in the focal loss")
 
 
 class TverskyLossConfig(Section):
@@ -110,6 +114,9 @@ class TopKCELossConfig(Section):
 
     name: Literal["topk_ce"] = "topk_ce"
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="share of the voxels that count")
+    class_weights: tuple[Positive, ...] | None = Field(
+        None, description="of background and labels, in the cross-entropy"
+    )
 
 
 Loss = Annotated[

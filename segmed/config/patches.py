@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from segmed.config.base import Auto, Count, Fraction, Probability, Section
+from segmed.config.base import Auto, Fraction, Probability, Section
 
 AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; the others stay at their defaults
     "none": {},
@@ -99,7 +99,6 @@ class PatchConfig(Section):
         "auto", description="of 2D slices; slices: those of a thick stack, whatever way it points"
     )
     size: tuple[int, ...] | Auto = Field("auto", description="voxels; 2 or 3 numbers")
-    batch_size: Count | Auto = Field("auto", description="patches in a step on one device")
     foreground: Fraction = Field(0.5, description="fraction of patches that are centred near a labelled voxel")
     jitter: Fraction = Field(0.5, description="largest shift of such a centre, in half patches")
     balance_labels: bool = Field(True, description="draw the label first, so that rare labels are seen as often")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from copy import deepcopy
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +14,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from segmed.config import SegmentationConfig
+from segmed.config.classification import ClassificationConfig
+from segmed.config.renames import renamed
 from segmed.config.shipped import find_config
 from segmed.errors import ConfigError
 
@@ -50,10 +54,22 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
 def classifies(config: Path) -> bool | None:
     """Whether a config is one of classification, not of segmentation; None where it does not tell."""
     try:
-        sections = set(load_yaml(config))
+        data, _ = renamed(load_yaml(config))
     except ConfigError:
         return None
-    return "model" in sections if sections & {"model", "network"} else None
+    return _classifies(data)
+
+
+def _classifies(data: dict[str, Any]) -> bool | None:
+    """As `classifies`, by the network, which no kind shares with the other, or by sections that one kind alone has."""
+    network = data.get("network")
+    name = network.get("name") if isinstance(network, dict) else None
+    segments, classes = SegmentationConfig.model_fields, ClassificationConfig.model_fields
+    if name in _tags(segments["network"].annotation) or data.keys() & (segments.keys() - classes.keys()):
+        return False
+    if name in _tags(classes["network"].annotation) or data.keys() & (classes.keys() - segments.keys()):
+        return True
+    return None
 
 
 MERGE = "tag:yaml.org,2002:merge"
@@ -105,6 +121,41 @@ def load_as(schema: type[Model], path: Path | str, overrides: dict[str, Any] | N
     return validate(schema, data, where=str(path))
 
 
+def load_written(schema: type[Model], path: Path | str) -> Model:
+    """Read a config that a run wrote, perhaps long ago: keys that have moved since count as what they are now.
+
+    Raises:
+        ConfigError: as in `load_config`.
+    """
+    return _validated(schema, renamed(load_yaml(path))[0], where=str(path))
+
+
+def refuse_moved_options(schema: type[BaseModel], data: dict[str, Any], argv: Sequence[str]) -> None:
+    """Refuse options whose key has another name today.
+
+    Args:
+        schema: of the experiment, whose defaults name the sections that `data` leaves out.
+        data: what the file says.
+        argv: the command line.
+
+    Raises:
+        ConfigError: naming each of them with the option of today.
+    """
+    given = deepcopy(data)
+    for option, following in zip_longest(argv, argv[1:]):
+        if re.fullmatch(r"--[a-z][\w-]*(\.[\w-]+)+(=.*)?", option):
+            key, _, value = option[2:].partition("=")
+            set_value(given, key.replace("-", "_").split("."), value or following)
+    name = getattr(schema.model_fields["network"].default, "name", None) if "network" in schema.model_fields else None
+    for key in {"network", "model"} & given.keys():
+        if isinstance(given[key], dict):
+            given[key].setdefault("name", name)
+    _, moved = renamed(given)
+    if moved:
+        dashed = [f"--{each.old.replace('_', '-')} is now --{each.new.replace('_', '-')}" for each in moved]
+        raise ConfigError(", ".join(dashed))
+
+
 def set_value(data: dict[str, Any], keys: list[str], value: Any) -> None:
     """Set a nested value; a changed `name` replaces its whole sub-tree instead of merging into it."""
     for key in keys[:-1]:
@@ -121,8 +172,16 @@ def validate(model: type[Model], data: Any, *, where: str) -> Model:
     """Validate `data` against a model.
 
     Raises:
-        ConfigError: naming the first problem and how many more there are.
+        ConfigError: naming keys that have moved, or the first problem and how many more there are.
     """
+    if model in (SegmentationConfig, ClassificationConfig) and isinstance(data, dict):
+        _, moved = renamed(data)
+        if moved:
+            raise ConfigError(f"{where}: {', '.join(map(str, moved))}")
+    return _validated(model, data, where=where)
+
+
+def _validated(model: type[Model], data: Any, *, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -160,6 +219,11 @@ def _known_keys(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
         else:
             current = [m for m in current if part == _tag_of(m)]
     return sorted({name for m in current for name in m.model_fields})
+
+
+def _tags(annotation: Any) -> list[Any]:
+    """Names of the sections of a union."""
+    return [_tag_of(model) for model in _models_of(annotation)]
 
 
 def _models_of(annotation: Any) -> list[type[BaseModel]]:

@@ -31,10 +31,8 @@ class TrainConfig(Section):
     warmup: Fraction = Field(0.03, description="share of the run in which the rate rises")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="decay of the averaged weights; 0: none")
     clip: Annotated[float, Field(ge=0)] = Field(12.0, description="largest norm of the gradient; 0: none")
+    batch_size: Count | Auto = Field("auto", description="patches in a step on one device")
     accumulate: Count = Field(1, description="batches before one step of the optimiser")
-    class_weights: tuple[Positive, ...] | None = Field(
-        None, description="of background and labels, in the cross-entropy"
-    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: measured on this machine")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="auto: measured")
     compile: bool = Field(False, description="torch.compile the network")

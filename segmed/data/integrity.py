@@ -117,10 +117,10 @@ def _headers(case: Case) -> list[Finding]:
             remarks = header_remarks(source)
         except VolumeError:  # reported where it is read
             continue
-        fix = "look whether that is meant"
-        if not is_picture(path):
-            fix = "check it against the scanner's protocol or in a viewer, and write the header anew"
-        findings += [Finding("warning", case.id, f"{path}: {remark}", fix, "header") for remark in remarks]
+        kind, fix = "header", "check it against the scanner's protocol or in a viewer, and write the header anew"
+        if is_picture(path):
+            kind, fix = "colours", "look whether that is meant"
+        findings += [Finding("warning", case.id, f"{path}: {remark}", fix, kind) for remark in remarks]
     return findings
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
-from segmed.config.reading import classifies, load_as
+from segmed.config.reading import classifies, load_written
 from segmed.data.images.image_splits import ClassSplit
 from segmed.errors import RunError
 from segmed.evaluate.classified_images import NOTE, Tested, read_tested
@@ -116,7 +116,7 @@ def read_classifier(path: Path) -> ClassifierRun:
     if not table.is_file():
         raise RunError(f"run {path} has no finished test: go on with python tools/train_cls.py --resume {path}")
     tested, parts = read_tested(table), _parts(path)
-    config = load_as(ClassificationConfig, parts[0].config) if parts else None
+    config = load_written(ClassificationConfig, parts[0].config) if parts else None
     facts: dict[str, Any] = {}
     if config is not None:
         facts = {
@@ -172,7 +172,7 @@ def _budget(config: ClassificationConfig) -> str:
 
 
 def _model(config: ClassificationConfig) -> str:
-    model = config.model
+    model = config.network
     return f"{model.encoder} encoder" if isinstance(model, EncoderClassifierConfig) else model.name
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.config import SegmentationConfig
-from segmed.config.reading import load_config
+from segmed.config.reading import load_written
 from segmed.data.splits import Split
 from segmed.errors import RunError, UnfinishedError
 from segmed.evaluate.case_rows import Row
@@ -141,7 +141,7 @@ def run_config(path: Path) -> SegmentationConfig:
     Raises:
         ConfigError: it can't be read.
     """
-    return load_config(runs_of(path)[0].config)
+    return load_written(SegmentationConfig, runs_of(path)[0].config)
 
 
 def _parts(path: Path) -> tuple[Run, ...]:
@@ -185,7 +185,9 @@ def _budget_of_all(part: Path, config: SegmentationConfig) -> str:
     """How long training may take; of a run of several networks, what each may."""
     if config.ensemble is None and config.cascade is None:
         return _budget(config)
-    members = [load_config(path.with_name("config.yaml")) for path in sorted(part.rglob("history.csv"))]
+    members = [
+        load_written(SegmentationConfig, path.with_name("config.yaml")) for path in sorted(part.rglob("history.csv"))
+    ]
     budgets = sorted({_budget(member) for member in members})
     if not budgets:
         return _budget(config)
@@ -196,7 +198,7 @@ def _budget_of_all(part: Path, config: SegmentationConfig) -> str:
 def _budget(config: SegmentationConfig) -> str:
     """How long training may take, and how large its steps are."""
     train = config.train
-    batch = config.patches.batch_size
+    batch = train.batch_size
     patches = f" of {batch * train.accumulate} patches" if isinstance(batch, int) else ""
     if train.budget_minutes is not None:
         return f"{train.budget_minutes:g} minutes, steps{patches}" if patches else f"{train.budget_minutes:g} minutes"

@@ -64,6 +64,7 @@ def _series(path: Path) -> tuple[list[list[Frame]], np.ndarray]:
     count = len({frame.series for frame in frames})
     if count > 1:
         raise VolumeError(f"{path} holds {count} DICOM series: put each into a folder of its own")
+    _check_copies(frames)
     _check_owner(frames)
     _check_alike(frames)
     if len(frames) == 1:
@@ -88,12 +89,12 @@ def _stacked(frames: Sequence[Frame], path: Path) -> list[list[Frame]]:
     if len({len(place) for place in places}) > 1:
         raise GeometryError(f"{path}: {len(frames)} slices at {len(places)} places: some are missing or stored twice")
     if len(places[0]) > 1:
-        _check_copies(places[0])
+        _check_times(places[0])
     in_time = [sorted(place, key=lambda frame: frame.order) for place in places]
     return [list(stack) for stack in zip(*in_time, strict=True)]
 
 
-def _check_copies(place: Sequence[Frame]) -> None:
+def _check_times(place: Sequence[Frame]) -> None:
     """Frames of one place are time points only where something tells them apart."""
     for one, other in pairwise(place):
         if one.order[:-1] == other.order[:-1] and one.frames > 1 and one.file == other.file:
@@ -134,6 +135,15 @@ def _affine(first: Frame, step: np.ndarray | None) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- slices that contradict each other
+
+
+def _check_copies(frames: Sequence[Frame]) -> None:
+    """A series that was copied into its own folder would pass for two time points."""
+    first: dict[str, Path] = {}
+    for frame in frames:
+        other = first.setdefault(frame.instance, frame.file) if frame.instance else frame.file
+        if other != frame.file:
+            raise VolumeError(f"{frame.file} and {other.name} hold one slice, stored twice: take one of them away")
 
 
 def _check_owner(frames: Sequence[Frame]) -> None:

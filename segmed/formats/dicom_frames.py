@@ -62,6 +62,7 @@ class Frame:
         scaling: slope and intercept from stored numbers to values.
         order: what sorts the frames of one place: time, trigger time, dimensions, number.
         series: UID.
+        instance: UID of the object that the file holds.
         owner: name of a tag -> its value, of the tags that say whose the series is, and where.
     """
 
@@ -80,6 +81,7 @@ class Frame:
     scaling: tuple[float, float]
     order: tuple[Any, ...]
     series: str
+    instance: str
     owner: dict[str, str]
 
 
@@ -222,6 +224,7 @@ def _frame(path: Path, data: Dataset, index: int, count: int, groups: list[Datas
         scaling=scaling,
         order=order,
         series=str(data.get("SeriesInstanceUID", "")),
+        instance=str(data.get("SOPInstanceUID", "")),
         owner={
             tag: str(data.get(tag) or "").strip() for tag in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
         },

@@ -14,6 +14,7 @@ from segmed.formats.room import check_room
 from segmed.geometry import Header
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+PACKED = 1032  # bytes from one byte, at most, where voxels are compressed
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints to stderr what the errors below say in one line
@@ -33,6 +34,8 @@ def read_header(path: Path) -> Header:
     header = Header(_shape(size, path), affine, components, _dtype(reader.GetPixelID(), path))
     if path.suffix.lower() in (".mha", ".mhd"):
         _check_metaimage(path, math.prod(header.shape) * components * np.dtype(header.dtype).itemsize)
+    if path.suffix.lower() == ".nrrd":
+        _check_nrrd(path, math.prod(header.shape) * components * np.dtype(header.dtype).itemsize)
     return header
 
 
@@ -88,6 +91,18 @@ def _check_metaimage(path: Path, bytes_of_voxels: int) -> None:
     there = voxels.stat().st_size - (local.end() if local else 0)
     if voxels.is_file() and there < bytes_of_voxels:
         raise VolumeError(f"{path} is truncated: {there} of {bytes_of_voxels} bytes of voxels are there: copy it again")
+
+
+def _check_nrrd(path: Path, bytes_of_voxels: int) -> None:
+    """Voxels that a file can't hold are not made room for."""
+    with open(path, "rb") as file:
+        text = file.read(1 << 16).split(b"\n\n")[0].split(b"\r\n\r\n")[0].lower()
+    on_disk = path.stat().st_size
+    encoding = re.search(rb"^encoding:\s*(raw|gz|gzip)\s*$", text, re.MULTILINE)
+    if encoding is None or re.search(rb"^data ?file:", text, re.MULTILINE):  # text, or a file of its own
+        return
+    if bytes_of_voxels > on_disk * (1 if encoding[1] == b"raw" else PACKED):
+        raise VolumeError(f"{path} is truncated: {on_disk} bytes can't hold {bytes_of_voxels}: copy it again")
 
 
 def _components_first(image: sitk.Image, component: int | None, dtype: np.dtype | None) -> np.ndarray:

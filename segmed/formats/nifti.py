@@ -21,6 +21,7 @@ from segmed.geometry import Header
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".nii.gz", ".nii")
 UNIT_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # of header field xyzt_units: metre, millimetre, micrometre
+ALIGNED, LAST_FORM_CODE = 2, 5  # of sform and qform; a code that is not known still says that there is a form
 TIME_UNITS = (0, 8, 16, 24, 32, 40, 48)  # that the standard knows
 DECODING_ERRORS = (OSError, EOFError, ValueError, cast(type[Exception], isal_zlib.error))
 LARGEST_RATIO = 1032  # deflate packs no tighter: a header that promises more voxels than this is wrong
@@ -75,6 +76,10 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | No
             header.set_sform(None, 0)
             header.set_qform(None, 0)
         placed(header, like)  # what it mends in the header shall not go on
+        for code in ("qform_code", "sform_code"):
+            if not 0 <= int(header[code]) <= LAST_FORM_CODE:
+                header[code] = ALIGNED if int(header[code]) > 0 else 0
+        header["magic"] = header.single_magic
         header["xyzt_units"] = 2 + (units & 56 if units & 56 in TIME_UNITS else 0)
         header["cal_min"] = header["cal_max"] = 0  # a display window of the image's intensities
         header["scl_slope"], header["scl_inter"] = np.nan, np.nan
@@ -106,7 +111,7 @@ def _header(file: BinaryIO, path: Path) -> nib.Nifti1Header:
     for header_class, size in ((nib.Nifti1Header, 348), (nib.Nifti2Header, 540)):
         if len(start) >= size and size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")):
             header = header_class.from_fileobj(io.BytesIO(start), check=False)
-            if header["magic"].item()[:2] == b"n+":
+            if header["magic"].item()[:3] == header_class.single_magic[:3]:
                 return header
     raise VolumeError(f"{path} is not a NIfTI file (no NIfTI header found): give a medical volume")
 

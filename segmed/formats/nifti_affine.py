@@ -16,6 +16,7 @@ APART_VOXELS = 0.1  # of the smallest spacing, from which on two affines are two
 SPACING_RATIO = 1e-2  # relative difference from which on two spacings are two
 
 
+@np.errstate(invalid="ignore")  # NaN is looked for below
 def placed(header: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, str]:
     """The affine of a header, in its own unit, and what had to be chosen or mended for it (empty: nothing).
 
@@ -52,6 +53,7 @@ def placed(header: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, str]:
     return header.get_base_affine().astype(np.float64), thickness
 
 
+@np.errstate(invalid="ignore")
 def contradictions(header: nib.Nifti1Header) -> list[str]:
     """Where sform, qform and pixdim of a header as it is stored disagree."""
     header = header.copy()

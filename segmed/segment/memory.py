@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segmed.builders.segmentation import build_discriminator, build_network
+from segmed.builders.architectures import build_discriminator, build_network
 from segmed.config import SegmentationConfig, known
 from segmed.errors import ConfigError
 from segmed.machine import GIB, Machine
@@ -22,7 +22,7 @@ def fit_batch(config: SegmentationConfig, channels: int, classes: int, machine: 
     """The batch size that fits, the network's summary, and the bytes that the run needs.
 
     Args:
-        config: resolved but for `patches.batch_size`.
+        config: resolved but for `train.batch_size`.
         channels: modalities.
         classes: labels and background.
         machine: what the run may use.
@@ -42,7 +42,7 @@ def fit_batch(config: SegmentationConfig, channels: int, classes: int, machine: 
         # a reference, a result and its gradient beside a judgement of both
         each += 2 * other.peak_bytes + 4 * math.prod(size) * (3 * classes + 2 * channels)
     room = int(0.85 * machine.memory_bytes) - fixed
-    given = config.patches.batch_size
+    given = config.train.batch_size
     batch = BATCH[machine.device, dims] if given == "auto" else given
     fitting = room // each
     if given == "auto":
@@ -83,7 +83,7 @@ def _does_not_fit(need: int, machine: Machine, size: tuple[int, ...], batch: int
     free = f"{machine.memory_bytes / GIB:.1f} GiB are free"
     what = f"patch {size} with batch {max(batch, 1)} needs {need / GIB:.1f} GiB, {free}"
     if fitting >= 1:
-        return f"{what}: set --patches.batch-size {fitting} (and --train.accumulate for the rest)"
+        return f"{what}: set --train.batch-size {fitting} (and --train.accumulate for the rest)"
     factor = max(ratio, 0.0) ** (1 / len(size))
     smaller = tuple(max(8, int(n * factor) // 8 * 8) for n in size)
     return (

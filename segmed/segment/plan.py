@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from segmed.builders.segmentation import PLANE_AXES
+from segmed.builders.segmenters import PLANE_AXES
 from segmed.config import (
     DynUNetConfig,
     ImageDiscriminatorConfig,
@@ -95,8 +95,8 @@ def resolve(
     config = planner.config
     classes = len(known(config.data.labels)) + 1
     batch, summary, need = fit_batch(config, channels, classes, machine)
-    if config.patches.batch_size == "auto":
-        planner.set("patches.batch_size", batch, batch_reason(batch, config, machine))
+    if config.train.batch_size == "auto":
+        planner.set("train.batch_size", batch, batch_reason(batch, config, machine))
         config = planner.config
     if config.train.steps_per_epoch == "auto":
         patches = batch * config.train.accumulate * processes

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from segmed.builders.segmentation import build_dataset, build_network
+from segmed.builders.architectures import build_network
+from segmed.builders.datasets import build_dataset
 from segmed.config import CaseClassConfig, SegmentationConfig, UNetConfig, known
 from segmed.data.audit import Audit, CaseFacts, audit_dataset
 from segmed.data.case_classes import class_names, classes_of
@@ -208,7 +209,7 @@ def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -
         dims=known(config.patches.dims),
         device="meta",
     )
-    moved = take_encoder(network, config.init_encoder, section="network")
+    moved = take_encoder(network, config.init_encoder)
     note = leak_note(config.init_encoder, config.data.root, split.test)
     fits = f"{len(moved.taken)} of {len(moved.taken) + len(moved.left)} weights of the encoder come from there"
     return {"init_encoder": f"{fits}; NOTE: {note}" if note else fits}

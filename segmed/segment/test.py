@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from segmed.builders.segmentation import build_dataset, load_case_classifier, load_run
+from segmed.builders.datasets import build_dataset
+from segmed.builders.trained import load_case_classifier, load_run
 from segmed.config import SegmentationConfig, known
 from segmed.data.case_classes import KnownClasses
 from segmed.data.cases import Case, Dataset, cases_of

@@ -10,15 +10,10 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from segmed.builders.segmentation import (
-    build_class_loss,
-    build_dataset,
-    build_discriminator,
-    build_loss,
-    build_network,
-    network_segmenter,
-    plane_axis,
-)
+from segmed.builders.architectures import build_discriminator, build_network
+from segmed.builders.datasets import build_dataset
+from segmed.builders.losses import build_case_class_loss, build_loss
+from segmed.builders.segmenters import network_segmenter, plane_axis
 from segmed.config import known
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
@@ -64,7 +59,7 @@ class Training:
             dims=known(self.config.patches.dims),
             class_head=self.config.classification,
         )
-        self.loss = build_loss(self.config.loss, self.network, class_weights=self.config.train.class_weights)
+        self.loss = build_loss(self.config.loss, self.network)
 
     def fit(self, tracker: Tracker, *, resume: bool) -> FitState:
         """Take an encoder over, cache, choose the precision, train, and keep what validation taught for inference."""
@@ -94,7 +89,7 @@ class Training:
         source = self.config.init_encoder
         if source is None:
             return
-        moved = take_encoder(self.network, source, section="network")
+        moved = take_encoder(self.network, source)
         note = leak_note(source, self.config.data.root, self.split.test)
         self.ranks.lead(lambda: record_transfer(moved, source=source, folder=self.run.path, tracker=tracker, note=note))
 
@@ -109,7 +104,7 @@ class Training:
         config, place = self.config, {"fabric": self.fabric, "choice": choice}
         if config.classification is not None and self.known_classes is not None:
             counts = self.known_classes.counts(self.split.train)
-            class_loss, weight = build_class_loss(config.classification, counts), config.classification.weight
+            class_loss, weight = build_case_class_loss(config.classification, counts), config.classification.weight
             return MultiTaskStep(self.network, self.loss, class_loss, config.train, weight=weight, **place)
         if config.adversary is None:
             return SupervisedStep(self.network, self.loss, config.train, **place)
@@ -164,7 +159,7 @@ class Training:
         )
         return lambda start: patch_loader(
             patches,
-            batch_size=known(config.patches.batch_size) * config.train.accumulate,
+            batch_size=known(config.train.batch_size) * config.train.accumulate,
             start_step=start,
             total_steps=total_steps(config.train),
             workers=known(config.train.workers),
@@ -221,7 +216,7 @@ class Training:
     def _precision(self) -> Choice:
         """Measure what is `auto`, and write the choice into the run's config with its figures."""
         train = self.config.train
-        shape = (known(self.config.patches.batch_size), len(self.dataset.modalities), *known(self.config.patches.size))
+        shape = (known(self.config.train.batch_size), len(self.dataset.modalities), *known(self.config.patches.size))
         choice = choose_precision(
             self.network,
             self.loss,

@@ -17,6 +17,7 @@ from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import classifies, load_yaml
 from segmed.errors import NetworkError, RunError
 from segmed.files import write_json
+from segmed.networks.classifiers import ClassificationModel
 from segmed.networks.encoders import Encoder
 from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder
 from segmed.runs import Folds, Run, open_run, read_config_as
@@ -52,14 +53,11 @@ class SourceEncoder:
         """2 or 3."""
         return len(self.strides[0])
 
-    def options(self, section: str) -> str:
-        """What to add to a command line for an encoder of this shape.
-
-        Args:
-            section: of the config, `network` or `model`.
-        """
+    @property
+    def options(self) -> str:
+        """What to add to a command line for an encoder of this shape."""
         channels = " ".join(map(str, self.channels))
-        return f"--{section}.encoder {self.encoder} --{section}.channels {channels} --{section}.blocks {self.blocks}"
+        return f"--network.encoder {self.encoder} --network.channels {channels} --network.blocks {self.blocks}"
 
 
 def source_encoder(folder: Path) -> SourceEncoder:
@@ -73,7 +71,7 @@ def source_encoder(folder: Path) -> SourceEncoder:
         raise RunError(f"{folder} is a cross-validation: name one of its runs, such as {folds.runs()[0].path}")
     run = open_run(folder)
     if classifies(run.config):
-        model: Section = read_config_as(ClassificationConfig, run).model
+        model: Section = read_config_as(ClassificationConfig, run).network
     else:
         config = read_config_as(SegmentationConfig, run)
         model = config.network
@@ -82,8 +80,8 @@ def source_encoder(folder: Path) -> SourceEncoder:
     if not isinstance(model, (UNetConfig, EncoderClassifierConfig)):
         name = getattr(model, "name", "another network")
         raise RunError(
-            f"run {folder} trained {name}, which has no encoder of ours: name a run of the network unet or of the "
-            "model encoder"
+            f"run {folder} trained {name}, which has no encoder of ours: name a run of the network unet, or of "
+            "encoder among the classifiers"
         )
     if not run.weights("best").is_file():
         raise RunError(f"run {folder} has no weights yet: train it to its end, or name another run")
@@ -134,13 +132,12 @@ def shaped_like(section: Shaped, folder: Path | None, *, dims: int) -> tuple[Sha
     return shaped, dict.fromkeys(values, f"as in {folder}, whose encoder this run begins with")
 
 
-def take_encoder(network: nn.Module, folder: Path, *, section: str) -> Transfer:
+def take_encoder(network: nn.Module, folder: Path) -> Transfer:
     """Start a network's encoder with the weights of another run.
 
     Args:
         network: is changed; on the device `meta` it is only seen whether they fit.
         folder: of the other run.
-        section: of this run's config that shapes the network, `network` or `model`; for messages.
 
     Raises:
         RunError, ConfigError: no run, or weights that can't be read.
@@ -154,7 +151,7 @@ def take_encoder(network: nn.Module, folder: Path, *, section: str) -> Transfer:
     if not isinstance(own, Encoder):
         raise RunError(
             f"init_encoder: {type(network).__name__} has no encoder of ours to begin with the one of {folder}: choose "
-            f"--{section}.name {'unet' if section == 'network' else 'encoder'}"
+            f"--network.name {'encoder' if isinstance(network, ClassificationModel) else 'unet'}"
         )
     if source.dims > own.dims:
         raise RunError(
@@ -166,7 +163,7 @@ def take_encoder(network: nn.Module, folder: Path, *, section: str) -> Transfer:
         kind = type(own).__name__.removesuffix("Encoder").lower()
         raise RunError(
             f"no weight of the encoder of {folder} fits this one, {kind} with channels "
-            f"{' '.join(map(str, own.channels))}: give {source.options(section)}"
+            f"{' '.join(map(str, own.channels))}: give {source.options}"
         ) from error
 
 

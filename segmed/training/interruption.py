@@ -77,7 +77,7 @@ def one_line_faults(resume: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingError(
-            "the GPU has too little memory: lower patches.batch_size or patches.size, or set network.checkpointing"
+            "the GPU has too little memory: lower train.batch_size or patches.size, or set network.checkpointing"
         ) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):

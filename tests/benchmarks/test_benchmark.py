@@ -29,7 +29,7 @@ from benchmarks.synthetic import LABELS, PLAIN, heart, stored
 from benchmarks.timing import Outcome, Setting, Target, Timing, alternate, ratio, timed
 from benchmarks.training import training_step_row
 from benchmarks.windows import dice_in_bf16
-from segmed.builders.segmentation import build_network
+from segmed.builders.architectures import build_network
 from segmed.config import SegmentationConfig
 from segmed.data.splits import Split
 from segmed.metrics.segmentation import overlaps
@@ -203,9 +203,9 @@ def run(tmp_path) -> Path:
                 "labels": {name: list(values) for name, values in zip(LABELS.names, LABELS.values, strict=True)},
             },
             "preprocess": PLAIN.model_dump(),
-            "patches": {"dims": 3, "size": (16, 16, 16), "batch_size": 2},
+            "patches": {"dims": 3, "size": (16, 16, 16)},
             "network": {"name": "unet", "channels": (4, 8), "strides": ((1, 1, 1), (2, 2, 2)), "blocks": 1},
-            "train": {"precision": "fp32"},
+            "train": {"batch_size": 2, "precision": "fp32"},
             "inference": {"largest_component": ()},
         }
     )

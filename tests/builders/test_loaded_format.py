@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_data import make_balls, names, tiny, trained
 
-from segmed.builders.segmentation import load_run
+from segmed.builders.trained import load_run
 from segmed.runs import read_config, write_config
 from segmed.volumes import read_volume
 

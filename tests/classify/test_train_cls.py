@@ -14,8 +14,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_classes import CLASSES, config_of, picture, write_classes
 
-from segmed.builders.classifiers import build_classifier, load_classifier, planned_model, start_weights
+from segmed.builders.architectures import build_classifier
+from segmed.builders.first_weights import start_weights
+from segmed.builders.trained import load_classifier
 from segmed.classify import run as experiment
+from segmed.classify.plan import planned_network
 from segmed.classify.predict import classify, find_images
 from segmed.classify.prepare import prepare
 from segmed.commands.command_line import run_tool
@@ -128,7 +131,7 @@ def test_mixup_learns_from_shares_of_two_images(data, tmp_path):
         return torch.nn.functional.cross_entropy(logits, target)
 
     torch.manual_seed(0)
-    network = build_classifier(config.model, in_channels=1, classes=2, size=(24, 24))
+    network = build_classifier(config.network, in_channels=1, classes=2, size=(24, 24))
     loss = torch.nn.Module()
     loss.forward = spy
     step = classification.ClassificationStep(
@@ -244,7 +247,7 @@ def test_a_folder_without_images_is_one_line(finished, tmp_path):
 
 def test_an_encoder_starts_with_the_weights_of_another_run_bit_for_bit(finished, data, tmp_path):
     config = config_of(tmp_path, data, init_encoder=finished.path, model={"pooling": "max"})
-    network = build_classifier(config.model, in_channels=1, classes=3, size=(24, 24))
+    network = build_classifier(config.network, in_channels=1, classes=3, size=(24, 24))
     moved = start_weights(network, config)
     source = read_weights(finished.weights())
     own = {f"encoder.{name}": tensor for name, tensor in network.encoder.state_dict().items()}
@@ -260,13 +263,13 @@ def test_the_model_of_a_run_comes_back(finished):
 
 def test_large_images_are_halved_from_the_start_and_small_ones_are_not():
     def planned(*size, **given):
-        model, reasons = planned_model(EncoderClassifierConfig(**given), size=size, device="cpu")
+        model, reasons = planned_network(EncoderClassifierConfig(**given), size=size, device="cpu")
         return model.strides, model.channels, reasons
 
     strides, channels, reasons = planned(128, 128)
     assert strides == ((2, 2),) * 5
     assert channels == (16, 32, 64, 128, 256)
-    assert "first level" in reasons["model.strides"]
+    assert "first level" in reasons["network.strides"]
     assert planned(24, 24)[0] == ((1, 1), (2, 2), (2, 2))
     assert planned(128, 128, strides=((1, 1), (2, 2)))[:2] == (((1, 1), (2, 2)), (16, 32))
     assert len(planned(64, 64, 64)[0][0]) == 3
@@ -275,7 +278,7 @@ def test_large_images_are_halved_from_the_start_and_small_ones_are_not():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_builds_and_answers(path):
     config = load_as(ClassificationConfig, path)
-    model, _ = planned_model(config.model, size=config.image.size, device="cpu")
+    model, _ = planned_network(config.network, size=config.image.size, device="cpu")
     classes = 2 if config.data.classes == "auto" else len(config.data.classes)
     torch.manual_seed(0)
     network = build_classifier(model, in_channels=config.image.channels, classes=classes, size=config.image.size)

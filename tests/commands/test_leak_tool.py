@@ -92,7 +92,7 @@ def test_a_split_of_a_run_is_audited_instead_of_the_published_parts(folder, tmp_
 def test_a_config_of_classification_says_what_the_classes_are(folder, tmp_path, monkeypatch):
     (tmp_path / "c.yaml").write_text(
         f"data: {{root: {folder}, layout: {{name: folders}}, classes: {{ill: tumour, well: none}}}}\n"
-        "model: {name: logistic}\n"
+        "network: {name: logistic}\n"
     )
     assert run_tool(monkeypatch, "--config", tmp_path / "c.yaml", "--output", tmp_path / "out") == 1
     assert ClassAudit.load(tmp_path / "out" / "audit.json").classes == {"ill": 5, "well": 5}

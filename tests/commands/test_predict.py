@@ -18,7 +18,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from segmed.builders.segmentation import build_network, load_run
+from segmed.builders.architectures import build_network
+from segmed.builders.trained import load_run
 from segmed.config import DataConfig, MsdLayout, NnunetLayout, PatternLayout, SegmentationConfig
 from segmed.data.inputs import find_inputs
 from segmed.errors import DiskError
@@ -51,9 +52,9 @@ def make_run(folder: Path, *, images=("LGE",), labels=LABELS, seed=0, layout=Non
                 "orientation": "ras", "spacing_mm": "native", "crop": "none", "intensity": "zscore",
                 "interpolation": "linear", "separate_z": False,
             },
-            "patches": {"dims": 3, "size": (16, 16, 8), "batch_size": 2},
+            "patches": {"dims": 3, "size": (16, 16, 8)},
             "network": {"name": "unet", "channels": (4, 8), "strides": ((1, 1, 1), (2, 2, 1)), "blocks": 1},
-            "train": {"precision": "fp32"},
+            "train": {"batch_size": 2, "precision": "fp32"},
             "inference": {"largest_component": ()},
             **sections,
         }

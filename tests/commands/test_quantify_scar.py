@@ -442,8 +442,8 @@ def test_a_run_segments_the_image_and_counts_obstruction_when_asked(heart, tmp_p
         MetaTensor(torch.from_numpy(values.astype(np.uint8))[None], affine=torch.from_numpy(made.affine)),
         LabelSet.from_config(names),
     )
-    monkeypatch.setattr("segmed.builders.segmentation.load_run_config", lambda folder: config)
-    monkeypatch.setattr("segmed.builders.segmentation.load_run", lambda folder, device: known)
+    monkeypatch.setattr("segmed.builders.trained.load_run_config", lambda folder: config)
+    monkeypatch.setattr("segmed.builders.trained.load_run", lambda folder, device: known)
     output = tmp_path / "r"
     assert run_tool("--run", tmp_path, "--image", made.image, "--count-obstruction", "--output", output) == 0
     found = numbers(output)

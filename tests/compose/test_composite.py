@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from tiny_data import make_balls, names, tiny
 
-from segmed.builders.segmentation import build_dataset, load_run
+from segmed.builders.datasets import build_dataset
+from segmed.builders.trained import load_run
 from segmed.compose import run as experiment
 from segmed.compose.prepare import member_config
 from segmed.config import SegmentationConfig, StageConfig

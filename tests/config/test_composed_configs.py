@@ -10,7 +10,8 @@ import pytest
 import torch
 from planned_configs import COMPOSED, CONFIGS, check_learning, facts_of, planned, two_steps, with_images
 
-from segmed.builders.segmentation import build_cascade, build_network, load_stage, stages_of
+from segmed.builders.architectures import build_network
+from segmed.builders.segmenters import build_cascade, load_stage, stages_of
 from segmed.compose import run as experiment
 from segmed.compose.prepare import member_config, useful_views
 from segmed.config import SegmentationConfig, known
@@ -124,7 +125,7 @@ def test_networks_are_trained_as_published(name):
         assert (config.train.optimiser, config.train.schedule, config.train.epochs) == ("adadelta", "constant", 100)
         assert config.train.learning_rate == 1.0
         dims = config.patches.dims
-        assert config.patches.batch_size == 10 or dims == 3
+        assert config.train.batch_size == 10 or dims == 3
         assert (config.network.norm, config.network.deep_dropout) == ("batch", 0.5)
         network = build_network(config.network, in_channels=1, out_channels=2, dims=dims, device="meta")
         levels = network.encoder.levels

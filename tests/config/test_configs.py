@@ -136,7 +136,7 @@ def test_a_discriminator_has_a_level():
 
 def test_help_documents_the_adversary(capsys):
     with pytest.raises(SystemExit):
-        parse_as(SegmentationConfig, Arguments, ["--help"])
+        parse_as(SegmentationConfig, Arguments, ["--help-all"])
     words = " ".join(capsys.readouterr().out.split())
     for name in AdversaryConfig.model_fields:
         assert f"--adversary.{name.replace('_', '-')}" in words

@@ -36,7 +36,7 @@ def dataset(volumes=None, *, size=(8, 8, 8), seed=0, preset="none", plane_axis=N
     dims = len(size)
     return PatchDataset(
         volumes or [cached()],
-        patches=PatchConfig(dims=dims, size=size, batch_size=1, **patches),
+        patches=PatchConfig(dims=dims, size=size, **patches),
         plane_axis=plane_axis,
         augmentation=Augmentation(AugmentConfig(name=preset), dims=dims, labels=LABELS),
         seed=seed,

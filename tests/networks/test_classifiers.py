@@ -10,7 +10,7 @@ from small_classifiers import MODELS, TINY_VIT, encoder_classifier, image_for, s
 from small_networks import ENCODERS, every_dims, every_encoder
 from torch import nn
 
-from segmed.config.classifier import ClassifierModel, EncoderClassifierConfig
+from segmed.config.classifier import ClassifierNetwork, EncoderClassifierConfig
 from segmed.errors import NetworkError
 from segmed.networks.backbones import BACKBONES, backbone
 from segmed.networks.classic import LogisticRegression
@@ -236,8 +236,8 @@ def test_dropout_acts_on_the_pooled_features_in_training_alone():
 
 # ---------------------------------------------------------------- config
 
-SCHEMA = TypeAdapter(ClassifierModel)
-SECTIONS = list(ClassifierModel.__origin__.__args__)  # of the union, name by name
+SCHEMA = TypeAdapter(ClassifierNetwork)
+SECTIONS = list(ClassifierNetwork.__origin__.__args__)  # of the union, name by name
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)

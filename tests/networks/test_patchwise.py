@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from small_networks import every_dims, gradients, image_of
 from tiny_data import make_balls, names, tiny, trained
 
-from segmed.builders.segmentation import build_network, load_run
+from segmed.builders.architectures import build_network
+from segmed.builders.trained import load_run
 from segmed.config import PatchCnnConfig, SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.errors import NetworkError
@@ -208,8 +209,8 @@ def test_a_session_trains_it_and_its_run_finds_what_it_learned(tmp_path):
         root,
         tmp_path,
         network={"name": "patch_cnn", "patch": 9, "channels": [6], "hidden": 12},
-        patches={"dims": 2, "size": [12, 12], "batch_size": 8},
-        train={"epochs": 5, "steps_per_epoch": 8, "learning_rate": 0.01},
+        patches={"dims": 2, "size": [12, 12]},
+        train={"batch_size": 8, "epochs": 5, "steps_per_epoch": 8, "learning_rate": 0.01},
     )
     path = tmp_path / "config.yaml"
     path.write_text(config.model_dump_json())

@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from segmed.builders.segmentation import load_run
+from segmed.builders.trained import load_run
 from segmed.compose import run as experiment
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config
@@ -49,10 +49,10 @@ def small(root: Path, runs: Path, **sections) -> SegmentationConfig:
             "regions": {"wall": ["myocardium", "scar"]},
         },
         "split": {"test": 0.34, "validation": 0.25},
-        "patches": {"size": [32, 32], "batch_size": 2},
+        "patches": {"size": [32, 32]},
         "network": {"name": "unet", "channels": [4, 8]},
         "train": {
-            "epochs": 2, "steps_per_epoch": 1, "workers": 0, "validations": 1,
+            "batch_size": 2, "epochs": 2, "steps_per_epoch": 1, "workers": 0, "validations": 1,
             "precision": "fp32", "memory_format": "contiguous",
         },
     }  # fmt: skip

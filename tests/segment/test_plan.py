@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmed.builders.segmentation import plane_axis
+from segmed.builders.segmenters import plane_axis
 from segmed.config import SegmentationConfig
 from segmed.data.fingerprint import CaseFacts
 from segmed.errors import ConfigError
@@ -71,10 +71,13 @@ def test_every_resolved_value_has_a_reason():
 
 def test_what_the_user_gave_stays():
     made = plan(
-        facts(), patches={"size": [32, 32, 32], "batch_size": 1}, network={"name": "unet", "channels": [8, 16, 32]}
+        facts(),
+        patches={"size": [32, 32, 32]},
+        train={"batch_size": 1},
+        network={"name": "unet", "channels": [8, 16, 32]},
     )
     assert made.config.patches.size == (32, 32, 32)
-    assert made.config.patches.batch_size == 1
+    assert made.config.train.batch_size == 1
     assert made.config.network.channels == (8, 16, 32)
     assert len(made.config.network.strides) == 3
 
@@ -138,8 +141,8 @@ def test_volumes_of_several_spacings_go_to_their_median():
 
 def test_little_memory_makes_the_batch_smaller():
     big = facts((256, 256, 256))
-    much = plan(big, machine=GPU).config.patches.batch_size
-    little = plan(big, machine=replace(GPU, memory_bytes=12 * GIB)).config.patches.batch_size
+    much = plan(big, machine=GPU).config.train.batch_size
+    little = plan(big, machine=replace(GPU, memory_bytes=12 * GIB)).config.train.batch_size
     assert 1 <= little < much
 
 
@@ -156,8 +159,8 @@ def test_a_plan_reads_as_value_and_reason():
 
 
 def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
-    with pytest.raises(ConfigError, match=r"--patches.batch-size \d+"):
-        plan(facts((256, 256, 256)), patches={"size": [128, 128, 128], "batch_size": 64})
+    with pytest.raises(ConfigError, match=r"--train.batch-size \d+"):
+        plan(facts((256, 256, 256)), patches={"size": [128, 128, 128]}, train={"batch_size": 64})
 
 
 def test_a_patch_that_does_not_fit_is_refused_with_one_that_might():
@@ -291,8 +294,8 @@ def test_an_adversary_needs_memory_and_more_with_more_channels(name):
 def test_an_adversary_that_leaves_no_room_makes_the_batch_smaller():
     big = facts((256, 256, 256))
     machine = replace(GPU, memory_bytes=24 * GIB)
-    alone = plan(big, machine=machine).config.patches.batch_size
-    both = plan(big, machine=machine, adversary=against("pixel", channels=[32, 32])).config.patches.batch_size
+    alone = plan(big, machine=machine).config.train.batch_size
+    both = plan(big, machine=machine, adversary=against("pixel", channels=[32, 32])).config.train.batch_size
     assert 1 <= both < alone
 
 

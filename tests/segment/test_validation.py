@@ -49,7 +49,7 @@ def segmenter(network: nn.Module) -> NetworkSegmenter:
         network,
         labels=LABELS,
         preprocess=PREPROCESS,
-        patches=PatchConfig(dims=3, size=(8, 8, 8), batch_size=2),
+        patches=PatchConfig(dims=3, size=(8, 8, 8)),
         plane_axis=None,
         inference=InferenceConfig(windows=2),
     )

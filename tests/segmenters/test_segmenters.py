@@ -60,7 +60,7 @@ def segmenter(network: nn.Module | None = None, *, plane_axis: int | None = None
         network or random_network(dims),
         labels=LABELS,
         preprocess=NATIVE.model_copy(update=changes),
-        patches=PatchConfig(dims=dims, size=WINDOW[:dims], batch_size=2),
+        patches=PatchConfig(dims=dims, size=WINDOW[:dims]),
         plane_axis=plane_axis,
         inference=InferenceConfig(**inference),
         **options,

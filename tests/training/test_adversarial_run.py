@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 from tiny_data import ADVERSARY, Lines, Stop, make_balls, tiny, trained, training_of
 
-from segmed.builders.segmentation import load_run, load_run_config
+from segmed.builders.trained import load_run, load_run_config
 from segmed.commands.command_line import run_tool
 from segmed.compose import run as experiment
 from segmed.config import SegmentationConfig
@@ -151,7 +151,7 @@ def test_a_run_predicts_without_checkpoint_and_without_a_discriminator(finished,
     copy = Run(tmp_path / "copy")
     shutil.copytree(finished.path, copy.path)
     copy.checkpoint.unlink()
-    for module in ("segmed.builders.segmentation", "segmed.segment.train", "segmed.segment.memory"):
+    for module in ("segmed.builders.architectures", "segmed.segment.train", "segmed.segment.memory"):
         monkeypatch.setattr(f"{module}.build_discriminator", refuse)
     (name,) = Split.load(copy.split).test
     found = load_run(copy.path, device="cpu")(read_volume(balls / f"{name}.nii.gz"))

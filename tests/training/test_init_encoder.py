@@ -13,10 +13,11 @@ from rich.console import Console
 from tiny_classes import config_of, write_classes
 from tiny_data import Lines, Stop, make_balls, tiny, trained, training_of
 
-from segmed.builders.classifiers import build_classifier, planned_model, read_class_config, start_weights
-from segmed.builders.segmentation import build_network
+from segmed.builders.architectures import build_classifier, build_network
+from segmed.builders.first_weights import start_weights
 from segmed.classify import run as class_experiment
 from segmed.classify import train as class_session
+from segmed.classify.plan import planned_network
 from segmed.classify.prepare import start as start_class
 from segmed.classify.train import Training
 from segmed.compose import run as experiment
@@ -25,7 +26,7 @@ from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_yaml, validate
 from segmed.data.splits import Split
 from segmed.errors import DatasetError, RunError
-from segmed.runs import Run, read_config
+from segmed.runs import Run, read_class_config, read_config
 from segmed.segment import train as session
 from segmed.segment.prepare import planned, prepare, with_absolute_paths
 from segmed.training.checkpoint import read_weights, save_weights
@@ -134,7 +135,7 @@ def test_a_run_begins_with_the_encoder_of_another_bit_for_bit(
     assert set(record["taken"]) == set(theirs)
     assert record["left"] == {}
     assert set(record["unused"]) == set(read_weights(source.weights())) - set(theirs)
-    shaped = read_config(run).network if kind == "segmentation" else read_class_config(run).model
+    shaped = read_config(run).network if kind == "segmentation" else read_class_config(run).network
     assert (shaped.channels, shaped.strides) == SHAPES[origin]
     assert run.config.read_text().count(f"# as in {source.path}, whose encoder this run begins with") == 2
     count = len(theirs)
@@ -180,7 +181,7 @@ def test_all_names_stand_in_the_log_and_only_their_number_on_the_console(sources
             EncoderClassifierConfig(encoder="plain", channels=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), blocks=1),
             in_channels=3, classes=2, size=(24, 24),
         )  # fmt: skip
-        moved = take_encoder(network, source.path, section="model")
+        moved = take_encoder(network, source.path)
         class_session.record_transfer(moved, source=source.path, folder=tmp_path / "run", tracker=tracker, note="old")
     said.close()
     log = (tmp_path / "run" / "log.txt").read_text()
@@ -247,7 +248,7 @@ def test_test_cases_that_the_source_has_learnt_from_are_named(sources, balls, tm
 
 
 def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(sources, images, tmp_path):
-    given = {"init_encoder": sources["classification"].path, "model": {"channels": [4, 6]}}
+    given = {"init_encoder": sources["classification"].path, "network": {"channels": [4, 6]}}
     with pytest.raises(DatasetError, match=r"has learnt from \d+ of these \d+ test cases.*leaks\.allow_leakage"):
         start_class(config_of(tmp_path, images, split={"seed": 5}, **given), tmp_path / "run")
     start_class(config_of(tmp_path, images, **given), tmp_path / "same")  # the same split: nothing was seen
@@ -264,7 +265,7 @@ def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(so
 def refused(source: Path, folder: Path, **network) -> str:
     """Why a 2D classifier does not begin with a run's encoder, in one line."""
     config = config_of(folder, folder, init_encoder=source, model=network)
-    model, _ = planned_model(config.model, size=(24, 24), device="cpu")
+    model, _ = planned_network(config.network, size=(24, 24), device="cpu")
     drawn = build_classifier(model, in_channels=1, classes=2, size=(24, 24))
     before = {name: tensor.clone() for name, tensor in drawn.state_dict().items()}
     with pytest.raises((RunError, RunError)) as caught:
@@ -277,16 +278,16 @@ def refused(source: Path, folder: Path, **network) -> str:
 @pytest.mark.parametrize("other", [{"channels": [3, 7]}, {"encoder": "residual"}, {"encoder": "dense"}])
 def test_an_encoder_of_another_kind_or_width_is_refused_with_the_settings_that_fit(sources, tmp_path, other):
     said = refused(sources["segmentation"].path, tmp_path, **other)
-    assert "give --model.encoder plain --model.channels 4 8 --model.blocks 1" in said
+    assert "give --network.encoder plain --network.channels 4 8 --network.blocks 1" in said
     assert other.get("encoder", "plain") in said.split("fits this one")[1]
 
 
 def test_the_settings_that_a_message_names_do_fit(sources, images, tmp_path):
-    options = source_encoder(sources["classification"].path).options("model").split()
-    assert options == ["--model.encoder", "plain", "--model.channels", "4", "6", "--model.blocks", "1"]
+    options = source_encoder(sources["classification"].path).options.split()
+    assert options == ["--network.encoder", "plain", "--network.channels", "4", "6", "--network.blocks", "1"]
     model = EncoderClassifierConfig(encoder="plain", channels=(4, 6), strides=((1, 1), (2, 2)), blocks=1)
     network = build_classifier(model, in_channels=1, classes=2, size=(24, 24))
-    assert not take_encoder(network, sources["classification"].path, section="model").left
+    assert not take_encoder(network, sources["classification"].path).left
 
 
 def test_a_3d_encoder_does_not_become_a_2d_one(sources, tmp_path):
@@ -335,7 +336,7 @@ def test_networks_without_an_encoder_of_ours_neither_give_nor_take_one(sources, 
     assert "trained logistic, which has no encoder of ours" in refused(other.path, tmp_path)
     network = build_network(SegResNetConfig(init_filters=8), in_channels=1, out_channels=3, dims=2)
     with pytest.raises(RunError, match=r"has no encoder of ours.*choose --network\.name unet"):
-        take_encoder(network, sources["segmentation"].path, section="network")
+        take_encoder(network, sources["segmentation"].path)
 
 
 def test_nothing_is_made_before_it_is_known_that_the_encoder_fits(sources, balls, tmp_path):

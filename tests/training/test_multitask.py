@@ -18,8 +18,9 @@ from small_networks import CHANNELS, STRIDES, every_dims, image_of, make_net
 from tiny_data import Lines, Stop, make_balls, names, tiny, trained, training_of
 from torch import nn
 
-from segmed.builders.classifiers import build_classifier
-from segmed.builders.segmentation import build_class_loss, load_case_classifier, load_run
+from segmed.builders.architectures import build_classifier
+from segmed.builders.losses import build_case_class_loss
+from segmed.builders.trained import load_case_classifier, load_run
 from segmed.commands.command_line import parse_as, run_tool
 from segmed.compose import run as experiment
 from segmed.config import (
@@ -104,7 +105,7 @@ def step_of(
     network: nn.Module, *, weight: float = 0.5, accumulate: int = 1, head: Mapping | None = None
 ) -> MultiTaskStep:
     loss = DeepSupervisionLoss(segmentation_loss("dice_ce", batch=False, ce_weight=1.0), network.supervised_levels)
-    class_loss = build_class_loss(CaseClassConfig(**(head or {})), [1, 1, 1, 3])
+    class_loss = build_case_class_loss(CaseClassConfig(**(head or {})), [1, 1, 1, 3])
     train = TrainConfig(learning_rate=0.01, ema=0.0, accumulate=accumulate, warmup=0.0, schedule="constant")
     fabric = Fabric(accelerator="cpu", devices=1)
     return MultiTaskStep(network, loss, class_loss, train, weight=weight, fabric=fabric, choice=Choice())
@@ -179,9 +180,9 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole():
 
 def test_rare_classes_count_more_where_they_are_balanced():
     counts = [1, 1, 1, 3]
-    loss = build_class_loss(CaseClassConfig(balanced=True), counts)
+    loss = build_case_class_loss(CaseClassConfig(balanced=True), counts)
     torch.testing.assert_close(loss.weights, torch.tensor([6 / 4, 6 / 4, 6 / 4, 6 / 12]))
-    assert build_class_loss(CaseClassConfig(), counts).weights is None
+    assert build_case_class_loss(CaseClassConfig(), counts).weights is None
 
 
 def test_a_step_that_is_gone_on_with_ends_where_one_never_stopped_does():
@@ -482,6 +483,6 @@ def test_the_shared_encoder_moves_on_to_a_classifier(finished):
     classifier = build_classifier(
         EncoderClassifierConfig(encoder="plain", **shape), in_channels=1, classes=2, size=(16, 16, 16)
     )
-    moved = take_encoder(classifier, finished.path, section="model")
+    moved = take_encoder(classifier, finished.path)
     assert not moved.left
     assert {"class_head.weight", "class_head.bias"} <= set(moved.unused)

@@ -51,7 +51,7 @@ def patches(kind, *, label: bool, seed=0, preset="none", count=4, size=(8, 8, 8)
     dims = len(size)
     return kind(
         [volume(number, label=label) for number in range(count)],
-        patches=PatchConfig(dims=dims, size=size, batch_size=2, foreground=foreground),
+        patches=PatchConfig(dims=dims, size=size, foreground=foreground),
         plane_axis=plane_axis,
         augmentation=Augmentation(AugmentConfig(name=preset), dims=dims, labels=LABELS),
         seed=seed,

@@ -11,7 +11,7 @@ from segmed.runs import Folds, Run, is_run, new_folds, new_run, runs_of
 
 SCHEMAS = {
     "segmentation": (SegmentationConfig, {"network": {"name": "unet"}}),
-    "classification": (ClassificationConfig, {"model": {"name": "logistic"}}),
+    "classification": (ClassificationConfig, {"network": {"name": "logistic"}}),
 }
 
 
@@ -46,7 +46,9 @@ def test_a_folder_with_something_in_it_takes_no_cross_validation(folds):
         new_folds(config, folds.path)
 
 
-@pytest.mark.parametrize("text", ["split: [", "split: {folds: many}\n", "model: {name: logistic}\nsplit: {folds: 1}\n"])
+@pytest.mark.parametrize(
+    "text", ["split: [", "split: {folds: many}\n", "network: {name: logistic}\nsplit: {folds: 1}\n"]
+)
 def test_a_damaged_config_of_a_cross_validation_is_named(folds, text):
     folds.config.write_text(text)
     with pytest.raises(ConfigError, match=r"folds\.yaml"):

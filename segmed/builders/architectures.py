@@ -1,0 +1,182 @@
+"""Config -> network: the only place where the name of an encoder, a network or a discriminator becomes a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from segmed.config import (
+    CaseClassConfig,
+    Discriminator,
+    DynUNetConfig,
+    Network,
+    PatchCnnConfig,
+    PixelDiscriminatorConfig,
+    SeganCriticConfig,
+    SegResNetConfig,
+    SwinUNETRConfig,
+    UNetConfig,
+    known,
+)
+from segmed.config.classifier import (
+    AlexNetConfig,
+    ClassifierNetwork,
+    ContrastCnnConfig,
+    EncoderClassifierConfig,
+    LogisticConfig,
+    Vgg16Config,
+    VitConfig,
+)
+from segmed.networks.backbones import backbone
+from segmed.networks.classic import AlexNet, ContrastCnn, LogisticRegression, Vgg16
+from segmed.networks.classifiers import ClassificationModel, Classifier
+from segmed.networks.discriminators import ImageDiscriminator, MultiScaleCritic, PatchDiscriminator, PixelDiscriminator
+from segmed.networks.encoders import DenseEncoder, PlainEncoder, PyramidEncoder, ResidualEncoder
+from segmed.networks.models import SegmentationModel, SegmentationNet
+from segmed.networks.patchwise import PatchwiseNet
+from segmed.networks.peers import monai_network
+from segmed.networks.two_heads import SegmentationAndClass
+
+ENCODERS: Mapping[str, type[PyramidEncoder]] = {
+    "plain": PlainEncoder,
+    "residual": ResidualEncoder,
+    "dense": DenseEncoder,
+}
+
+
+def build_network(
+    config: Network,
+    *,
+    in_channels: int,
+    out_channels: int,
+    dims: int,
+    class_head: CaseClassConfig | None = None,
+    device: torch.device | str = "cpu",
+) -> SegmentationModel:
+    """The network of a resolved config.
+
+    Args:
+        config: without `auto`.
+        in_channels: modalities.
+        out_channels: labels and background.
+        dims: 2 or 3.
+        class_head: a second head of a U-Net of ours, its classes resolved; none: the network segments alone.
+        device: `meta` builds without memory, for a summary.
+    """
+    with torch.device(device):
+        match config:
+            case UNetConfig():
+                encoder = ENCODERS[config.encoder](
+                    in_channels,
+                    known(config.channels),
+                    known(config.strides),
+                    dims=dims,
+                    blocks=config.blocks,
+                    norm=config.norm,
+                    dropout=config.dropout,
+                    deep_dropout=config.deep_dropout,
+                    checkpointing=config.checkpointing,
+                )
+                decoder: Any = {"upsampling": config.upsampling, "deep_supervision": config.deep_supervision}
+                if class_head is None:
+                    return SegmentationNet(encoder, out_channels, **decoder)
+                classes, pooling = len(known(class_head.classes)), class_head.pooling
+                return SegmentationAndClass(
+                    encoder, out_channels, classes, pooling=pooling, dropout=class_head.dropout, **decoder
+                )
+            case PatchCnnConfig():
+                return PatchwiseNet(in_channels, out_channels, dims=dims, **config.model_dump(exclude={"name"}))
+            case DynUNetConfig() | SegResNetConfig() | SwinUNETRConfig():
+                return monai_network(
+                    in_channels=in_channels, out_channels=out_channels, dims=dims, **config.model_dump()
+                )
+
+
+def build_discriminator(
+    config: Discriminator, *, image_channels: int, classes: int, dims: int, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """The discriminator of a resolved config.
+
+    Args:
+        config: without `auto`.
+        image_channels: modalities.
+        classes: labels and background.
+        dims: 2 or 3.
+        device: `meta` builds without memory, for a summary.
+    """
+    if isinstance(config, SeganCriticConfig):
+        in_channels = image_channels * (classes - 1)
+    else:
+        in_channels = classes + (image_channels if config.conditional else 0)
+    with torch.device(device):
+        if isinstance(config, PixelDiscriminatorConfig):
+            return PixelDiscriminator(
+                in_channels,
+                config.channels,
+                classes=classes,
+                dims=dims,
+                spectral_norm=config.spectral_norm,
+                norm=config.norm,
+            )
+        encoder = ENCODERS[config.encoder](
+            in_channels,
+            known(config.channels),
+            known(config.strides),
+            dims=dims,
+            blocks=config.blocks,
+            norm=config.norm,
+        )
+        if isinstance(config, SeganCriticConfig):
+            return MultiScaleCritic(
+                encoder, image_channels=image_channels, classes=classes, spectral_norm=config.spectral_norm
+            )
+        kind = ImageDiscriminator if config.name == "image" else PatchDiscriminator
+        return kind(encoder, classes=classes, spectral_norm=config.spectral_norm)
+
+
+NOT_OPTIONS = {"name", "pretrained", "grey"}
+
+
+def build_classifier(
+    model: ClassifierNetwork, *, in_channels: int, classes: int, size: Sequence[int]
+) -> ClassificationModel:
+    """The network of a resolved config, with drawn weights.
+
+    Args:
+        model: without `auto`.
+        in_channels: of the image.
+        classes: 2 or more.
+        size: of the image in voxels.
+
+    Raises:
+        NetworkError: values that the network can't have, or a library that is not installed.
+    """
+    dims = len(size)
+    options = model.model_dump(exclude=NOT_OPTIONS)
+    match model:
+        case EncoderClassifierConfig():
+            encoder = ENCODERS[model.encoder](
+                in_channels,
+                known(model.channels),
+                known(model.strides),
+                dims=dims,
+                blocks=model.blocks,
+                norm=model.norm,
+            )
+            return Classifier(encoder, classes, pooling=model.pooling, dropout=model.dropout)
+        case LogisticConfig():
+            return LogisticRegression(in_channels, classes, size=size)
+        case ContrastCnnConfig():
+            return ContrastCnn(in_channels, classes, dims=dims, size=size, **options)
+        case AlexNetConfig():
+            return AlexNet(in_channels, classes, dims=dims, **options)
+        case Vgg16Config():
+            return Vgg16(in_channels, classes, dims=dims, **options)
+        case VitConfig():
+            options["size"] = tuple(size)
+    if model.name == "timm":
+        options["published"] = False
+    return backbone(model.name, in_channels=in_channels, classes=classes, dims=dims, **options)

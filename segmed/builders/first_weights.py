@@ -1,0 +1,37 @@
+"""Config -> the weights that a classifier begins with, where they are not drawn."""
+
+from __future__ import annotations
+
+from segmed.builders.architectures import NOT_OPTIONS
+from segmed.config.classification import ClassificationConfig
+from segmed.config.classifier import BackboneConfig, TimmConfig
+from segmed.networks.backbones import backbone
+from segmed.networks.classifiers import ClassificationModel
+from segmed.networks.weight_transfer import Transfer
+from segmed.training.encoder_transfer import take_encoder
+from segmed.training.pretrained import load_pretrained
+
+
+def start_weights(network: ClassificationModel, config: ClassificationConfig) -> Transfer | None:
+    """Fill a network with published weights, or its encoder with another run's; None: the weights stay as drawn.
+
+    Args:
+        network: is changed.
+        config: its `network.pretrained` and `init_encoder` are used.
+
+    Raises:
+        NetworkError: published weights that can't be had.
+        RunError: the other run has no weights that fit.
+    """
+    moved = None
+    chosen = config.network
+    if isinstance(chosen, TimmConfig) and chosen.pretrained == "hub":
+        kept = {"in_channels": network.in_channels, "classes": network.classes, "dims": network.dims}
+        options = chosen.model_dump(exclude=NOT_OPTIONS)
+        network.load_state_dict(backbone("timm", published=True, **kept, **options).state_dict())
+    elif isinstance(chosen, BackboneConfig) and chosen.pretrained is not None:
+        folder = (config.cache or config.runs / "cache") / "weights"
+        moved = load_pretrained(network, chosen.name, chosen.pretrained, folder=folder, grey=chosen.grey)
+    if config.init_encoder is not None:
+        moved = take_encoder(network, config.init_encoder)
+    return moved
