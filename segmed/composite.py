@@ -61,11 +61,13 @@ def start_composite(config: ExperimentConfig, folder: Path | None) -> Run:
             config = _with_stage(config, name, stage.model_copy(update={"views": views, "networks": networks}))
             reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
     _check_labels(config)
+    for line in (plan.parts, *(f"NOTE: {note}" for note in plan.notes)):
+        print(line)
     for name, stage in stages_of(config):
         print(f"{name or 'ensemble'}: {', '.join(known(stage.views))}" + (f" ({reason})" if reasons else ""))
     made = new_run(folder, runs=config.runs, name=config.title)
     split.save(made.split)
-    write_json(made.plan, {"reasons": reasons})
+    write_json(made.plan, {"reasons": reasons, "notes": list(plan.notes)})
     write_json(made.environment, {**environment(), "device": plan.machine.name, "cases": len(dataset.cases)})
     audit.save_json(made.path / "audit.json")
     write_config(made, config, reasons)
@@ -186,7 +188,7 @@ class _Builder:
             shutil.rmtree(data, ignore_errors=True)
             self._write_regions(data, coarse)
         names = {name: f"{{case}}/{{case}}_{name}.nii.gz" for name in known(self.config.data.images)}
-        layout = PatternLayout(images=names, label="{case}/{case}_label.nii.gz")
+        layout = PatternLayout(images=names, label="{case}/{case}_label.nii.gz", subject=".+")
         given = self.config.data.model_copy(update={"root": data, "layout": layout, "components": {}})
         self.stage(self.made.path / "fine", cascade.fine, given, data.parent / "split.json")
 
@@ -278,6 +280,7 @@ def member_config(
             **sections,
             "name": f"{config.name}-{view}",
             "data": _merged(data, stage),
+            "leaks": config.leaks.model_copy(update={"check": False}),  # the whole was looked at
             "split": SplitConfig(file=split, by=config.split.by),
             "patches": patches.model_copy(update=shape),
             "network": stage.networks.get(view, stage.network or config.network),

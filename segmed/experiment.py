@@ -12,6 +12,7 @@ from segmed.composite import start_composite, train_composite
 from segmed.config import ExperimentConfig
 from segmed.data.cases import DatasetError
 from segmed.reports.evaluation import Row, write_evaluation
+from segmed.reports.results import notes_of_run
 from segmed.reports.tables import table_text
 from segmed.runs import Folds, Run, new_folds, open_run, read_config
 from segmed.single import launch, prepare, start, train_and_test, with_absolute_paths
@@ -67,6 +68,8 @@ def _run_folds(config: ExperimentConfig, folds: Folds) -> int:
         raise DatasetError("folds run one after the other on one process: start each with --fold under torchrun")
     rows: list[Row] = []
     subjects: dict[str, str] = {}
+    notes: dict[str, None] = {}
+    subjects_known = True
     for fold, part in enumerate(folds.runs()):
         print(f"fold {fold + 1} of {config.split.folds}")
         begun = part.config.is_file()
@@ -74,7 +77,10 @@ def _run_folds(config: ExperimentConfig, folds: Folds) -> int:
             split = config.split.model_copy(update={"fold": fold})
             part = _begin(config.model_copy(update={"split": split}), part.path)
         rows += _go_on(part, fabric, ranks, resume=begun)
-        subjects |= {case.id: case.subject for case in build_dataset(read_config(part)).cases}
+        dataset = build_dataset(read_config(part))
+        subjects |= {case.id: case.subject for case in dataset.cases}
+        notes |= dict.fromkeys(notes_of_run(part))
+        subjects_known &= dataset.subjects_known
     title = f"{config.title}, {config.split.folds} folds"
     summary = write_evaluation(
         rows,
@@ -82,6 +88,8 @@ def _run_folds(config: ExperimentConfig, folds: Folds) -> int:
         title=title,
         config=config.evaluate,
         subjects={row["case"]: subjects[row["case"]] for row in rows},
+        notes=tuple(notes),
+        subjects_known=subjects_known,
     )
     print(table_text(summary))
     if config.classification is not None:

@@ -17,11 +17,14 @@ from segmed.data.audit import Audit, CaseFacts, audit_dataset
 from segmed.data.case_classes import class_names, classes_of
 from segmed.data.cases import Dataset, DatasetError
 from segmed.data.splits import PARTS, Split, make_split
+from segmed.data.subjects import subject_findings
 from segmed.files import write_json
+from segmed.leaks.volumes import leaking, volume_twins
 from segmed.machine import Machine, this_machine
 from segmed.memory import PlanError
 from segmed.plan import Plan, resolve
 from segmed.reports.classification_text import classification_text
+from segmed.reports.classified import LEAKING
 from segmed.reports.evaluation import Row
 from segmed.reports.html import write_report
 from segmed.reports.tables import table_text
@@ -42,7 +45,11 @@ def start(config: ExperimentConfig, folder: Path | None, *, processes: int = 1) 
     dataset, audit, split, plan = prepare(config, processes=processes)
     print(plan)
     made = new_run(folder, runs=config.runs, name=config.title)
-    write_json(made.plan, {"reasons": plan.reasons, "memory_bytes": plan.memory_bytes, "network": str(plan.summary)})
+    network, notes = str(plan.summary), list(plan.notes)
+    write_json(
+        made.plan,
+        {"reasons": plan.reasons, "memory_bytes": plan.memory_bytes, "network": network, "notes": notes},
+    )
     split.save(made.split)
     write_json(made.environment, {**environment(), "device": plan.machine.name, "cases": len(dataset.cases)})
     audit.save_json(made.path / "audit.json")
@@ -54,7 +61,8 @@ def prepare(config: ExperimentConfig, *, processes: int = 1) -> tuple[Dataset, A
     """Read and check the data, draw the parts, plan.
 
     Raises:
-        DatasetError: the data hold errors; the first is named.
+        DatasetError: the data hold errors, of which the first is named; or volumes on two sides of the split show the
+            same, and `leaks.allow_leakage` is not set.
         PlanError: the experiment does not fit.
         RunError, SourceError: the run that the encoder comes from can't be used.
     """
@@ -69,6 +77,7 @@ def prepare(config: ExperimentConfig, *, processes: int = 1) -> tuple[Dataset, A
     classes = {} if head is None else classes_of(dataset.cases, head.column)
     strata = {fact.id: _stratum(fact, classes.get(fact.id)) for fact in audit.facts}
     split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
+    notes = _known_beforehand(config, dataset, audit, split)
     _check_adversary(config, split)
     reasons: dict[str, str] = {}
     if head is not None:
@@ -81,9 +90,42 @@ def prepare(config: ExperimentConfig, *, processes: int = 1) -> tuple[Dataset, A
     )
     seen = [fact for fact in audit.facts if fact.id not in set(split.test)]
     config = config.model_copy(update={"data": data})
-    plan = resolve(config, seen, channels=len(dataset.modalities), machine=machine, processes=processes)
+    training = sum(fact.id in set(split.train) for fact in seen)
+    plan = resolve(
+        config, seen, channels=len(dataset.modalities), machine=machine, processes=processes, training=training
+    )
     reasons |= {**plan.reasons, **_first_weights(plan.config, dataset, split)}
-    return dataset, audit, split, replace(plan, reasons=reasons)
+    return dataset, audit, split, replace(plan, reasons=reasons, parts=parts_text(dataset, split), notes=notes)
+
+
+def parts_text(dataset: Dataset, split: Split) -> str:
+    """How many cases, and of how many subjects, train, select and test."""
+    subject = {case.id: case.subject for case in dataset.cases}
+    parts = {part: getattr(split, part) for part in (*PARTS, "unlabelled")}
+    counts = ", ".join(f"{part} {len(ids)}" for part, ids in parts.items() if ids or part != "unlabelled")
+    people = ", ".join(f"{len({subject[name] for name in ids})}" for part, ids in parts.items() if ids)
+    return f"{len(dataset.cases)} cases: {counts}" + (f" (of {people} subjects)" if dataset.subjects_known else "")
+
+
+def _known_beforehand(config: ExperimentConfig, dataset: Dataset, audit: Audit, split: Split) -> tuple[str, ...]:
+    """What every table of the run must say: a split that leaks, and is allowed to, or that nobody has looked at.
+
+    Raises:
+        DatasetError: it leaks, and is not allowed to.
+    """
+    notes = [f"{finding.what}: {finding.fix}" for finding in subject_findings(dataset)]
+    if not config.leaks.check:
+        return (*notes, "nobody looked for leaks (leaks.check is false)")
+    memory = (config.cache or config.runs / "cache") / "leaks"
+    what = leaking(volume_twins(dataset, audit, near=config.leaks.near_correlation, memory=memory), split)
+    if what is None:
+        return tuple(notes)
+    if not config.leaks.allow_leakage:
+        raise DatasetError(
+            f"the split leaks: {what}; keep one of each, or give them one subject (data.layout.subject), or set "
+            "leaks.allow_leakage, which every table of the run will then say"
+        )
+    return (f"{LEAKING}, allowed: {what}", *notes)
 
 
 def _checked(dataset: Dataset, machine: Machine) -> Audit:
@@ -97,7 +139,8 @@ def _checked(dataset: Dataset, machine: Machine) -> Audit:
         first = audit.errors[0]
         raise DatasetError(
             f"{dataset.root} has {len(audit.errors)} errors, first: case {first.case}: {first.what}; {first.fix} "
-            f"(all of them: python tools/audit_data.py {dataset.root})"
+            f"(all of them: python tools/audit_data.py {dataset.root} --config YAML --output FOLDER, with the YAML of "
+            "this experiment)"
         )
     unlabelled = [case.id for case in dataset.cases if case.label is None and case.id not in dataset.unlabelled]
     if unlabelled:

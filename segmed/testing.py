@@ -22,6 +22,7 @@ from segmed.reports.case_classes import write_case_classes
 from segmed.reports.classified import Tested
 from segmed.reports.evaluation import Row, evaluate_case, write_evaluation
 from segmed.reports.figures import CaseVolumes, shown_case
+from segmed.reports.results import notes_of_run
 from segmed.runs import Run
 from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, write_volume
 
@@ -63,6 +64,8 @@ def run_test(
         config=config.evaluate,
         subjects={case.id: case.subject for case in cases.values()},
         load=lambda name: _shown(made, cases[name], dataset),
+        notes=notes_of_run(made),
+        subjects_known=dataset.subjects_known,
     )
     told = _test_classes(made, config, dataset, split, device=device)
     return rows, summary if told is None else {**summary, "classification": told}

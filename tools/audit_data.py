@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from segmed.data.audit import Audit, Repair
     from segmed.data.cases import Dataset
 
-CLASS_SECTIONS = {"model", "image", "leaks"}  # of a config: only experiments with classes have them
+CLASS_SECTIONS = {"model", "image"}  # of a config: only experiments with classes have them
 
 
 class Arguments(Section):
@@ -105,7 +105,7 @@ def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
         for repair in fix_geometry(dataset, log=log):
             console.print(_line(repair), markup=False)
     audit = audit_dataset(dataset, workers=_workers(arguments), progress=True, found=check_files(dataset))
-    audit = _with_leaks(audit, dataset, arguments.split)
+    audit = _with_leaks(audit, dataset, arguments.split, arguments.output / "cache")
     audit.save_json(arguments.output / "audit.json")
     console.print(audit_text(audit, name=dataset.name))
     if not data.spacing_known:
@@ -114,15 +114,16 @@ def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
     return 1 if audit.errors else 0
 
 
-def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None) -> Audit:
-    """With findings about equal volumes and about what a split has on several sides."""
+def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None, memory: Path) -> Audit:
+    """With findings about volumes that show the same, unknown subjects, and what a split has on several sides."""
     from dataclasses import replace
 
     from segmed.data.splits import Split
+    from segmed.data.subjects import subject_findings
     from segmed.leaks.volumes import check_volumes, volume_twins
 
     parts = None if split is None else Split.load(split)
-    found = check_volumes(dataset, volume_twins(dataset, audit.facts), parts)
+    found = [*check_volumes(dataset, volume_twins(dataset, audit, memory=memory), parts), *subject_findings(dataset)]
     return replace(audit, findings=tuple(sorted((*audit.findings, *found), key=lambda f: f.severity != "error")))
 
 

@@ -21,6 +21,7 @@ from segmed.contest.scenes import read_with_reference, whole_wall
 from segmed.contest.scores import Judge
 from segmed.data.case import Case
 from segmed.data.splits import Split
+from segmed.data.subjects import UNKNOWN
 from segmed.machine import this_machine
 from segmed.reports.results import Result
 from segmed.segmenters.region import MethodError
@@ -75,7 +76,7 @@ class CasewiseRow(ABC):
             inference_seconds=math.fsum(record["seconds"] for record in records) / max(1, len(records)),
             missed=self.contest.config.evaluate.missed,
             device=f"CPU, {this_machine().cores} cores",
-            remarks=tuple(self._failures(records)),
+            remarks=(*self._failures(records), *([] if self.contest.dataset.subjects_known else [UNKNOWN])),
         )
         return self.completed(result, records)
 

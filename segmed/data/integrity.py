@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from segmed.data.case import Case
 from segmed.data.cases import Dataset, find_volumes
 from segmed.data.findings import Finding, from_error
 from segmed.data.fingerprint import CaseFacts, case_facts
+from segmed.data.miniature import miniature
 from segmed.data.repair import disagreement
 from segmed.labels import IGNORE, LabelError, LabelSet
 from segmed.volumes import GeometryError, Source, VolumeError, grid_difference, read_label_volume, read_volume
@@ -30,10 +31,11 @@ GRID_FIXES = {
 
 @dataclass(frozen=True)
 class CaseReport:
-    """What was found in one case; `facts` is None where its images can't be used."""
+    """What was found in one case; `facts` is None where its images can't be used, as is `small`, its miniature."""
 
     facts: CaseFacts | None
     findings: tuple[Finding, ...]
+    small: np.ndarray | None = field(default=None, compare=False)
 
 
 # ---------------------------------------------------------------- one case
@@ -63,7 +65,7 @@ def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, label
         if values["min"] == values["max"]:
             what = f"{case.images[modality].path}: every voxel is {values['min']:g}"
             findings.append(Finding("error", case.id, what, "export the image again, or take the case out", "constant"))
-    return CaseReport(facts, tuple(findings))
+    return CaseReport(facts, tuple(findings), miniature(images[modalities[0]]))
 
 
 def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding]) -> dict[str, MetaTensor]:

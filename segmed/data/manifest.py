@@ -44,14 +44,18 @@ def read_manifest(root: Path, layout: ManifestLayout) -> Found:
         cases.append(_case(row, images, table.parent, where))
     _check_labels_once(cases, table)
     known = all(row.get("subject") for row in rows)
-    return Found(root.resolve().name, tuple(_with_unique_ids(cases, rows, table)), tuple(modalities), subjects_known=known)
+    return Found(
+        root.resolve().name, tuple(_with_unique_ids(cases, rows, table)), tuple(modalities), subjects_known=known
+    )
 
 
 def _check_labels_once(cases: Sequence[Case], table: Path) -> None:
     first: dict[Source, int] = {}
     for number, label in ((number, case.label) for number, case in enumerate(cases, 1) if case.label):
         if first.setdefault(label, number) != number:
-            raise DatasetError(f"{table} gives rows {first[label]} and {number} one label map, {label.path}: correct one")
+            raise DatasetError(
+                f"{table} gives rows {first[label]} and {number} one label map, {label.path}: correct one"
+            )
 
 
 def csv_rows(table: Path) -> list[dict[str, Any]]:

@@ -327,7 +327,9 @@ class _Sides:
         fits: dict[str, list[Path]] = {}
         for path in paths:
             tokens = file_name(path, folder).tokens
-            own = [case for case, ref in self.by_id.items() if any(_one_case(tokens, name.tokens) for name in ref.files)]
+            own = [
+                case for case, ref in self.by_id.items() if any(_one_case(tokens, name.tokens) for name in ref.files)
+            ]
             for case in own if len(own) == 1 and left.issuperset(own) else ():
                 fits.setdefault(case, []).append(path)
         return {case: found[0] for case, found in fits.items() if len(found) == 1}

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from segmed.data.subjects import UNKNOWN
+from segmed.reports.classified import LEAKING
+
 TITLES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -110,6 +113,9 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
     """What one must know to read the figures."""
     drawn = "cases" if summary["subjects"] == summary["cases"] else "subjects"
     lines = [f"Mean ± SD over {_count(summary)}, [95 % bootstrap interval of the mean over {drawn}]."]
+    lines = [f"{note}." for note in summary.get("notes", ()) if LEAKING in note] + lines
+    if not summary.get("subjects_known", True):
+        lines.append(f"{UNKNOWN[0].upper()}{UNKNOWN[1:]}.")
     if any(figures["dice"]["missed"] for _, figures in entries(summary)):
         policy = "the image's diagonal as distance" if summary["missed"] == "diagonal" else "no distance"
         dice = f"A missed or invented structure counts Dice 0 and {policy}."
