@@ -116,7 +116,8 @@ def _known_beforehand(config: ExperimentConfig, dataset: Dataset, audit: Audit, 
     notes = [f"{finding.what}: {finding.fix}" for finding in subject_findings(dataset)]
     if not config.leaks.check:
         return (*notes, "nobody looked for leaks (leaks.check is false)")
-    memory = (config.cache or config.runs / "cache") / "leaks"
+    cache = config.cache or config.runs / "cache"
+    memory = cache / "leaks" if cache.is_dir() else None  # a plan that is only looked at writes nothing
     what = leaking(volume_twins(dataset, audit, near=config.leaks.near_correlation, memory=memory), split)
     if what is None:
         return tuple(notes)
