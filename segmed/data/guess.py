@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +169,8 @@ def _narrow_case(holding: dict[Path, list[str]], pair: tuple[str, str]) -> str |
             stem = name.removesuffix(pair[0])
             kept = paired if f"{stem}{pair[1]}" in names else others
             kept.append(stem.replace(folder.name, "{subject}"))
-    begin = os.path.commonprefix(paired).rstrip("0123456789")
+    same = (letters[0] for letters in takewhile(lambda each: len(set(each)) == 1, zip(*paired, strict=False)))
+    begin = "".join(same).rstrip("0123456789")
     if not others or not begin or any(stem.startswith(begin) for stem in others):
         return None
     return f"{begin}{{case}}"
