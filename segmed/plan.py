@@ -62,9 +62,8 @@ class Plan:
         values = {key: reduce(lambda section, name: section[name], key.split("."), sections) for key in self.reasons}
         lines = [f"  {key} = {values[key]}: {reason}" for key, reason in self.reasons.items()]
         need = f"{self.memory_bytes / GIB:.1f} GiB needed, {self.machine.memory_bytes / GIB:.1f} GiB free"
-        lines = [*lines, f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]
-        parts = [f"  {self.parts}"] if self.parts else []
-        return "\n".join(["plan", *parts, *lines, *(f"  NOTE: {note}" for note in self.notes)])
+        lines += [f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]
+        return "\n".join([f"plan: {self.parts}".rstrip(": "), *lines, *(f"  NOTE: {note}" for note in self.notes)])
 
 
 def resolve(
@@ -108,10 +107,9 @@ def resolve(
         config = planner.config
     if config.train.steps_per_epoch == "auto":
         patches = batch * config.train.accumulate * processes
-        cases = training if training is not None else len(facts)
-        steps = max(1, math.ceil(2 * cases / patches))
+        cases = len(facts) if training is None else training
         why = f"{cases} training cases, each drawn about twice, {patches} a step"
-        planner.set("train.steps_per_epoch", steps, why)
+        planner.set("train.steps_per_epoch", max(1, math.ceil(2 * cases / patches)), why)
     return Plan(planner.config, planner.reasons, summary, need, machine)
 
 

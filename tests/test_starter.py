@@ -111,10 +111,9 @@ def test_a_folder_of_classes_becomes_a_config_of_classification_with_yes_and_no_
     pictures(tmp_path, *(f"{label}/{label}{n}.png" for label in ("yes", "no") for n in range(3)))
     (tmp_path / "x.yaml").write_text(starter_config(tmp_path))
     assert load_as(ClassificationConfig, tmp_path / "x.yaml").data.merges == {"no": ("no",), "yes": ("yes",)}
-    (tmp_path / "y.yaml").write_text(
-        "data: {classes: [no, yes], layout: {name: folders}}\ntrain: {class_weights: on}\n"
-    )
-    assert load_as(ClassificationConfig, tmp_path / "y.yaml").data.classes == {"no": "no", "yes": "yes"}
+    (tmp_path / "y.yaml").write_text("data: {classes: [no, yes], layout: {name: folders}}\nleaks: {check: no}\n")
+    config = load_as(ClassificationConfig, tmp_path / "y.yaml")
+    assert (config.data.classes, config.leaks.check) == ({"no": "no", "yes": "yes"}, False)
 
 
 def test_a_table_from_excel_is_read_with_its_first_line_empty_rows_and_backslashes(tmp_path):

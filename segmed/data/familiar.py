@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 
 from segmed.data.audit import Audit, AuditError
@@ -44,7 +45,7 @@ class Familiar:
         """
         found = self._sizes(image) if self.spacing_known else []
         for modality, channel in zip(self.modalities, image.as_tensor(), strict=True):
-            values = intensity_facts(MetaTensor(channel[None], affine=as_affine(image.affine)))
+            values = intensity_facts(MetaTensor(channel[None], affine=torch.from_numpy(as_affine(image.affine))))
             name = f"{modality}: " if len(self.modalities) > 1 else ""
             known = [fact.intensity[modality] for fact in self.facts]
             found += [f"{name}{what}" for what in _strange_values(values, known)]

@@ -163,7 +163,8 @@ def _folder_a_subject(folders: list[Path]) -> PatternLayout | None:
 
 def _narrow_case(holding: dict[Path, list[str]], pair: tuple[str, str]) -> str | None:
     """`{subject}_frame{case}`, where files without label maps (`{subject}_4d`) lie among those that have some."""
-    paired, others = [], []
+    paired: list[str] = []
+    others: list[str] = []
     for folder, names in holding.items():
         for name in (name for name in names if name.endswith(pair[0]) and not name.endswith(pair[1])):
             stem = name.removesuffix(pair[0])

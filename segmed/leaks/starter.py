@@ -46,7 +46,7 @@ def _segmentation(root: Path) -> str:
     if shared is not None:
         layout["subject"] = shared[0]
     lines = [
-        f"# {dataset.name}: {len(dataset.cases)} cases, {len(labelled)} with a label map. Guessed from {root}; read it.",
+        f"# {dataset.name}: {len(dataset.cases)} cases, {len(labelled)} with label maps. Guessed: read it.",
         "# Look at the files first: python tools/audit_data.py --config THIS_FILE --output FOLDER",
         "# Then train:              python tools/train_seg.py --config THIS_FILE",
         f"name: {_plain(root)}",
@@ -97,7 +97,7 @@ def _classification(root: Path, layout: ClassLayout) -> str:
     )
     given = {"name": layout.name} | layout.model_dump(exclude_defaults=True)
     lines = [
-        f"# {dataset.name}: {len(dataset.items)} images, {counts}. Guessed from {root}; read it.",
+        f"# {dataset.name}: {len(dataset.items)} images, {counts}. Guessed: read it.",
         "# Look at the files first: python tools/audit_data.py --config THIS_FILE --output FOLDER",
         "# Then train:              python tools/train_cls.py --config THIS_FILE",
         f"name: {_plain(root)}",
