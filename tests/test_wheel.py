@@ -66,7 +66,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Run a program of an environment that has the wheel and what it needs, but neither this checkout nor a link to it."""
+    """Run a program of an environment that has the wheel and what it needs, but neither this checkout nor a link."""
     environment = tmp_path_factory.mktemp("environment")
     venv.create(environment, with_pip=False)
     programs = environment / ("Scripts" if os.name == "nt" else "bin")

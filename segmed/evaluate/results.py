@@ -13,8 +13,10 @@ from typing import Any
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_written
 from segmed.data.splits import Split
+from segmed.data.subjects import UNKNOWN
 from segmed.errors import RunError, UnfinishedError
 from segmed.evaluate.case_rows import Row
+from segmed.evaluate.classified_images import LEAKING
 from segmed.metrics.segmentation import METRICS
 from segmed.runs import Run, is_run, read_history, runs_of
 
@@ -96,7 +98,8 @@ def read_result(path: Path) -> Result:
         raise RunError(f"{path} is neither a run nor an evaluation: it holds no config.yaml and no cases.csv")
     table = path if path.is_file() else path / "cases.csv"
     rows, subjects = read_cases(table)
-    return Result(rows, str(path), subjects, missed=_json(table.parent / "summary.json").get("missed"))
+    summary = _json(table.parent / "summary.json")
+    return Result(rows, str(path), subjects, missed=summary.get("missed"), remarks=_remarks(summary))
 
 
 def first_few(names: Sequence[str]) -> str:
@@ -119,7 +122,7 @@ def _of_run(path: Path) -> Result:
         raise UnfinishedError(
             f"the test of run {path} lacks {len(missing)} of its cases, {first_few(missing)}: {go_on}"
         )
-    config = run_config(path)
+    config, summary = run_config(path), _json(table.parent / "summary.json")
     timings = [_json(part.timing) for part in parts]
     return Result(
         rows,
@@ -130,9 +133,26 @@ def _of_run(path: Path) -> Result:
         budget=_budget_of_all(parts[0].path, config),
         seed=config.seed,
         training=tuple(frozenset(split.train) for split in splits),
-        missed=_json(table.parent / "summary.json").get("missed"),
+        missed=summary.get("missed"),
+        remarks=_remarks(summary),
         device=_json(parts[0].environment).get("device"),
     )
+
+
+def notes_of_run(run: Run) -> tuple[str, ...]:
+    """What was known before training and must stand in every table, such as a split that leaks.
+
+    Unknown subjects are left out: summaries say themselves whether they are known.
+    """
+    notes = _json(run.plan).get("notes")
+    found = map(str, notes) if isinstance(notes, list) else ()
+    return tuple(note for note in found if not note.startswith(UNKNOWN))
+
+
+def _remarks(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a table that compares these figures must repeat."""
+    notes = [str(note) for note in summary.get("notes") or () if LEAKING in str(note)]
+    return (*notes, *([] if summary.get("subjects_known", True) else [UNKNOWN]))
 
 
 def run_config(path: Path) -> SegmentationConfig:

@@ -22,6 +22,7 @@ from segmed.errors import DatasetError
 from segmed.evaluate.case_rows import Row, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes, shown_case
 from segmed.evaluate.classified_images import Tested, joined, read_tested
+from segmed.evaluate.results import notes_of_run
 from segmed.files import write_json
 from segmed.machine import free_ram_bytes
 from segmed.metrics.segmentation import metrics_shown
@@ -78,6 +79,8 @@ def run_test(
         config=config.evaluate,
         subjects={case.id: case.subject for case in cases.values()},
         load=lambda name: shown.kept.get(name) or _read_again(run, cases[name], dataset),
+        notes=notes_of_run(run),
+        subjects_known=dataset.subjects_known,
     )
     classes = _test_classes(run, config, dataset, split, told, device=device)
     return rows, summary if classes is None else {**summary, "classification": classes}
@@ -146,9 +149,17 @@ def sum_up(config: SegmentationConfig, folds: Folds, rows: Sequence[Row]) -> Non
         rows: of their tests.
     """
     title = f"{config.title}, {config.split.folds} folds"
-    subjects = {case.id: case.subject for case in build_dataset(read_config(folds.runs()[0])).cases}
-    subjects = {row["case"]: subjects[row["case"]] for row in rows}
-    summary = write_evaluation(rows, folds.test, title=title, config=config.evaluate, subjects=subjects)
+    dataset = build_dataset(read_config(folds.runs()[0]))
+    subjects = {case.id: case.subject for case in dataset.cases}
+    summary = write_evaluation(
+        rows,
+        folds.test,
+        title=title,
+        config=config.evaluate,
+        subjects={row["case"]: subjects[row["case"]] for row in rows},
+        notes=tuple(dict.fromkeys(note for run in folds.runs() for note in notes_of_run(run))),
+        subjects_known=dataset.subjects_known,
+    )
     print(table_text(summary))
     if config.classification is not None:
         sum_up_classes(config, folds, title=f"{title}: classes")
