@@ -83,7 +83,8 @@ def main() -> int:
         spacing_known=configs[0].data.spacing_known,
         classes=_classes(configs),
     )
-    done, failed = [], []
+    done: list[CaseReport] = []
+    failed: list[CaseReport] = []
     for number, report in enumerate(reports, 1):
         record.add(report)
         outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
