@@ -87,7 +87,8 @@ def main() -> int:
         unlike=None if familiar is None else familiar.unlike,
         classes=_classes(configs),
     )
-    done, failed = [], []
+    done: list[CaseReport] = []
+    failed: list[CaseReport] = []
     for number, report in enumerate(reports, 1):
         record.add(report)
         outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(

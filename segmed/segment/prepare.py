@@ -109,7 +109,8 @@ def prepare(config: SegmentationConfig) -> Prepared:
         "spacing_known": config.data.spacing_known and not dataset.are_pictures,
     }
     _warn_of_absent_labels(dataset, audit, split)
-    config, reasons = config.model_copy(update={"data": config.data.model_copy(update=found)}), {}
+    config = config.model_copy(update={"data": config.data.model_copy(update=found)})
+    reasons: dict[str, str] = {}
     if head is not None:
         config, reasons = _with_classes(config, head, classes, split)
     return Prepared(config, reasons, dataset, audit, split, notes)

@@ -26,7 +26,7 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_as
 from segmed.data.images.image_splits import ClassSplit
-from segmed.errors import DatasetError, RunError, SegmenterError
+from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
 from segmed.evaluate.classified_images import read_tested
 from segmed.runs import Run, read_config
 from segmed.training import classification_step as classification
@@ -288,3 +288,10 @@ def test_a_config_builds_and_answers(path):
     assert logits.isfinite().all()
     if path.stem == "contrast_cnn":
         assert sum(weight.numel() for weight in network.parameters()) == 109_073
+
+
+@pytest.mark.parametrize("field", ["devices", "validation_cases", "accumulate"])
+def test_what_a_classifier_would_not_use_is_refused_in_one_line(data, tmp_path, field):
+    with pytest.raises(ConfigError, match=f"{field} 2: ") as caught:
+        config_of(tmp_path, data, train={field: 2})
+    assert "\n" not in str(caught.value)
