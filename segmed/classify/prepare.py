@@ -24,7 +24,7 @@ from segmed.runs import Run, environment, new_run, write_config
 from segmed.training.encoder_transfer import leak_note, source_encoder
 from segmed.training.optimisation import PEAK_RATE
 
-TOOL = "train_cls"
+TOOL = "train-cls"
 
 
 @dataclass(frozen=True)

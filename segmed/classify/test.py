@@ -133,7 +133,7 @@ def _train_and_test(made: Run, *, resume: bool) -> Tested | None:
         page = write_report(made.path) if test is None else write_classification_page(made.path)
         tracker.line(f"run:      {made.path}")
         tracker.line(f"look:     tensorboard --logdir {made.path.parent}    or open {page}")
-        tracker.line(f"classify: python tools/classify.py --run {made.path} --input FILE_OR_FOLDER --output FILE.csv")
+        tracker.line(f"classify: segmed classify --run {made.path} --input FILE_OR_FOLDER --output FILE.csv")
     return test
 
 

@@ -99,7 +99,7 @@ class ClassSession:
             checkpoint_minutes=train.checkpoint_minutes,
             seed=self.config.seed,
             resume=resume,
-            resume_command=f"python tools/{TOOL}.py --resume {self.run.path}",
+            resume_command=f"segmed {TOOL} --resume {self.run.path}",
         )
         return fit(
             method,

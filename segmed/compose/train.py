@@ -142,7 +142,7 @@ def train_composite(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) ->
         page = write_report(made.path)
         tracker.line(f"run:     {made.path}")
         tracker.line(f"look:    tensorboard --logdir {made.path}    or open {page}")
-        tracker.line(f"predict: python tools/predict.py --run {made.path} --input FILE_OR_FOLDER --output FOLDER")
+        tracker.line(f"predict: segmed predict --run {made.path} --input FILE_OR_FOLDER --output FOLDER")
     return rows
 
 

@@ -106,7 +106,7 @@ def _checked(dataset: Dataset, machine: Machine) -> Audit:
         first = audit.errors[0]
         raise DatasetError(
             f"{dataset.root} has {len(audit.errors)} errors, first: case {first.case}: {first.what}; {first.fix} "
-            f"(all of them: python tools/audit_data.py {dataset.root})"
+            f"(all of them: segmed audit {dataset.root})"
         )
     unlabelled = [case.id for case in dataset.cases if case.label is None and case.id not in dataset.unlabelled]
     if unlabelled:
@@ -273,7 +273,7 @@ def train_and_test(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> 
         page = write_report(made.path)
         tracker.line(f"run:     {made.path}")
         tracker.line(f"look:    tensorboard --logdir {made.path.parent}    or open {page}")
-        tracker.line(f"predict: python tools/predict.py --run {made.path} --input FILE_OR_FOLDER --output FOLDER")
+        tracker.line(f"predict: segmed predict --run {made.path} --input FILE_OR_FOLDER --output FOLDER")
     return rows
 
 

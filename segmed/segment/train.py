@@ -82,7 +82,7 @@ class Session:
             checkpoint_minutes=train.checkpoint_minutes,
             seed=self.config.seed,
             resume=resume,
-            resume_command=f"python tools/train_seg.py --resume {self.run.path}",
+            resume_command=f"segmed train --resume {self.run.path}",
         )
         state = fit(
             method,

@@ -56,10 +56,10 @@ def finished(data, tmp_path_factory):
 
 
 def test_a_run_of_the_other_kind_is_told_where_it_belongs(finished, tmp_path):
-    with pytest.raises(RunError, match=r"run .* classifies: tools/classify.py .*; here one that segments is needed"):
+    with pytest.raises(RunError, match=r"run .* classifies: segmed classify .*; here one that segments is needed"):
         read_config(finished)
     (tmp_path / "config.yaml").write_text("data: {}\nnetwork: {name: unet}\n")
-    with pytest.raises(RunError, match=r"run .* segments: tools/predict.py .*; here one that classifies is needed"):
+    with pytest.raises(RunError, match=r"run .* segments: segmed predict .*; here one that classifies is needed"):
         load_classifier(tmp_path)
 
 
