@@ -17,7 +17,7 @@ from tiny_classes import CLASSES, config_of, picture, write_classes
 from segmed.builders.architectures import build_classifier
 from segmed.builders.first_weights import start_weights
 from segmed.builders.trained import load_classifier
-from segmed.classify import test as experiment
+from segmed.classify import run as experiment
 from segmed.classify.plan import planned_network
 from segmed.classify.predict import classify, find_images
 from segmed.classify.prepare import prepare
@@ -246,7 +246,7 @@ def test_a_folder_without_images_is_one_line(finished, tmp_path):
 
 
 def test_an_encoder_starts_with_the_weights_of_another_run_bit_for_bit(finished, data, tmp_path):
-    config = config_of(tmp_path, data, init_encoder=finished.path, model={"pooling": "max"})
+    config = config_of(tmp_path, data, init_encoder=finished.path, network={"pooling": "max"})
     network = build_classifier(config.network, in_channels=1, classes=3, size=(24, 24))
     moved = start_weights(network, config)
     source = read_weights(finished.weights())
