@@ -180,7 +180,7 @@ def _decided(run: Path) -> dict[str, Any]:
             "threshold": threshold.get("value"),
         }
     except OSError as error:
-        raise RunError(f"run {run} was not tested: go on with python tools/train_cls.py --resume {run}") from error
+        raise RunError(f"run {run} was not tested: go on with segmed train-cls --resume {run}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{made.test / 'figures.json'} is damaged or of another version: test the run again") from error
 

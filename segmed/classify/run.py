@@ -78,7 +78,7 @@ def _test(training: Training, tracker: Tracker, best: Mapping[str, float]) -> Te
     page = write_report(run.path) if test is None else write_classification_page(run.path)
     tracker.line(f"run:      {run.path}")
     tracker.line(f"look:     tensorboard --logdir {run.path.parent}    or open {page}")
-    tracker.line(f"classify: python tools/classify.py --run {run.path} --input FILE_OR_FOLDER --output FILE.csv")
+    tracker.line(f"classify: segmed classify --run {run.path} --input FILE_OR_FOLDER --output FILE.csv")
     return test
 
 

@@ -1,4 +1,4 @@
-"""Open every file of a data set and say what must be mended: python tools/audit_data.py FOLDER --output FOLDER"""
+"""Open every file of a data set and say what must be mended: segmed audit FOLDER --output FOLDER"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Methods on the same test cases: python tools/compare.py --config FILE, or --methods supervised=RUN,RUN patch=RUN"""
+"""Methods on the same test cases: segmed compare --config FILE, or --methods supervised=RUN,RUN patch=RUN"""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Arguments(Section):
     region, which are run where that is not done yet. Everything lands in its output folder: tables and figures, and in
     rows/ the label maps.
 
-    With --methods, a value is a run's folder, one of a cross-validation, a folder or cases.csv of tools/evaluate.py, or
+    With --methods, a value is a run's folder, one of a cross-validation, a folder or cases.csv of segmed evaluate, or
     a folder of label maps of anybody (with --references). Runs of a method are averaged a case; then methods are
     compared pairwise with the reference: paired differences with intervals, Wilcoxon's test, Holm's correction. Prints
     the tables and writes comparison.md, comparison.csv, comparison.json and comparison.png.
 
-    Where the runs are those of tools/train_cls.py, classifiers are compared, by image and by subject: accuracy, AUC,
+    Where the runs are those of segmed train-cls, classifiers are compared, by image and by subject: accuracy, AUC,
     log loss and ECE with intervals over subjects; McNemar, DeLong or the paired bootstrap, Holm's correction.
 
     Exit code 0: compared; 2: something can't be compared, one line says what.

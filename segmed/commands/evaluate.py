@@ -1,4 +1,4 @@
-"""Score label maps: python tools/evaluate.py --predictions FOLDER --references FOLDER --labels ... --output FOLDER"""
+"""Score label maps: segmed evaluate --predictions FOLDER --references FOLDER --labels ... --output FOLDER"""
 
 from __future__ import annotations
 

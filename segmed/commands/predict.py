@@ -1,4 +1,4 @@
-"""Label maps of new volumes, by trained runs: python tools/predict.py --run RUN --input FOLDER --output FOLDER"""
+"""Label maps of new volumes, by trained runs: segmed predict --run RUN --input FOLDER --output FOLDER"""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def main() -> int:
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stop)
     if not arguments.run:
-        raise ConfigError("no run is named: give --run RUN, a folder that tools/train_seg.py made")
+        raise ConfigError("no run is named: give --run RUN, a folder that segmed train made")
 
     from segmed.builders.trained import load_run_config
     from segmed.data.familiar import familiar_with

@@ -89,9 +89,7 @@ class Audit:
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(
-                f"{path} is no audit ({type(error).__name__}): make it with tools/audit_data.py"
-            ) from error
+            raise DatasetError(f"{path} is no audit ({type(error).__name__}): make it with segmed audit") from error
 
 
 def audit_dataset(

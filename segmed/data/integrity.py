@@ -24,8 +24,8 @@ SPACING_RATIO = 1.5  # a spacing this many times the median, or the median this 
 SPACING_MADS = 5.0  # ... where it also lies this many (scaled) median deviations off
 FEWEST = 4  # cases from which on one can stand out
 GRID_FIXES = {
-    "header": "if the label map was drawn on this image, run tools/audit_data.py with --fix-geometry",
-    "axes": "the axes only come in another order: run tools/audit_data.py with --fix-geometry",
+    "header": "if the label map was drawn on this image, run segmed audit with --fix-geometry",
+    "axes": "the axes only come in another order: run segmed audit with --fix-geometry",
     "shape": "resample the label map onto the image's grid, or find the image it was drawn on",
 }
 

@@ -114,7 +114,7 @@ def read_classifier(path: Path) -> ClassifierRun:
     """
     table = path / "test" / TABLE
     if not table.is_file():
-        raise RunError(f"run {path} has no finished test: go on with python tools/train_cls.py --resume {path}")
+        raise RunError(f"run {path} has no finished test: go on with segmed train-cls --resume {path}")
     tested, parts = read_tested(table), _parts(path)
     config = load_written(ClassificationConfig, parts[0].config) if parts else None
     facts: dict[str, Any] = {}

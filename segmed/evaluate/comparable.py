@@ -84,7 +84,7 @@ def common_labels(methods: Sequence[Method]) -> dict[str, str]:
             if differing := sorted({row["label"] for row in result.rows} ^ set(kinds)):
                 raise RunError(
                     f"method '{method.name}': {result.source} and {first.source} have different labels, "
-                    f"{first_few(differing)} in one alone: score the same with tools/evaluate.py --labels"
+                    f"{first_few(differing)} in one alone: score the same with segmed evaluate --labels"
                 )
     return kinds
 

@@ -1,4 +1,4 @@
-"""A run's folder, or a table of tools/evaluate.py -> the figures of its test cases, and what they cost."""
+"""A run's folder, or a table of segmed evaluate -> the figures of its test cases, and what they cost."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Method:
 
 
 def has_table(path: Path) -> bool:
-    """Whether it is a table of figures, or a folder of tools/evaluate.py that holds one."""
+    """Whether it is a table of figures, or a folder of segmed evaluate that holds one."""
     return (path.is_file() and path.suffix == ".csv") or (path / "cases.csv").is_file()
 
 
@@ -86,7 +86,7 @@ def read_result(path: Path) -> Result:
     """The figures of a run, of a cross-validation, or of an evaluation.
 
     Args:
-        path: a run's folder, a folder of folds, a folder that `tools/evaluate.py` filled, or its cases.csv.
+        path: a run's folder, a folder of folds, a folder that `segmed evaluate` filled, or its cases.csv.
 
     Raises:
         RunError: none of these, or a damaged table; UnfinishedError: no finished test.
@@ -112,7 +112,7 @@ def first_few(names: Sequence[str]) -> str:
 
 def _of_run(path: Path) -> Result:
     parts = _parts(path)
-    table, go_on = path / "test" / "cases.csv", f"go on with python tools/train_seg.py --resume {path}"
+    table, go_on = path / "test" / "cases.csv", f"go on with segmed train --resume {path}"
     if not parts or not table.is_file() or not (table.parent / "summary.json").is_file():
         raise UnfinishedError(f"run {path} has no finished test: {go_on}")
     rows, subjects = read_cases(table)
@@ -190,7 +190,7 @@ def _mean_known(values: Sequence[float | None]) -> float | None:
 
 
 def predicting_seconds(folder: Path) -> float | None:
-    """Mean a case of what tools/predict.py did in a folder, reading and writing included; None where it did not."""
+    """Mean a case of what segmed predict did in a folder, reading and writing included; None where it did not."""
     cases = _json(folder / "prediction.json").get("cases")
     seconds = [case.get("seconds") for case in cases if isinstance(case, dict)] if isinstance(cases, list) else []
     return _mean_known([value for value in seconds if value])
@@ -249,7 +249,7 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
         RunError: not such a table, a figure that is no number, a case and label that stand twice, no rows.
         OSError: it can't be read.
     """
-    hint = "give a cases.csv of tools/evaluate.py or of a run"
+    hint = "give a cases.csv of segmed evaluate or of a run"
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.DictReader(file))

@@ -182,7 +182,7 @@ def score_folder(folder: Path, references: Sequence[Reference], scoring: Scoring
     """The figures of a folder of label maps, to be compared; what has no label map is not among its cases.
 
     Args:
-        folder: label maps, at any depth. Where tools/predict.py made them, it says how long they took.
+        folder: label maps, at any depth. Where segmed predict made them, it says how long they took.
         references: of `find_references`.
         scoring, workers: as in `score_cases`.
 

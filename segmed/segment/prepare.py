@@ -183,8 +183,7 @@ def _checked(dataset: Dataset) -> Audit:
         first = audit.errors[0]
         raise DatasetError(
             f"{dataset.root} has {len(audit.errors)} errors, first: case {first.case}: {first.what}; {first.fix} "
-            f"(all of them: python tools/audit_data.py {dataset.root} --config YAML --output FOLDER, with the YAML of "
-            "this experiment)"
+            f"(all of them: segmed audit {dataset.root} --config YAML --output FOLDER, with the YAML of this experiment)"
         )
     unlabelled = [case.id for case in dataset.cases if case.label is None and case.id not in dataset.unlabelled]
     if unlabelled:

@@ -56,10 +56,10 @@ def finished(data, tmp_path_factory):
 
 
 def test_a_run_of_the_other_kind_is_told_where_it_belongs(finished, tmp_path):
-    with pytest.raises(RunError, match=r"run .* classifies: tools/classify.py .*; here one that segments is needed"):
+    with pytest.raises(RunError, match=r"run .* classifies: segmed classify .*; here one that segments is needed"):
         read_config(finished)
     (tmp_path / "config.yaml").write_text("data: {}\nnetwork: {name: unet}\n")
-    with pytest.raises(RunError, match=r"run .* segments: tools/predict.py .*; here one that classifies is needed"):
+    with pytest.raises(RunError, match=r"run .* segments: segmed predict .*; here one that classifies is needed"):
         load_classifier(tmp_path)
 
 
@@ -246,7 +246,7 @@ def test_a_folder_without_images_is_one_line(finished, tmp_path):
 
 
 def test_an_encoder_starts_with_the_weights_of_another_run_bit_for_bit(finished, data, tmp_path):
-    config = config_of(tmp_path, data, init_encoder=finished.path, model={"pooling": "max"})
+    config = config_of(tmp_path, data, init_encoder=finished.path, network={"pooling": "max"})
     network = build_classifier(config.network, in_channels=1, classes=3, size=(24, 24))
     moved = start_weights(network, config)
     source = read_weights(finished.weights())

@@ -465,9 +465,9 @@ def test_a_cross_validation_is_compared_with_a_run(runs, run_compare):
         (("a=segmenter", "b=resnet_0"), "resnet_0 classifies images, segmenter does not"),
         (
             ("a=resnet_0", "b=stopped"),
-            "run stopped has no finished test: go on with python tools/train_cls.py --resume",
+            "run stopped has no finished test: go on with segmed train-cls --resume",
         ),
-        (("a=stopped", "b=stopped_2"), "run stopped has no finished test: go on with python tools/train_cls.py"),
+        (("a=stopped", "b=stopped_2"), "run stopped has no finished test: go on with segmed train-cls"),
         (("a=resnet_0", "b=other"), "'a': resnet_0 was not tested on 3 of 39 cases, s12_36.png, s12_37.png"),
         (("a=resnet_0", "b=torn"), "torn/test/predictions.csv has no column 'truth'"),
         (("a=resnet_0", "b=dense", "--labels", "scar=1"), "--references, --labels and --run are of label maps"),

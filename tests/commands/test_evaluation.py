@@ -14,6 +14,7 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.commands.command_line import run_tool
+from segmed.commands.evaluate import Arguments
 from segmed.config import DataConfig, EvaluateConfig, MsdLayout, PatternLayout
 from segmed.data.naming import plain_name
 from segmed.data.pairs import find_references, pair
@@ -665,7 +666,7 @@ def test_no_common_name_is_one_line_that_names_both_sides(folders, capsys):
 def test_help_comes_without_torch_and_documents_every_option():
     script = f"""
 import runpy, sys
-sys.argv = ["evaluate.py", "--help"]
+sys.argv = ["evaluate.py", "--help-all"]
 try:
     runpy.run_path({str(TOOL)!r}, run_name="__main__")
 finally:
@@ -673,7 +674,7 @@ finally:
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.stdout.strip().splitlines()[-1] == "set()"
-    options = load_tool().Arguments.model_fields
+    options = Arguments.model_fields
     assert all(f"--{name.replace('_', '-')} " in result.stdout for name in options)
     assert all(field.description for field in options.values())
 

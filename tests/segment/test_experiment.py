@@ -234,7 +234,7 @@ def harmed(copied: Path, tmp_path: Path, harm) -> str:
     data["data"]["labels"] = {"myocardium": 1, "blood_pool": 2, "rv": 3, "scar": 4}
     message = refused(SegmentationConfig.model_validate(data), tmp_path / "run")
     assert "phantom_002" in message
-    assert "tools/audit_data.py" in message
+    assert "segmed audit" in message
     assert not (tmp_path / "run").exists()
     return message
 
