@@ -17,7 +17,7 @@ from segmed.data.leaks.survey import Survey, make_survey
 from segmed.data.leaks.twins import twin_groups
 from segmed.data.split_file import PARTS
 from segmed.errors import DatasetError
-from segmed.evaluate.classified_images import LEAKING
+from segmed.evaluate.answers import LEAKING
 from segmed.files import write_json
 from segmed.machine import this_machine
 from segmed.runs import Run, environment, new_run, write_config

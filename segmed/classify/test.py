@@ -18,7 +18,7 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import load_written
 from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.image_splits import ClassSplit
-from segmed.evaluate.classified_images import Tested
+from segmed.evaluate.answers import Answers
 from segmed.evaluate.explanations import explain_images
 from segmed.holding import holding
 from segmed.reports.classification.files import draw_classification, write_classification
@@ -70,7 +70,7 @@ def _run_folds(config: ClassificationConfig, folds: Folds) -> int:
 
 
 def _train_folds(config: ClassificationConfig, folds: Folds) -> None:
-    tests: list[Tested] = []
+    tests: list[Answers] = []
     notes: dict[str, None] = {}
     for fold, part in enumerate(folds.runs()):
         print(f"fold {fold + 1} of {config.split.folds}")
@@ -91,9 +91,9 @@ def _train_folds(config: ClassificationConfig, folds: Folds) -> None:
     print(f"folds: {folds.path}")
 
 
-def joined(tests: Sequence[Tested]) -> Tested:
+def joined(tests: Sequence[Answers]) -> Answers:
     """Test parts of several folds as one."""
-    return Tested(
+    return Answers(
         classes=tests[0].classes,
         ids=tuple(name for test in tests for name in test.ids),
         subjects=tuple(name for test in tests for name in test.subjects),
@@ -107,13 +107,13 @@ def notes_of(made: Run) -> tuple[str, ...]:
     return tuple(json.loads(made.plan.read_text(encoding="utf-8")).get("notes", ()))
 
 
-def train_and_test(made: Run, *, resume: bool) -> Tested | None:
+def train_and_test(made: Run, *, resume: bool) -> Answers | None:
     """Train from what the run folder says, then test once; None where the split has no test part."""
     with holding(made.path):
         return _train_and_test(made, resume=resume)
 
 
-def _train_and_test(made: Run, *, resume: bool) -> Tested | None:
+def _train_and_test(made: Run, *, resume: bool) -> Answers | None:
     config, split = read_class_config(made), ClassSplit.load(made.split)
     fabric = Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1)
     ranks = Ranks()
@@ -137,7 +137,7 @@ def _train_and_test(made: Run, *, resume: bool) -> Tested | None:
     return test
 
 
-def _test(made: Run, session: ClassSession, tracker: RunTracker) -> tuple[Tested, dict[str, Any]]:
+def _test(made: Run, session: ClassSession, tracker: RunTracker) -> tuple[Answers, dict[str, Any]]:
     """Classify validation and test part with the best weights; figures, tables and pictures of the test part."""
     config, notes = session.config, notes_of(made)
     network = load_classifier(made.path, device=str(session.fabric.device))

@@ -22,7 +22,7 @@ from segmed.data.images.batches import ImageSamples, ordered_batches, training_b
 from segmed.data.images.image_cache import ImageArrays, ImageCache
 from segmed.data.images.image_dataset import ClassDataset
 from segmed.data.images.image_splits import ClassSplit
-from segmed.evaluate.classified_images import Tested
+from segmed.evaluate.answers import Answers
 from segmed.files import write_json
 from segmed.machine import this_machine
 from segmed.metrics.classification import figures
@@ -111,7 +111,7 @@ class ClassSession:
             validate=validate,
         )
 
-    def tested(self, network: nn.Module, part: str) -> Tested:
+    def tested(self, network: nn.Module, part: str) -> Answers:
         """Classify a part of the data set.
 
         Args:
@@ -120,7 +120,7 @@ class ClassSession:
         """
         items = self.dataset.of(getattr(self.split, part))
         logits = self._logits(network, getattr(self.split, part))
-        return Tested(
+        return Answers(
             classes=self.dataset.classes,
             ids=tuple(item.id for item in items),
             subjects=tuple(item.subject for item in items),

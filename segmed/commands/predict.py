@@ -158,7 +158,7 @@ def _write_classes(arguments: Arguments, configs: list[SegmentationConfig], inpu
     from segmed.builders.trained import load_case_classifier
     from segmed.data.cases import Dataset
     from segmed.data.preprocess import read_case
-    from segmed.evaluate.classified_images import save_predictions
+    from segmed.evaluate.answers import save_predictions
     from segmed.reports.classification.case_classes import TABLE
 
     told = [load_case_classifier(run, device=arguments.device) for run in arguments.run]

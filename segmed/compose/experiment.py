@@ -104,12 +104,12 @@ def _train_folds(config: SegmentationConfig, folds: Folds, fabric: Fabric, ranks
 def _sum_up_classes(config: SegmentationConfig, folds: Folds, *, title: str) -> None:
     """What the second heads of all folds told of their test cases, as one test."""
     from segmed.classify.test import joined
-    from segmed.evaluate.classified_images import read_tested
+    from segmed.evaluate.answers import read_answers
     from segmed.reports.classification.case_classes import TABLE, write_case_classes
     from segmed.reports.classification.text import classification_text
 
     tables = [part.test / TABLE for part in folds.runs()]
-    tests = [read_tested(table) for table in tables if table.is_file()]
+    tests = [read_answers(table) for table in tables if table.is_file()]
     if tests:
         together, bootstrap = joined(tests), config.evaluate.bootstrap
         summary = write_case_classes(together, None, folds.test, title=title, bootstrap=bootstrap)

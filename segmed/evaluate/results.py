@@ -96,7 +96,7 @@ def read_result(path: Path) -> Result:
         raise RunError(f"{path} is neither a run nor an evaluation: it holds no config.yaml and no cases.csv")
     table = path if path.is_file() else path / "cases.csv"
     rows, subjects = read_cases(table)
-    return Result(rows, str(path), subjects, missed=_json(table.parent / "summary.json").get("missed"))
+    return Result(rows, str(path), subjects, missed=json_facts(table.parent / "summary.json").get("missed"))
 
 
 def first_few(names: Sequence[str]) -> str:
@@ -120,18 +120,18 @@ def _of_run(path: Path) -> Result:
             f"the test of run {path} lacks {len(missing)} of its cases, {first_few(missing)}: {go_on}"
         )
     config = run_config(path)
-    timings = [_json(part.timing) for part in parts]
+    timings = [json_facts(part.timing) for part in parts]
     return Result(
         rows,
         str(path),
         subjects,
-        training_minutes=_sum([_minutes(part.path) for part in parts]),
+        training_minutes=minutes_of(parts),
         inference_seconds=_mean_seconds(timings),
         budget=_budget_of_all(parts[0].path, config),
         seed=config.seed,
         training=tuple(frozenset(split.train) for split in splits),
-        missed=_json(table.parent / "summary.json").get("missed"),
-        device=_json(parts[0].environment).get("device"),
+        missed=json_facts(table.parent / "summary.json").get("missed"),
+        device=json_facts(parts[0].environment).get("device"),
     )
 
 
@@ -148,6 +148,11 @@ def _parts(path: Path) -> tuple[Run, ...]:
     """The run itself, or the folds of a cross-validation; empty where a fold was not begun."""
     parts = runs_of(path)
     return parts if all(part.split.is_file() for part in parts) else ()
+
+
+def minutes_of(parts: Sequence[Run]) -> float | None:
+    """Of training and validation of a run or of all folds together; None where one does not know."""
+    return _sum([_minutes(part.path) for part in parts])
 
 
 def _minutes(part: Path) -> float | None:
@@ -171,7 +176,7 @@ def _mean_known(values: Sequence[float | None]) -> float | None:
 
 def predicting_seconds(folder: Path) -> float | None:
     """Mean a case of what tools/predict.py did in a folder, reading and writing included; None where it did not."""
-    cases = _json(folder / "prediction.json").get("cases")
+    cases = json_facts(folder / "prediction.json").get("cases")
     seconds = [case.get("seconds") for case in cases if isinstance(case, dict)] if isinstance(cases, list) else []
     return _mean_known([value for value in seconds if value])
 
@@ -207,7 +212,7 @@ def _budget(config: SegmentationConfig) -> str:
     return f"{train.epochs} epochs"
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_facts(path: Path) -> dict[str, Any]:
     """Empty where the file is missing or damaged: what it says is of use, but nothing depends on it."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

@@ -18,9 +18,9 @@ from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.errors import DatasetError
+from segmed.evaluate.answers import Answers
 from segmed.evaluate.case_rows import Row, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes, shown_case
-from segmed.evaluate.classified_images import Tested
 from segmed.files import write_json
 from segmed.metrics.segmentation import metrics_shown
 from segmed.reports.classification.case_classes import write_case_classes
@@ -82,12 +82,12 @@ def _test_classes(
     truth = class_indices(classes_of(dataset.cases, head.column), names)
     classify = load_case_classifier(made.path, device=device)
 
-    def told(part: Sequence[str]) -> Tested | None:
+    def told(part: Sequence[str]) -> Answers | None:
         cases = [case for case in cases_of(dataset, part) if case.id in truth]
         if not cases:
             return None
         probabilities = np.stack([classify(read_case(case, dataset)[0]) for case in cases])
-        return Tested(
+        return Answers(
             classes=names,
             ids=tuple(case.id for case in cases),
             subjects=tuple(case.subject for case in cases),
