@@ -169,7 +169,7 @@ def _evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from segmed.evaluate.classified_images import LEAKING
+    from segmed.evaluate.answers import LEAKING
     from segmed.evaluate.results import first_few, notes_of_run
     from segmed.evaluate.scoring import default_workers, load_volumes, score_cases
     from segmed.reports.segmentation.files import table_text, write_evaluation

@@ -181,7 +181,7 @@ def _write_classes(output: Path, classes: tuple[str, ...], reports: list[CaseRep
         return
     import numpy as np
 
-    from segmed.evaluate.classified_images import save_predictions
+    from segmed.evaluate.answers import save_predictions
     from segmed.reports.classification.case_classes import TABLE
 
     told = np.array([[report.classes[name] for name in classes] for report in reports])

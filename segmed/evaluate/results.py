@@ -15,8 +15,8 @@ from segmed.config.reading import load_written
 from segmed.data.splits import Split
 from segmed.data.subjects import UNKNOWN
 from segmed.errors import RunError, UnfinishedError
+from segmed.evaluate.answers import LEAKING
 from segmed.evaluate.case_rows import Row
-from segmed.evaluate.classified_images import LEAKING
 from segmed.metrics.segmentation import METRICS
 from segmed.runs import Run, is_run, read_history, runs_of
 
@@ -98,7 +98,7 @@ def read_result(path: Path) -> Result:
         raise RunError(f"{path} is neither a run nor an evaluation: it holds no config.yaml and no cases.csv")
     table = path if path.is_file() else path / "cases.csv"
     rows, subjects = read_cases(table)
-    summary = _json(table.parent / "summary.json")
+    summary = json_facts(table.parent / "summary.json")
     return Result(rows, str(path), subjects, missed=summary.get("missed"), remarks=_remarks(summary))
 
 
@@ -122,20 +122,20 @@ def _of_run(path: Path) -> Result:
         raise UnfinishedError(
             f"the test of run {path} lacks {len(missing)} of its cases, {first_few(missing)}: {go_on}"
         )
-    config, summary = run_config(path), _json(table.parent / "summary.json")
-    timings = [_json(part.timing) for part in parts]
+    config, summary = run_config(path), json_facts(table.parent / "summary.json")
+    timings = [json_facts(part.timing) for part in parts]
     return Result(
         rows,
         str(path),
         subjects,
-        training_minutes=_sum([_minutes(part.path) for part in parts]),
+        training_minutes=minutes_of(parts),
         inference_seconds=_mean_seconds(timings),
         budget=_budget_of_all(parts[0].path, config),
         seed=config.seed,
         training=tuple(frozenset(split.train) for split in splits),
         missed=summary.get("missed"),
         remarks=_remarks(summary),
-        device=_json(parts[0].environment).get("device"),
+        device=json_facts(parts[0].environment).get("device"),
     )
 
 
@@ -144,7 +144,7 @@ def notes_of_run(run: Run) -> tuple[str, ...]:
 
     Unknown subjects are left out: summaries say themselves whether they are known.
     """
-    notes = _json(run.plan).get("notes")
+    notes = json_facts(run.plan).get("notes")
     found = map(str, notes) if isinstance(notes, list) else ()
     return tuple(note for note in found if not note.startswith(UNKNOWN))
 
@@ -170,6 +170,11 @@ def _parts(path: Path) -> tuple[Run, ...]:
     return parts if all(part.split.is_file() for part in parts) else ()
 
 
+def minutes_of(parts: Sequence[Run]) -> float | None:
+    """Of training and validation of a run or of all folds together; None where one does not know."""
+    return _sum([_minutes(part.path) for part in parts])
+
+
 def _minutes(part: Path) -> float | None:
     """Of training and validation of all its networks, as the history.csv of each counts them."""
     histories = [read_history(path).get("minutes") for path in sorted(part.rglob("history.csv"))]
@@ -191,7 +196,7 @@ def _mean_known(values: Sequence[float | None]) -> float | None:
 
 def predicting_seconds(folder: Path) -> float | None:
     """Mean a case of what segmed predict did in a folder, reading and writing included; None where it did not."""
-    cases = _json(folder / "prediction.json").get("cases")
+    cases = json_facts(folder / "prediction.json").get("cases")
     seconds = [case.get("seconds") for case in cases if isinstance(case, dict)] if isinstance(cases, list) else []
     return _mean_known([value for value in seconds if value])
 
@@ -227,7 +232,7 @@ def _budget(config: SegmentationConfig) -> str:
     return f"{train.epochs} epochs"
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_facts(path: Path) -> dict[str, Any]:
     """Empty where the file is missing or damaged: what it says is of use, but nothing depends on it."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from segmed.data.split_file import PARTS
 from segmed.data.splits import Split, make_split
 from segmed.data.subjects import subject_findings
 from segmed.errors import ConfigError, DatasetError
-from segmed.evaluate.classified_images import LEAKING
+from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run
 from segmed.segment.plan import Plan, resolve
@@ -183,7 +183,7 @@ def _checked(dataset: Dataset) -> Audit:
         first = audit.errors[0]
         raise DatasetError(
             f"{dataset.root} has {len(audit.errors)} errors, first: case {first.case}: {first.what}; {first.fix} "
-            f"(all of them: segmed audit {dataset.root} --config YAML --output FOLDER, with the YAML of this experiment)"
+            f"(all of them: segmed audit {dataset.root} --config YAML --output FOLDER, with this experiment's YAML)"
         )
     unlabelled = [case.id for case in dataset.cases if case.label is None and case.id not in dataset.unlabelled]
     if unlabelled:

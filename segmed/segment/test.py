@@ -19,9 +19,9 @@ from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.errors import DatasetError
+from segmed.evaluate.answers import Answers, joined, read_answers
 from segmed.evaluate.case_rows import Row, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes, shown_case
-from segmed.evaluate.classified_images import Tested, joined, read_tested
 from segmed.evaluate.results import notes_of_run
 from segmed.files import write_json
 from segmed.machine import free_ram_bytes
@@ -125,13 +125,13 @@ def _test_classes(
     return write_case_classes(tested, validation, run.test, title=title, bootstrap=bootstrap)
 
 
-def _tested(cases: Sequence[Case], classes: KnownClasses, told: Mapping[str, np.ndarray]) -> Tested | None:
+def _tested(cases: Sequence[Case], classes: KnownClasses, told: Mapping[str, np.ndarray]) -> Answers | None:
     """What was told of the cases whose class is known; none where there are none."""
     cases = [case for case in cases if case.id in classes.indices]
     if not cases:
         return None
     probabilities = np.stack([told[case.id] for case in cases])
-    return Tested(
+    return Answers(
         classes=classes.names,
         ids=tuple(case.id for case in cases),
         subjects=tuple(case.subject for case in cases),
@@ -168,7 +168,7 @@ def sum_up(config: SegmentationConfig, folds: Folds, rows: Sequence[Row]) -> Non
 def sum_up_classes(config: SegmentationConfig, folds: Folds, *, title: str) -> None:
     """What the second heads of all folds told of their test cases, as one test."""
     tables = [part.test / TABLE for part in folds.runs()]
-    tests = [read_tested(table) for table in tables if table.is_file()]
+    tests = [read_answers(table) for table in tables if table.is_file()]
     if tests:
         given: dict[str, Any] = {"title": title, "bootstrap": config.evaluate.bootstrap}
         print(classification_text(write_case_classes(joined(tests), None, folds.test, **given)))

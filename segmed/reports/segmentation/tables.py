@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from segmed.data.subjects import UNKNOWN
+from segmed.evaluate.answers import LEAKING
 from segmed.evaluate.case_rows import MEAN
-from segmed.evaluate.classified_images import LEAKING
 from segmed.metrics.metric import Place
 from segmed.metrics.segmentation import METRICS, metric_named, metrics_shown
 from segmed.metrics.statistics import interval_method
