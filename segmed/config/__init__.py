@@ -32,6 +32,7 @@ from segmed.config.data import (
     PreprocessConfig,
     SplitConfig,
 )
+from segmed.config.encoder import ClassifierEncoderConfig, DiscriminatorEncoderConfig, EncoderConfig, EncoderName
 from segmed.config.multitask import CaseClassConfig
 from segmed.config.network import (
     DiceCELossConfig,
@@ -59,12 +60,16 @@ __all__ = [
     "Auto",
     "CascadeConfig",
     "CaseClassConfig",
+    "ClassifierEncoderConfig",
     "DataConfig",
     "DiceCELossConfig",
     "DiceFocalLossConfig",
     "DiceLossConfig",
     "Discriminator",
+    "DiscriminatorEncoderConfig",
     "DynUNetConfig",
+    "EncoderConfig",
+    "EncoderName",
     "EvaluateConfig",
     "GeneralisedDiceLossConfig",
     "ImageDiscriminatorConfig",

@@ -246,7 +246,7 @@ def test_a_folder_without_images_is_one_line(finished, tmp_path):
 
 
 def test_an_encoder_starts_with_the_weights_of_another_run_bit_for_bit(finished, data, tmp_path):
-    config = config_of(tmp_path, data, init_encoder=finished.path, model={"pooling": "max"})
+    config = config_of(tmp_path, data, init_encoder=finished.path, network={"pooling": "max"})
     network = build_classifier(config.network, in_channels=1, classes=3, size=(24, 24))
     moved = start_weights(network, config)
     source = read_weights(finished.weights())
@@ -263,13 +263,13 @@ def test_the_model_of_a_run_comes_back(finished):
 
 def test_large_images_are_halved_from_the_start_and_small_ones_are_not():
     def planned(*size, **given):
-        model, reasons = planned_network(EncoderClassifierConfig(**given), size=size, device="cpu")
-        return model.strides, model.channels, reasons
+        model, reasons = planned_network(EncoderClassifierConfig(encoder=given), size=size, device="cpu")
+        return model.encoder.strides, model.encoder.channels, reasons
 
     strides, channels, reasons = planned(128, 128)
     assert strides == ((2, 2),) * 5
     assert channels == (16, 32, 64, 128, 256)
-    assert "first level" in reasons["network.strides"]
+    assert "first level" in reasons["network.encoder.strides"]
     assert planned(24, 24)[0] == ((1, 1), (2, 2), (2, 2))
     assert planned(128, 128, strides=((1, 1), (2, 2)))[:2] == (((1, 1), (2, 2)), (16, 32))
     assert len(planned(64, 64, 64)[0][0]) == 3

@@ -51,7 +51,7 @@ def test_tuples_are_given_as_several_words():
 
 
 def test_a_changed_name_replaces_its_section_instead_of_merging_into_it(written):
-    path = written("network: {name: unet, encoder: dense}\nloss: {name: tversky, alpha: 0.1}")
+    path = written("network: {name: unet, encoder: {name: dense}}\nloss: {name: tversky, alpha: 0.1}")
     made = experiment("--config", path, "--network.name", "dynunet", "--loss.name", "dice")
     assert made.network.name == "dynunet"
     assert made.loss.name == "dice"
@@ -124,10 +124,12 @@ def test_a_merge_takes_in_keys_and_those_of_the_mapping_itself_win(written, text
 
 
 def test_a_merged_section_is_that_of_a_config(written):
-    network = "network: &unet {name: unet, norm: batch, channels: [8, 16]}"
-    made = load_config(written(f"{network}\nensemble:\n  network: {{<<: *unet, channels: [4, 8]}}"))
-    assert (made.network.channels, made.ensemble.network.channels) == ((8, 16), (4, 8))
-    assert made.ensemble.network.norm == "batch"
+    network = "network: {name: unet, encoder: &five {norm: batch, channels: [8, 16]}}"
+    made = load_config(
+        written(f"{network}\nensemble:\n  network: {{name: unet, encoder: {{<<: *five, channels: [4, 8]}}}}")
+    )
+    assert (made.network.encoder.channels, made.ensemble.network.encoder.channels) == ((8, 16), (4, 8))
+    assert made.ensemble.network.encoder.norm == "batch"
 
 
 @pytest.mark.parametrize(
