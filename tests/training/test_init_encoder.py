@@ -13,6 +13,7 @@ from rich.console import Console
 from tiny_classes import config_of, write_classes
 from tiny_data import Lines, Stop, make_balls, session_of, tiny, trained
 
+from nested_sections import changed
 from segmed.builders.architectures import build_classifier, build_network
 from segmed.builders.first_weights import start_weights
 from segmed.classify import test as class_experiment
@@ -43,10 +44,7 @@ SHAPES = {"segmentation": ((4, 8), ((1, 1), (2, 2))), "classification": ((4, 6),
 
 def segmented(folder: Path, data: Path, tracker: Tracker | None = None, **sections) -> Run:
     """A 2D segmentation run, trained for four steps."""
-    given = {
-        name: {**FLAT.get(name, {}), **value} if isinstance(value, dict) else value for name, value in sections.items()
-    }
-    return trained(tiny(data, folder.parent, **{**FLAT, **given}), folder, tracker)
+    return trained(tiny(data, folder.parent, **changed(FLAT, sections)), folder, tracker)
 
 
 def classified(folder: Path, data: Path, tracker: Tracker | None = None, **changes) -> Run:
@@ -140,17 +138,17 @@ def test_a_run_begins_with_the_encoder_of_another_bit_for_bit(
     assert record["left"] == {}
     assert set(record["unused"]) == set(read_weights(source.weights())) - set(theirs)
     shaped = read_config(run).network if kind == "segmentation" else read_class_config(run).network
-    assert (shaped.channels, shaped.strides) == SHAPES[origin]
+    assert (shaped.encoder.channels, shaped.encoder.strides) == SHAPES[origin]
     assert run.config.read_text().count(f"# as in {source.path}, whose encoder this run begins with") == 2
     count = len(theirs)
     assert any(f"begins with {count} of {count} weights from {source.path}; 0 are left" in each for each in lines.lines)
 
 
 def test_what_is_given_stays_and_a_patch_left_auto_fits_the_inherited_strides(sources, balls, tmp_path):
-    source = with_config(sources["segmentation"], tmp_path / "source", network={"strides": [[1, 1], [6, 6]]})
+    source = with_config(sources["segmentation"], tmp_path / "source", network={"encoder": {"strides": [[1, 1], [6, 6]]}})
     sections = {"patches": {"dims": 2, "size": "auto"}, "init_encoder": source.path}
     *_, plan = prepare(tiny(balls, tmp_path, network={"encoder": {"channels": "auto", "blocks": 1}}, **sections))
-    assert plan.config.network.strides == ((1, 1), (6, 6))
+    assert plan.config.network.encoder.strides == ((1, 1), (6, 6))
     assert plan.config.patches.size == (18, 18)
     assert f"network.encoder.channels = (4, 8): as in {source.path}" in str(plan)
     shaped, reasons = shaped_like(EncoderConfig(channels=(4,)), source.path, dims=2)
@@ -164,7 +162,7 @@ def test_2d_kernels_become_3d_ones_whose_sum_along_the_new_axis_is_the_2d_kernel
     source = sources["classification"]
     config = tiny(balls, tmp_path, network={"encoder": {"channels": "auto", "blocks": 1}}, init_encoder=source.path)
     run = trained(config, tmp_path / "run")
-    assert known(read_config(run).network.channels) == SHAPES["classification"][0]
+    assert known(read_config(run).network.encoder.channels) == SHAPES["classification"][0]
     record = json.loads((run.path / RECORD).read_text())
     axis = record["axis"]
     theirs = encoder_in(read_weights(source.weights()))
