@@ -19,6 +19,7 @@ from segmed.config.reading import load_written
 from segmed.data.images.image_dataset import read_classes
 from segmed.data.images.image_splits import ClassSplit
 from segmed.evaluate.classified_images import Tested
+from segmed.evaluate.explanations import explain_images
 from segmed.holding import holding
 from segmed.reports.classification.files import draw_classification, write_classification
 from segmed.reports.classification.maps import write_maps
@@ -145,7 +146,8 @@ def _test(made: Run, session: ClassSession, tracker: RunTracker) -> tuple[Tested
     given: dict[str, Any] = {"config": config.evaluate, "load": session.image}
     summary = write_classification(test, validation, made.test, title=config.title, notes=notes, **given)
     pictures = draw_classification(test, summary, **given)
-    maps = write_maps(network, test, made.test, title=config.title, notes=notes, **given)
+    explained = explain_images(network, test, session.image, most=config.evaluate.maps)
+    maps = write_maps(test, explained, made.test, title=config.title, notes=notes)
     if maps is not None:
         pictures["maps"] = maps
     tracker.pictures("test", pictures)

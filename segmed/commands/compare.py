@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from segmed.evaluate.results import Method, Result
 
 PUBLISHED = {"zabihollahy2020": "dice_zabihollahy2020"}  # convention -> the only metric in its files
-FILES = "comparison.md, comparison.csv, comparison.json, comparison.png"
+FILES = "comparison.md, comparison.csv, comparison.json, comparison.png, report.html"
 
 
 class Arguments(Section):
@@ -138,7 +138,7 @@ def compare_classified(arguments: Arguments, paths: Mapping[str, Sequence[Path]]
 
     from segmed.evaluate.classifier_comparison import compare_classifiers
     from segmed.evaluate.classifier_runs import read_classifiers
-    from segmed.reports.comparison.classifier_text import write_classifier_comparison
+    from segmed.reports.classifier_comparison.text import write_classifier_comparison
 
     comparison = compare_classifiers(
         read_classifiers(paths),
@@ -179,16 +179,16 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
     if config.reference not in config.rows:
         raise ConfigError(f"--reference {config.reference} is no row: choose one of {', '.join(config.rows)}")
 
-    from segmed.compare.prepare import open_contest
-    from segmed.compare.rows import run_contest
+    from segmed.compare.prepare import prepare_comparison
+    from segmed.compare.rows import run_rows
 
-    contest = open_contest(config, skip_missing=arguments.skip_missing)
-    for line in contest.missing.values():
+    comparison = prepare_comparison(config, skip_missing=arguments.skip_missing)
+    for line in comparison.missing.values():
         print(f"LEFT OUT: {line}", file=sys.stderr)
-    folds = f" in {len(contest.splits)} folds" if len(contest.splits) > 1 else ""
-    print(f"{len(config.rows) - len(contest.missing)} rows on {len(contest.tested)} test cases{folds}")
-    left_out = [f"left out: {line}" for line in contest.missing.values()]
-    write_rows(run_contest(contest), config, arguments.convention, left_out)
+    folds = f" in {len(comparison.splits)} folds" if len(comparison.splits) > 1 else ""
+    print(f"{len(config.rows) - len(comparison.missing)} rows on {len(comparison.tested)} test cases{folds}")
+    left_out = [f"left out: {line}" for line in comparison.missing.values()]
+    write_rows(run_rows(comparison), config, arguments.convention, left_out)
 
 
 def write_rows(
@@ -197,8 +197,9 @@ def write_rows(
     """Write and print the tables of a config's rows."""
     from segmed.evaluate.comparison import compare_methods
     from segmed.metrics.segmentation import metrics_shown
-    from segmed.reports.comparison.overview import write_agreement, write_overview
-    from segmed.reports.comparison.text import write_comparison
+    from segmed.reports.comparison.document import write_comparison_page
+    from segmed.reports.comparison.overview import overview_document, write_agreement, write_overview
+    from segmed.reports.comparison.text import comparison_document, write_comparison
 
     metrics = metrics_shown("main", "rows")
     title, suffix = config.name, ""
@@ -210,8 +211,8 @@ def write_rows(
         methods, reference=config.reference, resamples=config.evaluate.bootstrap, metrics=metrics
     )
     comparison = replace(comparison, notes=(*left_out, *comparison.notes))
-    write_comparison(comparison, config.output, title=title, stem=f"comparison{suffix}")
-    _say(write_overview(comparison, config.output, title=title, stem=f"overview{suffix}"), comparison.notes)
+    write_comparison(comparison, config.output, title=title, suffix=suffix)
+    _say(write_overview(comparison, config.output, title=title, suffix=suffix), comparison.notes)
     if not suffix:
         volume = f"{config.target} volume"
         write_agreement(
@@ -220,7 +221,9 @@ def write_rows(
         if "true_avd_ml" in metrics:
             path = config.output / "bland_altman_truth.png"
             write_agreement(methods, config.target, path, title=f"{volume}: label map − truth", truth="true_ml")
-    print(f"written: {config.output} (overview{suffix} and comparison{suffix}: .md, .csv; figures: .png)")
+    documents = [make(comparison, title=title, written=str) for make in (overview_document, comparison_document)]
+    page = write_comparison_page(documents, config.output, suffix=suffix)
+    print(f"written: {config.output} (overview{suffix} and comparison{suffix}: .md, .csv; figures: .png; {page.name})")
 
 
 # ---------------------------------------------------------------- what is compared

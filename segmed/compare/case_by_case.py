@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 
 from segmed.compare.finished_cases import Records, folder_of, rows_of, settings_of
 from segmed.compare.method_inputs import read_with_reference, whole_wall
-from segmed.compare.prepare import Contest
+from segmed.compare.prepare import PreparedComparison
 from segmed.compare.row_figures import Judge
 from segmed.config.compare import RowConfig
 from segmed.data.case import Case
@@ -27,11 +27,11 @@ from segmed.machine import this_machine
 from segmed.volumes import spacing_mm, write_volume
 
 WALL = {"reference": "given", "everywhere": "none"}  # a run's walls are scored in the row of the run
-Kept = Mapping[str, Any]  # what a file of records holds of a case
+Record = Mapping[str, Any]  # what a file of records holds of a case
 
 
 @dataclass(frozen=True)
-class Found:
+class CaseLabelMap:
     """What a row has of one case.
 
     Attributes:
@@ -43,20 +43,20 @@ class Found:
     lost: Sequence[str] = ()
 
 
-Segment = Callable[[MetaTensor, np.ndarray | None], Found]  # image, and the wall as `whole_wall` has it
+Segment = Callable[[MetaTensor, np.ndarray | None], CaseLabelMap]  # image, and the wall as `whole_wall` has it
 
 
 @dataclass(frozen=True)
-class CasewiseRow(ABC):
+class CaseByCaseRow(ABC):
     """A row on all test cases; those that are done by the same settings are not done again.
 
     Attributes:
-        contest: whose row it is.
+        comparison: whose row it is.
         name: of the row.
         row: its config.
     """
 
-    contest: Contest
+    comparison: PreparedComparison
     name: str
     row: RowConfig
 
@@ -67,13 +67,13 @@ class CasewiseRow(ABC):
             SegmenterError: a method can't be built or trained. One that fails on a case has a miss there.
         """
         done = {record["case"]: record for split in self.splits for record in self._part(split)}
-        records = [done[id] for id in self.contest.tested]
+        records = [done[id] for id in self.comparison.tested]
         result = Result(
             [row for record in records for row in rows_of(record)],
             f"row '{self.name}'",
-            {record["case"]: self.contest.cases[record["case"]].subject for record in records},
+            {record["case"]: self.comparison.cases[record["case"]].subject for record in records},
             inference_seconds=math.fsum(record["seconds"] for record in records) / max(1, len(records)),
-            missed=self.contest.config.evaluate.missed,
+            missed=self.comparison.config.evaluate.missed,
             device=f"CPU, {this_machine().cores} cores",
             remarks=tuple(self._failures(records)),
         )
@@ -84,12 +84,12 @@ class CasewiseRow(ABC):
     @property
     def splits(self) -> tuple[Split, ...]:
         """Test cases that one method segments, and by what it was trained."""
-        return self.contest.splits
+        return self.comparison.splits
 
     @property
     def folder(self) -> Path:
         """Of the label maps and figures."""
-        return folder_of(self.contest, self.name)
+        return folder_of(self.comparison, self.name)
 
     @abstractmethod
     def method(self, split: Split) -> Segment:
@@ -105,38 +105,38 @@ class CasewiseRow(ABC):
 
     def wall(self, image: MetaTensor, reference: MetaTensor, case: Case) -> np.ndarray | None:
         """The region in which it looks, see `whole_wall`; None: everywhere."""
-        return whole_wall(reference.as_tensor()[0].numpy(), self.contest)
+        return whole_wall(reference.as_tensor()[0].numpy(), self.comparison)
 
     @abstractmethod
-    def completed(self, result: Result, records: Sequence[Kept]) -> Result:
+    def completed(self, result: Result, records: Sequence[Record]) -> Result:
         """The result with what the method cost, and what a reader must know."""
 
     # ---------------------------------------------------------------- cases
 
-    def _part(self, split: Split) -> list[Kept]:
+    def _part(self, split: Split) -> list[Record]:
         """Records of the test cases of a split."""
-        records = Records(self.folder / "cases", settings_of(self.contest) | self.settings(split))
-        known = {id: self._record(self.contest.cases[id], records) for id in split.test}
+        records = Records(self.folder / "cases", settings_of(self.comparison) | self.settings(split))
+        known = {id: self._record(self.comparison.cases[id], records) for id in split.test}
         done = {id: record for id, record in known.items() if record is not None}
         if len(done) < len(known):
             began = time.perf_counter()
             method = self.method(split)
             cost = {"fold": split.fold or 0, "fit_seconds": time.perf_counter() - began}
             for id in (id for id in known if id not in done):
-                done[id] = self._case(self.contest.cases[id], method, records, cost)
+                done[id] = self._case(self.comparison.cases[id], method, records, cost)
         return [done[id] for id in known]
 
-    def _record(self, case: Case, records: Records) -> Kept | None:
+    def _record(self, case: Case, records: Records) -> Record | None:
         """Of a case that is done, its label map being there."""
         record = records.read(case, *self.files(case))
         whole = record is not None and (record["error"] or self._map_path(case.id).is_file())
         return record if whole else None
 
-    def _case(self, case: Case, method: Segment, records: Records, cost: Mapping[str, float]) -> Kept:
+    def _case(self, case: Case, method: Segment, records: Records, cost: Mapping[str, float]) -> Record:
         """Segment one case, keep its label map and its figures."""
-        image, reference = read_with_reference(case, self.contest)
+        image, reference = read_with_reference(case, self.comparison)
         wall = self.wall(image, reference, case)
-        found: Found | None = None
+        found: CaseLabelMap | None = None
         error = None
         began = time.perf_counter()
         try:
@@ -147,10 +147,10 @@ class CasewiseRow(ABC):
         path = self._map_path(case.id)
         path.unlink(missing_ok=True)
         if found is not None:
-            values = torch.from_numpy(self.contest.dataset.labels.decode(found.indices))[None]
+            values = torch.from_numpy(self.comparison.dataset.labels.decode(found.indices))[None]
             like = next(iter(case.images.values())).path
             write_volume(path, MetaTensor(values, affine=image.affine), like=like)
-        figures = Judge(self.contest.config, self.contest.dataset.labels).rows(
+        figures = Judge(self.comparison.config, self.comparison.dataset.labels).rows(
             None if found is None else found.indices,
             reference.as_tensor()[0].numpy(),
             case=case,
@@ -161,7 +161,7 @@ class CasewiseRow(ABC):
         data = {"case": case.id, "error": error, "lost": lost, "seconds": seconds, **cost, "rows": figures}
         return records.write(case, data, *self.files(case))
 
-    def _failures(self, records: Sequence[Kept]) -> list[str]:
+    def _failures(self, records: Sequence[Record]) -> list[str]:
         """Lines on cases, and on slices, without a result."""
         lines = []
         if failed := {record["case"]: record["error"] for record in records if record["error"]}:

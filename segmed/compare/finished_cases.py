@@ -11,27 +11,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmed.compare.prepare import Contest
+from segmed.compare.prepare import PreparedComparison
 from segmed.data.case import Case
 from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
+from segmed.metrics.segmentation import METRICS
 
 VERSION = 2  # raised whenever the same settings give other figures
 
 
-def folder_of(contest: Contest, name: str) -> Path:
+def folder_of(comparison: PreparedComparison, name: str) -> Path:
     """Where the label maps and figures of a row are kept."""
     plain = re.sub(r"[^\w.+-]+", "_", name).strip("_.")
-    return contest.config.output / "rows" / f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return comparison.config.output / "rows" / f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def settings_of(contest: Contest) -> dict[str, Any]:
+def settings_of(comparison: PreparedComparison) -> dict[str, Any]:
     """What the figures of any row depend on."""
-    config = contest.config
+    config = comparison.config
     data = config.data.model_dump(
         mode="json", include={"images", "components", "ignore", "background", "spacing_known"}
     )
-    labels = contest.dataset.labels.to_dict()
+    labels = comparison.dataset.labels.to_dict()
     evaluate = config.evaluate.model_dump(mode="json", exclude={"bootstrap"})
     return {"data": data, "labels": labels, "target": config.target, "rest": config.rest,
             "region": [config.region, *config.within], "evaluate": evaluate}  # fmt: skip
@@ -55,8 +56,10 @@ class Records:
             data = json.loads((self.folder / f"{case.id}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        valid = isinstance(data, dict) and data.get("key") == self._key(case, files)
-        return data if valid else None
+        if not isinstance(data, dict) or data.get("key") != self._key(case, files):
+            return None
+        whole = all(set(METRICS) <= set(row) for row in data["rows"])  # a metric may be new
+        return data if whole else None
 
     def write(self, case: Case, data: Mapping[str, Any], *files: Path) -> dict[str, Any]:
         """Keep figures of a case."""

@@ -10,7 +10,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from segmed.builders.classical import REST, TISSUE
-from segmed.compare.prepare import Contest
+from segmed.compare.prepare import PreparedComparison
 from segmed.data.case import Case
 from segmed.data.preprocess import read_case
 from segmed.errors import DatasetError
@@ -19,8 +19,8 @@ from segmed.segmenters.region import Scene
 from segmed.volumes import read_label_volume, spacing_mm
 
 
-def read_with_reference(case: Case, contest: Contest) -> tuple[MetaTensor, MetaTensor]:
-    image, reference = read_case(case, contest.dataset)
+def read_with_reference(case: Case, comparison: PreparedComparison) -> tuple[MetaTensor, MetaTensor]:
+    image, reference = read_case(case, comparison.dataset)
     if reference is None:
         raise DatasetError(f"case {case.id} has no label map: leave it out of the comparison")
     return image, reference
@@ -40,41 +40,41 @@ def label_indices(path: Path, labels: LabelSet, *, like: MetaTensor) -> np.ndarr
     return labels.encode(values.as_tensor().numpy(), where=str(path))[0]
 
 
-def wall_labels(contest: Contest) -> LabelSet:
+def wall_labels(comparison: PreparedComparison) -> LabelSet:
     """The region as one label, and the others beside it."""
-    config = contest.config
-    names = (config.region, *(name for name in contest.dataset.labels.names if name not in config.within))
+    config = comparison.config
+    names = (config.region, *(name for name in comparison.dataset.labels.names if name not in config.within))
     return LabelSet(names, tuple((number,) for number in range(1, len(names) + 1)))
 
 
-def whole_wall(indices: np.ndarray, contest: Contest) -> np.ndarray:
+def whole_wall(indices: np.ndarray, comparison: PreparedComparison) -> np.ndarray:
     """A label map in which the region is one label, so that no method sees where the tissue is in a reference.
 
     Args:
         indices: (X, Y, Z) of the data set's labels; what is to be ignored becomes background.
-        contest: whose region it is.
+        comparison: whose region it is.
 
     Returns:
         (X, Y, Z) uint8 of `wall_labels`.
     """
-    labels, known = contest.dataset.labels, wall_labels(contest)
+    labels, known = comparison.dataset.labels, wall_labels(comparison)
     table = np.zeros(256, np.uint8)
     for name in labels.names:
-        table[labels.index(name)] = 1 if name in contest.config.within else known.index(name)
+        table[labels.index(name)] = 1 if name in comparison.config.within else known.index(name)
     return table[indices]
 
 
-def beside_wall(wall: np.ndarray, contest: Contest) -> np.ndarray:
+def beside_wall(wall: np.ndarray, comparison: PreparedComparison) -> np.ndarray:
     """What is known beside the region, in the data set's labels; the region itself is background.
 
     Args:
         wall: (X, Y, Z) of `whole_wall`.
-        contest: whose region it is.
+        comparison: whose region it is.
 
     Returns:
         (X, Y, Z) uint8.
     """
-    names, labels = wall_labels(contest).names, contest.dataset.labels
+    names, labels = wall_labels(comparison).names, comparison.dataset.labels
     table = np.array([0, 0, *(labels.index(name) for name in names[1:])], np.uint8)
     return table[wall]
 
@@ -83,12 +83,12 @@ class TrainingScenes(Sequence[Scene]):
     """Training cases in their references' walls, each read when it is asked for.
 
     Args:
-        contest: whose cases they are.
+        comparison: whose cases they are.
         cases: ids.
     """
 
-    def __init__(self, contest: Contest, cases: Sequence[str]) -> None:
-        self._contest, self._cases = contest, [contest.cases[id] for id in cases]
+    def __init__(self, comparison: PreparedComparison, cases: Sequence[str]) -> None:
+        self._comparison, self._cases = comparison, [comparison.cases[id] for id in cases]
         self._last: tuple[int, Scene] | None = None
 
     def __len__(self) -> int:
@@ -102,11 +102,11 @@ class TrainingScenes(Sequence[Scene]):
         return self._last[1]
 
     def _scene(self, case: Case) -> Scene:
-        image, reference = read_with_reference(case, self._contest)
+        image, reference = read_with_reference(case, self._comparison)
         indices = reference.as_tensor()[0].numpy()
-        wall, names = whole_wall(indices, self._contest), wall_labels(self._contest)
+        wall, names = whole_wall(indices, self._comparison), wall_labels(self._comparison)
         region = wall == 1
-        tissue = indices == self._contest.dataset.labels.index(self._contest.config.target)
+        tissue = indices == self._comparison.dataset.labels.index(self._comparison.config.target)
         found = {name: wall == number for number, name in enumerate(names.names, 1) if number > 1}
         voxels = image.as_tensor()[0].float().numpy()
         return Scene(voxels, region, spacing_mm(image.affine), {**found, TISSUE: tissue, REST: region & ~tissue})

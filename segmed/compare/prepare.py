@@ -25,7 +25,7 @@ PLACES = ("reference", "everywhere")
 
 
 @dataclass(frozen=True)
-class Contest:
+class PreparedComparison:
     """A comparison, ready to be run.
 
     Attributes:
@@ -55,7 +55,7 @@ class Contest:
         return tuple(case for split in self.splits for case in split.test)
 
 
-def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contest:
+def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> PreparedComparison:
     """Read data and parts, find the runs, and see that every row is of the same cases.
 
     Args:
@@ -92,7 +92,7 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
     for label in config.within:
         dataset.labels.index(label)
     splits = _splits(config, dataset)
-    contest = Contest(
+    comparison = PreparedComparison(
         config,
         dataset,
         splits,
@@ -102,9 +102,9 @@ def open_contest(config: CompareConfig, *, skip_missing: bool = False) -> Contes
          if row.method is not None and paths[name] and name not in missing},
         missing,
     )  # fmt: skip
-    _check_cases(contest)
-    _check_fine_stages(contest)
-    return contest
+    _check_cases(comparison)
+    _check_fine_stages(comparison)
+    return comparison
 
 
 def _absent(name: str, row: RowConfig, config: CompareConfig) -> str:
@@ -136,17 +136,19 @@ def _stratum(case: Case, dataset: Dataset) -> str:
     return "+".join(name for name in dataset.labels.names if dataset.labels.index(name) in present)
 
 
-def _check_cases(contest: Contest) -> None:
+def _check_cases(comparison: PreparedComparison) -> None:
     """Every test case has a reference and is in all runs, and no run was tested on others.
 
     Raises:
         DatasetError, RunError: it is not so.
     """
-    wanted = set(contest.tested)
-    for case in contest.tested:
-        if case not in contest.cases or contest.cases[case].label is None:
-            raise DatasetError(f"test case {case} is not in {contest.dataset.root}, or has no label map: leave it out")
-    used = [(name, run) for name, runs in contest.runs.items() for run in runs] + list(contest.regions.items())
+    wanted = set(comparison.tested)
+    for case in comparison.tested:
+        if case not in comparison.cases or comparison.cases[case].label is None:
+            raise DatasetError(
+                f"test case {case} is not in {comparison.dataset.root}, or has no label map: leave it out"
+            )
+    used = [(name, run) for name, runs in comparison.runs.items() for run in runs] + list(comparison.regions.items())
     for name, run in used:
         if strange := sorted(run.cases ^ wanted):
             raise RunError(
@@ -155,15 +157,15 @@ def _check_cases(contest: Contest) -> None:
             )
 
 
-def _check_fine_stages(contest: Contest) -> None:
+def _check_fine_stages(comparison: PreparedComparison) -> None:
     """Runs that look in a given region can do so.
 
     Raises:
         RunError: one can't.
     """
-    for name, run in ((name, run) for name, runs in contest.runs.items() for run in runs):
-        if contest.config.rows[name].given:
+    for name, run in ((name, run) for name, runs in comparison.runs.items() for run in runs):
+        if comparison.config.rows[name].given:
             try:
-                fine_stages(run, labels=contest.dataset.labels, within=contest.config.within)
+                fine_stages(run, labels=comparison.dataset.labels, within=comparison.config.within)
             except RunError as error:
                 raise RunError(f"row '{name}': {error}") from error

@@ -13,7 +13,7 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.builders.segmenters import label_set
-from segmed.compare.case_by_case import CasewiseRow, Found, Kept, Segment
+from segmed.compare.case_by_case import CaseByCaseRow, CaseLabelMap, Record, Segment
 from segmed.compare.fine_stage import FineStage, fine_stages
 from segmed.compare.method_inputs import beside_wall, wall_labels
 from segmed.compare.tested_runs import TestedRun
@@ -26,7 +26,7 @@ from segmed.segmenters.region import Known
 
 
 @dataclass(frozen=True)
-class GivenRow(CasewiseRow):
+class ReferenceRegionRow(CaseByCaseRow):
     """A run's fine stage where the region is given, so that nothing but the tissue can go wrong.
 
     Attributes:
@@ -39,8 +39,8 @@ class GivenRow(CasewiseRow):
 
     @cached_property
     def _stages(self) -> tuple[FineStage, ...]:
-        contest = self.contest
-        return fine_stages(self.tested, labels=contest.dataset.labels, within=contest.config.within)
+        comparison = self.comparison
+        return fine_stages(self.tested, labels=comparison.dataset.labels, within=comparison.config.within)
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -56,7 +56,7 @@ class GivenRow(CasewiseRow):
     def files(self, case: Case) -> tuple[Path, ...]:
         return next(stage.files for stage in self._stages if case.id in stage.split.test)
 
-    def completed(self, result: Result, records: Sequence[Kept]) -> Result:
+    def completed(self, result: Result, records: Sequence[Record]) -> Result:
         own = self.tested.result
         known = {name: getattr(own, name) for name in ("training_minutes", "budget", "seed", "training")}
         source = f"row '{self.name}', {self.tested.path}"
@@ -66,14 +66,14 @@ class GivenRow(CasewiseRow):
         stage = next(stage for stage in self._stages if stage.split == split)
         return partial(self._found, stage, stage.load())
 
-    def _found(self, stage: FineStage, fine: Segmenter, image: MetaTensor, wall: np.ndarray | None) -> Found:
+    def _found(self, stage: FineStage, fine: Segmenter, image: MetaTensor, wall: np.ndarray | None) -> CaseLabelMap:
         """Label indices; the whole volume is shown, since a network was trained on whole volumes."""
         if wall is None:
             raise ValueError("a fine stage looks in a region: give one")
-        labels, others = self.contest.dataset.labels, wall_labels(self.contest).names[1:]
+        labels, others = self.comparison.dataset.labels, wall_labels(self.comparison).names[1:]
         region = MetaTensor(torch.from_numpy(wall)[None], affine=image.affine)
         cascade = stage.inside(Known(region, stage.region_labels(others)), fine)
         values = label_set(stage.config).decode(cascade(image).as_tensor()[0].numpy(force=True))
         indices = labels.encode(values, where=str(stage.part.path))
         # a margin lets it find something beyond the wall, where the reference has ruled the tissue out
-        return Found(np.where(wall == 1, indices, beside_wall(wall, self.contest)))
+        return CaseLabelMap(np.where(wall == 1, indices, beside_wall(wall, self.comparison)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from segmed.errors import RunError
-from segmed.evaluate.case_rows import MEAN
+from segmed.evaluate.case_rows import MEAN, Row
 from segmed.evaluate.comparable import check_names, check_policy, common_labels, shared_cases, warnings
 from segmed.evaluate.results import Method
 from segmed.metrics.segmentation import metric_named, metrics_shown
@@ -155,6 +155,31 @@ def compare_methods(
         families=families,
         notes=(*notes, *warnings(methods, len(set(groups)), max(families.values(), default=0))),
     )
+
+
+def volumes_of(methods: Sequence[Method], label: str, *, truth: str | None = None) -> list[Row]:
+    """Predicted and reference volumes of a label by every run, with the method's name as their label.
+
+    Args:
+        methods: that are compared.
+        label: whose volumes.
+        truth: column of the volume to compare with; None: that of the reference's label map.
+
+    Returns:
+        No rows where no difference is known.
+    """
+    rows = [
+        {**row, "label": method.name, **(_against_truth(row, truth) if truth else {})}
+        for method in methods
+        for result in method.results
+        for row in result.rows
+        if row["label"] == label and row["volume_difference_ml"] is not None and row["prediction_ml"] is not None
+    ]
+    return rows if any(math.isfinite(row["volume_difference_ml"]) for row in rows) else []
+
+
+def _against_truth(row: Row, truth: str) -> Row:
+    return {"reference_ml": row[truth], "volume_difference_ml": row["prediction_ml"] - row[truth]}
 
 
 # ---------------------------------------------------------------- figures

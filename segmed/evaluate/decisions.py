@@ -12,8 +12,9 @@ import numpy as np
 from segmed.config.classification import ClassEvaluateConfig
 from segmed.errors import MetricError, RunError
 from segmed.evaluate.classified_images import Tested
-from segmed.metrics.calibration import Temperature, fit_temperature
+from segmed.metrics.calibration import Bin, Temperature, fit_temperature, reliability
 from segmed.metrics.classification import positive_index
+from segmed.metrics.curves import PrecisionRecallCurve, RocCurve, precision_recall_curves, roc_curves
 from segmed.metrics.operating_points import OperatingPoint, choose_threshold
 from segmed.metrics.pooling import PoolingRule, pool_by_subject
 
@@ -42,6 +43,19 @@ class Level:
     truth: np.ndarray
     probabilities: np.ndarray
     calibrated: np.ndarray | None
+
+    def roc(self, classes: Sequence[str]) -> dict[str, RocCurve]:
+        """Curve of each class against the rest, where it has one."""
+        return roc_curves(self.truth, self.probabilities, classes)
+
+    def precision_recall(self, classes: Sequence[str]) -> dict[str, PrecisionRecallCurve]:
+        """Curve of each class against the rest, where it has one."""
+        return precision_recall_curves(self.truth, self.probabilities, classes)
+
+    def reliability(self) -> dict[str, tuple[Bin, ...]]:
+        """How often the answer is right by its probability: as the model gives it, and calibrated if there is such."""
+        kinds = {"given": self.probabilities, "calibrated": self.calibrated}
+        return {name: reliability(self.truth, values) for name, values in kinds.items() if values is not None}
 
 
 @dataclass(frozen=True)

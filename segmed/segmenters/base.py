@@ -14,6 +14,11 @@ from segmed.labels import LabelSet
 class Segmenter(ABC):
     """What a trained network, a threshold, an ensemble and a cascade have in common, so that they nest.
 
+        >>> isinstance(segmenter, segmed.Segmenter)
+        True
+        >>> segmenter.probabilities(volume).sum(0).round(decimals=4).unique()
+        metatensor([1.])
+
     Attributes:
         labels: what the classes after background are.
     """

@@ -38,6 +38,9 @@ class Ensemble(Segmenter):
 class Mean(Ensemble):
     """Mean of the probabilities of several segmenters.
 
+        >>> segmed.Mean([segmenter, segmenter]).probabilities(volume).shape[0]  # background and four labels
+        5
+
     Args:
         segmenters: one or more, of the same labels.
     """
@@ -57,6 +60,9 @@ class Vote(Ensemble):
 
     The probability of a label is its share of the votes; that of a label with too few goes to background. Where two
     labels have enough, and as many, the first is taken.
+
+        >>> segmed.Vote([segmenter, segmenter, segmenter]).at_least
+        2
 
     Args:
         segmenters: one or more, of the same labels.
@@ -96,6 +102,8 @@ class LargestComponent(Segmenter):
     Voxels that touch at a corner are connected. Of two pieces of one size the first in the volume stays. Regions come
     first: of the LV wall with its scar, scar that does not touch the wall is no piece of it.
 
+        >>> cleaned = segmed.LargestComponent(segmenter, ["blood_pool"])
+
     Args:
         segmenter: whose result is cleaned.
         labels: names of labels and regions that have one piece; the others are left alone.
@@ -132,6 +140,8 @@ class LargestComponent(Segmenter):
 
 class Tidied(Segmenter):
     """Removes small pieces of every label and closes gaps; what is removed goes to background, gaps are filled from it.
+
+        >>> tidied = segmed.Tidied(segmenter, smallest_ml=0.1)
 
     Args:
         segmenter: whose result is tidied.

@@ -103,6 +103,9 @@ def collecting_bytes(spatial: Sequence[int], *, channels: int, classes: int, win
 def window_starts(size: Sequence[int], window: Sequence[int], overlap: float) -> list[tuple[int, ...]]:
     """First voxels of the windows that cover a volume: a fixed step, the last one shifted inside.
 
+        >>> segmed.window_starts((10, 4), (4, 4), 0.5)
+        [(0, 0), (2, 0), (4, 0), (6, 0)]
+
     Args:
         size: voxels of the volume, at least those of the window.
         window: voxels of the window.
@@ -118,7 +121,11 @@ def window_starts(size: Sequence[int], window: Sequence[int], overlap: float) ->
 
 
 def blending_weights(window: Sequence[int], *, device: torch.device | str = "cpu") -> Tensor:
-    """How much each voxel of a window counts where windows overlap: (*window), a Gaussian of at least 1e-3."""
+    """How much each voxel of a window counts where windows overlap: (*window), a Gaussian of at least 1e-3.
+
+    >>> float(segmed.blending_weights((9, 9)).max())
+    1.0
+    """
     return compute_importance_map(tuple(window), mode="gaussian", device=torch.device(device))
 
 

@@ -27,12 +27,13 @@ from segmed.metrics.pooling import pool_by_subject
 from segmed.metrics.repeated import COMPARED, exchange_test, mean_figures, paired_difference_of
 from segmed.metrics.resampling import interval_of, intervals
 from segmed.metrics.statistics import holm
-from segmed.reports.comparison.classifier_figures import classifier_comparison_figure, colours_of
-from segmed.reports.comparison.classifier_text import (
+from segmed.reports.classifier_comparison.figures import classifier_comparison_figure, colours_of
+from segmed.reports.classifier_comparison.text import (
     classifier_comparison_csv,
-    classifier_comparison_markdown,
+    classifier_document,
     write_classifier_comparison,
 )
+from segmed.reports.comparison.document import markdown
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "compare.py"
 FEW = 200  # resamplings
@@ -229,7 +230,7 @@ def test_the_majority_class_stands_beside_the_figures():
     ]
     compared = compare(method("a", tests[0]), method("b", tests[1]))
     assert compared.majority("image") == ("no", 0.75)
-    text = classifier_comparison_markdown(compared, title="x")
+    text = markdown(classifier_document(compared, title="x"))
     assert "Always answering no: accuracy 0.750, balanced 0.500." in text
 
 
@@ -300,7 +301,7 @@ def compared():
 
 
 def test_a_leaking_split_stands_above_every_table_with_the_method_that_it_is_of(compared):
-    text = classifier_comparison_markdown(compared, title="x")
+    text = markdown(classifier_document(compared, title="x"))
     lines = text.splitlines()
     tables = [n for n, line in enumerate(lines) if line.startswith("| ") and not lines[n - 1].startswith("|")]
     assert len(tables) == 3  # methods, by image, by subject
@@ -319,7 +320,7 @@ def test_a_note_of_all_runs_needs_no_name():
 
 
 def test_the_tables_show_mean_interval_difference_and_tests(compared):
-    text = classifier_comparison_markdown(compared, title="x")
+    text = markdown(classifier_document(compared, title="x"))
     figure = compared.figures["a|b", "subject", "accuracy"]
     row = next(line for line in text.split("## By subject")[1].splitlines() if line.startswith("|") and r"a\|b" in line)
     cells = [cell.strip() for cell in row.replace(r"\|", "/").strip("|").split("|")]
@@ -332,7 +333,7 @@ def test_the_tables_show_mean_interval_difference_and_tests(compared):
 def test_all_files_are_written_and_hold_the_same_figures(compared, tmp_path):
     text = write_classifier_comparison(compared, tmp_path / "out", title="three methods")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "comparison.md", "comparison.csv", "comparison.json", "comparison.png",
+        "comparison.md", "comparison.csv", "comparison.json", "comparison.png", "report.html",
     }  # fmt: skip
     assert (tmp_path / "out" / "comparison.md").read_text() == text
     data = json.loads((tmp_path / "out" / "comparison.json").read_text())
@@ -404,7 +405,7 @@ def write_folds(folder, tested):
 def run_compare(tmp_path, monkeypatch, capsys):
     """Run the tool in this process, without drawing: exit code, output, errors, comparison.json."""
     monkeypatch.chdir(tmp_path)
-    where = "segmed.reports.comparison.classifier_text"
+    where = "segmed.reports.classifier_comparison.text"
     monkeypatch.setattr(f"{where}.classifier_comparison_figure", lambda *given, **options: None)
     monkeypatch.setattr(f"{where}.save_figure", lambda *given, **options: None)
 

@@ -1,17 +1,15 @@
 """Figures of runs, evaluations and folders of label maps as they are read; tools/compare.py from end to end."""
 
-import csv
-import importlib.util
 import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from compared_runs import TOOL, load_tool, names, write_part, write_table
 from monai.data import MetaTensor
 
 from segmed.commands.command_line import run_tool
@@ -26,46 +24,9 @@ from segmed.runs import Run
 from segmed.segment import test as testing
 from segmed.volumes import Source, write_volume
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "compare.py"
 BASE = [0.5, 0.6, 0.7, 0.8, 0.65, 0.55]
 GAINS = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
 BETTER = [value + gain for value, gain in zip(BASE, GAINS, strict=True)]
-COLUMNS = ("case", "subject", "label", "kind", "dice", "hd95_mm", "hd_mm", "avd_ml", "missed")
-STEPS = {"epochs": 10, "steps_per_epoch": 5}
-
-
-def names(number, first=0):
-    return [f"case_{case}" for case in range(first, first + number)]
-
-
-def write_table(folder, dice, *, first=0, missed="diagonal"):
-    """cases.csv and summary.json as `write_evaluation` leaves them, of one label."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "cases.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        for case, value in zip(names(len(dice), first), dice, strict=True):
-            far = {"hd95_mm": 10 * (1 - value), "hd_mm": 20 * (1 - value), "avd_ml": 1 - value}
-            figures = {name: f"{figure:.6g}" for name, figure in {"dice": value, **far}.items()}
-            writer.writerow({"case": case, "subject": f"s_{case}", "label": "scar", "kind": "label", **figures,
-                             "missed": 0})  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps({"missed": missed}))
-    return folder
-
-
-def write_part(folder, cases, *, seed=0, minutes=20.0, seconds=0.5, train=None, training=("t_1", "t_2")):
-    """What a run, or a fold, has beside its table."""
-    folder.mkdir(parents=True)
-    config = {"seed": seed, "train": {**(train or STEPS), "batch_size": 4}}
-    (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
-    split = {"train": list(training), "validation": [], "test": list(cases), "seed": 0, "by": "subject"}
-    (folder / "split.json").write_text(json.dumps(split))
-    (folder / "history.csv").write_text(f"step,minutes,loss\n10,{minutes / 2},0.5\n20,{minutes},0.4\n")
-    (folder / "environment.json").write_text(json.dumps({"device": "CPU, 2 cores"}))
-    (folder / "test").mkdir()
-    timing = {"device": "cpu", "seconds": dict.fromkeys(cases, seconds)}
-    (folder / "test" / "timing.json").write_text(json.dumps(timing))
-    return folder
 
 
 def write_run(folder, dice, *, first=0, missed="diagonal", **part):
@@ -223,14 +184,6 @@ def test_the_test_of_a_run_writes_the_seconds_of_each_case(tmp_path, monkeypatch
 # ---------------------------------------------------------------- the tool
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location("compare_tool", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = tool
-    spec.loader.exec_module(tool)
-    return tool
-
-
 @pytest.fixture
 def compare(tmp_path, monkeypatch, capsys):
     """Run the tool in this process, without drawing: exit code, standard output, standard error, comparison.json."""
@@ -277,7 +230,7 @@ def test_the_tool_as_it_is_called_writes_tables_and_figure(runs, tmp_path):
     assert "| patch                  | 0.678 ± " in done.stdout
     assert "| +0.045     |" in done.stdout  # 0.035, and half of 0.02
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "comparison.md", "comparison.csv", "comparison.json", "comparison.png",
+        "comparison.md", "comparison.csv", "comparison.json", "comparison.png", "report.html",
     }  # fmt: skip
     assert (tmp_path / "out" / "comparison.md").read_text().strip() in done.stdout
 

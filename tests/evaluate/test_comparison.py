@@ -17,8 +17,9 @@ from segmed.evaluate.comparison import compare_methods
 from segmed.evaluate.results import Method, Result
 from segmed.metrics.segmentation import METRICS
 from segmed.metrics.statistics import bootstrap_ci, holm
+from segmed.reports.comparison.document import markdown, p_text
 from segmed.reports.comparison.figures import comparison_figure
-from segmed.reports.comparison.text import comparison_csv, comparison_markdown, p_text, write_comparison
+from segmed.reports.comparison.text import comparison_csv, comparison_document, write_comparison
 
 BASE = [0.5, 0.6, 0.7, 0.8, 0.65, 0.55]
 GAINS = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
@@ -146,7 +147,7 @@ def test_a_pair_with_a_distance_that_was_left_out_is_no_pair():
     compared = compare(*(Method(n, (result(dice, hd95=h, missed="skip"),)) for n, h in (("a", near), ("b", far))))
     figure = compared.figures["b", "scar", "hd95_mm"]
     assert (figure.n, figure.difference, figure.p) == (6, pytest.approx(3.5), 2 / 64)
-    assert "(n = 6)" in comparison_markdown(compared, title="x")
+    assert "(n = 6)" in markdown(comparison_document(compared, title="x"))
 
 
 def test_figures_that_agree_to_the_digits_of_a_table_are_equal():
@@ -262,7 +263,7 @@ def test_a_test_that_could_find_nothing_is_said():
     assert few.notes == ("5 subjects are too few for a paired test: none is done below 6",)
     assert few.figures["b", "scar", "dice"].p is None
     assert few.families == {"dice": 0}
-    assert "p (Holm)" not in comparison_markdown(few, title="x")
+    assert "p (Holm)" not in markdown(comparison_document(few, title="x"))
     several = compare(simple("a", BASE), simple("b", BETTER), simple("c", BETTER))
     assert several.notes == ("with 6 subjects and 2 tests no corrected p can be below 0.062",)
 
@@ -298,7 +299,7 @@ def test_the_csv_holds_every_figure_in_full_precision(compared):
 
 
 def test_the_markdown_has_a_padded_table_for_each_metric(compared):
-    text = comparison_markdown(compared, title="three methods")
+    text = markdown(comparison_document(compared, title="three methods"))
     assert text.startswith("# three methods\n")
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## Dice, higher is better", "## HD95 (mm), lower is better",
@@ -315,7 +316,7 @@ def test_the_markdown_has_a_padded_table_for_each_metric(compared):
 
 
 def test_a_column_that_is_empty_for_all_is_left_out():
-    text = comparison_markdown(compare(simple("a", BASE), simple("b", BETTER)), title="x")
+    text = markdown(comparison_document(compare(simple("a", BASE), simple("b", BETTER)), title="x"))
     assert "SD of runs" not in text
     assert "training (min)" not in text
     assert "+0.035" in text
@@ -330,7 +331,7 @@ def test_a_p_is_never_written_as_zero(p, text):
 def test_all_files_are_written_and_the_json_repeats_the_figures(compared, tmp_path):
     text = write_comparison(compared, tmp_path / "out", title="three methods")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "comparison.md", "comparison.csv", "comparison.json", "comparison.png",
+        "comparison.md", "comparison.csv", "comparison.json", "comparison.png", "report.html",
     }  # fmt: skip
     assert (tmp_path / "out" / "comparison.md").read_text() == text
     data = json.loads((tmp_path / "out" / "comparison.json").read_text())

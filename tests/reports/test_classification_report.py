@@ -15,8 +15,10 @@ from small_networks import ENCODERS
 
 from segmed.config.classification import ClassEvaluateConfig
 from segmed.errors import RunError
+from segmed.evaluate.class_summary import summarise_classification
 from segmed.evaluate.classified_images import Tested, read_tested, save_predictions, save_tested
 from segmed.evaluate.decisions import by_image
+from segmed.evaluate.explanations import explain, explain_images, shown_images, worst_first
 from segmed.networks.classifiers import ClassificationModel
 from segmed.reports.classification.figures import (
     confusion_figure,
@@ -24,10 +26,9 @@ from segmed.reports.classification.figures import (
     gallery_figure,
     learning_curves,
     reliability_figure,
-    worst_first,
 )
-from segmed.reports.classification.files import draw_classification, summarise_classification, write_classification
-from segmed.reports.classification.maps import explain, maps_figure, shown_images, write_maps
+from segmed.reports.classification.files import draw_classification, write_classification
+from segmed.reports.classification.maps import maps_figure, write_maps
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
 from segmed.runs import read_history
@@ -223,7 +224,7 @@ def run(tmp_path_factory):
     common = {"config": CONFIG, "title": "a <run>", "notes": [NOTE], "load": load}
     summary = write_classification(drawn(), VALIDATION, folder / "test", **common)
     model = encoder_classifier(ENCODERS[0], 2, 2, channels=1)
-    write_maps(model, drawn(), folder / "test", **common)
+    write_maps(drawn(), explain_images(model, drawn(), load, most=2), folder / "test", title="a <run>", notes=[NOTE])
     write_classification_page(folder)
     return folder, summary
 
@@ -251,7 +252,7 @@ def test_every_picture_and_every_table_of_the_page_begins_with_a_leak(run):
     folder, summary = run
     figures = list(draw_classification(drawn(), summary, config=CONFIG, load=load).values())
     figures.append(learning_curves(read_history(folder / "history.csv"), title="a", notes=[NOTE]))
-    figures.append(maps_figure(Corner(2), drawn(), load, most=1, notes=[NOTE]))
+    figures.append(maps_figure(drawn(), explain_images(Corner(2), drawn(), load, most=1), notes=[NOTE]))
     for figure in figures:
         assert " ".join(figure.get_suptitle().split()).startswith(NOTE)
     page = (folder / "report.html").read_text()
@@ -275,7 +276,7 @@ def test_what_an_earlier_test_wrote_does_not_stay(tmp_path):
         (tmp_path / name).touch()
     right, config = classified([0, 1], [0.1, 0.9]), CONFIG.model_copy(update={"maps": 0})
     write_classification(right, None, tmp_path, config=config, title="", notes=[], load=load)
-    write_maps(Corner(2), right, tmp_path, config=config, title="", notes=[], load=load)
+    write_maps(right, explain_images(Corner(2), right, load, most=config.maps), tmp_path, title="", notes=[])
     assert not old & {path.name for path in tmp_path.iterdir()}
 
 
@@ -455,7 +456,7 @@ def test_a_model_without_a_feature_map_has_occlusion_alone():
     model = Corner(2)
     model.map_layer = ""
     with torch.inference_mode():
-        figure = maps_figure(model, HAND, load, most=1)
+        figure = maps_figure(HAND, explain_images(model, HAND, load, most=1))
     assert [axes.get_title() for axes in figure.axes] == ["image", "no feature map", "occlusion"]
 
 
@@ -468,5 +469,5 @@ def test_maps_are_of_errors_and_of_right_answers(most, wrong, right):
 
 
 def test_volumes_are_shown_in_three_planes():
-    figure = maps_figure(Corner(3), HAND, lambda name: np.ones((1, 8, 10, 6), np.float32), most=1)
+    figure = maps_figure(HAND, explain_images(Corner(3), HAND, lambda name: np.ones((1, 8, 10, 6), np.float32), most=1))
     assert [axes.images[0].get_array().shape for axes in figure.axes[::3]] == [(10, 8), (6, 8), (6, 10)]

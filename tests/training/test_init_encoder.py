@@ -9,11 +9,11 @@ import pytest
 import torch
 import yaml
 from lightning_fabric import Fabric
+from nested_sections import changed
 from rich.console import Console
 from tiny_classes import config_of, write_classes
 from tiny_data import Lines, Stop, make_balls, session_of, tiny, trained
 
-from nested_sections import changed
 from segmed.builders.architectures import build_classifier, build_network
 from segmed.builders.first_weights import start_weights
 from segmed.classify import test as class_experiment
@@ -98,7 +98,7 @@ def with_config(source: Run, folder: Path, **sections) -> Run:
     shutil.copytree(source.path, folder)
     config = load_yaml(source.config)
     for name, section in sections.items():
-        config[name] = section if "name" in section else {**config[name], **section}
+        config = changed(config, {name: section})
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return Run(folder)
 
@@ -145,7 +145,8 @@ def test_a_run_begins_with_the_encoder_of_another_bit_for_bit(
 
 
 def test_what_is_given_stays_and_a_patch_left_auto_fits_the_inherited_strides(sources, balls, tmp_path):
-    source = with_config(sources["segmentation"], tmp_path / "source", network={"encoder": {"strides": [[1, 1], [6, 6]]}})
+    wide = {"encoder": {"strides": [[1, 1], [6, 6]]}}
+    source = with_config(sources["segmentation"], tmp_path / "source", network=wide)
     sections = {"patches": {"dims": 2, "size": "auto"}, "init_encoder": source.path}
     *_, plan = prepare(tiny(balls, tmp_path, network={"encoder": {"channels": "auto", "blocks": 1}}, **sections))
     assert plan.config.network.encoder.strides == ((1, 1), (6, 6))
@@ -305,7 +306,9 @@ def test_the_settings_that_a_message_names_do_fit(sources, images, tmp_path):
 
 def test_a_3d_encoder_does_not_become_a_2d_one(sources, tmp_path):
     strides = [[1, 1, 1], [2, 2, 2]]
-    solid = with_config(sources["segmentation"], tmp_path / "solid", network={"strides": strides}, patches={"dims": 3})
+    solid = with_config(
+        sources["segmentation"], tmp_path / "solid", network={"encoder": {"strides": strides}}, patches={"dims": 3}
+    )
     assert "is in 3D, this one in 2D" in refused(solid.path, tmp_path)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from segmed.config.classification import ClassEvaluateConfig
+from segmed.evaluate.class_summary import summarise_classification
 from segmed.evaluate.classified_images import Tested, save_tested
 from segmed.files import write_json
 from segmed.reports.classification.figures import confusion_figure
-from segmed.reports.classification.files import summarise_classification
 from segmed.reports.drawing.slices import save_figure
 
 TABLE = "classes.csv"

@@ -14,9 +14,8 @@ from matplotlib.text import Text
 
 from segmed.evaluate.classified_images import LEAKING, Tested
 from segmed.evaluate.decisions import Level
-from segmed.metrics.calibration import Bin, reliability
-from segmed.metrics.curves import precision_recall_curves, roc_curves
-from segmed.reports.classification.tables import BINS
+from segmed.evaluate.explanations import worst_first
+from segmed.metrics.calibration import Bin
 from segmed.reports.classification.text import CALIBRATION_TITLES, NONE, UNIT_TITLES, cell, number, short
 from segmed.reports.comparison.figures import PALE
 from segmed.reports.drawing.curves import COLOURS, draw_curves
@@ -122,7 +121,7 @@ Handles = list[tuple[Line2D, str]]
 def _draw_roc(axes: Axes, level: Level, summary: Mapping[str, Any], shown: Sequence[str]) -> Handles:
     entry, handles = summary[level.unit], []
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-    for place, (name, curve) in enumerate(roc_curves(level.truth, level.probabilities, summary["classes"]).items()):
+    for place, (name, curve) in enumerate(level.roc(summary["classes"]).items()):
         if name in shown:
             (line,) = axes.plot(curve.false_positive_rate, curve.sensitivity, **_line(place))
             handles.append((line, f"{short(name)}  {cell(entry['per_class'][name]['auc'])}"))
@@ -135,7 +134,7 @@ def _draw_roc(axes: Axes, level: Level, summary: Mapping[str, Any], shown: Seque
 
 def _draw_precision(axes: Axes, level: Level, summary: Mapping[str, Any], shown: Sequence[str]) -> Handles:
     entry, handles = summary[level.unit], []
-    curves = precision_recall_curves(level.truth, level.probabilities, summary["classes"])
+    curves = level.precision_recall(summary["classes"])
     for place, (name, curve) in enumerate(curves.items()):
         if name in shown:
             (line,) = axes.plot(curve.recall, curve.precision, drawstyle="steps-post", **_line(place))
@@ -191,15 +190,15 @@ def reliability_figure(level: Level, summary: Mapping[str, Any]) -> Figure:
         level: image or subject.
         summary: of `summarise_classification`.
     """
-    given = [("as the model gives them", "before", level.probabilities)]
-    if level.calibrated is not None:
-        given.append((f"calibrated, temperature {summary['temperature']['value']:.3g}", "after", level.calibrated))
-    figure = Figure(figsize=(3.2 * len(given) + 0.4, 4.5), layout="constrained")
-    grid = figure.subplots(2, len(given), squeeze=False, sharex=True, sharey="row", height_ratios=[3, 1])
-    for column, (text, when, probabilities) in enumerate(given):
-        bins = [one for one in reliability(level.truth, probabilities, bins=BINS) if one.cases]
-        upper, lower = grid[:, column]
+    tables = level.reliability()
+    figure = Figure(figsize=(3.2 * len(tables) + 0.4, 4.5), layout="constrained")
+    grid = figure.subplots(2, len(tables), squeeze=False, sharex=True, sharey="row", height_ratios=[3, 1])
+    for (name, table), (upper, lower) in zip(tables.items(), grid.T, strict=True):
+        bins = [one for one in table if one.cases]
         _draw_reliability(upper, bins)
+        text, when = "as the model gives them", "before"
+        if name == "calibrated":
+            text, when = f"calibrated, temperature {summary['temperature']['value']:.3g}", "after"
         figures = summary[level.unit]["calibration"][when]
         shown = ", ".join(f"{title} {number(figures[key])}" for key, title in CALIBRATION_TITLES.items())
         upper.set_title(f"{text}\n{shown}", fontsize=7.5, color=INK)
@@ -287,12 +286,6 @@ def gallery_figure(
         axes.set_xlabel(tail(test.ids[index]), fontsize=5.5, color=INK, labelpad=2)
     count = f"{len(shown)} of {len(wrong)} misclassified images of {len(test.ids)}, the worst first"
     return finish(figure, f"{title}: {count}" if title else count, notes)
-
-
-def worst_first(test: Tested) -> list[int]:
-    """Indices of the misclassified images, the least probable truth first; of equal ones in the order of the images."""
-    own = np.take_along_axis(test.probabilities, test.truth[:, None], axis=1)[:, 0]
-    return [int(index) for index in np.argsort(own, kind="stable") if test.labels[index] != test.truth[index]]
 
 
 def answer_text(test: Tested, index: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +10,7 @@ from typing import Any
 from segmed.evaluate.classified_images import note_lines
 from segmed.evaluate.decisions import Level
 from segmed.files import atomic_write_text
-from segmed.metrics.calibration import reliability
-from segmed.metrics.curves import precision_recall_curves, roc_curves
-
-BINS = 15  # of a reliability diagram, as of the ECE
+from segmed.reports.csv_table import csv_text
 
 Row = tuple[Any, ...]
 
@@ -39,21 +34,8 @@ def write_tables(summary: Mapping[str, Any], levels: Sequence[Level], folder: Pa
         "reliability": (("unit", "probabilities", "low", "high", "cases", "confidence", "frequency"), _bins(levels)),
     }
     for name, (header, rows) in tables.items():
-        atomic_write_text(folder / f"{name}.csv", _csv(header, rows, summary["notes"]))
-
-
-def _csv(header: Sequence[str], rows: Iterator[Row], notes: Sequence[str]) -> str:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return note_lines(notes) + table.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value  # None is an empty cell
-    return "" if math.isnan(value) else f"{value:.6g}"
+        text = csv_text(header, (dict(zip(header, row, strict=True)) for row in rows), digits=6)
+        atomic_write_text(folder / f"{name}.csv", note_lines(summary["notes"]) + text)
 
 
 def _figures(summary: Mapping[str, Any]) -> Iterator[Row]:
@@ -94,14 +76,14 @@ def _confusion(summary: Mapping[str, Any]) -> Iterator[Row]:
 
 def _roc(summary: Mapping[str, Any], levels: Sequence[Level]) -> Iterator[Row]:
     for level in levels:
-        for name, curve in roc_curves(level.truth, level.probabilities, summary["classes"]).items():
+        for name, curve in level.roc(summary["classes"]).items():
             points = zip(curve.false_positive_rate, curve.sensitivity, curve.thresholds, strict=True)
             yield from ((level.unit, name, *map(float, point)) for point in points)
 
 
 def _precision(summary: Mapping[str, Any], levels: Sequence[Level]) -> Iterator[Row]:
     for level in levels:
-        for name, curve in precision_recall_curves(level.truth, level.probabilities, summary["classes"]).items():
+        for name, curve in level.precision_recall(summary["classes"]).items():
             thresholds = [*curve.thresholds, math.nan] if curve.recall.size else []  # the last point calls nothing
             points = zip(curve.recall, curve.precision, thresholds, strict=True)
             yield from ((level.unit, name, *map(float, point)) for point in points)
@@ -109,6 +91,6 @@ def _precision(summary: Mapping[str, Any], levels: Sequence[Level]) -> Iterator[
 
 def _bins(levels: Sequence[Level]) -> Iterator[Row]:
     for level in levels:
-        for name, probabilities in (("given", level.probabilities), ("calibrated", level.calibrated)):
-            for one in () if probabilities is None else reliability(level.truth, probabilities, bins=BINS):
+        for name, bins in level.reliability().items():
+            for one in bins:
                 yield level.unit, name, one.low, one.high, one.cases, one.confidence, one.frequency

@@ -8,6 +8,7 @@ from typing import Any
 NONE = "–"  # in the place of a figure that does not exist
 LONGEST_NAME = 24
 UNIT_TITLES = {"image": "by image", "subject": "by subject"}
+POOLED = {"mean": "the mean of the probabilities", "vote": "a vote", "max": "the largest probability"}
 CLASS_TITLES = {
     "precision": "precision",
     "recall": "recall",
@@ -116,8 +117,7 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
     if summary["positive"] is None:
         lines.append("AUC and average precision are means of one class against the rest.")
     if "subject" in summary["units"]:
-        pooled = {"mean": "the mean of the probabilities", "vote": "a vote", "max": "the largest probability"}
-        lines.append(f"By subject: {pooled[summary['pool']]} of a subject's images.")
+        lines.append(f"By subject: {POOLED[summary['pool']]} of a subject's images.")
     if summary["temperature"] is not None:
         value = summary["temperature"]["value"]
         lines.append(

@@ -2,100 +2,40 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from segmed.evaluate.comparison import Comparison
-from segmed.evaluate.comparison import Figure as Entry
+from segmed.evaluate.comparison import Comparison, Figure, volumes_of
 from segmed.evaluate.results import Method
 from segmed.files import atomic_write_text
 from segmed.metrics.segmentation import metric_named
-from segmed.reports.comparison.text import NONE, p_text, padded_table
+from segmed.reports.comparison.document import (
+    Document,
+    Section,
+    Table,
+    Writing,
+    markdown,
+    p_text,
+    signed,
+    signed_interval,
+    with_ends,
+)
+from segmed.reports.csv_table import csv_text
 from segmed.reports.drawing.distributions import bland_altman
 from segmed.reports.drawing.slices import save_figure
-from segmed.reports.segmentation.tables import digits, escaped, mean_sd
+from segmed.reports.segmentation.tables import NONE, digits, escaped, mean_sd
+
+PARTS = ("mean", "sd", "ci95_low", "ci95_high", "difference", "difference_low", "difference_high", "p", "p_holm")
 
 
-def overview_markdown(comparison: Comparison, *, label: str) -> str:
-    """Mean ± SD of each metric of one label, difference and test of the first, seconds, misses; a line a method.
-
-    Args:
-        comparison: what is shown.
-        label: of which label.
-    """
-    first = comparison.metrics[0]
-    head = ["method", *(metric_named(metric).short_title for metric in comparison.metrics)]
-    head += [
-        f"{metric_named(first).short_title} − {comparison.reference}",
-        "95 % interval",
-        "p (Holm)",
-        "s a case",
-        "missed",
-    ]
-    lines = [head]
-    for method in comparison.methods:
-        entries = {metric: comparison.figures[method.name, label, metric] for metric in comparison.metrics}
-        lines.append([
-            escaped(method.name), *(mean_sd(vars(entry), metric) for metric, entry in entries.items()),
-            *_against(entries[first]), _seconds(method), f"{entries[first].missed} of {entries[first].chances}",
-        ])  # fmt: skip
-    return "\n".join([f"## {escaped(label)}", "", *padded_table(lines), ""])
-
-
-def _against(entry: Entry) -> list[str]:
-    if entry.difference is None:
-        return [NONE] * 3
-    signed = f"+.{digits(vars(entry), entry.metric)}f"
-    ends = entry.difference_ci95
-    between = NONE if ends is None else f"[{ends[0]:{signed}}, {ends[1]:{signed}}]"
-    return [f"{entry.difference:{signed}}".replace("-", "−"), between.replace("-", "−"), p_text(entry.p_holm)]
-
-
-def _seconds(method: Method) -> str:
-    return NONE if method.inference_seconds is None else f"{method.inference_seconds:.3g}"
-
-
-def overview_csv(comparison: Comparison) -> str:
-    """A row a label and method, a column a figure, in full precision; an empty cell is not known."""
-    parts = ("mean", "sd", "ci95_low", "ci95_high", "difference", "difference_low", "difference_high", "p", "p_holm")
-    columns = ["label", "method", "reference", "cases", "missed", "seconds_a_case", "training_minutes"]
-    columns += [f"{metric}_{part}" for metric in comparison.metrics for part in parts]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for label in comparison.labels:
-        for method in comparison.methods:
-            entries = [comparison.figures[method.name, label, metric] for metric in comparison.metrics]
-            row: dict[str, Any] = {
-                "label": label,
-                "method": method.name,
-                "reference": comparison.reference,
-                "cases": len(comparison.cases),
-                "missed": entries[0].missed,
-                "seconds_a_case": method.inference_seconds,
-                "training_minutes": method.training_minutes,
-            }
-            for entry in entries:
-                known = {**vars(entry)}
-                known["ci95_low"], known["ci95_high"] = entry.ci95 or (None, None)
-                known["difference_low"], known["difference_high"] = entry.difference_ci95 or (None, None)
-                row |= {f"{entry.metric}_{part}": known[part] for part in parts}
-            writer.writerow(row)
-    return text.getvalue()
-
-
-def write_overview(comparison: Comparison, folder: Path, *, title: str, stem: str = "overview") -> str:
+def write_overview(comparison: Comparison, folder: Path, *, title: str, suffix: str = "") -> str:
     """Write overview.md and overview.csv.
 
     Args:
         comparison: what is shown.
         folder: made where it does not exist.
         title: above the tables.
-        stem: of the files' names.
+        suffix: of the files' names.
 
     Returns:
         The text of overview.md.
@@ -103,16 +43,74 @@ def write_overview(comparison: Comparison, folder: Path, *, title: str, stem: st
     Raises:
         OSError: the folder can't be written.
     """
-    tables = [overview_markdown(comparison, label=label) for label in comparison.labels if _known(comparison, label)]
-    text = "\n".join([f"# {escaped(title)}", "", *tables])
-    atomic_write_text(folder / f"{stem}.md", text)
-    atomic_write_text(folder / f"{stem}.csv", overview_csv(comparison))
+    text = markdown(overview_document(comparison, title=title))
+    atomic_write_text(folder / f"overview{suffix}.md", text)
+    atomic_write_text(folder / f"overview{suffix}.csv", overview_csv(comparison))
     return text
 
 
-def _known(comparison: Comparison, label: str) -> bool:
+def overview_document(comparison: Comparison, *, title: str, written: Writing = escaped) -> Document:
+    """A table a label: mean ± SD of each metric, difference and test of the first, seconds, misses; a line a method.
+
+    Args:
+        comparison: what is shown.
+        title: above the tables.
+        written: how names are.
+    """
     first = comparison.metrics[0]
-    return any(comparison.figures[method.name, label, first].n for method in comparison.methods)
+    known = [
+        label
+        for label in comparison.labels
+        if any(comparison.figures[method.name, label, first].n for method in comparison.methods)
+    ]
+    return Document(written(title), [Section(written(label), _table(comparison, label, written)) for label in known])
+
+
+def _table(comparison: Comparison, label: str, written: Writing) -> Table:
+    titles = [metric_named(metric).short_title for metric in comparison.metrics]
+    head = ["method", *titles, f"{titles[0]} − {comparison.reference}"]
+    rows = []
+    for method in comparison.methods:
+        figures = [comparison.figures[method.name, label, metric] for metric in comparison.metrics]
+        seconds = NONE if method.inference_seconds is None else f"{method.inference_seconds:.3g}"
+        rows.append([
+            written(method.name), *(mean_sd(vars(figure), figure.metric) for figure in figures),
+            *_against(figures[0]), seconds, f"{figures[0].missed} of {figures[0].chances}",
+        ])  # fmt: skip
+    return Table([*head, "95 % interval", "p (Holm)", "s a case", "missed"], rows)
+
+
+def _against(figure: Figure) -> list[str]:
+    if figure.difference is None:
+        return [NONE] * 3
+    decimals = digits(vars(figure), figure.metric)
+    return [
+        signed(figure.difference, decimals), signed_interval(figure.difference_ci95, decimals), p_text(figure.p_holm)
+    ]  # fmt: skip
+
+
+def overview_csv(comparison: Comparison) -> str:
+    """A row a label and method, a column a figure, in full precision; an empty cell is not known."""
+    columns = ["label", "method", "reference", "cases", "missed", "seconds_a_case", "training_minutes"]
+    columns += [f"{metric}_{part}" for metric in comparison.metrics for part in PARTS]
+    rows = []
+    for label in comparison.labels:
+        for method in comparison.methods:
+            figures = [comparison.figures[method.name, label, metric] for metric in comparison.metrics]
+            row = {
+                "label": label,
+                "method": method.name,
+                "reference": comparison.reference,
+                "cases": len(comparison.cases),
+                "missed": figures[0].missed,
+                "seconds_a_case": method.inference_seconds,
+                "training_minutes": method.training_minutes,
+            }
+            for figure in figures:
+                known = with_ends(figure)
+                row |= {f"{figure.metric}_{part}": known[part] for part in PARTS}
+            rows.append(row)
+    return csv_text(columns, rows)
 
 
 def write_agreement(methods: Sequence[Method], label: str, path: Path, *, title: str, truth: str | None = None) -> bool:
@@ -131,23 +129,8 @@ def write_agreement(methods: Sequence[Method], label: str, path: Path, *, title:
     Raises:
         OSError: it can't be written.
     """
-    rows = [
-        _renamed(row, method.name, truth)
-        for method in methods
-        for result in method.results
-        for row in result.rows
-        if row["label"] == label
-    ]
-    rows = [row for row in rows if row["volume_difference_ml"] is not None and row["prediction_ml"] is not None]
-    if not any(math.isfinite(row["volume_difference_ml"]) for row in rows):
-        path.unlink(missing_ok=True)
-        return False
-    save_figure(bland_altman(rows, title=title), path, dpi=150)
-    return True
-
-
-def _renamed(row: Mapping[str, Any], name: str, truth: str | None) -> dict[str, Any]:
-    if truth is None or row["prediction_ml"] is None:
-        return {**row, "label": name}
-    true = row[truth]
-    return {**row, "label": name, "reference_ml": true, "volume_difference_ml": row["prediction_ml"] - true}
+    rows = volumes_of(methods, label, truth=truth)
+    path.unlink(missing_ok=True)
+    if rows:
+        save_figure(bland_altman(rows, title=title), path, dpi=150)
+    return bool(rows)

@@ -1,39 +1,52 @@
-"""A comparison of methods -> comparison.md, comparison.csv and comparison.json."""
+"""A comparison of methods -> comparison.md, comparison.csv, comparison.json and its page."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from segmed.evaluate.case_rows import MEAN
-from segmed.evaluate.comparable import training_text
 from segmed.evaluate.comparison import Comparison, Figure
 from segmed.evaluate.results import Method
 from segmed.files import atomic_write_text, write_json
 from segmed.metrics.segmentation import metric_named
+from segmed.reports.comparison.document import (
+    Document,
+    Section,
+    Table,
+    Writing,
+    markdown,
+    methods_section,
+    p_text,
+    reference_named,
+    run_data,
+    short_number,
+    signed,
+    signed_interval,
+    with_ends,
+    write_comparison_page,
+)
 from segmed.reports.comparison.figures import comparison_figure
+from segmed.reports.csv_table import csv_text
 from segmed.reports.drawing.slices import save_figure
-from segmed.reports.segmentation.tables import digits, escaped, interval, mean_sd
+from segmed.reports.segmentation.tables import NONE, digits, escaped, interval, mean_sd
 
-NONE = "–"
 COLUMNS = (
     "label", "kind", "metric", "method", "reference", "mean", "sd", "ci95_low", "ci95_high", "median", "n", "seeds",
     "seed_sd", "missed", "chances", "difference", "difference_low", "difference_high", "p", "p_holm", "family",
     "training_minutes", "inference_seconds",
 )  # fmt: skip
+COSTS = ("training_minutes", "inference_seconds")
 
 
-def write_comparison(comparison: Comparison, folder: Path, *, title: str, stem: str = "comparison") -> str:
-    """Write comparison.csv, comparison.md, comparison.json and comparison.png.
+def write_comparison(comparison: Comparison, folder: Path, *, title: str, suffix: str = "") -> str:
+    """Write comparison.csv, comparison.md, comparison.json, comparison.png and report.html.
 
     Args:
         comparison: what is shown.
         folder: made where it does not exist; files of an earlier comparison are replaced.
         title: of the tables and the figure.
-        stem: of the files' names.
+        suffix: of the files' names.
 
     Returns:
         The text of comparison.md.
@@ -41,35 +54,53 @@ def write_comparison(comparison: Comparison, folder: Path, *, title: str, stem: 
     Raises:
         OSError: the folder can't be written.
     """
-    text = comparison_markdown(comparison, title=title)
+    text = markdown(comparison_document(comparison, title=title))
+    stem = f"comparison{suffix}"
     atomic_write_text(folder / f"{stem}.md", text)
     atomic_write_text(folder / f"{stem}.csv", comparison_csv(comparison))
     write_json(folder / f"{stem}.json", _as_data(comparison, title))
     figure = comparison_figure(comparison, metric=comparison.metrics[0], title=title)
     save_figure(figure, folder / f"{stem}.png", dpi=200)
+    write_comparison_page([comparison_document(comparison, title=title, written=str)], folder, suffix=suffix)
     return text
 
 
-# ---------------------------------------------------------------- Markdown
+# ---------------------------------------------------------------- text
 
 
-def comparison_markdown(comparison: Comparison, *, title: str) -> str:
-    """The methods and what they cost, then a table a metric; columns are padded, for a terminal.
+def comparison_document(comparison: Comparison, *, title: str, written: Writing = escaped) -> Document:
+    """The methods and what they cost, then a table a metric.
 
     Args:
         comparison: what is shown.
         title: above it.
+        written: how names are.
     """
-    lines = [f"# {escaped(title)}", "", *meaning(comparison), ""]
-    lines += [f"- **Note:** {escaped(note)}" for note in comparison.notes] + ([""] if comparison.notes else [])
-    lines += [*_methods_table(comparison), ""]
+    methods = [
+        (
+            reference_named(method.name, comparison.reference, written),
+            method,
+            {
+                "training (min)": short_number(method.training_minutes),
+                "inference (s a case)": short_number(method.inference_seconds),
+            },
+        )
+        for method in comparison.methods
+    ]
+    sections = [methods_section(methods, training="training cases", written=written)]
     for metric in comparison.metrics:
         row = metric_named(metric)
-        lines += [f"## {row.title}, {row.better} is better", "", *_metric_table(comparison, metric), ""]
-    return "\n".join(lines)
+        better = f", {row.better} is better" if row.better else ""
+        sections.append(Section(f"{row.title}{better}", _metric_table(comparison, metric, written)))
+    return Document(
+        written(title),
+        sections,
+        meaning=meaning(comparison, written),
+        notes=[written(note) for note in comparison.notes],
+    )
 
 
-def meaning(comparison: Comparison) -> list[str]:
+def meaning(comparison: Comparison, written: Writing = escaped) -> list[str]:
     """What one must know to read the figures, a line each."""
     subjects, cases = len(set(comparison.subjects.values())), len(comparison.cases)
     over = f"{cases} test cases" + (f" of {subjects} subjects" if subjects != cases else "")
@@ -79,7 +110,7 @@ def meaning(comparison: Comparison) -> list[str]:
     mean = f" and the {MEAN}" if MEAN in comparison.labels else ""
     lines = [
         f"Mean ± SD over {over}, each with its mean over the runs of a method; bootstrap intervals over subjects.",
-        f"Differences are paired, method − {escaped(comparison.reference)}; p: Wilcoxon's signed-rank test on {pairs}.",
+        f"Differences are paired, method − {written(comparison.reference)}; p: Wilcoxon's signed-rank test on {pairs}.",
     ]
     if any(tests):
         lines.append(f"p (Holm) is corrected over {family} of a metric (all methods × all labels{mean}).")
@@ -89,87 +120,38 @@ def meaning(comparison: Comparison) -> list[str]:
         lines.append(f"A missed or invented structure counts Dice 0{policy}; misses are counted over all runs.")
     regions = [name for name, kind in comparison.kinds.items() if kind == "region"]
     if regions and "label" in comparison.kinds.values() and MEAN in comparison.labels:
-        lines.append(f"The {MEAN} leaves out what overlaps them: {escaped(', '.join(regions))}.")
+        lines.append(f"The {MEAN} leaves out what overlaps them: {written(', '.join(regions))}.")
     if "dice" in comparison.metrics and "hd_mm" not in comparison.metrics:
         lines.append("No distances and volumes: they are not known for all methods.")
-    return [f"{line}  " for line in lines[:-1]] + lines[-1:]
+    return lines
 
 
-def _methods_table(comparison: Comparison) -> list[str]:
-    """What was compared, and what it cost."""
-    head = ["method", "runs", "training (min)", "inference (s a case)", "budget of a run", "training cases"]
-    body = []
-    for method in comparison.methods:
-        budgets = " and ".join(dict.fromkeys(result.budget for result in method.results if result.budget))
-        body.append([
-            _name(comparison, method.name),
-            str(len(method.results)),
-            _short(method.training_minutes),
-            _short(method.inference_seconds),
-            escaped(budgets) or NONE,
-            training_text(method) or NONE,
-        ])  # fmt: skip
-    return padded_table(_without_empty([head, *body], first=2))
-
-
-def _metric_table(comparison: Comparison, metric: str) -> list[str]:
+def _metric_table(comparison: Comparison, metric: str, written: Writing) -> Table:
     head = ["label", "method", "mean ± SD", "95 % interval", "SD of runs", "missed"]
     head += ["difference", "its 95 % interval", "p", "p (Holm)"]
-    lines = [head]
+    rows = []
     for label in comparison.labels:
         known = [method for method in comparison.methods if comparison.figures[method.name, label, metric].n]
         for number, method in enumerate(known):
             figure = comparison.figures[method.name, label, metric]
-            name = escaped(label) if not number else ""
-            lines.append([name, _name(comparison, method.name), *_cells(figure, len(comparison.cases))])
-    return padded_table(_without_empty(lines, first=4))
+            name = reference_named(method.name, comparison.reference, written)
+            rows.append(["" if number else written(label), name, *_cells(figure, len(comparison.cases))])
+    return Table(head, rows).without_empty(first=4)
 
 
 def _cells(figure: Figure, cases: int) -> list[str]:
     entry, decimals = vars(figure), digits(vars(figure), figure.metric) if figure.mean is not None else 3
     fewer = f" (n = {figure.n})" if figure.n != cases else ""
-    signed = f"+.{decimals}f"
-    between = figure.difference_ci95
     return [
         mean_sd(entry, figure.metric) + fewer,
         interval(entry, figure.metric) or NONE,
         NONE if figure.seed_sd is None else f"{figure.seed_sd:.{decimals}f}",
         f"{figure.missed} of {figure.chances}",
-        NONE if figure.difference is None else _minus(format(figure.difference, signed)),
-        NONE if between is None else _minus(f"[{between[0]:{signed}}, {between[1]:{signed}}]"),
+        signed(figure.difference, decimals),
+        signed_interval(figure.difference_ci95, decimals),
         p_text(figure.p),
         p_text(figure.p_holm),
     ]
-
-
-def p_text(p: float | None) -> str:
-    """Three decimals; never 0."""
-    return NONE if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _name(comparison: Comparison, method: str) -> str:
-    return f"{escaped(method)} (reference)" if method == comparison.reference else escaped(method)
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−")
-
-
-def _short(value: float | None) -> str:
-    return NONE if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def _without_empty(lines: Sequence[Sequence[str]], *, first: int) -> list[list[str]]:
-    """Without the columns, from `first` on, of which nothing is known for anybody."""
-    columns = [column for column in range(len(lines[0])) if column < first or any(x[column] != NONE for x in lines[1:])]
-    return [[line[column] for column in columns] for line in lines]
-
-
-def padded_table(lines: Sequence[Sequence[str]]) -> list[str]:
-    """A padded Markdown table; the first line is its head."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    rows = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    return [rows[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *rows[1:]]
 
 
 # ---------------------------------------------------------------- CSV and JSON
@@ -177,24 +159,18 @@ def padded_table(lines: Sequence[Sequence[str]]) -> list[str]:
 
 def comparison_csv(comparison: Comparison) -> str:
     """A row a label, metric and method, in full precision; an empty cell is not known."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
     methods = {method.name: method for method in comparison.methods}
-    for figure in comparison.figures.values():
-        method = methods[figure.method]
-        row = {
-            **vars(figure),
+    rows = (
+        {
+            **with_ends(figure),
             "kind": comparison.kinds[figure.label],
             "reference": comparison.reference,
             "family": comparison.families[figure.metric],
-            "training_minutes": method.training_minutes,
-            "inference_seconds": method.inference_seconds,
+            **{cost: getattr(methods[figure.method], cost) for cost in COSTS},
         }
-        for name, ends in (("ci95", figure.ci95), ("difference", figure.difference_ci95)):
-            row[f"{name}_low"], row[f"{name}_high"] = ends or (None, None)
-        writer.writerow({column: row[column] for column in COLUMNS})
-    return text.getvalue()
+        for figure in comparison.figures.values()
+    )
+    return csv_text(COLUMNS, rows)
 
 
 def _as_data(comparison: Comparison, title: str) -> dict[str, Any]:
@@ -206,7 +182,7 @@ def _as_data(comparison: Comparison, title: str) -> dict[str, Any]:
         "missed": comparison.missed_policy,
         "labels": dict(comparison.kinds),
         "families": dict(comparison.families),
-        "meaning": [line.strip() for line in meaning(comparison)],
+        "meaning": meaning(comparison),
         "notes": list(comparison.notes),
         "methods": [_method(method) for method in comparison.methods],
         "figures": [vars(figure) for figure in comparison.figures.values()],
@@ -222,13 +198,6 @@ def _as_data(comparison: Comparison, title: str) -> dict[str, Any]:
 
 
 def _method(method: Method) -> dict[str, Any]:
-    known = ("source", "seed", "budget", "training_minutes", "inference_seconds", "device")
-    return {
-        "name": method.name,
-        "training_minutes": method.training_minutes,
-        "inference_seconds": method.inference_seconds,
-        "runs": [
-            {name: getattr(result, name) for name in known} | {"training_cases": [len(p) for p in result.training]}
-            for result in method.results
-        ],
-    }
+    known = ("source", "seed", "budget", *COSTS, "device")
+    runs = [run_data(result, *known, cases="training_cases") for result in method.results]
+    return {"name": method.name, **{cost: getattr(method, cost) for cost in COSTS}, "runs": runs}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 from segmed.cardiac.chords import CLASSES
 from segmed.cardiac.report import ScarReport
 from segmed.files import atomic_write_text, write_json
+from segmed.reports.csv_table import csv_text
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.scar.figures import Tiles, extent_bullseye, scar_montage, transmurality_bullseye
 from segmed.reports.scar.page import write_scar_page
@@ -91,7 +90,7 @@ def write_case(case: ScarCase, folder: Path) -> None:
             {column: _plain(getattr(one, name)) for column, name in SEGMENT_COLUMNS.items()}
             for one in case.report.segments
         ]
-        atomic_write_text(folder / "segments.csv", _table(tuple(SEGMENT_COLUMNS), rows))
+        atomic_write_text(folder / "segments.csv", csv_text(tuple(SEGMENT_COLUMNS), rows))
     pictures = {}
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png", dpi=200)
@@ -118,7 +117,7 @@ def write_summary(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
         rows: of `summary_row`, or with a name and an error alone.
         folder: it is written to.
     """
-    atomic_write_text(folder / "summary.csv", _table(SUMMARY_COLUMNS, rows))
+    atomic_write_text(folder / "summary.csv", csv_text(SUMMARY_COLUMNS, rows))
 
 
 def summary_row(case: ScarCase) -> dict[str, Any]:
@@ -151,11 +150,3 @@ def clear_reports(folder: Path) -> None:
 
 def _plain(value: Any) -> Any:
     return round(value, DECIMALS) if isinstance(value, float) else value
-
-
-def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
-    return text.getvalue()

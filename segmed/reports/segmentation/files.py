@@ -1,10 +1,7 @@
-"""Label maps of many cases -> one row a case and label, their summary, and the files and table that show it."""
+"""Rows of many cases -> their summary, and the files and figures that show it."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,20 +10,12 @@ from segmed.config import EvaluateConfig
 from segmed.evaluate.case_rows import Row, columns, ranked_cases, summarise_cases
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.files import atomic_write_text, write_json
+from segmed.reports.csv_table import csv_text
 from segmed.reports.drawing.distributions import bland_altman, box_plots
 from segmed.reports.drawing.slices import montage, save_figure
 from segmed.reports.segmentation.tables import markdown, table_text
 
 __all__ = ["table_text", "write_evaluation"]
-
-
-# ---------------------------------------------------------------- one case
-
-
-# ---------------------------------------------------------------- many cases
-
-
-# ---------------------------------------------------------------- files
 
 
 def write_evaluation(
@@ -73,22 +62,10 @@ def write_evaluation(
 
 
 def _csv(rows: Sequence[Row], subjects: Mapping[str, str] | None) -> str:
-    table = io.StringIO()
-    shown = [column for column in columns() if column != "subject" or subjects is not None]
-    writer = csv.DictWriter(table, shown, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        values = {column: row.get(column) for column in shown}
-        if subjects is not None:
-            values["subject"] = subjects.get(row["case"], row["case"])
-        writer.writerow({column: _cell(value) for column, value in values.items()})
-    return table.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return "" if math.isnan(value) else f"{value:.6g}"
+    if subjects is None:
+        return csv_text([column for column in columns() if column != "subject"], rows, digits=6)
+    named = ({**row, "subject": subjects.get(row["case"], row["case"])} for row in rows)
+    return csv_text(columns(), named, digits=6)
 
 
 def _worst_and_median(rows: Sequence[Row], load: Callable[[str], CaseVolumes]) -> list[tuple[str, CaseVolumes]]:

@@ -111,7 +111,10 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
 
 def whole_meaning(summary: Mapping[str, Any]) -> list[str]:
     """`meaning`, and that of the metrics which the terminal does not show."""
-    tolerance = f"Surface Dice counts what lies within {summary['surface_dice_tolerance_mm']:g} mm."
+    tolerance = (
+        f"Surface Dice is the share of both surfaces' area within {summary['surface_dice_tolerance_mm']:g} mm, ASSD "
+        "the mean distance over this area; HD and HD95 are over surface voxels."
+    )
     return [*meaning(summary), *([tolerance] if summary["spacing_known"] else [])]
 
 

@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 
 from segmed.evaluate.classifier_comparison import ClassifierComparison
 from segmed.evaluate.decisions import Unit
-from segmed.metrics.curves import roc_curves
 from segmed.metrics.repeated import COMPARED
 from segmed.reports.classification.figures import GREY, LINE_COLOURS, finish
 from segmed.reports.classification.text import UNIT_TITLES, short
@@ -114,7 +113,7 @@ def _draw_roc(axes: Axes, comparison: ClassifierComparison, unit: Unit, name: st
     for method, colour in colours.items():
         levels = comparison.levels[method, unit]
         for level in levels:
-            curve = roc_curves(level.truth, level.probabilities, comparison.classes)[name]
+            curve = level.roc(comparison.classes)[name]
             width = 1.4 if len(levels) == 1 else 0.8
             axes.plot(curve.false_positive_rate, curve.sensitivity, color=colour, linewidth=width)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")

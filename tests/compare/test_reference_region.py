@@ -6,10 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
-from small_wall import dice, wall
-from test_compare_tool import names
-from test_contest import (
+from compared_rows import (
     CASES,
     MYOCARDIUM,
     SCAR,
@@ -22,14 +19,17 @@ from test_contest import (
     shifted,
     write_folds_of_maps,
 )
+from compared_runs import names
+from monai.data import MetaTensor
+from small_wall import dice, wall
 from tiny_data import LAYOUT, make_balls, tiny
 
 from segmed.builders.trained import load_run
 from segmed.compare import fine_stage as fine
 from segmed.compare.finished_cases import folder_of
-from segmed.compare.prepare import open_contest
-from segmed.compare.reference_region import GivenRow
-from segmed.compare.rows import run_contest
+from segmed.compare.prepare import prepare_comparison
+from segmed.compare.reference_region import ReferenceRegionRow
+from segmed.compare.rows import run_rows
 from segmed.compose import experiment
 from segmed.config.compare import CompareConfig
 from segmed.config.reading import validate
@@ -93,22 +93,22 @@ def given(folder):
     return {"given": {"run": str(folder), "region": "reference"}, **TWO}
 
 
-def map_of(contest, case, row="given", seed=0):
-    path = folder_of(contest, row) / f"run_{seed}" / "predictions" / f"{case}.nii.gz"
+def map_of(comparison, case, row="given", seed=0):
+    path = folder_of(comparison, row) / f"run_{seed}" / "predictions" / f"{case}.nii.gz"
     return read_label_volume(path).as_tensor().numpy()[0]
 
 
 def test_the_fine_stage_of_the_fold_that_tested_a_case_sees_the_wall_of_the_reference_alone(walls, seen):
     folder = write_cascade(walls)
-    contest = open_contest(config_of(walls, given(folder)))
-    found = run_contest(contest, say=lambda line: None)[0]
+    comparison = prepare_comparison(config_of(walls, given(folder)))
+    found = run_rows(comparison, say=lambda line: None)[0]
     tested = {case: path.parent for path in folder.glob("fold_*/split.json") for case in Split.load(path).test}
     assert len(seen) == CASES
     for number, name in enumerate(names(CASES)):
         scene, scar = wall(seed=number)
         own = [path for path, image in seen if np.array_equal(image, np.where(scene.region, scene.image, 0))]
         assert own == [tested[name] / "fine" / "axial"]
-        label, values = label_of(scene, scar), map_of(contest, name)
+        label, values = label_of(scene, scar), map_of(comparison, name)
         assert np.array_equal(values == SCAR, scene.region & (scene.image > 2.5))
         assert np.array_equal(values == MYOCARDIUM, scene.region & (scene.image <= 2.5))
         assert np.array_equal(np.where(scene.region, 0, values), np.where(scene.region, 0, label))
@@ -130,32 +130,32 @@ def test_a_row_beside_it_has_the_runs_own_label_maps(walls, seen):
 
 @pytest.mark.parametrize("roi", ["mask", "crop"])
 def test_what_is_found_in_a_margin_beyond_the_wall_does_not_count(walls, seen, roi):
-    contest = open_contest(config_of(walls, given(write_cascade(walls, margin_mm=5.0, roi=roi))))
-    run_contest(contest, say=lambda line: None)
+    comparison = prepare_comparison(config_of(walls, given(write_cascade(walls, margin_mm=5.0, roi=roi))))
+    run_rows(comparison, say=lambda line: None)
     for number, name in enumerate(names(CASES)):
         scene, _ = wall(seed=number)
-        assert np.array_equal(map_of(contest, name) == SCAR, scene.region & (scene.image > 2.5))
+        assert np.array_equal(map_of(comparison, name) == SCAR, scene.region & (scene.image > 2.5))
     beyond = [np.count_nonzero(image > 2.5) for _, image in seen]
-    within = [np.count_nonzero(map_of(contest, name) == SCAR) for name in names(CASES)]
+    within = [np.count_nonzero(map_of(comparison, name) == SCAR) for name in names(CASES)]
     assert sum(beyond) > sum(within)  # the blood pool is as bright, and was shown
 
 
 def test_labels_of_a_run_may_come_in_another_order(walls, seen):
     folder = write_cascade(walls, labels={"scar": SCAR, "rv": 3, "blood_pool": 2, "myocardium": MYOCARDIUM})
-    contest = open_contest(config_of(walls, given(folder)))
-    run_contest(contest, say=lambda line: None)
+    comparison = prepare_comparison(config_of(walls, given(folder)))
+    run_rows(comparison, say=lambda line: None)
     scene, scar = wall(seed=0)
     expected = np.where(scene.region, MYOCARDIUM, label_of(scene, scar))
-    assert np.array_equal(map_of(contest, "case_0"), np.where(scene.region & (scene.image > 2.5), SCAR, expected))
+    assert np.array_equal(map_of(comparison, "case_0"), np.where(scene.region & (scene.image > 2.5), SCAR, expected))
 
 
 def test_seeds_are_runs_that_fit_the_pattern_and_keep_their_own_maps(walls, seen):
     for seed in range(2):
         write_cascade(walls, f"net_{seed}")
-    contest = open_contest(config_of(walls, given(walls / "runs" / "net_*")))
-    assert len(run_contest(contest, say=lambda line: None)[0].results) == 2
+    comparison = prepare_comparison(config_of(walls, given(walls / "runs" / "net_*")))
+    assert len(run_rows(comparison, say=lambda line: None)[0].results) == 2
     assert len(seen) == 2 * CASES
-    assert np.array_equal(map_of(contest, "case_0", seed=0), map_of(contest, "case_0", seed=1))
+    assert np.array_equal(map_of(comparison, "case_0", seed=0), map_of(comparison, "case_0", seed=1))
 
 
 # ---------------------------------------------------------------- what is done
@@ -166,15 +166,15 @@ def test_what_is_done_is_not_done_again(walls, seen, change):
     folder = write_cascade(walls)
     first = run(walls, given(folder))[0]
     seen.clear()
-    contest = open_contest(config_of(walls, given(folder)))
+    comparison = prepare_comparison(config_of(walls, given(folder)))
     again = 0
     if change == "a label map":
-        (folder_of(contest, "given") / "run_0" / "predictions" / "case_3.nii.gz").unlink()
+        (folder_of(comparison, "given") / "run_0" / "predictions" / "case_3.nii.gz").unlink()
         again = 1
     elif change == "weights":
         (folder / "fold_1" / "fine" / "axial" / "weights" / "best.safetensors").write_text("other weights")
         again = len(Split.load(folder / "fold_1" / "split.json").test)
-    second = run_contest(contest, say=lambda line: None)[0]
+    second = run_rows(comparison, say=lambda line: None)[0]
     assert len(seen) == again
     assert [row["dice"] for row in second.results[0].rows] == pytest.approx(
         [row["dice"] for row in first.results[0].rows], nan_ok=True
@@ -182,7 +182,7 @@ def test_what_is_done_is_not_done_again(walls, seen, change):
 
 
 def test_a_killed_row_goes_on_where_it_was(walls, seen, monkeypatch):
-    folder, whole = write_cascade(walls), GivenRow._case
+    folder, whole = write_cascade(walls), ReferenceRegionRow._case
     done = []
 
     def killed(row, case, *rest):
@@ -191,10 +191,10 @@ def test_a_killed_row_goes_on_where_it_was(walls, seen, monkeypatch):
         done.append(case.id)
         return whole(row, case, *rest)
 
-    monkeypatch.setattr(GivenRow, "_case", killed)
+    monkeypatch.setattr(ReferenceRegionRow, "_case", killed)
     with pytest.raises(KeyboardInterrupt):
         run(walls, given(folder))
-    monkeypatch.setattr(GivenRow, "_case", whole)
+    monkeypatch.setattr(ReferenceRegionRow, "_case", whole)
     assert sorted(rows_of(run(walls, given(folder))[0])) == names(CASES)
     assert len(seen) == CASES
 
@@ -235,7 +235,7 @@ def test_a_run_that_can_not_look_there_is_refused_before_anything_is_run(walls, 
     folder = write_cascade(walls)
     spoil(folder)
     with pytest.raises(RunError, match=rf"^row 'given': .*{said}") as error:
-        open_contest(config_of(walls, given(folder)))
+        prepare_comparison(config_of(walls, given(folder)))
     assert "\n" not in str(error.value)
     assert not (walls / "out").exists()
 
@@ -261,15 +261,15 @@ def test_a_trained_fine_stage_finds_what_it_finds_in_the_reference(tmp_path):
          "target": "core", "rest": "shell", "region": "ball", "evaluate": {"bootstrap": 20}},
         where="test",
     )  # fmt: skip
-    contest = open_contest(config)
-    run_contest(contest, say=lambda line: None)
-    case = contest.tested[0]
+    comparison = prepare_comparison(config)
+    run_rows(comparison, say=lambda line: None)
+    case = comparison.tested[0]
     label = read_label_volume(balls / f"{case}_label.nii.gz").as_tensor()
     ball = Known(MetaTensor((label > 0).to(torch.uint8), affine=torch.eye(4)), LabelSet(("ball",), ((1,),)))
     network = load_run(tmp_path / "run" / "fine" / "axial", device="cpu")
     whole = Cascade(ball, network, region=["ball"], rest="shell", labels=LabelSet(("shell", "core"), ((1,), (2,))))
     expected = whole(read_volume(balls / f"{case}.nii.gz")).numpy()[0]
-    found = map_of(contest, case)
+    found = map_of(comparison, case)
     assert np.array_equal(found, expected)
     assert np.array_equal(found > 0, label.numpy()[0] > 0)
     assert {1, 2} <= set(np.unique(found))

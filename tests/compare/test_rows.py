@@ -6,48 +6,35 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from monai.data import MetaTensor
-from small_wall import THICK, dice, wall
-from test_compare_tool import load_tool, names, write_part, write_table
+from compared_rows import (
+    CASES,
+    MYOCARDIUM,
+    SCAR,
+    TWO,
+    config_of,
+    label_of,
+    make_walls,
+    rows_of,
+    run,
+    shifted,
+    write,
+    write_folds_of_maps,
+)
+from compared_runs import load_tool, names
+from small_wall import dice, wall
 
 from segmed.commands.command_line import run_tool
 from segmed.compare import classical_row as classical
 from segmed.compare.finished_cases import folder_of
-from segmed.compare.prepare import open_contest
-from segmed.compare.rows import run_contest
-from segmed.config.compare import CompareConfig
-from segmed.config.reading import validate
+from segmed.compare.prepare import prepare_comparison
+from segmed.compare.rows import run_rows
 from segmed.data.splits import make_split
 from segmed.errors import RunError, SegmenterError
 from segmed.metrics.published import zabihollahy2020_dice
 from segmed.segmenters.region import TissueMethod
-from segmed.volumes import read_label_volume, write_volume
+from segmed.volumes import read_label_volume
 
-CASES = 6
-MYOCARDIUM, POOL, RV, SCAR = 1, 2, 3, 4
 TREES = {"name": "random_forest", "voxels": 400, "trees": 5}
-
-
-def write(path, values, spacing=THICK):
-    affine = np.diag([*spacing, 1.0])
-    write_volume(path, MetaTensor(torch.from_numpy(np.ascontiguousarray(values))[None], affine=affine))
-
-
-def label_of(scene, scar):
-    label = np.zeros(scene.region.shape, np.uint8)
-    label[scene.region], label[scene.found["pool"]], label[scene.found["rv"]] = MYOCARDIUM, POOL, RV
-    label[scar] = SCAR
-    return label
-
-
-def make_walls(folder):
-    """Six made hearts."""
-    for number, name in enumerate(names(CASES)):
-        scene, scar = wall(seed=number)
-        write(folder / "data" / name / f"{name}_LGE.nii.gz", scene.image)
-        write(folder / "data" / name / f"{name}_gd.nii.gz", label_of(scene, scar))
-    return folder
 
 
 @pytest.fixture
@@ -55,61 +42,21 @@ def walls(tmp_path):
     return make_walls(tmp_path)
 
 
-def config_of(folder, rows, **changes):
-    data = {
-        "root": folder / "data",
-        "layout": {
-            "name": "pattern",
-            "images": {"LGE": "{case}/{case}_LGE.nii.gz"},
-            "label": "{case}/{case}_gd.nii.gz",
-        },
-        "labels": {"myocardium": MYOCARDIUM, "blood_pool": POOL, "rv": RV, "scar": SCAR},
-        "regions": {"lv_wall": ["myocardium", "scar"]},
-    }
-    given = {
-        "output": folder / "out", "data": data, "split": {"folds": 3, "validation": 0.0}, "rows": rows,
-        "evaluate": {"bootstrap": 20}, "reference": next(iter(rows)), **changes,
-    }  # fmt: skip
-    return validate(CompareConfig, given, where="test")
-
-
-TWO = {"otsu": {"method": {"name": "otsu"}}, "strm": {"method": {"name": "strm"}}}
-
-
-def run(folder, rows, **changes):
-    return run_contest(open_contest(config_of(folder, rows, **changes)), say=lambda line: None)
-
-
-def rows_of(method, label="scar"):
-    return {row["case"]: row for row in method.results[0].rows if row["label"] == label}
-
-
-def write_folds_of_maps(folder, walls, change):
-    """A finished cross-validation of the same folds, whose label maps are the references changed."""
-    contest = open_contest(config_of(walls, TWO))
-    write_table(folder / "test", [0.5] * CASES)
-    (folder / "folds.yaml").write_text(json.dumps({"split": {"folds": len(contest.splits)}}))
-    for number, split in enumerate(contest.splits):
-        part = write_part(folder / f"fold_{number}", split.test, training=split.train)
-        for case in split.test:
-            label = read_label_volume(contest.cases[case].label).as_tensor().numpy()[0]
-            write(part / "predictions" / f"{case}.nii.gz", change(label.astype(np.uint8)))
-    return folder
-
-
 # ---------------------------------------------------------------- classical rows
 
 
 def test_every_case_is_tested_once_and_its_label_map_is_that_of_its_figures(walls):
     config = config_of(walls, TWO)
-    contest = open_contest(config)
-    methods = run_contest(contest, say=lambda line: None)
+    comparison = prepare_comparison(config)
+    methods = run_rows(comparison, say=lambda line: None)
     assert [method.name for method in methods] == ["otsu", "strm"]
     figures = rows_of(methods[0])
     assert sorted(figures) == names(CASES)
     for number, name in enumerate(names(CASES)):
         scene, scar = wall(seed=number)
-        values = read_label_volume(folder_of(contest, "otsu") / "predictions" / f"{name}.nii.gz").as_tensor().numpy()[0]
+        values = (
+            read_label_volume(folder_of(comparison, "otsu") / "predictions" / f"{name}.nii.gz").as_tensor().numpy()[0]
+        )
         assert np.array_equal(values > 0, label_of(scene, scar) > 0)  # the given wall and what lies beside it
         assert figures[name]["dice"] == pytest.approx(dice(values == SCAR, scar))
         assert figures[name]["dice"] > 0.85
@@ -126,11 +73,11 @@ def test_a_wall_that_was_given_is_not_scored(walls):
 
 
 def test_folds_are_those_of_training_with_the_same_split(walls):
-    contest = open_contest(config_of(walls, TWO))
-    strata = dict.fromkeys(contest.cases, "myocardium+blood_pool+rv+scar")
-    for fold, split in enumerate(contest.splits):
-        config = contest.config.split.model_copy(update={"fold": fold})
-        assert split == make_split(contest.dataset.cases, config, strata=strata)
+    comparison = prepare_comparison(config_of(walls, TWO))
+    strata = dict.fromkeys(comparison.cases, "myocardium+blood_pool+rv+scar")
+    for fold, split in enumerate(comparison.splits):
+        config = comparison.config.split.model_copy(update={"fold": fold})
+        assert split == make_split(comparison.dataset.cases, config, strata=strata)
 
 
 def test_what_is_done_is_not_done_again(walls, monkeypatch):
@@ -146,7 +93,7 @@ def test_what_is_done_is_not_done_again(walls, monkeypatch):
 @pytest.mark.parametrize("lost", ["cases/case_3.json", "predictions/case_3.nii.gz"])
 def test_a_killed_comparison_goes_on_where_it_was(walls, monkeypatch, lost):
     run(walls, TWO)
-    (folder_of(open_contest(config_of(walls, TWO)), "strm") / lost).unlink()
+    (folder_of(prepare_comparison(config_of(walls, TWO)), "strm") / lost).unlink()
     done = []
     whole = classical.ClassicalRow._case
     monkeypatch.setattr(
@@ -188,11 +135,11 @@ def test_a_method_learns_from_the_training_cases_of_its_fold_alone(walls, monkey
         lambda config, scenes=None: seen.append([case.id for case in scenes._cases]) or build(config, scenes),
     )  # fmt: skip
     rows = {"trees": {"method": TREES}, "again": {"method": TREES}}
-    contest = open_contest(config_of(walls, rows))
-    methods = run_contest(contest, say=lambda line: None)
-    assert seen == [list(split.train) for split in contest.splits] * 2
-    assert all(not set(split.train) & set(split.test) for split in contest.splits)
-    assert methods[0].results[0].training == tuple(frozenset(split.train) for split in contest.splits)
+    comparison = prepare_comparison(config_of(walls, rows))
+    methods = run_rows(comparison, say=lambda line: None)
+    assert seen == [list(split.train) for split in comparison.splits] * 2
+    assert all(not set(split.train) & set(split.test) for split in comparison.splits)
+    assert methods[0].results[0].training == tuple(frozenset(split.train) for split in comparison.splits)
     assert methods[0].training_minutes > 0
     assert np.mean([row["dice"] for row in rows_of(methods[0]).values()]) > 0.8
 
@@ -235,10 +182,10 @@ def test_slices_in_which_a_method_fails_do_not_cost_the_others(walls):
     image[..., 1:3] = 7
     write(walls / "data" / "case_2" / "case_2_LGE.nii.gz", image)
     rows = {"slices": {"method": {"name": "otsu"}, "slices": True}, **TWO}
-    contest = open_contest(config_of(walls, rows))
-    found = run_contest(contest, say=lambda line: None)[0]
+    comparison = prepare_comparison(config_of(walls, rows))
+    found = run_rows(comparison, say=lambda line: None)[0]
     assert [row["case"] for row in rows_of(found).values() if row["missed"]] == []
-    path = folder_of(contest, "slices") / "predictions" / "case_2.nii.gz"
+    path = folder_of(comparison, "slices") / "predictions" / "case_2.nii.gz"
     values = read_label_volume(path).as_tensor().numpy()[0] == SCAR
     assert not values[..., 1:3].any()
     assert dice(values[..., [0, 3]], scar[..., [0, 3]]) > 0.85
@@ -291,11 +238,6 @@ def test_nothing_is_in_ml_where_the_spacing_is_not_known(walls):
 # ---------------------------------------------------------------- rows of runs, and walls of runs
 
 
-def shifted(label):
-    """The wall a voxel further, so that it is right in part."""
-    return np.roll(label, 1, axis=0)
-
-
 def test_label_maps_of_a_run_are_scored_as_they_are(walls):
     cv = write_folds_of_maps(walls / "runs" / "net", walls, shifted)
     found = {m.name: m for m in run(walls, {**TWO, "net": {"run": str(cv)}})}["net"]
@@ -313,16 +255,16 @@ def test_label_maps_of_a_run_are_scored_as_they_are(walls):
 def test_a_method_in_the_walls_of_a_run_finds_nothing_outside_them(walls):
     cv = write_folds_of_maps(walls / "runs" / "net", walls, shifted)
     rows = {**TWO, "in net": {"method": {"name": "otsu"}, "region": str(cv)}}
-    contest = open_contest(config_of(walls, rows))
-    found = run_contest(contest, say=lambda line: None)[2]
+    comparison = prepare_comparison(config_of(walls, rows))
+    found = run_rows(comparison, say=lambda line: None)[2]
     for number, name in enumerate(names(CASES)):
         label = shifted(label_of(*wall(seed=number)))
         values = (
-            read_label_volume(folder_of(contest, "in net") / "predictions" / f"{name}.nii.gz").as_tensor().numpy()[0]
+            read_label_volume(folder_of(comparison, "in net") / "predictions" / f"{name}.nii.gz").as_tensor().numpy()[0]
         )
         assert np.array_equal(np.isin(values, (MYOCARDIUM, SCAR)), np.isin(label, (MYOCARDIUM, SCAR)))
     assert any("looks in walls of" in remark for remark in found.results[0].remarks)
-    changed = read_label_volume(cv / "fold_0" / "predictions" / f"{contest.splits[0].test[0]}.nii.gz")
+    changed = read_label_volume(cv / "fold_0" / "predictions" / f"{comparison.splits[0].test[0]}.nii.gz")
     assert changed.shape[1:] == (44, 44, 4)
 
 
@@ -335,15 +277,17 @@ def test_seeds_are_runs_that_fit_the_pattern(walls):
 
 def test_parts_can_be_those_of_a_run(walls):
     cv = write_folds_of_maps(walls / "runs" / "net", walls, shifted)
-    contest = open_contest(config_of(walls, TWO, split={"folds": 2, "seed": 5}, split_of=cv))
-    assert [split.test for split in contest.splits] == [s.test for s in open_contest(config_of(walls, TWO)).splits]
+    comparison = prepare_comparison(config_of(walls, TWO, split={"folds": 2, "seed": 5}, split_of=cv))
+    assert [split.test for split in comparison.splits] == [
+        s.test for s in prepare_comparison(config_of(walls, TWO)).splits
+    ]
 
 
 def test_a_run_of_other_cases_is_refused_before_anything_is_run(walls):
     cv = write_folds_of_maps(walls / "runs" / "net", walls, shifted)
     rows = {**TWO, "net": {"run": str(cv)}}
     with pytest.raises(RunError, match=r"row 'net': run .* tested on 6 cases, the comparison has 1; in one alone"):
-        open_contest(config_of(walls, rows, each_fold=False))
+        prepare_comparison(config_of(walls, rows, each_fold=False))
     assert not (walls / "out").exists()
 
 
@@ -351,7 +295,7 @@ def test_a_run_that_has_lost_label_maps_says_which(walls):
     cv = write_folds_of_maps(walls / "runs" / "net", walls, shifted)
     next((cv / "fold_1" / "predictions").iterdir()).unlink()
     with pytest.raises(RunError, match="no label maps of 1 cases, case_"):
-        open_contest(config_of(walls, {**TWO, "net": {"run": str(cv)}}))
+        prepare_comparison(config_of(walls, {**TWO, "net": {"run": str(cv)}}))
 
 
 def test_a_run_whose_test_is_not_finished_says_how_to_go_on_or_is_left_out(walls):
@@ -359,8 +303,8 @@ def test_a_run_whose_test_is_not_finished_says_how_to_go_on_or_is_left_out(walls
     (cv / "test" / "summary.json").unlink()
     rows = {**TWO, "net": {"run": str(cv)}, "in net": {"method": {"name": "otsu"}, "region": str(cv)}}
     with pytest.raises(RunError, match=r"row 'net': run .* has no finished test: go on with .*--resume"):
-        open_contest(config_of(walls, rows))
-    assert list(open_contest(config_of(walls, rows), skip_missing=True).missing) == ["net", "in net"]
+        prepare_comparison(config_of(walls, rows))
+    assert list(prepare_comparison(config_of(walls, rows), skip_missing=True).missing) == ["net", "in net"]
 
 
 def test_a_run_that_is_not_there_names_its_command_or_is_left_out(walls):
@@ -368,13 +312,13 @@ def test_a_run_that_is_not_there_names_its_command_or_is_left_out(walls):
     rows = {**TWO, "CMPU": {"run": absent, "command": "python train"},
             "in CMPU": {"method": {"name": "otsu"}, "region": absent}}  # fmt: skip
     with pytest.raises(RunError, match=r"row 'CMPU': no run fits .*cmpu: make it with `python train`; or leave"):
-        open_contest(config_of(walls, rows))
-    contest = open_contest(config_of(walls, rows), skip_missing=True)
-    assert list(contest.missing) == ["CMPU", "in CMPU"]
-    assert all("`python train`" in line for line in contest.missing.values())
-    assert [method.name for method in run_contest(contest, say=lambda line: None)] == ["otsu", "strm"]
+        prepare_comparison(config_of(walls, rows))
+    comparison = prepare_comparison(config_of(walls, rows), skip_missing=True)
+    assert list(comparison.missing) == ["CMPU", "in CMPU"]
+    assert all("`python train`" in line for line in comparison.missing.values())
+    assert [method.name for method in run_rows(comparison, say=lambda line: None)] == ["otsu", "strm"]
     with pytest.raises(RunError, match="row 'CMPU'"):
-        open_contest(config_of(walls, rows, reference="CMPU"), skip_missing=True)
+        prepare_comparison(config_of(walls, rows, reference="CMPU"), skip_missing=True)
 
 
 # ---------------------------------------------------------------- the published convention
@@ -436,7 +380,7 @@ def test_the_tool_writes_one_table_and_figures(compare):
     assert "| strm " in done.out
     assert {path.name for path in done.files.iterdir() if path.is_file()} == {
         "overview.md", "overview.csv", "comparison.md", "comparison.csv", "comparison.json", "comparison.png",
-        "bland_altman.png",
+        "bland_altman.png", "report.html",
     }  # fmt: skip
     head, *lines = (done.files / "overview.csv").read_text().splitlines()
     assert len(lines) == 4  # of scar and of the wall, which has no figures
