@@ -137,8 +137,11 @@ def _inherit(data: dict[str, Any]) -> None:
         batch, weights = patches.get("batch_size"), train.get("class_weights")
         if batch is not None and (stage.get("patches") or stage.get("train")):
             stage["train"] = {**train, "batch_size": batch}
-        if weights is not None and (stage.get("train") or stage.get("loss")):
-            stage["loss"] = {**loss, "class_weights": weights}
+        if stage.get("train") or stage.get("loss"):
+            if weights is not None:
+                stage["loss"] = {**loss, "class_weights": weights}
+            elif (data.get("train") or {}).get("class_weights") is not None:
+                stage["loss"] = dict(loss)  # that of the whole, without its weights
 
 
 def _at(data: Any, path: list[str]) -> dict[str, Any] | None:
