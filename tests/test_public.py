@@ -94,7 +94,7 @@ def test_a_file_is_scored_like_its_array_with_the_spacing_of_its_header(tmp_path
 
 def test_overrides_of_a_config_object_are_those_of_a_file(monkeypatch):
     asked = []
-    monkeypatch.setattr("segmed.compose.experiment.show_plan", asked.append)
+    monkeypatch.setattr("segmed.compose.run.show_plan", asked.append)
     changes = {"train.epochs": 7, "loss.name": "tversky"}
     segmed.plan("acdc", overrides=changes)
     segmed.plan(experiment_of("acdc", None), overrides=changes)

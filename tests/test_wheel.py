@@ -22,7 +22,7 @@ TINY = [
     "3",
     "--split.test",
     "0.34",
-    "--network.channels",
+    "--network.encoder.channels",
     "4",
     "8",
     "--patches.size",

@@ -94,6 +94,17 @@ class Tested:
         return softmax(self.logits / temperature, axis=1)
 
 
+def joined(tests: Sequence[Tested]) -> Tested:
+    """Test parts of several folds as one."""
+    return Tested(
+        classes=tests[0].classes,
+        ids=tuple(name for test in tests for name in test.ids),
+        subjects=tuple(name for test in tests for name in test.subjects),
+        truth=np.concatenate([test.truth for test in tests]),
+        logits=np.concatenate([test.logits for test in tests]),
+    )
+
+
 def save_tested(test: Tested, path: Path, *, temperature: float | None = None, notes: Sequence[str] = ()) -> None:
     """Write a row an image, from which `read_tested` gets the same figures.
 

@@ -56,11 +56,7 @@ def start(
         from segmed.classify.prepare import start as start_classification
 
         return start_classification(config, folder).path
-    if config.composed:
-        from segmed.compose.train import start_composite
-
-        return start_composite(config, folder).path
-    from segmed.segment.prepare import start as start_segmentation
+    from segmed.compose.run import start as start_segmentation
 
     return start_segmentation(config, folder).path
 
@@ -78,11 +74,11 @@ def resume(run: PathLike) -> None:
     """
     folder = Path(run)
     if classifies(folder / "config.yaml"):
-        from segmed.classify.test import resume as resume_classification
+        from segmed.classify.run import resume as resume_classification
 
         resume_classification(folder)
     else:
-        from segmed.compose.experiment import resume as resume_segmentation
+        from segmed.compose.run import resume as resume_segmentation
 
         resume_segmentation(folder)
 
@@ -96,11 +92,11 @@ def plan(experiment: Experiment | PathLike, *, overrides: Mapping[str, Any] | No
     """
     config = experiment_of(experiment, overrides)
     if isinstance(config, ClassificationConfig):
-        from segmed.classify.test import show_plan as show_classification
+        from segmed.classify.run import show_plan as show_classification
 
         show_classification(config)
     else:
-        from segmed.compose.experiment import show_plan as show_segmentation
+        from segmed.compose.run import show_plan as show_segmentation
 
         show_segmentation(config)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 
@@ -36,6 +37,11 @@ class Segmenter(ABC):
             (L + 1, X, Y, Z) float32 on the volume's own grid, background first, summing to one; a new tensor, which
             the caller may change.
         """
+
+    @property
+    def class_probabilities(self) -> np.ndarray | None:
+        """Of the class of the volume that was segmented last, (K,) float64; none where no network tells one."""
+        return None
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         """The most probable label.

@@ -51,6 +51,12 @@ class Mean(Ensemble):
             total += other.probabilities(volume).as_tensor()
         return on_grid_of(volume, total.div_(len(self.segmenters)))
 
+    @property
+    def class_probabilities(self) -> np.ndarray | None:
+        """The mean of what all tell; none where one of them tells nothing."""
+        told = [segmenter.class_probabilities for segmenter in self.segmenters]
+        return None if any(each is None for each in told) else np.mean(told, axis=0)
+
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         return self.segmenters[0](volume) if len(self.segmenters) == 1 else super().__call__(volume)
 
@@ -118,6 +124,11 @@ class LargestComponent(Segmenter):
         self.cleaned = tuple(labels)
         for name in self.cleaned:
             self.labels.members(name)
+
+    @property
+    def class_probabilities(self) -> np.ndarray | None:
+        """What the segmenter inside tells."""
+        return self.segmenter.class_probabilities
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         found = self.segmenter.probabilities(volume)

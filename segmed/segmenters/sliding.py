@@ -147,11 +147,19 @@ class Mirrored(nn.Module):
         axes: spatial axes that are mirrored, in every combination.
         swapped: pairs of classes that change sides with a flip along the first of `axes`, such as the left and the
             right hippocampus.
+        copies: network of the mirrored copies; none: the same.
     """
 
-    def __init__(self, network: nn.Module, axes: Sequence[int], *, swapped: Sequence[tuple[int, int]] = ()) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        axes: Sequence[int],
+        *,
+        swapped: Sequence[tuple[int, int]] = (),
+        copies: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.copies = network, copies or network
         dims = [axis + 2 for axis in axes]
         self.flips = [flip for count in range(len(dims) + 1) for flip in combinations(dims, count)]
         self.side = dims[0] if dims else None
@@ -160,7 +168,7 @@ class Mirrored(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         total = self.network(image)
         for flip in self.flips[1:]:
-            logits = self.network(image.flip(flip)).flip(flip)
+            logits = self.copies(image.flip(flip)).flip(flip)
             total = total + (self._swap(logits) if self.side in flip else logits)
         return total / len(self.flips)
 
