@@ -17,7 +17,7 @@ from benchmarks.synthetic import NAMED, heart, scan
 from benchmarks.timing import Outcome, Setting, Target, alternate, timed
 from segmed.builders.architectures import build_network
 from segmed.builders.segmenters import build_cascade, label_set, load_stage, network_segmenter, stages_of
-from segmed.compose.train import member_config, useful_views
+from segmed.compose.prepare import member_config, useful_views
 from segmed.config import SegmentationConfig, View, known
 from segmed.config.reading import load_config
 from segmed.data.fingerprint import CaseFacts

@@ -20,7 +20,8 @@ from segmed.config import AugmentConfig, DiceCELossConfig
 from segmed.data.patches import PatchDataset, patch_loader
 from segmed.machine import this_machine
 from segmed.training.checkpoint import Checkpoints
-from segmed.training.loop import FitSettings, fit
+from segmed.training.fit_settings import FitSettings
+from segmed.training.loop import fit
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks
 from segmed.training.schedule import StepBudget

@@ -179,7 +179,7 @@ def resample_onto(volume: MetaTensor, *, affine: Any, shape: Sequence[int], mode
     if mode == "cubic":
         data = _cubic(data, to_source, size)
     else:
-        driven_by = _parallel_axes(to_source, size)
+        driven_by = parallel_axes(to_source, size)
         data = (
             _oblique(data, to_source, size, mode)
             if driven_by is None
@@ -188,7 +188,7 @@ def resample_onto(volume: MetaTensor, *, affine: Any, shape: Sequence[int], mode
     return with_data(volume, data, target)
 
 
-def _parallel_axes(to_source: np.ndarray, size: tuple[int, ...]) -> list[int] | None:
+def parallel_axes(to_source: np.ndarray, size: tuple[int, ...]) -> list[int] | None:
     """For each source axis the one target axis that moves along it; None where the grids are oblique."""
     travel = np.abs(to_source[:3, :3]) * (np.maximum(np.array(size), 2) - 1)
     strongest = np.abs(to_source[:3, :3]).argmax(axis=1)

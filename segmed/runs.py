@@ -23,7 +23,7 @@ from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_written
 from segmed.errors import ConfigError, RunError
-from segmed.files import TEMPORARY, atomic_write_text, remove
+from segmed.files import TEMPORARY, atomic_write_text, remove, write_json
 
 Schema = TypeVar("Schema", bound=Section)
 USES = {  # whether a run classifies -> what it does, and what takes it
@@ -224,8 +224,39 @@ def open_run(path: Path) -> Run:
     return run
 
 
-def write_config(run: Run, config: Section, reasons: Mapping[str, str], *, tool: str = "train_seg") -> None:
+def begin_run(
+    path: Path | None,
+    config: SegmentationConfig | ClassificationConfig,
+    reasons: Mapping[str, str],
+    *,
+    records: Mapping[str, Any],
+    device: str,
+    cases: int,
+) -> Run:
+    """Make a run folder that holds everything which training needs.
+
+    Args:
+        path: as in `new_run`.
+        config: resolved.
+        reasons: of each value that was `auto`.
+        records: name of a JSON file -> what it holds.
+        device: name of what trains.
+        cases: of the data set.
+
+    Raises:
+        RunError: as in `new_run`.
+    """
+    run = new_run(path, runs=config.runs, name=config.title)
+    for name, content in records.items():
+        write_json(run.path / name, content)
+    write_json(run.environment, {**environment(), "device": device, "cases": cases})
+    write_config(run, config, reasons)  # last: with it the folder is a run
+    return run
+
+
+def write_config(run: Run, config: Section, reasons: Mapping[str, str]) -> None:
     """Write the resolved config; each value that was `auto` has its reason behind it."""
+    tool = "train_cls" if isinstance(config, ClassificationConfig) else "train_seg"
     text = [f"# The resolved config of this run: `python tools/{tool}.py --config THIS_FILE` repeats it.", ""]
     text += _yaml_lines(config.model_dump(mode="json"), reasons, prefix="", indent=0)
     atomic_write_text(run.config, "\n".join(text) + "\n")

@@ -10,12 +10,14 @@ import pytest
 from matplotlib.image import imread
 from nbclient import NotebookClient
 
+import segmed
+
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 SMALL = {
     "first_run": {"CASES": 5, "MINUTES": 0.05, "CHANNELS": (4, 8, 16)},
     "looking_inside": {"CASES": 4, "MINUTES": 0.05, "PATCH": (48, 48, 48), "CHANNELS": (4, 8)},
 }
-MAY_IMPORT = {"IPython", "datetime", "json", "pathlib", "segmed", "warnings"}
+MAY_IMPORT = {"IPython.display", "datetime", "json", "pathlib", "segmed", "segmed.config", "segmed.reports", "warnings"}
 SECONDS = 300  # a cell; far more than one takes
 
 
@@ -52,12 +54,16 @@ def test_is_stored_without_outputs(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_only_calls_segmed(name):
+def test_only_calls_the_public_interface_of_segmed(name):
     nodes = [node for cell in code_cells(notebook(name)) for node in ast.walk(tree(cell))]
     assert not [n for n in nodes if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda))]
     modules = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    assert {module.split(".")[0] for module in modules} <= MAY_IMPORT
+    assert modules <= MAY_IMPORT
+    used = {n.attr for n in nodes if isinstance(n, ast.Attribute) and getattr(n.value, "id", "") == "segmed"}
+    drawn = {a.name for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "segmed.reports" for a in n.names}
+    assert used <= set(segmed.PUBLIC)
+    assert drawn <= set(segmed.reports.FIGURES)
 
 
 @pytest.mark.parametrize("name", SMALL)

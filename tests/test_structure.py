@@ -16,7 +16,7 @@ FLOORS = [
     {"builders", "reports"},
     {"segment", "classify", "compare"},
     {"compose"},
-    {"commands"},
+    {"commands", "public"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 STRANGERS = [{"networks", "losses"}, {"networks", "metrics"}, {"losses", "metrics"}, {"segmenters", "evaluate"}]

@@ -12,6 +12,7 @@ from segmed.config import InferenceConfig, SegmentationConfig, StageConfig, know
 from segmed.labels import LabelSet
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
+from segmed.segmenters.case_class import TwoHeadSegmenter
 from segmed.segmenters.combine import Mean, Tidied, Vote
 from segmed.segmenters.network import NetworkSegmenter
 
@@ -46,7 +47,8 @@ def network_segmenter(
     """
     inference = inference or config.inference
     precision = inference.precision if inference.precision != "auto" else config.train.precision
-    return NetworkSegmenter(
+    kind = TwoHeadSegmenter if hasattr(network, "both") else NetworkSegmenter
+    return kind(
         network,
         labels=label_set(config),
         preprocess=config.preprocess,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from segmed.classify.plan import planned_network
+from segmed.classify.plan import resolve
 from segmed.config.classification import ClassificationConfig
 from segmed.data.images.image_dataset import ClassDataset, read_classes
 from segmed.data.images.image_splits import ClassSplit, make_class_split, split_groups
@@ -18,13 +16,9 @@ from segmed.data.leaks.twins import twin_groups
 from segmed.data.split_file import PARTS
 from segmed.errors import DatasetError
 from segmed.evaluate.answers import LEAKING
-from segmed.files import write_json
 from segmed.machine import this_machine
-from segmed.runs import Run, environment, new_run, write_config
+from segmed.runs import Run, begin_run
 from segmed.training.encoder_transfer import leak_note, source_encoder
-from segmed.training.optimisation import PEAK_RATE
-
-TOOL = "train_cls"
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ def prepare(config: ClassificationConfig) -> Prepared:
     elif not config.leaks.check:
         notes.append("nobody looked for leaks (leaks.check is false)")
     notes += _source_seen(config, split)
-    config, reasons = _resolved(config, dataset, split)
+    config, reasons = resolve(config, dataset, split, machine=this_machine())
     return Prepared(config, reasons, dataset, split, tuple(notes), leakage)
 
 
@@ -90,17 +84,19 @@ def _without_twins(split: ClassSplit, groups: Mapping[str, str]) -> tuple[ClassS
 def start(config: ClassificationConfig, folder: Path | None) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
     ready = prepare(config)
-    for line in describe(ready):
-        print(line)
-    made = new_run(folder, runs=config.runs, name=config.title)
-    ready.split.save(made.split)
-    write_json(made.plan, {"reasons": dict(ready.reasons), "notes": list(ready.notes)})
-    write_json(
-        made.environment,
-        {**environment(), "device": this_machine().name, "cases": len(ready.dataset.items)},
+    print("\n".join(describe(ready)))
+    records = {
+        "plan.json": {"reasons": dict(ready.reasons), "notes": list(ready.notes)},
+        "split.json": asdict(ready.split),
+    }
+    return begin_run(
+        folder,
+        ready.config,
+        ready.reasons,
+        records=records,
+        device=this_machine().name,
+        cases=len(ready.dataset.items),
     )
-    write_config(made, ready.config, ready.reasons, tool=TOOL)  # last: with it the folder is a run
-    return made
 
 
 def describe(ready: Prepared) -> list[str]:
@@ -180,35 +176,6 @@ def _notes(dataset: ClassDataset) -> list[str]:
         left_out = ", ".join(f"{name} ({count})" for name, count in dataset.dropped.items())
         notes.append(f"left out, as no class names them: {left_out}")
     return notes
-
-
-def _resolved(
-    config: ClassificationConfig, dataset: ClassDataset, split: ClassSplit
-) -> tuple[ClassificationConfig, dict[str, str]]:
-    """The config without `auto`, but for precision and memory format, which are measured; and the reasons."""
-    machine = this_machine()
-    network, reasons = planned_network(
-        config.network, size=config.image.size, device=machine.device, init_encoder=config.init_encoder
-    )
-    train = config.train
-    changes: dict[str, Any] = {}
-    if train.learning_rate == "auto":
-        changes["learning_rate"] = PEAK_RATE[train.optimiser]
-        reasons["train.learning_rate"] = f"usual peak for {train.optimiser}"
-    if train.steps_per_epoch == "auto":
-        changes["steps_per_epoch"] = max(1, math.ceil(len(split.train) / train.batch_size))
-        reasons["train.steps_per_epoch"] = f"{len(split.train)} images, {train.batch_size} a step"
-    if train.workers == "auto":
-        changes["workers"] = 0 if machine.device == "cpu" else min(machine.cores - 1, 8)
-        reasons["train.workers"] = "images are small" if machine.device == "cpu" else f"{machine.cores} cores"
-    if train.devices == "auto":
-        changes["devices"] = 1
-        reasons["train.devices"] = "one process"
-    data = config.data
-    if data.classes == "auto":
-        data = data.model_copy(update={"classes": {name: name for name in dataset.classes}})
-    config = config.model_copy(update={"network": network, "train": train.model_copy(update=changes), "data": data})
-    return config, reasons
 
 
 def with_absolute_paths(config: ClassificationConfig) -> ClassificationConfig:

@@ -18,7 +18,7 @@ from segmed.config import InferenceConfig, Section, SegmentationConfig, known
 from segmed.errors import ConfigError
 
 if TYPE_CHECKING:
-    from segmed.data.inputs import Input
+    from segmed.segment.predict import CaseReport
     from segmed.segmenters.base import Segmenter
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -81,17 +81,17 @@ def main() -> int:
         extras=Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty),
         done=record.done,
         spacing_known=configs[0].data.spacing_known,
+        classes=_classes(configs),
     )
-    failed = []
+    done, failed = [], []
     for number, report in enumerate(reports, 1):
         record.add(report)
         outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
             report.status, f"failed: {report.error}"
         )
         print(f"[{number}/{len(inputs)}] {report.case}: {outcome}", flush=True)
-        if report.status == "failed":
-            failed.append(report)
-    _write_classes(arguments, configs, [item for item in inputs if item.case.id not in {lost.case for lost in failed}])
+        (failed if report.status == "failed" else done).append(report)
+    _write_classes(arguments.output, _classes(configs), done)
     print(
         f"{len(inputs) - len(failed)} of {len(inputs)} label maps in {arguments.output}, "
         f"{time.perf_counter() - started:.0f} s; how they were made: {record.path}"
@@ -147,29 +147,26 @@ def _segmenter(arguments: Arguments, configs: list[SegmentationConfig]) -> Segme
     return LargestComponent(Mean(members), cleaned) if cleaned else Mean(members)
 
 
-def _write_classes(arguments: Arguments, configs: list[SegmentationConfig], inputs: list[Input]) -> None:
-    """classes.csv: the class of each case and its probabilities, where all runs have a head for the same classes."""
+def _classes(configs: list[SegmentationConfig]) -> tuple[str, ...]:
+    """The classes of cases that all runs have a head for; none where one has none, or one for others."""
     heads = [config.classification for config in configs]
-    if heads[0] is None or any(head is None or head.classes != heads[0].classes for head in heads) or not inputs:
+    names = {() if head is None else known(head.classes) for head in heads}
+    return names.pop() if len(names) == 1 else ()
+
+
+def _write_classes(output: Path, classes: tuple[str, ...], reports: list[CaseReport]) -> None:
+    """classes.csv: the class of each case and its probabilities."""
+    if not classes or not reports:
         return
     import numpy as np
 
-    from segmed.builders.segmenters import label_set
-    from segmed.builders.trained import load_case_classifier
-    from segmed.data.cases import Dataset
-    from segmed.data.preprocess import read_case
     from segmed.evaluate.answers import save_predictions
     from segmed.reports.classification.case_classes import TABLE
 
-    told = [load_case_classifier(run, device=arguments.device) for run in arguments.run]
-    found = []
-    for item in inputs:
-        modalities = known(configs[0].data.images)
-        volume, _ = read_case(item.case, Dataset("input", Path(), (item.case,), modalities, label_set(configs[0])))
-        found.append(np.mean([classify(volume) for classify in told], axis=0))
-    logits = np.log(np.stack(found).clip(np.finfo(float).tiny))
-    save_predictions(arguments.output / TABLE, known(heads[0].classes), [item.case.id for item in inputs], logits)
-    print(f"classes of {len(inputs)} cases in {arguments.output / TABLE}")
+    told = np.array([[report.classes[name] for name in classes] for report in reports])
+    logits = np.log(told.clip(np.finfo(float).tiny))
+    save_predictions(output / TABLE, classes, [report.case for report in reports], logits)
+    print(f"classes of {len(reports)} cases in {output / TABLE}")
 
 
 def _changes(arguments: Arguments) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from segmed.commands.short_help import Groups
-from segmed.commands.training import TrainingOptions, train
+from segmed.commands.training import TrainingOptions, read_training
 from segmed.config.classification import ClassificationConfig
 
 FIRST_RUN = Path("contrast_phantom")  # a shipped config
@@ -35,5 +35,16 @@ class Arguments(TrainingOptions):
     config: Path = Field(FIRST_RUN, description="YAML of the experiment, or the name of a shipped one")
 
 
-def main() -> int:
-    return train(ClassificationConfig, Arguments, "segmed.classify.test", description=__doc__)
+def main() -> None:
+    """Train, go on with, plan or cross-validate, as the command line says."""
+    asked, config = read_training(ClassificationConfig, Arguments, description=__doc__)
+    from segmed.classify.run import cross_validate, resume, run, show_plan  # heavy, and not needed for --help
+
+    if asked.resume is not None:
+        resume(asked.resume)
+    elif asked.plan_only:
+        show_plan(config)
+    elif asked.every_fold:
+        cross_validate(config, asked.run_dir)
+    else:
+        run(config, asked.run_dir)

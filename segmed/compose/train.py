@@ -1,13 +1,12 @@
-"""Runs of several networks: the views of one stage, and cascades whose second stage learns from the first."""
+"""Training of several networks: the views of a stage, and cascades whose second stage learns from the first."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,153 +14,47 @@ from lightning_fabric import Fabric
 from monai.data import MetaTensor
 
 from segmed.builders.datasets import build_dataset
-from segmed.builders.segmenters import load_stage, stages_of
+from segmed.builders.segmenters import load_stage
 from segmed.builders.trained import load_run
-from segmed.config import (
-    DataConfig,
-    PatternLayout,
-    SegmentationConfig,
-    SplitConfig,
-    StageConfig,
-    UNetConfig,
-    View,
-    known,
-)
-from segmed.data.audit import CaseFacts
+from segmed.compose.prepare import member_config
+from segmed.config import CascadeConfig, DataConfig, PatternLayout, SegmentationConfig, SplitConfig, StageConfig, known
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split, make_split
 from segmed.errors import DatasetError
-from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
 from segmed.labels import IGNORE
-from segmed.reports.segmentation.page import write_report
-from segmed.runs import Run, environment, new_run, read_config, write_config
-from segmed.segment.plan import THICK, resolve
-from segmed.segment.prepare import prepare, start, tested, tracking, train
+from segmed.runs import Run, read_config
+from segmed.segment.prepare import start
+from segmed.segment.train import Training
 from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import restrict
+from segmed.training.launch import open_tracker, require_one_process
 from segmed.training.ranks import Ranks
 from segmed.volumes import write_volume
 
 REGIONS = "regions.json"  # written last: the fine stage's data are complete
 
 
-def start_composite(config: SegmentationConfig, folder: Path | None) -> Run:
-    """Make the folder of a composed run; its views are decided here, the rest of each network's plan when it begins.
+def train_networks(run: Run, fabric: Fabric, ranks: Ranks) -> None:
+    """Train the networks of a composed run that are not trained yet, one after the other.
 
     Raises:
-        DatasetError: as for one network, or names of labels that are not there.
+        TrainingError: several processes.
     """
-    dataset, audit, split, plan = prepare(config)
-    seen = [fact for fact in audit.facts if fact.id not in set(split.test)]
-    slices = config.patches.model_copy(update={"dims": 2, "size": "auto"})
-    flat = config.model_copy(
-        update={"patches": slices, "network": UNetConfig(), "adversary": None, "data": plan.config.data}
-    )  # whose plane is all that is asked for: neither patch nor network are those that will be trained
-    in_plane = resolve(flat, seen, channels=len(dataset.modalities), machine=plan.machine).config.patches.plane
-    views, reason = useful_views(seen, in_plane)
-    config = plan.config.model_copy(
-        update={section: getattr(config, section) for section in ("preprocess", "patches", "network", "train")}
-    )
-    reasons: dict[str, str] = {}
-    for name, stage in stages_of(config):
-        if stage.views == "auto":
-            networks = {view: network for view, network in stage.networks.items() if view in views}
-            config = _with_stage(config, name, stage.model_copy(update={"views": views, "networks": networks}))
-            reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
-    _check_labels(config)
-    for name, stage in stages_of(config):
-        print(f"{name or 'ensemble'}: {', '.join(known(stage.views))}" + (f" ({reason})" if reasons else ""))
-    made = new_run(folder, runs=config.runs, name=config.title)
-    split.save(made.split)
-    write_json(made.plan, {"reasons": reasons})
-    write_json(made.environment, {**environment(), "device": plan.machine.name, "cases": len(dataset.cases)})
-    audit.save_json(made.path / "audit.json")
-    write_config(made, config, reasons)
-    return made
-
-
-def useful_views(facts: Sequence[CaseFacts], in_plane: str) -> tuple[tuple[View, ...], str]:
-    """The planes whose slices are worth a network each, and why.
-
-    Args:
-        facts: fingerprint of the cases.
-        in_plane: what the planner took as the plane of the slices: axial, coronal, sagittal or slices.
-    """
-    spacings = np.array([fact.spacing_mm for fact in facts], float)
-    thick = spacings.max(axis=1) / spacings.min(axis=1) > THICK
-    if thick.mean() > 0.5:
-        gap = float(np.median(spacings.max(axis=1)))
-        return (cast(View, in_plane),), f"slices {gap:.3g} mm apart show nothing across them: the in-plane slices alone"
-    spacing = " × ".join(f"{value:.3g}" for value in np.median(spacings, axis=0))
-    return ("axial", "coronal", "sagittal"), f"spacing {spacing} mm: every plane shows shapes"
-
-
-def _with_stage(config: SegmentationConfig, name: str, stage: StageConfig) -> SegmentationConfig:
-    if config.cascade is None:
-        return config.model_copy(update={"ensemble": stage})
-    return config.model_copy(update={"cascade": config.cascade.model_copy(update={name: stage})})
-
-
-def _check_labels(config: SegmentationConfig) -> None:
-    """Every name of the stages is one of the data's labels, or of the stage's own."""
-    names = known(config.data.labels)
-    wanted = [
-        member
-        for _, stage in stages_of(config)
-        if stage.labels != "auto"
-        for m in stage.labels.values()
-        for member in m
-    ]
+    require_one_process(ranks, "several networks train one after the other on one process: start without torchrun")
+    config, split = read_config(run), Split.load(run.split)
+    if config.ensemble is not None:
+        _Networks(run, config, split, fabric, ranks).stage(run.path, config.ensemble, config.data, run.split)
     if config.cascade is not None:
-        wanted += [*known(config.cascade.fine.labels), *([config.cascade.rest] if config.cascade.rest else [])]
-    for name in wanted:
-        if name not in names:
-            raise DatasetError(f"the stages name a label '{name}' that data.labels lacks: it has {', '.join(names)}")
-
-
-def train_composite(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> list[Row]:
-    """Train what is not trained yet, one network after the other, then test the whole once.
-
-    Raises:
-        DatasetError: several processes.
-    """
-    if ranks.world > 1:
-        raise DatasetError("several networks train one after the other on one process: start without torchrun")
-    config, split = read_config(made), Split.load(made.split)
-    builder = _Builder(made, config, split, fabric, ranks)
-    if config.cascade is None:
-        builder.stage(made.path, known_stage(config.ensemble), config.data, made.split)
-    else:
-        builder.cascade()
-    tracker, _ = tracking(made, ranks, resume=resume)
-    with tracker:
-        dataset = build_dataset(config)
-        rows, _ = tested(made, config, dataset, split, tracker, device=str(fabric.device))
-        page = write_report(made.path)
-        tracker.line(f"run:     {made.path}")
-        tracker.line(f"look:    tensorboard --logdir {made.path}    or open {page}")
-        tracker.line(f"predict: python tools/predict.py --run {made.path} --input FILE_OR_FOLDER --output FOLDER")
-    return rows
-
-
-def known_stage(stage: StageConfig | None) -> StageConfig:
-    """A stage that is there.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if stage is None:
-        raise ValueError("the experiment is not composed of several networks")
-    return stage
+        _CascadeNetworks(run, config, split, fabric, ranks, config.cascade).train()
 
 
 @dataclass(frozen=True)
-class _Builder:
+class _Networks:
     """Trains the networks of a composed run."""
 
-    made: Run
+    run: Run
     config: SegmentationConfig
     split: Split
     fabric: Fabric
@@ -180,24 +73,28 @@ class _Builder:
         if not begun:
             shutil.rmtree(folder, ignore_errors=True)  # of a start that was killed
             part = start(config, folder)
-        tracker, step = tracking(part, self.ranks, resume=begun)
+        tracker, step = open_tracker(part, self.ranks, resume=begun)
         with tracker:
-            train(part, self.fabric, self.ranks, tracker, step=step)
+            Training(part, self.fabric, self.ranks).fit(tracker, resume=step > 0)
 
-    def cascade(self) -> None:
+
+@dataclass(frozen=True)
+class _CascadeNetworks(_Networks):
+    """Those of two stages, the second of which learns from what the first one leaves."""
+
+    cascade: CascadeConfig
+
+    def train(self) -> None:
         """The coarse stage, the regions that it leaves for the fine one, the fine stage."""
-        cascade = self.config.cascade
-        if cascade is None:
-            raise ValueError("the experiment has no cascade")
-        coarse = self.stage(self.made.path / "coarse", cascade.coarse, self.config.data, self.made.split)
-        data = self.made.path / "fine" / "data"
+        coarse = self.stage(self.run.path / "coarse", self.cascade.coarse, self.config.data, self.run.split)
+        data = self.run.path / "fine" / "data"
         if not (data / REGIONS).is_file():
             shutil.rmtree(data, ignore_errors=True)
             self._write_regions(data, coarse)
         names = {name: f"{{case}}/{{case}}_{name}.nii.gz" for name in known(self.config.data.images)}
         layout = PatternLayout(images=names, label="{case}/{case}_label.nii.gz")
         given = self.config.data.model_copy(update={"root": data, "layout": layout, "components": {}})
-        self.stage(self.made.path / "fine", cascade.fine, given, data.parent / "split.json")
+        self.stage(self.run.path / "fine", self.cascade.fine, given, data.parent / "split.json")
 
     def _write_regions(self, data: Path, coarse: Segmenter) -> None:
         """What the fine stage learns and validates on: volumes and label maps restricted to the regions."""
@@ -216,15 +113,15 @@ class _Builder:
 
     def _finders(self, dataset: Dataset, coarse: Segmenter) -> Mapping[str, Segmenter]:
         """Training case -> a coarse stage that never saw it; validation cases are new to the one that is used."""
-        cascade = self.config.cascade
-        if cascade is None or cascade.learn_from == "reference":
+        cascade = self.cascade
+        if cascade.learn_from == "reference":
             return {}
         finders: dict[str, Segmenter] = {}
         cases = cases_of(dataset, self.split.train)
         drawing = SplitConfig(folds=cascade.folds, validation=0.0, seed=self.split.seed)
         for fold in range(cascade.folds):
             drawn = make_split(cases, drawing.model_copy(update={"fold": fold}))
-            folder = self.made.path / "coarse" / f"without_fold_{fold}"
+            folder = self.run.path / "coarse" / f"without_fold_{fold}"
             others = (*drawn.test, *self.split.test)
             parts = replace(drawn, validation=self.split.validation, test=others, unlabelled=self.split.unlabelled)
             parts.save(folder / "split.json")
@@ -234,9 +131,9 @@ class _Builder:
 
     def _write_region(self, data: Path, case: Case, dataset: Dataset, finder: Segmenter) -> bool:
         """Write one case; whether there was a region to write."""
-        cascade = self.config.cascade
+        cascade = self.cascade
         image, label = read_case(case, dataset)
-        if cascade is None or label is None:
+        if label is None:
             return False
         indices = label.as_tensor()[0].numpy()
         if cascade.learn_from == "reference":
@@ -261,54 +158,3 @@ class _Builder:
             data / case.id / f"{case.id}_label.nii.gz", MetaTensor(torch.from_numpy(values)[None], affine=seen.affine)
         )
         return True
-
-
-def member_config(
-    config: SegmentationConfig, stage: StageConfig, view: View, *, data: DataConfig, split: Path
-) -> SegmentationConfig:
-    """The experiment of one network of a stage.
-
-    Args:
-        config: of the whole.
-        stage: whose network it is; its sections come before those of the whole.
-        view: that the network sees.
-        data: its cases.
-        split: file of its parts.
-    """
-    sections = {
-        name: getattr(stage, name) or getattr(config, name) for name in ("preprocess", "augment", "loss", "train")
-    }
-    patches = stage.patches or config.patches
-    shape: dict[str, Any] = {"dims": 3} if view == "volume" else {"dims": 2, "plane": view}
-    if len(patches.size) != shape["dims"]:
-        shape["size"] = "auto"  # the size that is given is that of the other views
-    return config.model_copy(
-        update={
-            **sections,
-            "name": f"{config.name}-{view}",
-            "data": _merged(data, stage),
-            "split": SplitConfig(file=split, by=config.split.by),
-            "patches": patches.model_copy(update=shape),
-            "network": stage.networks.get(view, stage.network or config.network),
-            "ensemble": None,
-            "cascade": None,
-        }
-    )
-
-
-def _merged(data: DataConfig, stage: StageConfig) -> DataConfig:
-    """The data with the labels of a stage: merges of the data's own, all others being background."""
-    if stage.labels == "auto":
-        return data
-    given = {name: _values(value) for name, value in known(data.labels).items()}
-    labels = {name: [value for member in members for value in given[member]] for name, members in stage.labels.items()}
-    used = {value for values in labels.values() for value in values}
-    others = tuple(value for values in given.values() for value in values if value not in used)
-    pairs = tuple(pair for pair in data.mirror_pairs if all(name in labels for name in pair))
-    return data.model_copy(
-        update={"labels": labels, "background": (*data.background, *others), "regions": {}, "mirror_pairs": pairs}
-    )
-
-
-def _values(value: int | Sequence[int]) -> list[int]:
-    return [value] if isinstance(value, int) else list(value)

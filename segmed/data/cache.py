@@ -29,7 +29,7 @@ from segmed.errors import DatasetError
 from segmed.files import atomic_folder, write_json
 from segmed.volumes import Source, spacing_mm
 
-CACHE_VERSION = 2  # raised whenever `preprocess` or the files of an entry change, so that old entries are not used
+CACHE_VERSION = 3  # raised whenever `preprocess` or the files of an entry change, so that old entries are not used
 FOREGROUND_POSITIONS = 10_000  # kept for each label
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,33 @@ from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 
 UNKNOWN = -1  # in the place of a class that nobody gives
+
+
+@dataclass(frozen=True)
+class KnownClasses:
+    """The classes that are told apart, and the cases that are known to be of one.
+
+    Attributes:
+        names: of the classes.
+        indices: case id -> index of its class; cases without one are left out.
+    """
+
+    names: tuple[str, ...]
+    indices: Mapping[str, int]
+
+    @classmethod
+    def of(cls, cases: Iterable[Case], column: str, names: Sequence[str]) -> KnownClasses:
+        """Of a data set's cases.
+
+        Raises:
+            DatasetError: no case has the column.
+        """
+        return cls(tuple(names), class_indices(classes_of(cases, column), names))
+
+    def counts(self, ids: Iterable[str]) -> list[int]:
+        """How many of some cases are of each class."""
+        found = Counter(self.indices[case] for case in ids if case in self.indices)
+        return [found[index] for index in range(len(self.names))]
 
 
 def classes_of(cases: Iterable[Case], column: str) -> dict[str, str]:

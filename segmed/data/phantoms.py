@@ -59,6 +59,8 @@ def make_phantom(folder: Path | str, *, cases: int, seed: int, isotropic: bool =
     ventricle, 4 scar) and `{case}/truth.json` with the true volumes in ml, the scars and the direction of the RV, for
     cases phantom_000 and on. A case depends on the seed and on its number only.
 
+        >>> segmed.make_phantom("data/phantom", cases=3, seed=0)  # is complete: it stays as it is
+
     Args:
         folder: of the data set; made when it is not there.
         cases: number of subjects.

@@ -25,6 +25,7 @@ from scipy import ndimage
 from segmed.config import PreprocessConfig
 from segmed.data.cases import Case, Dataset
 from segmed.data.crop import crop_box
+from segmed.data.label_shares import resample_labels
 from segmed.errors import GeometryError, VolumeError
 from segmed.geometry import Mode
 from segmed.volumes import Source, grid_difference, read_label_volume, read_volume, resample_onto, spacing_mm
@@ -40,6 +41,10 @@ SAME_SPACING = 1e-3  # relative difference below which nothing is resampled
 
 def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | None]:
     """Read a case's modalities, in the data set's order, and its label map, on the grid of the files.
+
+        >>> image, label = segmed.read_case(dataset.cases[0], dataset)
+        >>> len(image), label.shape == image.shape
+        (1, True)
 
     Returns:
         image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None.
@@ -166,8 +171,8 @@ def axis_codes(affine: np.ndarray, orientation: str) -> str:
 def respacing_steps(image: MetaTensor, config: PreprocessConfig) -> list[tuple[tuple[float, ...], bool]]:
     """List the resamplings that lead to the target grid: (spacing in mm, by nearest neighbour?), none at `native`.
 
-    With `separate_z` a thick axis is resampled apart, by nearest neighbour. An axis of one voxel, or of spacing 0 in
-    the config, is left alone.
+    With `separate_z` a thick axis is resampled apart, and where it gets finer by nearest neighbour. An axis of one
+    voxel, or of spacing 0 in the config, is left alone.
     """
     if isinstance(config.spacing_mm, str):
         return []
@@ -182,7 +187,7 @@ def respacing_steps(image: MetaTensor, config: PreprocessConfig) -> list[tuple[t
         return [] if target == native else [(target, False)]
     in_plane = tuple(native[axis] if axis == thick else target[axis] for axis in range(3))
     steps = [(in_plane, False)] if in_plane != native else []
-    return steps + ([(target, True)] if target != in_plane else [])
+    return steps + ([(target, target[thick] < native[thick])] if target != in_plane else [])
 
 
 def _respace_image(image: MetaTensor, spacing: tuple[float, ...], *, nearest: bool, interpolation: str) -> MetaTensor:
@@ -203,35 +208,35 @@ def _respace_image(image: MetaTensor, spacing: tuple[float, ...], *, nearest: bo
 
 
 def _respace_label(label: MetaTensor, spacing: tuple[float, ...], *, nearest: bool) -> MetaTensor:
-    """Resample (1, X, Y, Z): the label with the largest share of a voxel wins, the nearest where shares are equal."""
-    closest = _respace(label, spacing, "nearest")
-    values = label.as_tensor()
-    present = np.flatnonzero(np.bincount(values.numpy().ravel(), minlength=256))
-    if nearest or len(present) == 1:
-        return closest
-    winner = closest.as_tensor()
-    best = torch.zeros(winner.shape)
-    for value in (int(index) for index in present):
-        mask = MetaTensor((values == value).float(), affine=label.affine)
-        share = _respace(mask, spacing, "linear").as_tensor() + 1e-3 * (closest.as_tensor() == value)
-        winner = torch.where(share > best, value, winner)
-        best = torch.maximum(share, best)
-    return MetaTensor(winner, affine=closest.affine)
+    """Resample (1, X, Y, Z): the label with the largest share of a voxel wins."""
+    if nearest:
+        return _respace(label, spacing, "nearest")
+    affine, shape = _respaced_grid(label, spacing)
+    return resample_labels(label, affine=affine, shape=shape)
 
 
 def _respace(volume: MetaTensor, spacing: tuple[float, ...], mode: Mode) -> MetaTensor:
     """Resample onto MONAI's grid of another spacing over the same extent.
 
     MONAI's `Spacing` would do both, but misplaces spline interpolation on such a grid (1.6), and takes four times
-    as long; `resample_onto` is also the way home. The origin is MONAI's, except where a coordinate of the first voxel
-    and of its corner differ in sign: there MONAI (1.6) mirrors the coordinate, so that the grid misses the image's end.
+    as long; `resample_onto` is also the way home.
+    """
+    affine, shape = _respaced_grid(volume, spacing)
+    return resample_onto(volume, affine=affine, shape=shape, mode=mode)
+
+
+def _respaced_grid(volume: MetaTensor, spacing: tuple[float, ...]) -> tuple[np.ndarray, list[int]]:
+    """Affine and shape of MONAI's grid of another spacing over the same extent.
+
+    The origin is MONAI's, except where a coordinate of the first voxel and of its corner differ in sign: there MONAI
+    (1.6) mirrors the coordinate, so that the grid misses the image's end.
     """
     native = _affine(volume)
     affine = zoom_affine(native, spacing, diagonal=False)
     shape, _ = compute_shape_offset(tuple(volume.shape[1:]), native, affine, scale_extent=True)
     first = (np.divide(volume.shape[1:], shape) - 1) / 2  # the first new voxel, in old ones
     affine[:3, 3] = native[:3, :3] @ first + native[:3, 3]
-    return resample_onto(volume, affine=affine, shape=[int(n) for n in shape], mode=mode)
+    return affine, [int(n) for n in shape]
 
 
 # ---------------------------------------------------------------- intensities

@@ -95,6 +95,17 @@ class Answers:
         return softmax(self.logits / temperature, axis=1)
 
 
+def joined(tests: Sequence[Answers]) -> Answers:
+    """Test parts of several folds as one."""
+    return Answers(
+        classes=tests[0].classes,
+        ids=tuple(name for test in tests for name in test.ids),
+        subjects=tuple(name for test in tests for name in test.subjects),
+        truth=np.concatenate([test.truth for test in tests]),
+        logits=np.concatenate([test.logits for test in tests]),
+    )
+
+
 def save_answers(test: Answers, path: Path, *, temperature: float | None = None, notes: Sequence[str] = ()) -> None:
     """Write a row an image, from which `read_answers` gets the same figures.
 

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 
 from segmed.config import DataConfig, EvaluateConfig
 from segmed.data.cases import find_volumes
+from segmed.data.label_shares import resample_labels
 from segmed.data.pairs import Pairing, Reference, pair
 from segmed.errors import DatasetError, GeometryError, VolumeError
 from segmed.evaluate.case_rows import Row, absent_case, evaluate_case
@@ -262,7 +263,7 @@ def _on_grid(prediction: MetaTensor, reference: MetaTensor, *, resample: bool) -
         [[np.eye(3), -np.ones((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]]
     )
     volume = MetaTensor(framed, affine=torch.from_numpy(affine), meta={"path": prediction.meta["path"]})
-    return resample_onto(volume, affine=reference.affine, shape=reference.shape[1:], mode="nearest")
+    return resample_labels(volume, affine=reference.affine, shape=reference.shape[1:])
 
 
 # ---------------------------------------------------------------- pictures

@@ -30,6 +30,7 @@ OVERALL = (
     "weighted_recall",
     "weighted_f1",
 )
+VALIDATED = ("accuracy", "balanced_accuracy", "auc", "log_loss")  # those of OVERALL that a validation shows
 PER_CLASS = ("precision", "recall", "f1", "auc", "average_precision")
 
 _SUM_TOLERANCE = 1e-3  # a table of probabilities with four digits still sums to one within this

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from segmed.metrics.surfaces import surface_distances
+from segmed.metrics.surfaces import element_distances, surface_distances
 
 Unit = Literal["", "mm", "ml", "pp"]  # pp: percentage points
 Miss = Literal["zero", "diagonal", "computed", "reference"]
@@ -64,6 +64,13 @@ class Pair:
     def distances_mm(self) -> np.ndarray:
         """Both ways together."""
         return np.concatenate(self.directed_mm)
+
+    @cached_property
+    def elements(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distance in mm of every surface element of both to the other's surface, and the element's area."""
+        sides = element_distances(self.prediction, self.reference, self.spacing_mm)
+        distances, areas = (np.concatenate(both) for both in zip(*sides, strict=True))
+        return distances, areas
 
 
 @dataclass(frozen=True)

@@ -45,13 +45,15 @@ def _hd95(pair: Pair) -> float:
 
 
 def _assd(pair: Pair) -> float:
-    """The mean over all voxels of both surfaces."""
-    return float(pair.distances_mm.mean())
+    """The mean over the area of both surfaces."""
+    distances, areas = pair.elements
+    return float(distances @ areas / areas.sum())
 
 
 def _surface_dice(pair: Pair) -> float:
-    """Counted in surface voxels."""
-    return float(np.count_nonzero(pair.distances_mm <= pair.tolerance_mm + _ROUNDING_MM) / pair.distances_mm.size)
+    """The share of the area of both surfaces that lies within the tolerance."""
+    distances, areas = pair.elements
+    return float(areas[distances <= pair.tolerance_mm + _ROUNDING_MM].sum() / areas.sum())
 
 
 def _volume_difference(pair: Pair) -> float:
@@ -172,21 +174,21 @@ def measure(
     Args:
         prediction, reference: (X, Y, Z) bool, on one grid.
         spacing_mm: size of a voxel along X, Y and Z.
-        tolerance_mm: distance up to which surface Dice counts a surface voxel as right.
+        tolerance_mm: distance up to which surface Dice counts a part of a surface as right.
         missed: what the distances of a missed or invented structure are.
         diagonal_mm: of the whole image, where the masks are cut from one; None: they are whole.
 
     Returns:
-        dice, iou, hd_mm, hd95_mm (the larger of the two directed 95th percentiles), assd_mm (the mean over all
-        voxels of both surfaces), surface_dice (counted in surface voxels), avd_ml (the absolute of)
+        dice, iou, hd_mm, hd95_mm (the larger of the two directed 95th percentiles; both over surface voxels), assd_mm
+        (the mean over the area of both surfaces), surface_dice (the share of their area), avd_ml (the absolute of)
         volume_difference_ml (prediction minus reference), relative_volume_error (avd over the reference),
         sensitivity, precision, prediction_ml, reference_ml, missed (0 or 1).
 
     Raises:
         ValueError: masks of different shapes or that are not bool, or a spacing that is not positive.
 
-    Source: definitions equal MONAI's `compute_hausdorff_distance`, `compute_average_surface_distance(symmetric=True)`
-    and `compute_surface_dice`; Nikolov et al. 2018 (arXiv 1809.04430) for surface Dice.
+    Source: definitions equal MONAI's `compute_hausdorff_distance` and `compute_surface_dice(use_subvoxels=True)`;
+    Nikolov et al. 2018 (arXiv 1809.04430) for surface Dice and the surface elements of ASSD.
     """
     _check(prediction, reference, spacing_mm)
     pair = Pair(prediction, reference, spacing_mm, tolerance_mm)

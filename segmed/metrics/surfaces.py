@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
-NEAR_OFFSETS = 120  # neighbours looked up directly before a tree is built: covers about three voxels around
+NEAR_OFFSETS = 600  # neighbours looked up directly before a tree is built: covers about five voxels around
 DENSE_FRACTION = 1 / 30  # with more far voxels than this in the box, transforming all of it is faster than a tree
 
 
@@ -69,20 +69,84 @@ def surface_distances(
     Raises:
         ValueError: a mask is empty.
     """
+    prediction, reference, spacing_mm = _cropped(prediction, reference, spacing_mm)
+    surfaces = [surface(mask) for mask in (prediction, reference)]
+    to_reference, to_prediction = _both_ways(surfaces[0], surfaces[1], spacing_mm)
+    return to_reference, to_prediction
+
+
+def element_distances(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Distance in mm from every surface element of one mask to the nearest of the other, and the element's area.
+
+    An element lies between 2 × 2 × 2 voxels that are not all inside or all outside; its area, in mm², is that of the
+    surface which marching cubes put there. So a surface counts by its area, whatever the shape of the voxels. In a
+    single slice elements lie between 2 × 2 pixels and have lengths in mm.
+
+    Args:
+        prediction, reference: (X, Y, Z) bool, neither of them empty.
+        spacing_mm: size of a voxel along X, Y and Z.
+
+    Returns:
+        distances and areas of the prediction's elements, and those of the reference's; float64.
+
+    Raises:
+        ValueError: a mask is empty.
+
+    Source: Nikolov et al. 2018, arXiv 1809.04430, with the tables of their surface-distance, as in MONAI.
+    """
+    prediction, reference, spacing_mm = _cropped(prediction, reference, spacing_mm)
+    table = _areas(tuple(spacing_mm))
+    codes = [_codes(mask) for mask in (prediction, reference)]
+    elements = [(found != 0) & (found != len(table) - 1) for found in codes]
+    to_reference, to_prediction = _both_ways(elements[0], elements[1], spacing_mm)
+    own, other = (table[found[there]] for found, there in zip(codes, elements, strict=True))
+    return (to_reference, own), (to_prediction, other)
+
+
+def _cropped(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """The box around both masks, without axes along which the image has one voxel, and the spacing of what is left."""
     flat = [axis for axis, size in enumerate(prediction.shape) if size == 1][: prediction.ndim - 1]
     prediction, reference = np.squeeze(prediction, tuple(flat)), np.squeeze(reference, tuple(flat))
-    spacing_mm = [float(step) for axis, step in enumerate(spacing_mm) if axis not in flat]
     box = bounding_box(prediction | reference)
+    left = [float(step) for axis, step in enumerate(spacing_mm) if axis not in flat]
+    return np.ascontiguousarray(prediction[box]), np.ascontiguousarray(reference[box]), left
+
+
+def _both_ways(one: np.ndarray, other: np.ndarray, spacing_mm: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of what one array marks to what the other marks, and back."""
     offsets, lengths_mm = _near_offsets(tuple(spacing_mm))
     margin = [(reach, reach) for reach in np.abs(offsets).max(axis=0).tolist()]
-    surfaces = [np.pad(surface(np.ascontiguousarray(mask[box])), margin) for mask in (prediction, reference)]
-    steps = offsets @ (np.asarray(surfaces[0].strides) // surfaces[0].itemsize)
-    places = [np.flatnonzero(voxels) for voxels in surfaces]
+    marks = [np.pad(marked, margin) for marked in (one, other)]
+    steps = offsets @ (np.asarray(marks[0].strides) // marks[0].itemsize)
+    places = [np.flatnonzero(marked) for marked in marks]
     if min(place.size for place in places) == 0:
         raise ValueError("an empty mask has no surface: decide before what a missed structure counts")
-    to_reference = _nearest_mm(places[0], places[1], surfaces[1], steps, lengths_mm, spacing_mm)
-    to_prediction = _nearest_mm(places[1], places[0], surfaces[0], steps, lengths_mm, spacing_mm)
-    return to_reference, to_prediction
+    to_other = _nearest_mm(places[0], places[1], marks[1], steps, lengths_mm, spacing_mm)
+    to_one = _nearest_mm(places[1], places[0], marks[0], steps, lengths_mm, spacing_mm)
+    return to_other, to_one
+
+
+def _codes(mask: np.ndarray) -> np.ndarray:
+    """(X + 1, Y + 1, Z + 1) uint8: which of the 2 × 2 × 2 voxels around each corner are inside, as bits."""
+    codes = np.pad(mask.astype(np.uint8), 1)
+    for axis in reversed(range(mask.ndim)):  # the last axis gives the lowest bit
+        lines = np.moveaxis(codes, axis, 0)
+        codes = np.moveaxis((lines[:-1] << 2 ** (mask.ndim - 1 - axis)) | lines[1:], 0, axis)
+    return codes
+
+
+@lru_cache(maxsize=64)
+def _areas(spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """(256,) area in mm² by code; (16,) length in mm in a plane, and (4,) counts on a line."""
+    if len(spacing_mm) == 1:
+        return np.array([0.0, 1.0, 1.0, 0.0])
+    from monai.metrics.utils import get_code_to_measure_table  # takes seconds to import
+
+    return get_code_to_measure_table(spacing_mm)[0].numpy().astype(np.float64)
 
 
 @lru_cache(maxsize=64)

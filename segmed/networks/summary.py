@@ -72,6 +72,8 @@ class Summary:
 def summarise(network: nn.Module, spatial: tuple[int, ...], *, batch: int = 1, training: bool = True) -> Summary:
     """Cost of one batch, measured on the meta device: no memory is used and nothing is computed.
 
+        >>> print(segmed.summarise_network(network, (16, 16, 16)))
+
     Args:
         network: declares `in_channels`; its parameters may lie on any device and stay there.
         spatial: size of the image in voxels.

@@ -85,7 +85,7 @@ def resolve(
         raise ConfigError("no case to plan from: the training part is empty")
     if machine.device == "cpu":
         machine = replace(machine, memory_bytes=machine.memory_bytes // processes)
-    planner = _Planner(config, facts, machine)
+    planner = Planner(config, facts, machine)
     planner.preprocessing()
     planner.inherited()
     planner.patches()
@@ -105,7 +105,7 @@ def resolve(
     return Plan(planner.config, planner.reasons, summary, need, machine)
 
 
-class _Planner:
+class Planner:
     """Works through a config from geometry to training; `reasons` grows as values are set."""
 
     def __init__(self, config: SegmentationConfig, facts: Sequence[CaseFacts], machine: Machine) -> None:

@@ -1,16 +1,11 @@
-"""One network's run: prepared, trained, tested."""
+"""Before training: data, checks, parts, plan, and the run folder that holds them all."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-import torch
-import torch.distributed as dist
-from lightning_fabric import Fabric
 
 from segmed.builders.architectures import build_network
 from segmed.builders.datasets import build_dataset
@@ -21,87 +16,117 @@ from segmed.data.cases import Dataset
 from segmed.data.split_file import PARTS
 from segmed.data.splits import Split, make_split
 from segmed.errors import ConfigError, DatasetError
-from segmed.evaluate.case_rows import Row
-from segmed.files import write_json
-from segmed.machine import Machine, this_machine
-from segmed.reports.classification.text import classification_text
-from segmed.reports.segmentation.page import write_report
-from segmed.reports.segmentation.tables import table_text
-from segmed.runs import Run, environment, new_run, read_config, write_config
+from segmed.machine import this_machine
+from segmed.runs import Run, begin_run
 from segmed.segment.plan import Plan, resolve
-from segmed.segment.test import final_figures, run_test
-from segmed.segment.train import Session
-from segmed.training.checkpoint import Checkpoints
 from segmed.training.encoder_transfer import leak_note, source_encoder, take_encoder
-from segmed.training.loop import FitState
-from segmed.training.ranks import Ranks
-from segmed.training.tracking import RunTracker, Tracker
 
 LOG = logging.getLogger(__name__)
 
-# ---------------------------------------------------------------- before training
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run begins with, before it is planned.
+
+    Attributes:
+        config: with absolute paths, modalities, labels and classes; the plan resolves what else is `auto`.
+        reasons: of the classes, where they were `auto`.
+        dataset: the cases.
+        audit: their facts.
+        split: their parts.
+    """
+
+    config: SegmentationConfig
+    reasons: Mapping[str, str]
+    dataset: Dataset
+    audit: Audit
+    split: Split
+
+    @property
+    def facts(self) -> list[CaseFacts]:
+        """Of the cases that a plan may look at: all but the test part."""
+        tested = set(self.split.test)
+        return [fact for fact in self.audit.facts if fact.id not in tested]
+
+    @property
+    def records(self) -> dict[str, object]:
+        """What the run folder keeps of it, by file."""
+        return {"split.json": asdict(self.split), "audit.json": self.audit.to_dict()}
 
 
 def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
-    dataset, audit, split, plan = prepare(config, processes=processes)
+    ready = prepare(config)
+    plan = planned(ready, processes=processes)
     print(plan)
-    made = new_run(folder, runs=config.runs, name=config.title)
-    write_json(made.plan, {"reasons": plan.reasons, "memory_bytes": plan.memory_bytes, "network": str(plan.summary)})
-    split.save(made.split)
-    write_json(made.environment, {**environment(), "device": plan.machine.name, "cases": len(dataset.cases)})
-    audit.save_json(made.path / "audit.json")
-    write_config(made, plan.config, plan.reasons)  # last: with it the folder is a run
-    return made
+    record = {"reasons": plan.reasons, "memory_bytes": plan.memory_bytes, "network": str(plan.summary)}
+    return begin_run(
+        folder,
+        plan.config,
+        plan.reasons,
+        records={"plan.json": record, **ready.records},
+        device=plan.machine.name,
+        cases=len(ready.dataset.cases),
+    )
 
 
-def prepare(config: SegmentationConfig, *, processes: int = 1) -> tuple[Dataset, Audit, Split, Plan]:
-    """Read and check the data, draw the parts, plan.
+def prepare(config: SegmentationConfig) -> Prepared:
+    """Read and check the data, draw the parts.
 
     Raises:
         DatasetError: the data hold errors; the first is named.
-        ConfigError: the experiment does not fit.
         RunError: the run that the encoder comes from can't be used.
     """
-    machine = this_machine()
     config = with_absolute_paths(config)
     _check_second_head(config)
     if config.init_encoder is not None:
         source_encoder(config.init_encoder)  # before a minute goes by over the data
     dataset = build_dataset(config, progress=True)
-    audit = _checked(dataset, machine)
+    audit = _checked(dataset)
     head = config.classification
     classes = {} if head is None else classes_of(dataset.cases, head.column)
     strata = {fact.id: _stratum(fact, classes.get(fact.id)) for fact in audit.facts}
     split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
     _check_adversary(config, split)
-    reasons: dict[str, str] = {}
+    labels = {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
+    found = {
+        "images": dataset.modalities,
+        "labels": labels,
+        "ignore": dataset.labels.ignore,
+        "regions": {name: list(members) for name, members in dataset.labels.regions.items()},
+        "spacing_known": config.data.spacing_known and not dataset.are_pictures,
+    }
+    _warn_of_absent_labels(dataset, audit, split)
+    config, reasons = config.model_copy(update={"data": config.data.model_copy(update=found)}), {}
     if head is not None:
         config, reasons = _with_classes(config, head, classes, split)
-    data = config.data.model_copy(
-        update={
-            "images": dataset.modalities,
-            "labels": {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)},
-            "ignore": dataset.labels.ignore,
-            "regions": {name: list(members) for name, members in dataset.labels.regions.items()},
-            "spacing_known": config.data.spacing_known and not dataset.are_pictures,
-        }
-    )
-    _warn_of_absent_labels(dataset, audit, split)
-    seen = [fact for fact in audit.facts if fact.id not in set(split.test)]
-    config = config.model_copy(update={"data": data})
-    plan = resolve(config, seen, channels=len(dataset.modalities), machine=machine, processes=processes)
-    reasons |= {**plan.reasons, **_first_weights(plan.config, dataset, split)}
-    return dataset, audit, split, replace(plan, reasons=reasons)
+    return Prepared(config, reasons, dataset, audit, split)
 
 
-def _checked(dataset: Dataset, machine: Machine) -> Audit:
+def planned(ready: Prepared, *, processes: int = 1) -> Plan:
+    """The plan of one network's run.
+
+    Args:
+        ready: its data.
+        processes: that train together.
+
+    Raises:
+        ConfigError: the experiment does not fit.
+        RunError: the encoder of another run does not fit.
+    """
+    channels = len(ready.dataset.modalities)
+    plan = resolve(ready.config, ready.facts, channels=channels, machine=this_machine(), processes=processes)
+    first = _first_weights(plan.config, ready.dataset, ready.split)
+    return replace(plan, reasons={**ready.reasons, **plan.reasons, **first})
+
+
+def _checked(dataset: Dataset) -> Audit:
     """The audit of a data set that can be trained on.
 
     Raises:
         DatasetError: it can't; the first reason is named.
     """
-    audit = audit_dataset(dataset, workers=machine.cores, progress=True)
+    audit = audit_dataset(dataset, workers=this_machine().cores, progress=True)
     if audit.errors:
         first = audit.errors[0]
         raise DatasetError(
@@ -211,81 +236,3 @@ def with_absolute_paths(config: SegmentationConfig) -> SegmentationConfig:
     source = None if config.init_encoder is None else config.init_encoder.absolute()
     paths = {"runs": config.runs.absolute(), "cache": cache, "init_encoder": source}
     return config.model_copy(update={"data": data, **paths})
-
-
-def launch(config: SegmentationConfig) -> tuple[Fabric, Ranks]:
-    """Processes and device; under torchrun they are there already."""
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.set_float32_matmul_precision("high")  # TF32
-        torch.backends.cudnn.deterministic = True
-    accelerator = "cuda" if cuda else "cpu"
-    if dist.is_torchelastic_launched():
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // local
-        fabric = Fabric(accelerator=accelerator, strategy="ddp", devices=local, num_nodes=nodes)
-    else:
-        devices = config.train.devices
-        if devices == "auto":
-            devices = torch.cuda.device_count() if cuda else 1
-        fabric = Fabric(accelerator=accelerator, strategy="ddp" if devices > 1 else "auto", devices=devices)
-    fabric.launch()
-    return fabric, Ranks()
-
-
-# ---------------------------------------------------------------- training and test
-
-
-def train(made: Run, fabric: Fabric, ranks: Ranks, tracker: Tracker, *, step: int) -> tuple[Session, FitState]:
-    """Train from what the run folder says, on from a step of its checkpoint.
-
-    Args:
-        made: a run folder.
-        fabric, ranks: device and processes.
-        tracker: of this process.
-        step: of the checkpoint; 0: from the beginning.
-    """
-    config, split = read_config(made), Split.load(made.split)
-    dataset = build_dataset(config)
-    metadata = {"network": config.network.name, "labels": ",".join(dataset.labels.names)}
-    checkpoints = Checkpoints(made.path, ranks=ranks, metadata=metadata)
-    tracker.line(f"run: {made.path}")
-    session = Session(made, config, dataset, split, fabric=fabric, checkpoints=checkpoints)
-    return session, session.train(tracker, resume=step > 0)
-
-
-def tracking(made: Run, ranks: Ranks, *, resume: bool) -> tuple[Tracker, int]:
-    """What one looks at, and the step to go on from."""
-    step = Checkpoints(made.path, ranks=ranks).last_step() if resume else 0
-    return RunTracker(made.path, step=step) if ranks.leads else Tracker(), step
-
-
-def train_and_test(made: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> list[Row]:
-    """Train from what the run folder says, then test once; the rows of the test."""
-    tracker, step = tracking(made, ranks, resume=resume)
-    with tracker:
-        session, state = train(made, fabric, ranks, tracker, step=step)
-        if not ranks.leads:
-            return []
-        config = session.config
-        rows, figures = tested(made, config, session.dataset, session.split, tracker, device=str(fabric.device))
-        tracker.hyper_parameters(config.model_dump(mode="json"), {**state.best_metrics, **figures})
-        page = write_report(made.path)
-        tracker.line(f"run:     {made.path}")
-        tracker.line(f"look:    tensorboard --logdir {made.path.parent}    or open {page}")
-        tracker.line(f"predict: python tools/predict.py --run {made.path} --input FILE_OR_FOLDER --output FOLDER")
-    return rows
-
-
-def tested(
-    made: Run, config: SegmentationConfig, dataset: Dataset, split: Split, tracker: Tracker, *, device: str
-) -> tuple[list[Row], dict[str, float]]:
-    """The rows of the test and its figures by name; none of both where the split has no test part."""
-    if not split.test:
-        tracker.line("no test part: nothing is tested")
-        return [], {}
-    rows, summary = run_test(made, config, dataset, split, device=device)
-    tracker.line(table_text(summary))
-    if "classification" in summary:
-        tracker.line(classification_text(summary["classification"]))
-    return rows, final_figures(summary)

@@ -11,35 +11,44 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from segmed.builders.datasets import build_dataset
 from segmed.builders.trained import load_case_classifier, load_run
 from segmed.config import SegmentationConfig, known
-from segmed.data.case_classes import class_indices, classes_of
+from segmed.data.case_classes import KnownClasses
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.errors import DatasetError
-from segmed.evaluate.answers import Answers
+from segmed.evaluate.answers import Answers, joined, read_answers
 from segmed.evaluate.case_rows import Row, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes, shown_case
 from segmed.files import write_json
+from segmed.machine import free_ram_bytes
 from segmed.metrics.segmentation import metrics_shown
-from segmed.reports.classification.case_classes import write_case_classes
+from segmed.reports.classification.case_classes import TABLE, write_case_classes
+from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.files import write_evaluation
-from segmed.runs import Run
+from segmed.reports.segmentation.tables import table_text
+from segmed.runs import Folds, Run, read_config
 from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, write_volume
+
+KEPT_SHARE = 0.25  # of the free RAM that volumes for the montage may take
 
 
 def run_test(
-    made: Run, config: SegmentationConfig, dataset: Dataset, split: Split, *, device: str
+    run: Run, config: SegmentationConfig, dataset: Dataset, split: Split, *, device: str
 ) -> tuple[list[Row], dict[str, Any]]:
     """Segment the test part with the best weights, write label maps, figures and times; used once, at the end.
 
-    Where the network has a second head, its classes are tested too: `classification` in the summary.
+    Each file is read once, and each case is seen once: where the network has a second head, it tells the class in the
+    same pass, and `classification` stands in the summary.
     """
-    segmenter = load_run(made.path, device=device)
+    segmenter = load_run(run.path, device=device)
     rows: list[Row] = []
     seconds: dict[str, float] = {}
+    told: dict[str, np.ndarray] = {}
     cases = {case.id: case for case in cases_of(dataset, split.test)}
+    shown = _Shown()
     for case in cases.values():
         image, reference = read_case(case, dataset)
         if reference is None:
@@ -48,7 +57,10 @@ def run_test(
         found = segmenter(image)
         labels = found.numpy()[0]  # waits for the device
         seconds[case.id] = time.perf_counter() - began
-        _write_prediction(made, case, found, dataset)
+        if segmenter.class_probabilities is not None:
+            told[case.id] = segmenter.class_probabilities
+        _write_prediction(run, case, found, dataset)
+        shown.keep(case.id, shown_case(image, reference=reference, prediction=found))
         rows += evaluate_case(
             labels,
             reference.numpy()[0],
@@ -58,73 +70,122 @@ def run_test(
             config=config.evaluate,
             spacing_known=config.data.spacing_known,
         )
-    _write_timing(made, seconds, device=device)
+    _write_timing(run, seconds, device=device)
     summary = write_evaluation(
         rows,
-        made.test,
+        run.test,
         title=f"{config.title}: {len(cases)} test cases",
         config=config.evaluate,
         subjects={case.id: case.subject for case in cases.values()},
-        load=lambda name: _shown(made, cases[name], dataset),
+        load=lambda name: shown.kept.get(name) or _read_again(run, cases[name], dataset),
     )
-    told = _test_classes(made, config, dataset, split, device=device)
-    return rows, summary if told is None else {**summary, "classification": told}
+    classes = _test_classes(run, config, dataset, split, told, device=device)
+    return rows, summary if classes is None else {**summary, "classification": classes}
+
+
+class _Shown:
+    """Volumes for the montage, which is drawn when all cases are ranked: as many as a quarter of the free RAM holds."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, CaseVolumes] = {}
+        self._room_bytes = int(KEPT_SHARE * free_ram_bytes())
+
+    def keep(self, name: str, volumes: CaseVolumes) -> None:
+        """Keep what there is room for."""
+        arrays = (volumes.image, volumes.reference, volumes.prediction)
+        self._room_bytes -= sum(array.nbytes for array in arrays if array is not None)
+        if self._room_bytes >= 0:
+            self.kept[name] = volumes
 
 
 def _test_classes(
-    made: Run, config: SegmentationConfig, dataset: Dataset, split: Split, *, device: str
+    run: Run,
+    config: SegmentationConfig,
+    dataset: Dataset,
+    split: Split,
+    told: Mapping[str, np.ndarray],
+    *,
+    device: str,
 ) -> dict[str, Any] | None:
-    """Figures of the classes that a second head tells of the test part; none without one, or without known classes."""
+    """Figures of the classes that a second head told of the test part; none without one, or without known classes."""
     head = config.classification
     if head is None:
         return None
-    names = known(head.classes)
-    truth = class_indices(classes_of(dataset.cases, head.column), names)
-    classify = load_case_classifier(made.path, device=device)
-
-    def told(part: Sequence[str]) -> Answers | None:
-        cases = [case for case in cases_of(dataset, part) if case.id in truth]
-        if not cases:
-            return None
-        probabilities = np.stack([classify(read_case(case, dataset)[0]) for case in cases])
-        return Answers(
-            classes=names,
-            ids=tuple(case.id for case in cases),
-            subjects=tuple(case.subject for case in cases),
-            truth=np.array([truth[case.id] for case in cases]),
-            logits=np.log(probabilities.clip(np.finfo(float).tiny)),
-        )
-
-    tested = told(split.test)
+    classes = KnownClasses.of(dataset.cases, head.column, known(head.classes))
+    tested = _tested(cases_of(dataset, split.test), classes, told)
     if tested is None:
         return None
+    classify = load_case_classifier(run.path, device=device)
+    cases = [case for case in cases_of(dataset, split.validation) if case.id in classes.indices]
+    validation = _tested(cases, classes, {case.id: classify(read_case(case, dataset)[0]) for case in cases})
     title, bootstrap = f"{config.title}: classes of {len(tested.ids)} test cases", config.evaluate.bootstrap
-    return write_case_classes(tested, told(split.validation), made.test, title=title, bootstrap=bootstrap)
+    return write_case_classes(tested, validation, run.test, title=title, bootstrap=bootstrap)
 
 
-def _write_timing(made: Run, seconds: Mapping[str, float], *, device: str) -> None:
+def _tested(cases: Sequence[Case], classes: KnownClasses, told: Mapping[str, np.ndarray]) -> Answers | None:
+    """What was told of the cases whose class is known; none where there are none."""
+    cases = [case for case in cases if case.id in classes.indices]
+    if not cases:
+        return None
+    probabilities = np.stack([told[case.id] for case in cases])
+    return Answers(
+        classes=classes.names,
+        ids=tuple(case.id for case in cases),
+        subjects=tuple(case.subject for case in cases),
+        truth=np.array([classes.indices[case.id] for case in cases]),
+        logits=np.log(probabilities.clip(np.finfo(float).tiny)),
+    )
+
+
+def sum_up(config: SegmentationConfig, folds: Folds, rows: Sequence[Row]) -> None:
+    """Write and print figures over the test cases of all folds: each was tested once, by a model that never saw it.
+
+    Args:
+        config: what the folds have in common.
+        folds: all done.
+        rows: of their tests.
+    """
+    title = f"{config.title}, {config.split.folds} folds"
+    subjects = {case.id: case.subject for case in build_dataset(read_config(folds.runs()[0])).cases}
+    subjects = {row["case"]: subjects[row["case"]] for row in rows}
+    summary = write_evaluation(rows, folds.test, title=title, config=config.evaluate, subjects=subjects)
+    print(table_text(summary))
+    if config.classification is not None:
+        sum_up_classes(config, folds, title=f"{title}: classes")
+
+
+def sum_up_classes(config: SegmentationConfig, folds: Folds, *, title: str) -> None:
+    """What the second heads of all folds told of their test cases, as one test."""
+    tables = [part.test / TABLE for part in folds.runs()]
+    tests = [read_answers(table) for table in tables if table.is_file()]
+    if tests:
+        given: dict[str, Any] = {"title": title, "bootstrap": config.evaluate.bootstrap}
+        print(classification_text(write_case_classes(joined(tests), None, folds.test, **given)))
+
+
+def _write_timing(run: Run, seconds: Mapping[str, float], *, device: str) -> None:
     """Write what each case took, from the volume in memory to its label map; reading and writing do not count."""
     mean = sum(seconds.values()) / len(seconds) if seconds else None
-    write_json(made.timing, {"device": device, "seconds_a_case": mean, "seconds": dict(seconds)})
+    write_json(run.timing, {"device": device, "seconds_a_case": mean, "seconds": dict(seconds)})
 
 
-def _write_prediction(made: Run, case: Case, found: MetaTensor, dataset: Dataset) -> None:
+def _write_prediction(run: Run, case: Case, found: MetaTensor, dataset: Dataset) -> None:
     """The label map on the image's grid, with its header and the data set's values."""
     like = next(iter(case.images.values())).path
     values = torch.from_numpy(dataset.labels.decode(found.numpy()))
-    write_volume(_prediction(made, case), MetaTensor(values, affine=found.affine), like=like)
+    write_volume(_prediction(run, case), MetaTensor(values, affine=found.affine), like=like)
 
 
-def _prediction(made: Run, case: Case) -> Path:
+def _prediction(run: Run, case: Case) -> Path:
     like = next(iter(case.images.values())).path
     suffix = like.name[len(strip_suffix(like)) :] if like.is_file() else ".nii.gz"
-    return made.predictions / f"{case.id}{suffix}"
+    return run.predictions / f"{case.id}{suffix}"
 
 
-def _shown(made: Run, case: Case, dataset: Dataset) -> CaseVolumes:
-    """A test case for the montage."""
+def _read_again(run: Run, case: Case, dataset: Dataset) -> CaseVolumes:
+    """A test case for the montage, for which there was no room."""
     image, reference = read_case(case, dataset)
-    path = _prediction(made, case)
+    path = _prediction(run, case)
     found = torch.from_numpy(dataset.labels.encode(read_label_volume(path).numpy(), where=str(path)))
     return shown_case(image, reference=reference, prediction=MetaTensor(found, affine=image.affine))
 

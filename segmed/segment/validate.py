@@ -16,11 +16,14 @@ from torch import nn
 
 from segmed.config import EvaluateConfig
 from segmed.data.cache import CachedVolume
+from segmed.data.case_classes import KnownClasses
 from segmed.errors import TrainingError
 from segmed.evaluate.case_rows import evaluate_case
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import IGNORE, LabelSet
 from segmed.machine import free_ram_bytes
+from segmed.metrics.classification import VALIDATED
+from segmed.metrics.classification import figures as class_figures
 from segmed.metrics.segmentation import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
 from segmed.segmenters.combine import largest_pieces
@@ -75,6 +78,8 @@ class Validator:
         ranks: the processes that train.
         spacing_known: False: no figure in mm or ml.
         figures: number of cases that are drawn, always the same.
+        classes: of the cases, told by the second head of the network as it segments them; their figures join the
+            metrics, the score stays that of the segmentation. None: there is no such head.
 
     Raises:
         TrainingError: no cases.
@@ -90,10 +95,12 @@ class Validator:
         ranks: Ranks,
         spacing_known: bool = True,
         figures: int = 2,
+        classes: KnownClasses | None = None,
     ) -> None:
         if not cases:
             raise TrainingError("no validation cases: raise split.validation")
         self.labels, self.config, self.ranks, self.spacing_known = labels, config, ranks, spacing_known
+        self.classes = classes
         self._make_segmenter = segmenter
         self._segmenter: NetworkSegmenter | None = None
         self._own = list(cases)[ranks.rank :: ranks.world]
@@ -111,15 +118,32 @@ class Validator:
             network: image (B, C, *spatial) -> logits.
         """
         rows: list[dict[str, Any]] = []
+        told: dict[str, np.ndarray] = {}
         figures: dict[str, Figure] = {}
         for case in self._own:
-            found = self._probabilities(network, case)
+            name, found = case.volume.id, self._probabilities(network, case)
             rows += self._rows(case, self._at_home(case, found))
-            if case.volume.id in self._drawn:
-                figures[f"validation/{case.volume.id}"] = _figure(case.volume, found)
+            probabilities = self._segmenter_of(network).class_probabilities
+            if probabilities is not None and self.classes is not None and name in self.classes.indices:
+                told[name] = probabilities
+            if name in self._drawn:
+                figures[f"validation/{name}"] = _figure(case.volume, found)
         gathered = [row for part in self.ranks.gather(rows) for row in part]
         gathered.sort(key=lambda row: self._order.index(row["case"]))
-        return ValidationResult(*_summary(gathered), figures)
+        score, metrics = _summary(gathered)
+        return ValidationResult(score, {**metrics, **self._class_figures(told)}, figures)
+
+    def _class_figures(self, own: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Figures of the classes that all processes told; none where there are no classes."""
+        if self.classes is None:
+            return {}
+        told = {name: each for part in self.ranks.gather(dict(own)) for name, each in part.items()}
+        names = [name for name in self._order if name in told]
+        if not names:
+            return {}
+        truth = [self.classes.indices[name] for name in names]
+        overall = class_figures(truth, np.stack([told[name] for name in names]), self.classes.names).overall
+        return {name: overall[name] for name in VALIDATED if math.isfinite(overall[name])}
 
     def rehearse(self, network: nn.Module) -> float:
         """Seconds that a validation will take, from one case: a budget of minutes keeps them free.
@@ -173,10 +197,14 @@ class Validator:
 
     def _probabilities(self, network: nn.Module, case: ValidationCase) -> torch.Tensor:
         """Probabilities (L + 1, X', Y', Z') on the prepared grid."""
+        image = MetaTensor(torch.from_numpy(np.array(case.volume.image)), affine=torch.from_numpy(case.volume.affine))
+        return self._segmenter_of(network).prepared_probabilities(image)
+
+    def _segmenter_of(self, network: nn.Module) -> NetworkSegmenter:
+        """The network as in prediction; the same as long as the network is."""
         if self._segmenter is None or self._segmenter.network is not network:
             self._segmenter = self._make_segmenter(network)
-        image = torch.from_numpy(np.array(case.volume.image))
-        return self._segmenter.prepared_probabilities(MetaTensor(image, affine=torch.from_numpy(case.volume.affine)))
+        return self._segmenter
 
     def _at_home(self, case: ValidationCase, found: torch.Tensor) -> np.ndarray:
         """Label indices (X, Y, Z) on the scanner's grid."""

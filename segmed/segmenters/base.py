@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 
@@ -13,6 +14,11 @@ from segmed.labels import LabelSet
 
 class Segmenter(ABC):
     """What a trained network, a threshold, an ensemble and a cascade have in common, so that they nest.
+
+        >>> isinstance(segmenter, segmed.Segmenter)
+        True
+        >>> segmenter.probabilities(volume).sum(0).round(decimals=4).unique()
+        metatensor([1.])
 
     Attributes:
         labels: what the classes after background are.
@@ -31,6 +37,11 @@ class Segmenter(ABC):
             (L + 1, X, Y, Z) float32 on the volume's own grid, background first, summing to one; a new tensor, which
             the caller may change.
         """
+
+    @property
+    def class_probabilities(self) -> np.ndarray | None:
+        """Of the class of the volume that was segmented last, (K,) float64; none where no network tells one."""
+        return None
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         """The most probable label.

@@ -23,6 +23,13 @@ class Cascade(Segmenter):
     Inside the region the fine segmenter's labels come first, and what it leaves over is shared as the coarse one says.
     Where the coarse one finds no region, the fine one is not asked.
 
+        >>> cascade = segmed.Cascade(
+        ...     coarse=segmed.Vote([segmenter, segmenter]), fine=segmenter, region=["myocardium"], rest=None,
+        ...     labels=segmenter.labels, margin_mm=5,
+        ... )
+        >>> cascade(volume).shape == volume.shape
+        True
+
     Args:
         coarse: finds the region.
         fine: sees what is left of the volume, see `restrict`; any segmenter, a cascade too.

@@ -1,4 +1,7 @@
-"""A network of two heads and a volume -> probabilities of the volume's class: the mean over windows or slices."""
+"""A network of two heads and a volume -> probabilities of the volume's class: the mean over windows or slices.
+
+Alone, where the class is all that is asked for, or by the same pass that segments the volume.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,53 @@ from typing import Any, cast
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from torch import Tensor
+from torch import Tensor, nn
 
 from segmed.data.preprocess import prepare
 from segmed.errors import SegmenterError
 from segmed.segmenters.network import NetworkSegmenter, evaluating
 from segmed.segmenters.sliding import pad_to, window_starts
+
+
+class TwoHeadSegmenter(NetworkSegmenter):
+    """A network of two heads as a segmenter that tells the class of each volume by the same pass.
+
+    Copies are not mirrored for the class, and windows count as in `CaseClassifier`.
+    """
+
+    _told: np.ndarray | None = None
+
+    @property
+    def class_probabilities(self) -> np.ndarray | None:
+        """Of the volume that was segmented last."""
+        return self._told
+
+    def _found(self, image: Tensor) -> Tensor:
+        both = _SegmentingBoth(self.network)
+        found = self._through(both, image)
+        told = torch.cat(both.told) if both.told else torch.empty(0)
+        self._told = told.mean(0).numpy() if len(told) else CaseClassifier(self).prepared(image)
+        return found
+
+
+class _SegmentingBoth(nn.Module):
+    """Logits of the segmentation; the class probabilities of the windows that show more than one value are kept."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.told: list[Tensor] = []
+
+    def forward(self, windows: Tensor) -> Tensor:
+        levels, logits = cast(Any, self.network).both(windows)
+        self.told.append(logits.double().softmax(1)[_varied(windows)].cpu())
+        return cast(Tensor, levels[0])
+
+
+def _varied(windows: Tensor) -> Tensor:
+    """Which windows (B, C, *window) show more than one value: (B,) bool."""
+    flat = windows.flatten(2)
+    return (flat != flat[..., :1]).flatten(1).any(1)
 
 
 class CaseClassifier:
@@ -71,6 +115,4 @@ class CaseClassifier:
         starts = window_starts(size, window, self.segmenter.inference.overlap)
         boxes = [tuple(slice(n, n + extent) for n, extent in zip(start, window, strict=True)) for start in starts]
         every = [each[(slice(None), *box)] for each in padded for box in boxes]
-        return [
-            each for each in every if (each != each.flatten(1)[:, 0].reshape(-1, *[1] * len(window))).any()
-        ] or every
+        return [each for each in every if _varied(each[None])] or every

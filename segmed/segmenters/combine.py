@@ -38,6 +38,9 @@ class Ensemble(Segmenter):
 class Mean(Ensemble):
     """Mean of the probabilities of several segmenters.
 
+        >>> segmed.Mean([segmenter, segmenter]).probabilities(volume).shape[0]  # background and four labels
+        5
+
     Args:
         segmenters: one or more, of the same labels.
     """
@@ -48,6 +51,12 @@ class Mean(Ensemble):
             total += other.probabilities(volume).as_tensor()
         return on_grid_of(volume, total.div_(len(self.segmenters)))
 
+    @property
+    def class_probabilities(self) -> np.ndarray | None:
+        """The mean of what all tell; none where one of them tells nothing."""
+        told = [segmenter.class_probabilities for segmenter in self.segmenters]
+        return None if any(each is None for each in told) else np.mean(told, axis=0)
+
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         return self.segmenters[0](volume) if len(self.segmenters) == 1 else super().__call__(volume)
 
@@ -57,6 +66,9 @@ class Vote(Ensemble):
 
     The probability of a label is its share of the votes; that of a label with too few goes to background. Where two
     labels have enough, and as many, the first is taken.
+
+        >>> segmed.Vote([segmenter, segmenter, segmenter]).at_least
+        2
 
     Args:
         segmenters: one or more, of the same labels.
@@ -96,6 +108,8 @@ class LargestComponent(Segmenter):
     Voxels that touch at a corner are connected. Of two pieces of one size the first in the volume stays. Regions come
     first: of the LV wall with its scar, scar that does not touch the wall is no piece of it.
 
+        >>> cleaned = segmed.LargestComponent(segmenter, ["blood_pool"])
+
     Args:
         segmenter: whose result is cleaned.
         labels: names of labels and regions that have one piece; the others are left alone.
@@ -110,6 +124,11 @@ class LargestComponent(Segmenter):
         self.cleaned = tuple(labels)
         for name in self.cleaned:
             self.labels.members(name)
+
+    @property
+    def class_probabilities(self) -> np.ndarray | None:
+        """What the segmenter inside tells."""
+        return self.segmenter.class_probabilities
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         found = self.segmenter.probabilities(volume)
@@ -132,6 +151,8 @@ class LargestComponent(Segmenter):
 
 class Tidied(Segmenter):
     """Removes small pieces of every label and closes gaps; what is removed goes to background, gaps are filled from it.
+
+        >>> tidied = segmed.Tidied(segmenter, smallest_ml=0.1)
 
     Args:
         segmenter: whose result is tidied.

@@ -164,10 +164,14 @@ class NetworkSegmenter(Segmenter):
 
     def _found(self, image: Tensor) -> Tensor:
         """Probabilities (L + 1, X, Y, Z), on the GPU where they fit there."""
-        network = self.network
+        return self._through(self.network, image)
+
+    def _through(self, network: nn.Module, image: Tensor) -> Tensor:
+        """What a network gives that segments as the own one does; mirrored copies are seen by the own one alone."""
         if self.inference.mirror:
             axis = self._mirrored_axis(image)
-            network = network if axis is None else Mirrored(network, [axis], swapped=self.swapped)
+            if axis is not None:
+                network = Mirrored(network, [axis], swapped=self.swapped, copies=self.network)
         data = image.as_tensor() if isinstance(image, MetaTensor) else image
         window = self.window_of(data.shape[1:])
         data = data.to(self._collecting_device(data))

@@ -103,6 +103,9 @@ def collecting_bytes(spatial: Sequence[int], *, channels: int, classes: int, win
 def window_starts(size: Sequence[int], window: Sequence[int], overlap: float) -> list[tuple[int, ...]]:
     """First voxels of the windows that cover a volume: a fixed step, the last one shifted inside.
 
+        >>> segmed.window_starts((10, 4), (4, 4), 0.5)
+        [(0, 0), (2, 0), (4, 0), (6, 0)]
+
     Args:
         size: voxels of the volume, at least those of the window.
         window: voxels of the window.
@@ -118,7 +121,11 @@ def window_starts(size: Sequence[int], window: Sequence[int], overlap: float) ->
 
 
 def blending_weights(window: Sequence[int], *, device: torch.device | str = "cpu") -> Tensor:
-    """How much each voxel of a window counts where windows overlap: (*window), a Gaussian of at least 1e-3."""
+    """How much each voxel of a window counts where windows overlap: (*window), a Gaussian of at least 1e-3.
+
+    >>> float(segmed.blending_weights((9, 9)).max())
+    1.0
+    """
     return compute_importance_map(tuple(window), mode="gaussian", device=torch.device(device))
 
 
@@ -140,11 +147,19 @@ class Mirrored(nn.Module):
         axes: spatial axes that are mirrored, in every combination.
         swapped: pairs of classes that change sides with a flip along the first of `axes`, such as the left and the
             right hippocampus.
+        copies: network of the mirrored copies; none: the same.
     """
 
-    def __init__(self, network: nn.Module, axes: Sequence[int], *, swapped: Sequence[tuple[int, int]] = ()) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        axes: Sequence[int],
+        *,
+        swapped: Sequence[tuple[int, int]] = (),
+        copies: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.copies = network, copies or network
         dims = [axis + 2 for axis in axes]
         self.flips = [flip for count in range(len(dims) + 1) for flip in combinations(dims, count)]
         self.side = dims[0] if dims else None
@@ -153,7 +168,7 @@ class Mirrored(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         total = self.network(image)
         for flip in self.flips[1:]:
-            logits = self.network(image.flip(flip)).flip(flip)
+            logits = self.copies(image.flip(flip)).flip(flip)
             total = total + (self._swap(logits) if self.side in flip else logits)
         return total / len(self.flips)
 

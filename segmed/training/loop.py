@@ -13,6 +13,7 @@ from torch import nn
 
 from segmed.errors import TrainingError
 from segmed.training.checkpoint import Checkpoints, is_finite, set_random_state
+from segmed.training.fit_settings import FitSettings
 from segmed.training.interruption import Interrupted, StopSignals, one_line_faults
 from segmed.training.journal import Journal
 from segmed.training.schedule import Budget
@@ -39,27 +40,6 @@ class ValidationResult:
 
 
 Validate = Callable[[nn.Module], ValidationResult]
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """What the loop itself is told.
-
-    Attributes:
-        validations: how many in the run, the last at its end.
-        patience: stop after so many validations without a better one; none: never.
-        checkpoint_minutes: time between checkpoints.
-        seed: of dropout and whatever else draws from torch's generators.
-        resume: go on from the run's checkpoint.
-        resume_command: shown to the user when the run stops early.
-    """
-
-    validations: int = 10
-    patience: int | None = None
-    checkpoint_minutes: float = 5.0
-    seed: int = 0
-    resume: bool = False
-    resume_command: str = "python tools/train_seg.py --resume RUN"
 
 
 @dataclass
@@ -116,44 +96,44 @@ def fit(
         TrainingError: the GPU has too little memory.
         DiskError: a file could not be written; the ones before it are kept.
     """
-    session = _Session(step, budget, settings=settings, checkpoints=checkpoints, tracker=tracker, validate=validate)
+    keeper = _Bookkeeper(step, budget, settings=settings, checkpoints=checkpoints, tracker=tracker, validate=validate)
     with StopSignals() as stop, one_line_faults(settings.resume_command):
-        resumed = session.restore() if settings.resume else None
-        if session.state.ended:
-            session.complete()
-        state, journal = session.state, session.journal
+        resumed = keeper.restore() if settings.resume else None
+        if keeper.state.ended:
+            keeper.complete()
+        state, journal = keeper.state, keeper.journal
         data = iter(batches(state.step)) if not state.ended else iter(())
-        session.seed(resumed)  # after the loader was made: it draws a seed of its own
+        keeper.seed(resumed)  # after the loader was made: it draws a seed of its own
         budget.start()
         try:
             while not state.ended:
                 ended = budget.finished(state.step)
-                if session.validation_is_due(ended):
-                    session.run_validation(ended, stop)
+                if keeper.validation_is_due(ended):
+                    keeper.run_validation(ended, stop)
                     continue
                 if ended:
-                    session.end()
+                    keeper.end()
                     continue
                 began = time.monotonic()
-                batch = session.fetch(data, stop)
+                batch = keeper.fetch(data, stop)
                 if batch is not None:
                     values = step.step(batch, budget.progress(state.step))
                     state.step += 1
                     journal.add(state.step, batch, values)
-                stopping = session.tick(stop.requested, time.monotonic() - began)
-                session.show(batch)
-                if stopping or session.checkpoint_is_due:
-                    session.save()
+                stopping = keeper.tick(stop.requested, time.monotonic() - began)
+                keeper.show(batch)
+                if stopping or keeper.checkpoint_is_due:
+                    keeper.save()
                 if stopping:
                     raise Interrupted(f"stopped after step {state.step}; go on with: {settings.resume_command}")
         except Interrupted:
             raise
         except KeyboardInterrupt:
-            raise Interrupted(f"stopped at once; {session.kept()}; go on with: {settings.resume_command}") from None
+            raise Interrupted(f"stopped at once; {keeper.kept()}; go on with: {settings.resume_command}") from None
     return state
 
 
-class _Session:
+class _Bookkeeper:
     """What happens beside the steps: logging, validating, saving."""
 
     def __init__(

@@ -1,27 +1,18 @@
-"""Segmentation and classification on one encoder as a training method, and how its classes are validated."""
+"""Segmentation and classification on one encoder as a training method."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segmed.config import TrainConfig
-from segmed.data.cache import CachedVolume
-from segmed.metrics.classification import figures
 from segmed.training.learner import Learner
-from segmed.training.loop import Validate, ValidationResult
 from segmed.training.precision import Choice
-from segmed.training.ranks import Ranks
 from segmed.training.steps import LearnerStep
-
-SHOWN = ("accuracy", "balanced_accuracy", "auc", "log_loss")  # of a validation, as in runs that only classify
 
 
 class BothLogits(nn.Module):
@@ -118,41 +109,3 @@ class MultiTaskStep(LearnerStep):
             return 0.0 * logits.float().sum()  # every weight takes part in every step, as several processes need it
         loss = self.class_loss(logits[rows.to(logits.device)], target[rows].to(logits.device))
         return loss * (len(rows) / with_class)
-
-
-class ClassValidator:
-    """Adds the figures of the second head to what validation finds; the score stays that of the segmentation.
-
-    Args:
-        validate: of the segmentation.
-        volumes: prepared validation cases whose class is known, the same on all processes; one or more.
-        truth: case id -> index of its class.
-        classes: their names.
-        classify: a network -> a function from a prepared image (C, X, Y, Z) to probabilities (K,).
-        ranks: the processes that train; they share the cases.
-    """
-
-    def __init__(
-        self,
-        validate: Validate,
-        volumes: Sequence[CachedVolume],
-        *,
-        truth: Mapping[str, int],
-        classes: Sequence[str],
-        classify: Callable[[nn.Module], Callable[[Tensor], np.ndarray]],
-        ranks: Ranks,
-    ) -> None:
-        self.validate, self.volumes, self.truth, self.classes = validate, tuple(volumes), truth, tuple(classes)
-        self._classify, self._ranks = classify, ranks
-
-    def __call__(self, network: nn.Module) -> ValidationResult:
-        """Segment, classify, measure."""
-        result = self.validate(network)
-        classify = self._classify(network)
-        own = self.volumes[self._ranks.rank :: self._ranks.world]
-        found = [(volume.id, classify(torch.from_numpy(np.array(volume.image)))) for volume in own]
-        together = [row for part in self._ranks.gather(found) for row in part]
-        truth = [self.truth[name] for name, _ in together]
-        overall = figures(truth, np.stack([each for _, each in together]), self.classes).overall
-        known = {name: overall[name] for name in SHOWN if math.isfinite(overall[name])}
-        return replace(result, metrics={**result.metrics, **known})

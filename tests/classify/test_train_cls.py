@@ -17,7 +17,7 @@ from tiny_classes import CLASSES, config_of, picture, write_classes
 from segmed.builders.architectures import build_classifier
 from segmed.builders.first_weights import start_weights
 from segmed.builders.trained import load_classifier
-from segmed.classify import test as experiment
+from segmed.classify import run as experiment
 from segmed.classify.plan import planned_network
 from segmed.classify.predict import classify, find_images
 from segmed.classify.prepare import prepare

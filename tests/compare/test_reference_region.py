@@ -30,7 +30,7 @@ from segmed.compare.finished_cases import folder_of
 from segmed.compare.prepare import prepare_comparison
 from segmed.compare.reference_region import ReferenceRegionRow
 from segmed.compare.rows import run_rows
-from segmed.compose import experiment
+from segmed.compose import run as experiment
 from segmed.config.compare import CompareConfig
 from segmed.config.reading import validate
 from segmed.data.splits import Split

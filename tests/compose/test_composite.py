@@ -13,8 +13,8 @@ from tiny_data import make_balls, names, tiny
 
 from segmed.builders.datasets import build_dataset
 from segmed.builders.trained import load_run
-from segmed.compose import experiment
-from segmed.compose.train import member_config
+from segmed.compose import run as experiment
+from segmed.compose.prepare import member_config
 from segmed.config import SegmentationConfig, StageConfig
 from segmed.config.reading import validate
 from segmed.data.splits import Split
@@ -146,7 +146,7 @@ def test_a_killed_cascade_goes_on_where_it_was(cascade, tmp_path, capsys):
     (copy / "fine" / "volume").mkdir()
     (copy / "fine" / "volume" / "audit.json").write_text("{}")  # of a start that was killed
     kept = (copy / "fine" / "axial" / "weights" / "best.safetensors").read_bytes()
-    assert experiment.resume(copy) == 0
+    experiment.resume(copy)
     assert (copy / "fine" / "axial" / "weights" / "best.safetensors").read_bytes() == kept
     again = (copy / "fine" / "volume" / "weights" / "best.safetensors").read_bytes()
     assert again == (cascade.path / "fine" / "volume" / "weights" / "best.safetensors").read_bytes()
@@ -185,13 +185,13 @@ def test_thick_slices_leave_the_in_plane_axis_alone(tmp_path, capsys):
     for file in root.glob("*.nii.gz"):
         volume = nib.load(file)
         nib.save(nib.Nifti1Image(np.asarray(volume.dataobj)[..., 5:11], np.diag([1.0, 1.0, 10.0, 1.0])), file)
-    made = experiment._begin(tiny(root, tmp_path, ensemble={}, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    made = experiment.start(tiny(root, tmp_path, ensemble={}, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
     assert read_config(made).ensemble.views == ("axial",)
     assert "axial (slices 10 mm apart show nothing across them: the in-plane slices alone)" in capsys.readouterr().out
 
 
 def test_thin_slices_are_seen_in_all_planes(balls, tmp_path):
-    made = experiment._begin(tiny(balls, tmp_path, ensemble={}, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    made = experiment.start(tiny(balls, tmp_path, ensemble={}, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
     assert read_config(made).ensemble.views == PLANES
 
 

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from segmed.builders.trained import load_run
-from segmed.compose import experiment
+from segmed.compose import run as experiment
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.data.phantoms import make_phantom

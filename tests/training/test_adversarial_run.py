@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tiny_data import ADVERSARY, Lines, Stop, make_balls, session_of, tiny, trained
+from tiny_data import ADVERSARY, Lines, Stop, make_balls, tiny, trained, training_of
 
 from segmed.builders.trained import load_run, load_run_config
 from segmed.commands.command_line import run_tool
-from segmed.compose import experiment
+from segmed.compose import run as experiment
 from segmed.config import SegmentationConfig
 from segmed.data.splits import Split
 from segmed.errors import TrainingError
@@ -183,7 +183,7 @@ class Parts:
             return FitState()
 
         monkeypatch.setattr(session, "fit", keep)
-        session_of(run).train(Tracker(), resume=False)
+        training_of(run).fit(Tracker(), resume=False)
 
 
 def test_the_adversary_changes_neither_patches_nor_split_nor_the_first_weights(balls, tmp_path, monkeypatch):

@@ -19,8 +19,9 @@ from segmed.errors import TrainingError
 from segmed.networks.discriminators import MultiScaleCritic
 from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_state
+from segmed.training.fit_settings import FitSettings
 from segmed.training.interruption import Interrupted
-from segmed.training.loop import FitSettings, fit
+from segmed.training.loop import fit
 from segmed.training.opponents import Decider
 from segmed.training.precision import Choice
 from segmed.training.ranks import Ranks

@@ -11,27 +11,25 @@ import yaml
 from lightning_fabric import Fabric
 from rich.console import Console
 from tiny_classes import config_of, write_classes
-from tiny_data import Lines, Stop, make_balls, session_of, tiny, trained
+from tiny_data import Lines, Stop, make_balls, tiny, trained, training_of
 
 from segmed.builders.architectures import build_classifier, build_network
 from segmed.builders.first_weights import start_weights
-from segmed.classify import test as class_experiment
+from segmed.classify import run as class_experiment
 from segmed.classify import train as class_session
 from segmed.classify.plan import planned_network
 from segmed.classify.prepare import start as start_class
-from segmed.classify.train import ClassSession
-from segmed.compose import experiment
+from segmed.classify.train import Training
+from segmed.compose import run as experiment
 from segmed.config import SegmentationConfig, SegResNetConfig, UNetConfig, known
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_yaml, validate
-from segmed.data.images.image_dataset import read_classes
-from segmed.data.images.image_splits import ClassSplit
 from segmed.data.splits import Split
 from segmed.errors import DatasetError, RunError
 from segmed.runs import Run, read_class_config, read_config
 from segmed.segment import train as session
-from segmed.segment.prepare import prepare, with_absolute_paths
-from segmed.training.checkpoint import Checkpoints, read_weights, save_weights
+from segmed.segment.prepare import planned, prepare, with_absolute_paths
+from segmed.training.checkpoint import read_weights, save_weights
 from segmed.training.encoder_transfer import RECORD, seen_before, shaped_like, source_encoder, take_encoder
 from segmed.training.interruption import Interrupted
 from segmed.training.ranks import Ranks
@@ -53,9 +51,7 @@ def classified(folder: Path, data: Path, tracker: Tracker | None = None, **chang
     """A classification run, trained for two steps and not tested."""
     train = {"epochs": 2, "validations": 1, **changes.pop("train", {})}
     made = start_class(config_of(folder.parent, data, train=train, **changes), folder)
-    config, split = read_class_config(made), ClassSplit.load(made.split)
-    parts = {"fabric": Fabric(accelerator="cpu", devices=1), "checkpoints": Checkpoints(folder, ranks=Ranks())}
-    ClassSession(made, config, read_classes(config.data), split, **parts).train(tracker or Tracker(), resume=False)
+    Training(made, Fabric(accelerator="cpu", devices=1), Ranks()).fit(tracker or Tracker(), resume=False)
     return made
 
 
@@ -149,7 +145,7 @@ def test_a_run_begins_with_the_encoder_of_another_bit_for_bit(
 def test_what_is_given_stays_and_a_patch_left_auto_fits_the_inherited_strides(sources, balls, tmp_path):
     source = with_config(sources["segmentation"], tmp_path / "source", network={"strides": [[1, 1], [6, 6]]})
     sections = {"patches": {"dims": 2, "size": "auto"}, "init_encoder": source.path}
-    *_, plan = prepare(tiny(balls, tmp_path, network={"channels": "auto", "blocks": 1}, **sections))
+    plan = planned(prepare(tiny(balls, tmp_path, network={"channels": "auto", "blocks": 1}, **sections)))
     assert plan.config.network.strides == ((1, 1), (6, 6))
     assert plan.config.patches.size == (18, 18)
     assert f"network.channels = (4, 8): as in {source.path}" in str(plan)
@@ -211,7 +207,7 @@ def test_a_run_that_goes_on_does_not_take_the_encoder_again(sources, balls, tmp_
     shutil.rmtree(source.path)  # it is not asked for any more
     run = Run(tmp_path / "part")
     record = (run.path / RECORD).stat().st_mtime_ns
-    session_of(run).train(Tracker(), resume=True)
+    training_of(run).fit(Tracker(), resume=True)
     assert (run.path / RECORD).stat().st_mtime_ns == record
     assert same(read_weights(run.weights("last")), read_weights(whole.weights("last")))
 
@@ -244,7 +240,7 @@ def test_test_cases_that_the_source_has_learnt_from_are_named(sources, balls, tm
     assert note in run.config.read_text()
     assert note in json.loads(run.plan.read_text())["reasons"]["init_encoder"]
     lines = Lines()
-    session_of(run)._take_encoder(lines)
+    training_of(run)._take_encoder(lines)
     assert any(line.startswith("NOTE: ") and note in line for line in lines.lines)
     assert note in json.loads((run.path / RECORD).read_text())["note"]
     assert seen_before(sources["segmentation"].path, balls, learnt.test) == ()
@@ -311,7 +307,7 @@ def test_no_run_no_weights_and_no_number_are_told_apart(sources, tmp_path):
     assert "has no weights yet" in refused(untrained, tmp_path)
     broken = tmp_path / "broken"
     shutil.copytree(sources["segmentation"].path, broken)
-    network = session_of(Run(broken)).network
+    network = training_of(Run(broken)).network
     with torch.no_grad():
         next(network.encoder.parameters()).fill_(float("nan"))
     save_weights(Run(broken).weights(), network, {})

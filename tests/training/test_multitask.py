@@ -15,14 +15,14 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from small_networks import CHANNELS, STRIDES, every_dims, image_of, make_net
-from tiny_data import Lines, Stop, make_balls, names, session_of, tiny, trained
+from tiny_data import Lines, Stop, make_balls, names, tiny, trained, training_of
 from torch import nn
 
 from segmed.builders.architectures import build_classifier
 from segmed.builders.losses import build_case_class_loss
 from segmed.builders.trained import load_case_classifier, load_run
 from segmed.commands.command_line import parse_as, run_tool
-from segmed.compose import experiment
+from segmed.compose import run as experiment
 from segmed.config import (
     CaseClassConfig,
     InferenceConfig,
@@ -45,6 +45,7 @@ from segmed.networks.encoders import PlainEncoder
 from segmed.networks.two_heads import SegmentationAndClass
 from segmed.runs import Run, new_folds, read_config
 from segmed.segment.prepare import prepare
+from segmed.segment.test import sum_up_classes
 from segmed.segmenters.case_class import CaseClassifier
 from segmed.segmenters.network import NetworkSegmenter
 from segmed.training.checkpoint import read_weights
@@ -452,7 +453,7 @@ def test_a_stopped_run_goes_on_to_the_weights_of_one_that_never_was(balls, tmp_p
     with pytest.raises(Interrupted):
         trained(config_of(balls, tmp_path, **short), tmp_path / "part", Stop(3, signal.SIGTERM))
     part = Run(tmp_path / "part")
-    session_of(part).train(Tracker(), resume=True)
+    training_of(part).fit(Tracker(), resume=True)
     one, other = (read_weights(run.weights("last")) for run in (whole, part))
     assert one.keys() == other.keys()
     assert any(name.startswith("class_head") for name in one)
@@ -469,7 +470,7 @@ def test_folds_sum_up_the_classes_of_all_cases(finished, balls, tmp_path):
         part.test.mkdir(parents=True)
         text = (finished.test / "classes.csv").read_text().replace("ball_", f"ball_{fold}_")
         (part.test / "classes.csv").write_text(text)
-    experiment._sum_up_classes(config, folds, title="two folds")
+    sum_up_classes(config, folds, title="two folds")
     one, all_ = read_answers(finished.test / "classes.csv"), read_answers(folds.test / "classes.csv")
     assert len(set(all_.ids)) == 2 * len(one.ids)
     np.testing.assert_array_equal(all_.probabilities, np.concatenate([one.probabilities] * 2))

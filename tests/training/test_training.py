@@ -27,7 +27,8 @@ from segmed.training.checkpoint import (
     save_state,
     save_weights,
 )
-from segmed.training.loop import FitSettings, FitState, ValidationResult, fit
+from segmed.training.fit_settings import FitSettings
+from segmed.training.loop import FitState, ValidationResult, fit
 from segmed.training.optimisation import Average, make_optimiser
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks

@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tiny_data import ADVERSARY, CASES, Lines, make_balls, names, session_of, tiny, trained
+from tiny_data import ADVERSARY, CASES, Lines, make_balls, names, tiny, trained, training_of
 
-from segmed.compose import experiment
+from segmed.compose import run as experiment
 from segmed.config import AugmentConfig, PatchConfig
 from segmed.data.audit import audit_dataset
 from segmed.data.augment import Augmentation
@@ -164,7 +164,7 @@ def batches_of(run, monkeypatch) -> list[dict]:
         return FitState()
 
     monkeypatch.setattr(session, "fit", keep)
-    session_of(run).train(Tracker(), resume=False)
+    training_of(run).fit(Tracker(), resume=False)
     return kept
 
 
@@ -199,7 +199,7 @@ def test_listed_cases_do_not_change_the_labelled_patches(whole, tmp_path, monkey
 
 def test_a_run_with_listed_cases_trains_tests_and_reports(balls, tmp_path):
     config = tiny(balls, tmp_path, data=LISTED, split={"test": 0.25}, adversary=PLAYING)
-    assert experiment.run(config, tmp_path / "run") == 0
+    experiment.run(config, tmp_path / "run")
     assert "2 unlabelled cases train beside 2 labelled ones" in (tmp_path / "run" / "log.txt").read_text()
     assert "loss/own_labels" in (tmp_path / "run" / "history.csv").read_text()
     assert json.loads((tmp_path / "run" / "test" / "summary.json").read_text())["cases"] == 1
@@ -227,7 +227,7 @@ def test_a_supervised_run_leaves_withheld_cases_out_and_says_so(whole, tmp_path)
 
 def test_with_the_label_maps_withheld_cases_are_cached_without_them(whole, tmp_path):
     run = trained(tiny(whole, tmp_path, split={"withhold": 0.5}, adversary=PLAYING), tmp_path / "run")
-    made = session_of(run)
+    made = training_of(run)
     assert [each.label for each in made._volumes(made.split.unlabelled)] == [None, None]
     assert all(each.label is not None for each in made._volumes(made.split.train))
 
@@ -262,7 +262,7 @@ def test_folds_train_with_withheld_labels_and_test_every_case_once(whole, tmp_pa
     monkeypatch.setattr(experiment, "write_evaluation", lambda *rest, **options: {})
     monkeypatch.setattr(experiment, "table_text", str)
     config = tiny(whole, tmp_path, split={"folds": 2, "withhold": 0.4}, adversary=PLAYING)
-    assert experiment.cross_validate(config, tmp_path / "folds") == 0
+    experiment.cross_validate(config, tmp_path / "folds")
     splits = [Split.load(tmp_path / "folds" / f"fold_{fold}" / "split.json") for fold in range(2)]
     assert sorted(splits[0].test + splits[1].test) == names()
     for split in splits:

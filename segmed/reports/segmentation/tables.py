@@ -8,6 +8,7 @@ from typing import Any
 from segmed.evaluate.case_rows import MEAN
 from segmed.metrics.metric import Place
 from segmed.metrics.segmentation import METRICS, metric_named, metrics_shown
+from segmed.metrics.statistics import interval_method
 
 LONGEST_NAME = 24
 NONE = "–"  # in the place of a figure that does not exist
@@ -97,7 +98,8 @@ def _count(summary: Mapping[str, Any]) -> str:
 def meaning(summary: Mapping[str, Any]) -> list[str]:
     """What one must know to read the figures."""
     drawn = "cases" if summary["subjects"] == summary["cases"] else "subjects"
-    lines = [f"Mean ± SD over {_count(summary)}, [95 % bootstrap interval of the mean over {drawn}]."]
+    method = interval_method(summary["subjects"])
+    lines = [f"Mean ± SD over {_count(summary)}, [95 % interval of the mean over {drawn}: {method}]."]
     if any(figures["dice"]["missed"] for _, figures in entries(summary)):
         policy = "the image's diagonal as distance" if summary["missed"] == "diagonal" else "no distance"
         dice = f"A missed or invented structure counts Dice 0 and {policy}."
@@ -111,7 +113,10 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
 
 def whole_meaning(summary: Mapping[str, Any]) -> list[str]:
     """`meaning`, and that of the metrics which the terminal does not show."""
-    tolerance = f"Surface Dice counts what lies within {summary['surface_dice_tolerance_mm']:g} mm."
+    tolerance = (
+        f"Surface Dice is the share of both surfaces' area within {summary['surface_dice_tolerance_mm']:g} mm, ASSD "
+        "the mean distance over this area; HD and HD95 are over surface voxels."
+    )
     return [*meaning(summary), *([tolerance] if summary["spacing_known"] else [])]
 
 

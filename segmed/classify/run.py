@@ -1,0 +1,103 @@
+"""A classification experiment: run, go on with, plan, cross-validate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from segmed.classify.prepare import describe, prepare, start, with_absolute_paths
+from segmed.classify.test import final_figures, run_test, sum_up
+from segmed.classify.train import Training
+from segmed.config.classification import ClassificationConfig
+from segmed.config.reading import load_written
+from segmed.evaluate.answers import Answers
+from segmed.holding import holding
+from segmed.reports.classification.page import write_classification_page
+from segmed.reports.classification.text import classification_text
+from segmed.reports.segmentation.page import write_report
+from segmed.runs import Folds, Run, new_folds, open_run
+from segmed.training.folds import run_folds
+from segmed.training.launch import launch, open_tracker, require_one_process
+from segmed.training.ranks import Ranks
+from segmed.training.tracking import Tracker
+
+
+def run(config: ClassificationConfig, folder: Path | None) -> None:
+    """Plan, train and test one experiment in a new run folder."""
+    fabric, ranks = _launch()
+    train_and_test(start(config, folder), fabric, ranks, resume=False)
+
+
+def resume(folder: Path) -> None:
+    """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
+    if (folds := Folds(folder)).begun:
+        _run_folds(load_written(ClassificationConfig, folds.config), folds)
+        return
+    made = open_run(folder)
+    if made.finished:
+        print(f"run {folder} is finished, nothing is left to do: {made.page}")
+        return
+    train_and_test(made, *_launch(), resume=True)
+
+
+def show_plan(config: ClassificationConfig) -> None:
+    """Print what would be trained on what, and why."""
+    print("\n".join(describe(prepare(config))))
+
+
+def cross_validate(config: ClassificationConfig, folder: Path | None) -> None:
+    """Train and test every fold, and sum up over all images: each was tested once, by a model that never saw it."""
+    config = with_absolute_paths(config)
+    _run_folds(config, new_folds(config, folder))
+
+
+def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> Answers | None:
+    """Train what the run folder says, then test it once; None where the split has no test part."""
+    with holding(run.path):
+        tracker, step = open_tracker(run, ranks, resume=resume)
+        with tracker:
+            training = Training(run, fabric, ranks)
+            best = training.fit(tracker, resume=step > 0).best_metrics
+            return _test(training, tracker, best)
+
+
+def _test(training: Training, tracker: Tracker, best: Mapping[str, float]) -> Answers | None:
+    """Test what was trained where there is a test part, and say where one looks."""
+    run, config, images = training.run, training.config, training.images
+    test, figures = None, {}
+    if images.split.test:
+        test, summary = run_test(run, config, images, device=str(training.fabric.device), tracker=tracker)
+        tracker.line(classification_text(summary))
+        figures = final_figures(summary)
+    else:
+        tracker.line("no test part: nothing is tested")
+    tracker.hyper_parameters(config.model_dump(mode="json"), {**best, **figures})
+    page = write_report(run.path) if test is None else write_classification_page(run.path)
+    tracker.line(f"run:      {run.path}")
+    tracker.line(f"look:     tensorboard --logdir {run.path.parent}    or open {page}")
+    tracker.line(f"classify: python tools/classify.py --run {run.path} --input FILE_OR_FOLDER --output FILE.csv")
+    return test
+
+
+def _run_folds(config: ClassificationConfig, folds: Folds) -> None:
+    """Train and test the folds that are not done, and sum up."""
+    fabric, ranks = _launch()
+    work = partial(train_and_test, fabric=fabric, ranks=ranks)
+    with holding(folds.path):
+        tests = run_folds(config, folds, start=start, train_and_test=work)
+        sum_up(config, folds, [test for test in tests if test is not None])
+    print(f"folds: {folds.path}")
+
+
+def _launch() -> tuple[Fabric, Ranks]:
+    """The one process that a classifier trains on.
+
+    Raises:
+        TrainingError: there are several.
+    """
+    fabric, ranks = launch(1)
+    require_one_process(ranks, "classifiers train on one process: start without torchrun")
+    return fabric, ranks

@@ -1,0 +1,143 @@
+"""Before the networks of a composed run train: views, checks, the run folder, and the experiment of each network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from segmed.builders.segmenters import stages_of
+from segmed.config import DataConfig, SegmentationConfig, SplitConfig, StageConfig, View, known
+from segmed.data.audit import CaseFacts
+from segmed.errors import DatasetError
+from segmed.machine import this_machine
+from segmed.runs import Run, begin_run
+from segmed.segment.plan import THICK, Planner
+from segmed.segment.prepare import prepare
+
+
+def start(config: SegmentationConfig, folder: Path | None) -> Run:
+    """Make the folder of a composed run; its views are decided here, each network's plan when it begins.
+
+    Raises:
+        DatasetError: as for one network, or names of labels that are not there.
+    """
+    ready = prepare(config)
+    views, reason = useful_views(ready.facts, _plane_of_slices(ready.config, ready.facts))
+    config, reasons = ready.config, {}
+    for name, stage in stages_of(config):
+        if stage.views == "auto":
+            networks = {view: network for view, network in stage.networks.items() if view in views}
+            config = _with_stage(config, name, stage.model_copy(update={"views": views, "networks": networks}))
+            reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
+    _check_labels(config)
+    for name, stage in stages_of(config):
+        print(f"{name or 'ensemble'}: {', '.join(known(stage.views))}" + (f" ({reason})" if reasons else ""))
+    return begin_run(
+        folder,
+        config,
+        reasons,
+        records={"plan.json": {"reasons": reasons}, **ready.records},
+        device=this_machine().name,
+        cases=len(ready.dataset.cases),
+    )
+
+
+def _plane_of_slices(config: SegmentationConfig, facts: Sequence[CaseFacts]) -> str:
+    """The plane in which a 2D network would see the cases."""
+    flat = config.model_copy(update={"patches": config.patches.model_copy(update={"dims": 2})})
+    planner = Planner(flat, facts, this_machine())
+    planner.preprocessing()
+    return planner.config.patches.plane
+
+
+def useful_views(facts: Sequence[CaseFacts], in_plane: str) -> tuple[tuple[View, ...], str]:
+    """The planes whose slices are worth a network each, and why.
+
+    Args:
+        facts: fingerprint of the cases.
+        in_plane: what the planner took as the plane of the slices: axial, coronal, sagittal or slices.
+    """
+    spacings = np.array([fact.spacing_mm for fact in facts], float)
+    thick = spacings.max(axis=1) / spacings.min(axis=1) > THICK
+    if thick.mean() > 0.5:
+        gap = float(np.median(spacings.max(axis=1)))
+        return (cast(View, in_plane),), f"slices {gap:.3g} mm apart show nothing across them: the in-plane slices alone"
+    spacing = " × ".join(f"{value:.3g}" for value in np.median(spacings, axis=0))
+    return ("axial", "coronal", "sagittal"), f"spacing {spacing} mm: every plane shows shapes"
+
+
+def _with_stage(config: SegmentationConfig, name: str, stage: StageConfig) -> SegmentationConfig:
+    if config.cascade is None:
+        return config.model_copy(update={"ensemble": stage})
+    return config.model_copy(update={"cascade": config.cascade.model_copy(update={name: stage})})
+
+
+def _check_labels(config: SegmentationConfig) -> None:
+    """Every name of the stages is one of the data's labels, or of the stage's own."""
+    names = known(config.data.labels)
+    wanted = [
+        member
+        for _, stage in stages_of(config)
+        if stage.labels != "auto"
+        for m in stage.labels.values()
+        for member in m
+    ]
+    if config.cascade is not None:
+        wanted += [*known(config.cascade.fine.labels), *([config.cascade.rest] if config.cascade.rest else [])]
+    for name in wanted:
+        if name not in names:
+            raise DatasetError(f"the stages name a label '{name}' that data.labels lacks: it has {', '.join(names)}")
+
+
+def member_config(
+    config: SegmentationConfig, stage: StageConfig, view: View, *, data: DataConfig, split: Path
+) -> SegmentationConfig:
+    """The experiment of one network of a stage.
+
+    Args:
+        config: of the whole.
+        stage: whose network it is; its sections come before those of the whole.
+        view: that the network sees.
+        data: its cases.
+        split: file of its parts.
+    """
+    sections = {
+        name: getattr(stage, name) or getattr(config, name) for name in ("preprocess", "augment", "loss", "train")
+    }
+    patches = stage.patches or config.patches
+    shape: dict[str, Any] = {"dims": 3} if view == "volume" else {"dims": 2, "plane": view}
+    if len(patches.size) != shape["dims"]:
+        shape["size"] = "auto"  # the size that is given is that of the other views
+    return config.model_copy(
+        update={
+            **sections,
+            "name": f"{config.name}-{view}",
+            "data": _merged(data, stage),
+            "split": SplitConfig(file=split, by=config.split.by),
+            "patches": patches.model_copy(update=shape),
+            "network": stage.networks.get(view, stage.network or config.network),
+            "ensemble": None,
+            "cascade": None,
+        }
+    )
+
+
+def _merged(data: DataConfig, stage: StageConfig) -> DataConfig:
+    """The data with the labels of a stage: merges of the data's own, all others being background."""
+    if stage.labels == "auto":
+        return data
+    given = {name: _values(value) for name, value in known(data.labels).items()}
+    labels = {name: [value for member in members for value in given[member]] for name, members in stage.labels.items()}
+    used = {value for values in labels.values() for value in values}
+    others = tuple(value for values in given.values() for value in values if value not in used)
+    pairs = tuple(pair for pair in data.mirror_pairs if all(name in labels for name in pair))
+    return data.model_copy(
+        update={"labels": labels, "background": (*data.background, *others), "regions": {}, "mirror_pairs": pairs}
+    )
+
+
+def _values(value: int | Sequence[int]) -> list[int]:
+    return [value] if isinstance(value, int) else list(value)

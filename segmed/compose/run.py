@@ -1,0 +1,108 @@
+"""A segmentation experiment, of one network or of several: run, go on with, plan, cross-validate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from segmed.builders.datasets import build_dataset
+from segmed.compose import prepare as composed
+from segmed.compose.train import train_networks
+from segmed.config import SegmentationConfig
+from segmed.config.reading import load_written
+from segmed.data.splits import Split
+from segmed.evaluate.case_rows import Row
+from segmed.holding import holding
+from segmed.reports.classification.text import classification_text
+from segmed.reports.segmentation.page import write_report
+from segmed.reports.segmentation.tables import table_text
+from segmed.runs import Folds, Run, new_folds, open_run, read_config
+from segmed.segment import prepare as single
+from segmed.segment.test import final_figures, run_test, sum_up
+from segmed.segment.train import Training
+from segmed.training.folds import run_folds
+from segmed.training.launch import launch, open_tracker, require_one_process
+from segmed.training.ranks import Ranks
+from segmed.training.tracking import Tracker
+
+
+def run(config: SegmentationConfig, folder: Path | None) -> None:
+    """Plan, train and test one experiment in a new run folder."""
+    fabric, ranks = launch(config.train.devices)
+    made = Run(ranks.lead(lambda: start(config, folder, processes=ranks.world).path))
+    train_and_test(made, fabric, ranks, resume=False)
+
+
+def resume(folder: Path) -> None:
+    """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
+    if (folds := Folds(folder)).begun:
+        _run_folds(load_written(SegmentationConfig, folds.config), folds)
+        return
+    made = open_run(folder)
+    if made.finished:
+        print(f"run {folder} is finished, nothing is left to do: {made.page}")
+        return
+    train_and_test(made, *launch(read_config(made).train.devices), resume=True)
+
+
+def show_plan(config: SegmentationConfig) -> None:
+    """Print the plan of an experiment with its reasons."""
+    print(single.planned(single.prepare(config)))
+
+
+def cross_validate(config: SegmentationConfig, folder: Path | None) -> None:
+    """Train and test every fold, and sum up over all cases: each was tested once, by a model that never saw it."""
+    config = single.with_absolute_paths(config)
+    _run_folds(config, new_folds(config, folder))
+
+
+def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
+    """Make the folder of a run of one network, or of several."""
+    return composed.start(config, folder) if config.composed else single.start(config, folder, processes=processes)
+
+
+def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> list[Row]:
+    """Train what the run folder says, then test it once; the rows of the test, on the leading process."""
+    several = read_config(run).composed
+    with holding(run.path, leads=ranks.leads):
+        if several:
+            train_networks(run, fabric, ranks)  # each with a tracker of its own
+        tracker, step = open_tracker(run, ranks, resume=resume)
+        with tracker:
+            best = {} if several else Training(run, fabric, ranks).fit(tracker, resume=step > 0).best_metrics
+            return _test(run, tracker, best, device=str(fabric.device)) if ranks.leads else []
+
+
+def _test(run: Run, tracker: Tracker, best: Mapping[str, float], *, device: str) -> list[Row]:
+    """Test a trained run where it has a test part, and say where one looks; the rows of the test."""
+    config, split = read_config(run), Split.load(run.split)
+    rows: list[Row] = []
+    figures: dict[str, float] = {}
+    if split.test:
+        rows, summary = run_test(run, config, build_dataset(config), split, device=device)
+        tracker.line(table_text(summary))
+        if "classification" in summary:
+            tracker.line(classification_text(summary["classification"]))
+        figures = final_figures(summary)
+    else:
+        tracker.line("no test part: nothing is tested")
+    tracker.hyper_parameters(config.model_dump(mode="json"), {**best, **figures})
+    page = write_report(run.path)
+    tracker.line(f"run:     {run.path}")
+    tracker.line(f"look:    tensorboard --logdir {run.path.parent}    or open {page}")
+    tracker.line(f"predict: python tools/predict.py --run {run.path} --input FILE_OR_FOLDER --output FOLDER")
+    return rows
+
+
+def _run_folds(config: SegmentationConfig, folds: Folds) -> None:
+    """Train and test the folds that are not done, and sum up."""
+    fabric, ranks = launch(config.train.devices)
+    require_one_process(ranks, "folds run one after the other on one process: start each with --fold under torchrun")
+    work = partial(train_and_test, fabric=fabric, ranks=ranks)
+    with holding(folds.path):
+        parts = run_folds(config, folds, start=start, train_and_test=work)
+        sum_up(config, folds, [row for rows in parts for row in rows])
+    print(f"folds: {folds.path}")

@@ -1,0 +1,61 @@
+"""What every training begins with: its processes and device, and where the run folder stands."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+
+from segmed.config import Auto
+from segmed.errors import TrainingError
+from segmed.runs import Run
+from segmed.training.checkpoint import Checkpoints
+from segmed.training.ranks import Ranks
+from segmed.training.tracking import RunTracker, Tracker
+
+
+def launch(devices: int | Auto) -> tuple[Fabric, Ranks]:
+    """Processes and device; under torchrun they are there already.
+
+    A GPU multiplies in TF32, and cuDNN chooses algorithms that give the same result each time.
+
+    Args:
+        devices: GPUs or processes of this node; auto: all GPUs, or one process.
+    """
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.set_float32_matmul_precision("high")  # TF32
+        torch.backends.cudnn.deterministic = True
+    accelerator = "cuda" if cuda else "cpu"
+    if dist.is_torchelastic_launched():
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // local
+        fabric = Fabric(accelerator=accelerator, strategy="ddp", devices=local, num_nodes=nodes)
+    else:
+        if devices == "auto":
+            devices = torch.cuda.device_count() if cuda else 1
+        fabric = Fabric(accelerator=accelerator, strategy="ddp" if devices > 1 else "auto", devices=devices)
+    fabric.launch()
+    return fabric, Ranks()
+
+
+def require_one_process(ranks: Ranks, message: str) -> None:
+    """Refuse several processes.
+
+    Args:
+        ranks: the processes.
+        message: what runs on one alone, and what to do.
+
+    Raises:
+        TrainingError: there are several.
+    """
+    if ranks.world > 1:
+        raise TrainingError(message)
+
+
+def open_tracker(run: Run, ranks: Ranks, *, resume: bool) -> tuple[Tracker, int]:
+    """What one looks at, and the step of the checkpoint to go on from; 0: from the beginning."""
+    step = Checkpoints(run.path, ranks=ranks).last_step() if resume else 0
+    return RunTracker(run.path, step=step) if ranks.leads else Tracker(), step
