@@ -15,7 +15,7 @@ from segmed.data.leaks.survey import Survey, make_survey
 from segmed.data.leaks.twins import twin_groups
 from segmed.data.split_file import PARTS
 from segmed.errors import DatasetError
-from segmed.evaluate.classified_images import LEAKING
+from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run
 from segmed.training.encoder_transfer import leak_note, source_encoder

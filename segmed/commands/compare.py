@@ -111,7 +111,7 @@ def compare_results(arguments: Arguments) -> None:
     from segmed.evaluate.classifier_runs import is_classifier
 
     if any(is_classifier(path) for own in paths.values() for path in own):
-        compare_classified(arguments, paths, reference, arguments.output)
+        compare_classifier_runs(arguments, paths, reference, arguments.output)
         return
 
     from segmed.evaluate.comparison import compare_methods
@@ -131,7 +131,9 @@ def compare_results(arguments: Arguments) -> None:
     print(f"written: {arguments.output} ({FILES})")
 
 
-def compare_classified(arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str, output: Path) -> None:
+def compare_classifier_runs(
+    arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str, output: Path
+) -> None:
     """Compare classification runs."""
     if arguments.references or arguments.labels or arguments.run:
         raise ConfigError("--references, --labels and --run are of label maps: leave them out for classifiers")

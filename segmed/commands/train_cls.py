@@ -35,7 +35,7 @@ class Arguments(TrainingOptions):
     config: Path = Field(FIRST_RUN, description="YAML of the experiment, or the name of a shipped one")
 
 
-def main() -> None:
+def main() -> int:
     """Train, go on with, plan or cross-validate, as the command line says."""
     asked, config = read_training(ClassificationConfig, Arguments, description=__doc__)
     from segmed.classify.run import cross_validate, resume, run, show_plan  # heavy, and not needed for --help
@@ -48,3 +48,4 @@ def main() -> None:
         cross_validate(config, asked.run_dir)
     else:
         run(config, asked.run_dir)
+    return 0

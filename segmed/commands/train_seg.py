@@ -42,7 +42,7 @@ class Arguments(TrainingOptions):
     config: Path = Field(FIRST_RUN, description="YAML of the experiment, or the name of a shipped one")
 
 
-def main() -> None:
+def main() -> int:
     """Train, go on with, plan or cross-validate, as the command line says."""
     asked, config = read_training(SegmentationConfig, Arguments, description=__doc__)
     from segmed.compose.run import cross_validate, resume, run, show_plan  # heavy, and not needed for --help
@@ -55,3 +55,4 @@ def main() -> None:
         cross_validate(config, asked.run_dir)
     else:
         run(config, asked.run_dir)
+    return 0

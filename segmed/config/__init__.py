@@ -31,6 +31,7 @@ from segmed.config.data import (
     PhantomLayout,
     PreprocessConfig,
     SplitConfig,
+    VolumeLeakConfig,
 )
 from segmed.config.multitask import CaseClassConfig
 from segmed.config.network import (
@@ -94,6 +95,7 @@ __all__ = [
     "TverskyLossConfig",
     "UNetConfig",
     "View",
+    "VolumeLeakConfig",
     "known",
 ]
 
@@ -107,6 +109,7 @@ class SegmentationConfig(Section):
     cache: Path | None = Field(None, description="folder of preprocessed volumes; none: `cache` inside the runs folder")
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
+    leaks: VolumeLeakConfig = VolumeLeakConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     augment: AugmentConfig = AugmentConfig()
     patches: PatchConfig = PatchConfig()

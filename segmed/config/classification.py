@@ -53,9 +53,13 @@ class ClassTrainConfig(TrainConfig):
     )
 
     @model_validator(mode="after")
-    def _whole_batches(self) -> ClassTrainConfig:
+    def _only_what_is_used(self) -> ClassTrainConfig:
         if self.accumulate != 1:
             raise ValueError(f"accumulate {self.accumulate}: images are small, raise batch_size instead")
+        if self.devices not in ("auto", 1):
+            raise ValueError(f"devices {self.devices}: a classifier trains on one, leave it out")
+        if self.validation_cases is not None:
+            raise ValueError(f"validation_cases {self.validation_cases}: every validation image counts, leave it out")
         return self
 
 

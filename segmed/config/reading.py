@@ -76,7 +76,7 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, with 1e-3 read as the number it is, and a key given twice refused."""
+    """The safe loader, with 1e-3 read as the number it is, yes and no as words, and a key given twice refused."""
 
     def flatten_mapping(self, node: Any) -> None:
         """Take in what `<<` merges, after a look at the keys that the file itself gives; a node is flattened once."""
@@ -95,6 +95,12 @@ class _Loader(yaml.SafeLoader):
         node.flat = True
 
 
+BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, words) for tag, words in resolvers if tag != BOOL]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}  # classes are called yes and no, and layouts on; where a switch is meant, these words are understood all the same
+_Loader.add_implicit_resolver(BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(

@@ -17,6 +17,7 @@ from segmed.config import DataConfig, EvaluateConfig
 from segmed.data.cases import find_volumes
 from segmed.data.label_shares import resample_labels
 from segmed.data.pairs import Pairing, Reference, pair
+from segmed.data.subjects import UNKNOWN
 from segmed.errors import DatasetError, GeometryError, VolumeError
 from segmed.evaluate.case_rows import Row, absent_case, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes
@@ -198,6 +199,8 @@ def score_folder(folder: Path, references: Sequence[Reference], scoring: Scoring
     if scores.strange:
         values = ", ".join(f"{value} (in {count} cases)" for value, count in scores.strange.items())
         remarks.append(f"{folder} holds values that no label has, taken as background: {values}")
+    if not all(reference.subject_known for reference in kept):
+        remarks.append(UNKNOWN)
     seconds = predicting_seconds(folder)
     if seconds is not None:
         remarks.append(f"the seconds of {folder} include reading and writing, those of runs do not")

@@ -48,26 +48,33 @@ DISCRIMINATOR_WIDTH = {"cpu": 16, "cuda": 32}
 
 @dataclass(frozen=True)
 class Plan:
-    """A config without `auto`, why each value is what it is, and what the run will need."""
+    """A config without `auto`, why each value is what it is, what the run will need and what is to be known of it."""
 
     config: SegmentationConfig
     reasons: dict[str, str]
     summary: Summary
     memory_bytes: int
     machine: Machine
+    parts: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         sections = self.config.model_dump()
         values = {key: reduce(lambda section, name: section[name], key.split("."), sections) for key in self.reasons}
         lines = [f"  {key} = {values[key]}: {reason}" for key, reason in self.reasons.items()]
         need = f"{self.memory_bytes / GIB:.1f} GiB needed, {self.machine.memory_bytes / GIB:.1f} GiB free"
-        return "\n".join(
-            ["plan", *lines, f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]
-        )
+        lines += [f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]
+        return "\n".join([f"plan: {self.parts}".rstrip(": "), *lines, *(f"  NOTE: {note}" for note in self.notes)])
 
 
 def resolve(
-    config: SegmentationConfig, facts: Sequence[CaseFacts], *, channels: int, machine: Machine, processes: int = 1
+    config: SegmentationConfig,
+    facts: Sequence[CaseFacts],
+    *,
+    channels: int,
+    machine: Machine,
+    processes: int = 1,
+    training: int | None = None,
 ) -> Plan:
     """Resolve every `auto` of a config.
 
@@ -77,6 +84,7 @@ def resolve(
         channels: number of modalities.
         machine: what the run may use.
         processes: that train together; on a CPU they share its memory.
+        training: how many of the cases train; None: all.
 
     Raises:
         ConfigError: the data hold nothing to plan from, or the plan does not fit in memory.
@@ -100,8 +108,9 @@ def resolve(
         config = planner.config
     if config.train.steps_per_epoch == "auto":
         patches = batch * config.train.accumulate * processes
-        steps = max(1, math.ceil(2 * len(facts) / patches))
-        planner.set("train.steps_per_epoch", steps, f"{len(facts)} cases, each drawn about twice, {patches} a step")
+        cases = len(facts) if training is None else training
+        why = f"{cases} training cases, each drawn about twice, {patches} a step"
+        planner.set("train.steps_per_epoch", max(1, math.ceil(2 * cases / patches)), why)
     return Plan(planner.config, planner.reasons, summary, need, machine)
 
 

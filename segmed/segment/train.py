@@ -101,7 +101,8 @@ class Training:
 
     def _method(self, choice: Choice) -> Step:
         """Supervised, with a second head, or against the adversary of the config."""
-        config, place = self.config, {"fabric": self.fabric, "choice": choice}
+        config = self.config
+        place: dict[str, Any] = {"fabric": self.fabric, "choice": choice}
         if config.classification is not None and self.known_classes is not None:
             counts = self.known_classes.counts(self.split.train)
             class_loss, weight = build_case_class_loss(config.classification, counts), config.classification.weight
@@ -134,7 +135,8 @@ class Training:
         """First step -> the training batches from there on; with unlabelled cases each holds as many of them."""
         labelled = self._loader(PatchDataset, volumes)
         if self.known_classes is not None:
-            return lambda start: map(partial(with_targets, indices=self.known_classes.indices), labelled(start))
+            with_classes = partial(with_targets, indices=self.known_classes.indices)
+            return lambda start: map(with_classes, labelled(start))
         if not unlabelled:
             return labelled
         others = self._loader(UnlabelledPatches, unlabelled)

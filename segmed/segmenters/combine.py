@@ -54,8 +54,8 @@ class Mean(Ensemble):
     @property
     def class_probabilities(self) -> np.ndarray | None:
         """The mean of what all tell; none where one of them tells nothing."""
-        told = [segmenter.class_probabilities for segmenter in self.segmenters]
-        return None if any(each is None for each in told) else np.mean(told, axis=0)
+        told = [each for segmenter in self.segmenters if (each := segmenter.class_probabilities) is not None]
+        return np.mean(told, axis=0) if len(told) == len(self.segmenters) else None
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         return self.segmenters[0](volume) if len(self.segmenters) == 1 else super().__call__(volume)

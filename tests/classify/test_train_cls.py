@@ -26,8 +26,8 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_as
 from segmed.data.images.image_splits import ClassSplit
-from segmed.errors import DatasetError, RunError, SegmenterError
-from segmed.evaluate.classified_images import read_tested
+from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
+from segmed.evaluate.answers import read_answers
 from segmed.runs import Run, read_config
 from segmed.training import classification_step as classification
 from segmed.training.checkpoint import read_weights
@@ -65,7 +65,7 @@ def test_a_run_of_the_other_kind_is_told_where_it_belongs(finished, tmp_path):
 
 def test_a_run_learns_what_is_plain_and_reports_its_test_part_alone(finished):
     summary = json.loads((finished.test / "figures.json").read_text())
-    tested = read_tested(finished.test / "predictions.csv")
+    tested = read_answers(finished.test / "predictions.csv")
     split = ClassSplit.load(finished.split)
     assert tested.ids == split.test
     assert summary["image"]["overall"]["accuracy"]["value"] >= 0.9
@@ -115,7 +115,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_never_was(fini
 def test_folds_test_every_image_once_by_a_model_that_never_saw_it(data, tmp_path):
     config = config_of(tmp_path, data, split={"folds": 2}, train={"epochs": 1}, evaluate={"maps": 0, "gallery": 0})
     experiment.cross_validate(config, tmp_path / "folds")
-    together = read_tested(tmp_path / "folds" / "test" / "predictions.csv")
+    together = read_answers(tmp_path / "folds" / "test" / "predictions.csv")
     assert len(together.ids) == len(set(together.ids)) == 40
     for fold in range(2):
         split = ClassSplit.load(Run(tmp_path / "folds" / f"fold_{fold}").split)
@@ -202,7 +202,7 @@ def test_an_allowed_leak_stands_in_every_table_of_the_run(leaking, tmp_path):
 
 
 def test_new_images_get_the_probabilities_that_the_test_gave(finished, data):
-    tested = read_tested(finished.test / "predictions.csv")
+    tested = read_answers(finished.test / "predictions.csv")
     images = {name: data / name for name in tested.ids}
     answers = classify([finished.path], images, device="cpu")
     found = np.array([answer.probabilities for answer in answers.answers])
@@ -288,3 +288,10 @@ def test_a_config_builds_and_answers(path):
     assert logits.isfinite().all()
     if path.stem == "contrast_cnn":
         assert sum(weight.numel() for weight in network.parameters()) == 109_073
+
+
+@pytest.mark.parametrize("field", ["devices", "validation_cases", "accumulate"])
+def test_what_a_classifier_would_not_use_is_refused_in_one_line(data, tmp_path, field):
+    with pytest.raises(ConfigError, match=f"{field} 2: ") as caught:
+        config_of(tmp_path, data, train={field: 2})
+    assert "\n" not in str(caught.value)

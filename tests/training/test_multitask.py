@@ -37,7 +37,7 @@ from segmed.data.case import Case
 from segmed.data.case_classes import UNKNOWN, class_indices, class_names, classes_of, with_targets
 from segmed.data.splits import Split
 from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
-from segmed.evaluate.classified_images import read_tested
+from segmed.evaluate.answers import read_answers
 from segmed.labels import LabelSet
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
 from segmed.metrics.classification import figures
@@ -381,7 +381,7 @@ def test_a_2d_run_tells_the_class_of_a_volume_from_its_slices(balls, tmp_path):
 
 
 def test_a_run_learns_both_and_writes_classes_with_probabilities_and_intervals(finished, balls):
-    tested = read_tested(finished.test / "classes.csv")
+    tested = read_answers(finished.test / "classes.csv")
     assert tested.ids == Split.load(finished.split).test
     assert tested.subjects == ("s8", "s9", "s10", "s11")
     assert tested.classes == KINDS
@@ -410,7 +410,7 @@ def test_the_classes_stand_in_the_config_with_their_reason_and_in_the_history(fi
 
 
 def test_the_run_comes_back_as_a_segmenter_and_as_a_classifier_of_cases(finished, balls):
-    tested = read_tested(finished.test / "classes.csv")
+    tested = read_answers(finished.test / "classes.csv")
     volume = read_volume(Source(balls / f"{tested.ids[1]}.nii.gz"))
     found = load_case_classifier(finished.path, device="cpu")(volume)
     np.testing.assert_allclose(found, tested.probabilities[1], atol=1e-6)
@@ -435,7 +435,7 @@ def test_predict_writes_the_classes_of_new_volumes(finished, balls, tmp_path, mo
     assert not ended.value.code
     with (tmp_path / "out" / "classes.csv").open() as file:
         rows = list(csv.DictReader(file))
-    tested = read_tested(finished.test / "classes.csv")
+    tested = read_answers(finished.test / "classes.csv")
     assert [(row["id"], row["predicted"]) for row in rows] == [(tested.ids[0], "bright"), (tested.ids[1], "dark")]
     assert float(rows[1]["probability dark"]) == pytest.approx(tested.probabilities[1, 1], abs=1e-5)
 
@@ -471,7 +471,7 @@ def test_folds_sum_up_the_classes_of_all_cases(finished, balls, tmp_path):
         text = (finished.test / "classes.csv").read_text().replace("ball_", f"ball_{fold}_")
         (part.test / "classes.csv").write_text(text)
     sum_up_classes(config, folds, title="two folds")
-    one, all_ = read_tested(finished.test / "classes.csv"), read_tested(folds.test / "classes.csv")
+    one, all_ = read_answers(finished.test / "classes.csv"), read_answers(folds.test / "classes.csv")
     assert len(set(all_.ids)) == 2 * len(one.ids)
     np.testing.assert_array_equal(all_.probabilities, np.concatenate([one.probabilities] * 2))
     assert json.loads((folds.test / "classes.json").read_text())["title"] == "two folds"
