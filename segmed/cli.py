@@ -17,6 +17,9 @@ import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
 from segmed.config import ExperimentConfig
+from segmed.config.aliases import constructed
+from segmed.limits import cores
+from segmed.plain import printable
 
 Model = TypeVar("Model", bound=BaseModel)
 Experiment = TypeVar("Experiment", bound=BaseModel)
@@ -37,14 +40,20 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
         ConfigError: the file is missing, is not YAML, or is no mapping.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"cannot read config {path}: it is a folder, a pipe or a device: name a YAML file")
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"config {path} is larger than {MOST_BYTES} bytes: name the YAML file of an experiment")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"config {path} is not a text file: name a YAML file") from error
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of the safe loader)
+        data = constructed(_Loader(text))
+    except RecursionError as error:
+        raise ConfigError(f"config {path} is not valid YAML: it is nested too deeply, or refers to itself") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
@@ -66,6 +75,8 @@ def classifies(config: Path) -> bool | None:
     return "model" in sections if sections & {"model", "network"} else None
 
 
+MOST_BYTES = 1_000_000  # of a config
+LIMITS = "raise the limits of this shell (ulimit -v, ulimit -u) or of the job, or do less at once"
 MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -288,10 +299,15 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Run a tool's `main`; user errors become one line on stderr and exit code 2.
 
     Threads of torch that wait for each other sleep instead of spinning: where other processes (data workers, other
-    people) want the processor too, training is several times faster. libgomp takes this from the environment only,
-    when it is loaded; what the user has set stays.
+    people) want the processor too, training is several times faster. There are as many as the container or the batch
+    job has cores. libgomp takes this from the environment only, when it is loaded; what the user has set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(cores()))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files that are not UTF-8, terminals that are not
     try:
         code = main() or 0
     except KeyboardInterrupt as stop:
@@ -301,6 +317,13 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         sys.stderr.close()
         code = 141
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         code = 2
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "start new thread" in str(error)):
+            raise
+        print(
+            f"error: no memory or no thread is left ({error or 'MemoryError'}): {LIMITS}", file=sys.stderr, flush=True
+        )
+        os._exit(2)  # the end of Python waits for threads that never began
     sys.exit(code)

@@ -13,6 +13,7 @@ from segmed.runs import LOCK, Run, RunError
 
 WAIT_S = 10.0  # data workers of a run that was killed notice it within 5 s; until then they hold its lock
 
+
 @contextmanager
 def holding(folder: Path, *, leads: bool = True) -> Iterator[None]:
     """Be the only process (or group of processes) that writes a run, and write nothing outside of it by a link.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import torch
+
+from segmed import limits
 
 GIB = 1024**3
 
@@ -33,7 +32,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """The machine as it is now."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    cores = limits.cores()
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
         return Machine("cuda", torch.cuda.get_device_name(), free, cores, torch.cuda.device_count())
@@ -41,15 +40,5 @@ def this_machine() -> Machine:
 
 
 def free_ram_bytes() -> int:
-    """RAM that can be had without swapping, the limit of a container included."""
-    available = psutil.virtual_memory().available
-    for limit_file, used_file in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            limit, used = int(Path(limit_file).read_text()), int(Path(used_file).read_text())
-        except (OSError, ValueError):  # no container, or `max`: no limit
-            continue
-        available = min(available, max(limit - used, 0))
-    return available
+    """RAM that can be had without swapping, within the limits of containers, batch jobs and the shell."""
+    return limits.free_memory_bytes()

@@ -55,6 +55,28 @@ def fit_batch(config: ExperimentConfig, channels: int, classes: int, machine: Ma
     return batch, summary, fixed + batch * each
 
 
+def check_parameters(config: ExperimentConfig, channels: int, classes: int, machine: Machine) -> None:
+    """See that the weights alone fit, of a run that was planned elsewhere and is gone on with here.
+
+    Raises:
+        PlanError: they do not.
+    """
+    network = build_network(
+        config.network,
+        in_channels=channels,
+        out_channels=classes,
+        dims=known(config.patches.dims),
+        class_head=config.classification,
+        device="meta",
+    )
+    need = sum(parameter.numel() for parameter in network.parameters()) * STATE_BYTES
+    if need > machine.memory_bytes:
+        raise PlanError(
+            f"the network's weights need {need / GIB:.1f} GiB, {machine.memory_bytes / GIB:.1f} GiB are free: go on "
+            "where there is more memory"
+        )
+
+
 class _Judged(nn.Module):
     """A discriminator that takes image and maps as one tensor, for a summary."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # escapes, and changes of direction
 COMPUTED = ("=", "+", "@", "-", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
@@ -29,6 +31,11 @@ def printable(text: object) -> str:
 def as_cell(text: str) -> str:
     """A text as a cell of a CSV table that a spreadsheet may open: what it would compute is quoted."""
     return QUOTE + text if text.lstrip(QUOTE).startswith(COMPUTED) and not _is_number(text) else text
+
+
+def as_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose texts are cells, see `as_cell`; numbers stay."""
+    return {column: as_cell(value) if isinstance(value, str) else value for column, value in row.items()}
 
 
 def from_cell(cell: str) -> str:

@@ -19,7 +19,7 @@ from segmed.data.cases import Dataset, DatasetError
 from segmed.data.splits import PARTS, Split, make_split
 from segmed.files import write_json
 from segmed.machine import Machine, this_machine
-from segmed.memory import PlanError
+from segmed.memory import PlanError, check_parameters
 from segmed.plan import Plan, resolve
 from segmed.reports.classification_text import classification_text
 from segmed.reports.evaluation import Row
@@ -224,6 +224,7 @@ def train(made: Run, fabric: Fabric, ranks: Ranks, tracker: Tracker, *, step: in
     """
     config, split = read_config(made), Split.load(made.split)
     dataset = build_dataset(config)
+    check_parameters(config, len(dataset.modalities), dataset.labels.classes, this_machine())
     metadata = {"network": config.network.name, "labels": ",".join(dataset.labels.names)}
     checkpoints = Checkpoints(made.path, ranks=ranks, metadata=metadata)
     tracker.line(f"run: {made.path}")

@@ -83,6 +83,8 @@ def main() -> None:
     from benchmarks.timing import Outcome, Setting
     from rich.console import Console
 
+    from segmed.files import bounds
+    from segmed.holding import own_files
     from segmed.machine import this_machine
     from segmed.runs import environment
 
@@ -109,7 +111,8 @@ def main() -> None:
             outcomes.append(getattr(import_module(f"benchmarks.{module}"), function)(setting))
             show(outcomes[-1], console, judged=not arguments.quick)
             if arguments.output is not None:
-                write(arguments.output, outcomes, facts, machine, judged=not arguments.quick)
+                with bounds(arguments.output, inputs=[] if arguments.run is None else own_files(arguments.run)):
+                    write(arguments.output, outcomes, facts, machine, judged=not arguments.quick)
     if arguments.output is not None:
         console.print(f"written: {arguments.output / 'benchmark.md'}, benchmark.json", markup=False)
 

@@ -15,6 +15,7 @@ from pydantic import Field, PositiveInt
 from segmed.cli import ConfigError, load_yaml, parse, run_tool, validate
 from segmed.config import EvaluateConfig, ExperimentConfig, Section
 from segmed.config.compare import CompareConfig, Convention
+from segmed.files import bounds
 from segmed.reports.structures import parse_structures
 from segmed.runs import is_run
 
@@ -103,9 +104,30 @@ def compare_results(arguments: Arguments) -> None:
 
     from segmed.reports.classifier_comparison_runs import is_classifier
 
-    if any(is_classifier(path) for own in paths.values() for path in own):
-        compare_classified(arguments, paths, reference, arguments.output)
-        return
+    with bounds(arguments.output, inputs=_read_files(arguments, paths)):
+        if any(is_classifier(path) for own in paths.values() for path in own):
+            compare_classified(arguments, paths, reference, arguments.output)
+        else:
+            compare_segmented(arguments, paths, reference, arguments.output)
+
+
+def _read_files(arguments: Arguments, paths: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """The files of runs, evaluations and folders of label maps that are compared."""
+    from segmed.data.content import volume_files
+    from segmed.holding import own_files
+
+    found: list[Path] = []
+    for path in [*(path for own in paths.values() for path in own), *([arguments.run] if arguments.run else ())]:
+        if is_run(path) or not path.is_dir():
+            found += own_files(path) if path.is_dir() else [path]
+        else:
+            found += [path / "cases.csv", path / "summary.json"]
+            found += [] if (path / "cases.csv").is_file() else volume_files(path)
+    return found + (volume_files(arguments.references) if arguments.references else [])
+
+
+def compare_segmented(arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str, output: Path) -> None:
+    """Compare runs of segmentation, evaluations, label maps."""
 
     from segmed.reports.comparison import compare_methods
     from segmed.reports.comparison_text import write_comparison
@@ -120,8 +142,8 @@ def compare_results(arguments: Arguments) -> None:
     comparison = compare_methods(
         methods, reference=reference, resamples=arguments.bootstrap or 2000, common_cases=arguments.common_cases
     )
-    _say(write_comparison(comparison, arguments.output, title=_title(arguments, paths, reference)), comparison.notes)
-    print(f"written: {arguments.output} ({FILES})")
+    _say(write_comparison(comparison, output, title=_title(arguments, paths, reference)), comparison.notes)
+    print(f"written: {output} ({FILES})")
 
 
 def compare_classified(arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str, output: Path) -> None:
@@ -174,6 +196,8 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
 
     from segmed.contest.opening import open_contest
     from segmed.contest.running import run_contest
+    from segmed.data.content import case_files
+    from segmed.holding import own_files
 
     contest = open_contest(config, skip_missing=arguments.skip_missing)
     for line in contest.missing.values():
@@ -181,7 +205,10 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
     folds = f" in {len(contest.splits)} folds" if len(contest.splits) > 1 else ""
     print(f"{len(config.rows) - len(contest.missing)} rows on {len(contest.tested)} test cases{folds}")
     left_out = [f"left out: {line}" for line in contest.missing.values()]
-    write_rows(run_contest(contest), config, arguments.convention, left_out)
+    used = [run.path for runs in contest.runs.values() for run in runs] + [r.path for r in contest.regions.values()]
+    read = [path, *case_files(contest.dataset.cases), *(file for run in used for file in own_files(run))]
+    with bounds(config.output, inputs=read):
+        write_rows(run_contest(contest), config, arguments.convention, left_out)
 
 
 def write_rows(

@@ -13,6 +13,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from segmed.cli import ConfigError, load_config, parse, run_tool
 from segmed.config import EvaluateConfig, ExperimentConfig, Section
+from segmed.files import bounds
+from segmed.plain import printable
 from segmed.reports.structures import parse_structures
 
 if TYPE_CHECKING:
@@ -105,8 +107,16 @@ def main() -> int:
         spacing_known=not arguments.spacing_unknown and (experiment is None or experiment.data.spacing_known),
         resample=arguments.resample,
     )
+    from segmed.data.content import files_of, volume_files
+    from segmed.holding import own_files
+
+    labels = [*pairing.predictions.values(), *(reference.label.path for reference in references)]
+    read = [file for path in labels for file in files_of(path)]
+    read += volume_files(arguments.images) if arguments.images is not None else []
+    read += [arguments.references / "dataset.json", *(own_files(arguments.run) if arguments.run else ())]
     learned = [case for case in pairing.predictions if parts.get(case) in ("train", "validation")]
-    return _evaluate(arguments, references, pairing, scoring, learned)
+    with bounds(arguments.output, inputs=read):
+        return _evaluate(arguments, references, pairing, scoring, learned)
 
 
 # ---------------------------------------------------------------- options -> what to do
@@ -191,7 +201,7 @@ def _evaluate(
     if learned:
         notes.append(f"{len(learned)} of the cases trained or selected the run, no test: {first_few(learned)}")
     for note in notes:
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     if not scores.rows:
         raise ConfigError(f"none of {len(references)} cases could be scored: see the lines above")
     summary = write_evaluation(

@@ -6,7 +6,7 @@ import hashlib
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +15,8 @@ from pydantic import Field
 
 from segmed.cli import ConfigError, parse, run_tool
 from segmed.config import ExperimentConfig, InferenceConfig, Section, known
+from segmed.files import bounds
+from segmed.plain import printable
 
 if TYPE_CHECKING:
     from segmed.data.inputs import Input
@@ -59,13 +61,22 @@ def main() -> int:
         raise ConfigError("no run is named: give --run RUN, a folder that tools/train_seg.py made")
 
     from segmed.build import load_run_config
+    from segmed.data.content import case_files
     from segmed.data.inputs import find_inputs
-    from segmed.segmenters.prediction import Extras, Record, check_outputs, predict_cases
+    from segmed.holding import own_files
 
     started = time.perf_counter()
     configs = [load_run_config(run) for run in arguments.run]
     _check_ensemble(arguments, configs)
     inputs = find_inputs(arguments.input, configs[0].data, output=arguments.output)
+    read = [*case_files(item.case for item in inputs), *(file for run in arguments.run for file in own_files(run))]
+    with bounds(arguments.output, inputs=read):
+        return _predict(arguments, configs, inputs, started)
+
+
+def _predict(arguments: Arguments, configs: list[ExperimentConfig], inputs: Sequence[Input], started: float) -> int:
+    from segmed.segmenters.prediction import Extras, Record, check_outputs, predict_cases
+
     segmenter = _segmenter(arguments, configs)
     about = _about(arguments, configs, segmenter)
     record = Record(arguments.output, about, overwrite=arguments.overwrite)
@@ -85,7 +96,7 @@ def main() -> int:
         outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
             report.status, f"failed: {report.error}"
         )
-        print(f"[{number}/{len(inputs)}] {report.case}: {outcome}", flush=True)
+        print(printable(f"[{number}/{len(inputs)}] {report.case}: {outcome}"), flush=True)
         if report.status == "failed":
             failed.append(report)
     _write_classes(arguments, configs, [item for item in inputs if item.case.id not in {lost.case for lost in failed}])
@@ -96,7 +107,7 @@ def main() -> int:
     if failed:
         print(f"{len(failed)} failed:", file=sys.stderr)
         for report in failed:
-            print(f"  {report.case}: {report.error}", file=sys.stderr)
+            print(printable(f"  {report.case}: {report.error}"), file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from segmed.config.images import (
     FoldersLayout,
 )
 from segmed.data.case import DatasetError
+from segmed.data.expressions import found_in
 from segmed.data.splits import PARTS
 from segmed.labels import did_you_mean
 
@@ -196,7 +196,7 @@ def _item(row: Row, label: int, config: ClassDataConfig) -> Item:
 def _subject(row: Row, pattern: str | None) -> str:
     if pattern is None or pattern == TWINS:
         return row.subject or row.id
-    match = re.search(pattern, row.id)
+    match = found_in(pattern, row.id, key="data.subject")
     if match is None:
         raise DatasetError(f"data.subject '{pattern}' is not found in the id '{row.id}': change the expression")
     return next((group for group in match.groups() if group), match.group())

@@ -23,6 +23,7 @@ from segmed.classify.experiment import notes_of
 from segmed.config import known
 from segmed.config.images import ImageConfig
 from segmed.files import atomic_write_text
+from segmed.plain import as_cell
 from segmed.reports.classified import note_lines
 from segmed.runs import RunError, open_run
 from segmed.volumes import is_dicom_folder, is_volume_file
@@ -206,10 +207,11 @@ def write_answers(answers: Answers, path: Path) -> None:
     for answer in answers.answers:
         found = answer.probabilities
         if found is None:
-            writer.writerow([answer.id, "", *[""] * len(columns), answer.error])
+            writer.writerow([as_cell(answer.id), "", *[""] * len(columns), as_cell(answer.error)])
             continue
         values = [*found, *(answer.calibrated if answer.calibrated is not None else ())]
-        row = [answer.id, answers.classes[int(found.argmax())], *(format(value, ".6g") for value in values)]
+        told = answers.classes[int(found.argmax())]
+        row = [as_cell(answer.id), as_cell(told), *(format(value, ".6g") for value in values)]
         if decided:
             called = found[answers.classes.index(str(answers.positive))] >= float(answers.threshold or 0)
             row.append("yes" if called else "no")

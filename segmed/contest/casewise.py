@@ -21,6 +21,7 @@ from segmed.contest.scenes import read_with_reference, whole_wall
 from segmed.contest.scores import Judge
 from segmed.data.case import Case
 from segmed.data.splits import Split
+from segmed.files import remove
 from segmed.machine import this_machine
 from segmed.reports.results import Result
 from segmed.segmenters.region import MethodError
@@ -145,7 +146,7 @@ class CasewiseRow(ABC):
             error = " ".join(str(failure).split())
         seconds = time.perf_counter() - began
         path = self._map_path(case.id)
-        path.unlink(missing_ok=True)
+        remove(path)
         if found is not None:
             values = torch.from_numpy(self.contest.dataset.labels.decode(found.indices))[None]
             like = next(iter(case.images.values())).path

@@ -18,6 +18,7 @@ from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
 from segmed.data.patterns import read_patterns
 from segmed.labels import LabelSet, did_you_mean
+from segmed.plain import printable, what_is_odd
 from segmed.volumes import Source, VolumeError, is_dicom_folder, is_volume_file, read_label_volume
 
 __all__ = ["Case", "Dataset", "DatasetError", "find_volumes", "guess_layout", "read_dataset"]
@@ -63,6 +64,7 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
     found = _read_layout(data.root, data.layout, test=bool(listed))
     named = tuple(case for case in found.test_images if _fits(case, listed))
     modalities, cases = _choose_images(replace(found, cases=found.cases + named), data)
+    _check_names(cases, data.root)
     twice = [case.id for first, case in pairwise(cases) if first.id == case.id]
     if twice and complete:
         raise DatasetError(f"{data.root} has case '{twice[0]}' twice: give the cases different names")
@@ -77,6 +79,13 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
     for name in (name for pair in data.mirror_pairs for name in pair):
         labels.index(name)
     return Dataset(found.name, data.root, tuple(cases), modalities, labels, unlabelled)
+
+
+def _check_names(cases: Sequence[Case], root: Path) -> None:
+    """See that ids are plain: they name files, so one with a path in it would be written somewhere else."""
+    for case in cases:
+        if (odd := what_is_odd(case.id)) is not None:
+            raise DatasetError(f"{root}: case id '{printable(case.id)}' {odd}: give the case a plain name")
 
 
 def _set_apart(cases: Sequence[Case], listed: Sequence[str], root: Path) -> tuple[list[Case], tuple[str, ...]]:

@@ -7,11 +7,11 @@ import json
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from segmed.data.case import DatasetError
+from segmed.data.cases import Case, DatasetError, find_volumes
 from segmed.files import write_json
 
 SETTLED_NS = 2_000_000_000  # a file changed less than this before it was hashed may change again within one clock tick
@@ -77,6 +77,25 @@ def check_content(record: Path, found: Mapping[str, str]) -> None:
         )
     if not found.keys() <= known.keys():
         write_json(record, known | dict(found))
+
+
+def case_files(cases: Iterable[Case]) -> Iterator[Path]:
+    """The files of the images and label maps of cases, as far as they are there."""
+    for case in cases:
+        for source in (*case.images.values(), *((case.label,) if case.label else ())):
+            with suppress(OSError):
+                yield from files_of(source.path)
+
+
+def volume_files(path: Path, *, besides: Path | None = None) -> list[Path]:
+    """The files of all volumes that a path names, but those below `besides`, where results are; none without any."""
+    try:
+        volumes = find_volumes(path)
+    except DatasetError:
+        return []
+    if besides is not None and path.is_dir():
+        volumes = [volume for volume in volumes if not volume.resolve().is_relative_to(besides.resolve())]
+    return [file for volume in volumes for file in files_of(volume)]
 
 
 def files_of(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from segmed.config import PHANTOM_FILES, DataConfig, PatternLayout, PhantomLayout
 from segmed.data.case import Case
 from segmed.data.cases import DatasetError, find_volumes, read_dataset
+from segmed.data.expressions import found_in
 from segmed.data.guess import guess_layout
 from segmed.labels import LabelSet
 from segmed.volumes import Source, strip_suffix
@@ -142,10 +143,7 @@ def _from_file(path: Path, folder: Path) -> Reference:
 
 
 def _subject(case: str, subject: str) -> str:
-    try:
-        found = re.search(subject, case)
-    except re.error as error:
-        raise DatasetError(f"subject '{subject}' is no regular expression ({error}): repair it") from error
+    found = found_in(subject, case, key="subject")
     if found is None:
         raise DatasetError(f"subject '{subject}' is not found in case '{case}': adapt it")
     return found[1] if found.re.groups and found[1] is not None else found[0]

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from segmed.config import PatternLayout
 from segmed.data.case import Case, DatasetError, Found
+from segmed.data.expressions import found_in
 from segmed.labels import did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_volume_file
 
@@ -171,10 +172,7 @@ def _one(files: Mapping[tuple[str, ...], list[Path]], pattern: Pattern, values: 
 def _subject(case_id: str, subject: str, regex: str | None) -> str:
     if regex is None:
         return subject
-    try:
-        match = re.search(regex, case_id)
-    except re.error as error:
-        raise DatasetError(f"data.layout.subject '{regex}' is no regular expression ({error}): repair it") from error
+    match = found_in(regex, case_id, key="data.layout.subject")
     if match is None:
         raise DatasetError(f"data.layout.subject '{regex}' is not found in case '{case_id}': adapt it")
     return match[1] if match.re.groups and match[1] is not None else match[0]

@@ -79,6 +79,8 @@ def is_dicom_file(path: Path) -> bool:
     ):
         return False
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with open(path, "rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:

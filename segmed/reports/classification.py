@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segmed.config.classification import ClassEvaluateConfig
-from segmed.files import write_json
+from segmed.files import remove, write_json
 from segmed.metrics.calibration import expected_calibration_error
 from segmed.metrics.classification import OVERALL, PER_CLASS, figures, positive_index
 from segmed.metrics.operating_points import OperatingPoint, figures_at
@@ -79,13 +79,13 @@ def write_classification(
     write_json(folder / "figures.json", summary)
     temperature = _temperature_of(summary)
     save_tested(test, folder / "predictions.csv", temperature=temperature, notes=notes)
-    (folder / "predictions_validation.csv").unlink(missing_ok=True)  # of an earlier test, if this one has none
+    remove(folder / "predictions_validation.csv")  # of an earlier test, if this one has none
     if validation is not None:
         save_tested(validation, folder / "predictions_validation.csv", temperature=temperature, notes=notes)
     write_tables(summary, _levels(test, summary), folder)
     pictures = draw_classification(test, summary, config=config, load=load)
     for name in DRAWN:
-        (folder / f"{name}.png").unlink(missing_ok=True)
+        remove(folder / f"{name}.png")
     for name, figure in pictures.items():
         save_figure(figure, folder / f"{name}.png")
     return summary

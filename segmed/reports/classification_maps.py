@@ -16,6 +16,7 @@ from monai.visualize import GradCAM, OcclusionSensitivity
 from torch import Tensor
 
 from segmed.config.classification import ClassEvaluateConfig
+from segmed.files import remove
 from segmed.networks.classifiers import ClassificationModel
 from segmed.reports.classification_figures import (
     RIGHT_COLOUR,
@@ -163,7 +164,7 @@ def write_maps(
     Raises:
         DiskError: the folder can't be written.
     """
-    (folder / "maps.png").unlink(missing_ok=True)  # of an earlier test, if this one has none
+    remove(folder / "maps.png")  # of an earlier test, if this one has none
     figure = maps_figure(model, test, load, most=config.maps, title=title, notes=notes)
     if figure is not None:
         save_figure(figure, folder / "maps.png")

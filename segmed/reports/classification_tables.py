@@ -12,6 +12,7 @@ from typing import Any
 from segmed.files import atomic_write_text
 from segmed.metrics.calibration import reliability
 from segmed.metrics.curves import precision_recall_curves, roc_curves
+from segmed.plain import as_cell
 from segmed.reports.classified import note_lines
 from segmed.reports.decisions import Level
 
@@ -52,7 +53,7 @@ def _csv(header: Sequence[str], rows: Iterator[Row], notes: Sequence[str]) -> st
 
 def _cell(value: Any) -> Any:
     if not isinstance(value, float):
-        return value  # None is an empty cell
+        return as_cell(value) if isinstance(value, str) else value  # None is an empty cell
     return "" if math.isnan(value) else f"{value:.6g}"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import softmax
 
 from segmed.files import atomic_write_text
+from segmed.plain import as_cell, from_cell
 
 NOTE = "# "  # begins the lines above the header of a table
 LEAKING = "LEAKING SPLIT"  # begins or is in the notes that no reader may miss
@@ -149,7 +150,8 @@ def save_predictions(
     writer.writerow(["id", *known, "predicted", *(f"{kind}{name}" for kind, _, _ in blocks for name in classes)])
     for number, (name, label) in enumerate(zip(ids, logits.argmax(axis=1), strict=True)):
         values = [format(float(value), digits) for _, rows, digits in blocks for value in rows[number]]
-        writer.writerow([name, *(column[number] for column in known.values()), classes[label], *values])
+        texts = [name, *(column[number] for column in known.values()), classes[label]]
+        writer.writerow([*map(as_cell, texts), *values])
     atomic_write_text(path, note_lines(notes) + table.getvalue())
 
 
@@ -177,7 +179,7 @@ def read_tested(path: Path) -> Tested:
     if missing or len(classes) < 2:
         what = f"no column '{missing[0]}'" if missing else "no column of logits for each of two or more classes"
         raise TestedError(f"{path} has {what}: give a table that segmed wrote")
-    rows = list(reader)
+    rows = [{key: from_cell(cell) if key in NEEDED and cell else cell for key, cell in row.items()} for row in reader]
     unknown = [row for row in rows if row["truth"] not in classes]
     if unknown:
         raise TestedError(f"{path}: truth '{unknown[0]['truth']}' of '{unknown[0]['id']}' is no class of the table")

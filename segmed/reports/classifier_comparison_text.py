@@ -11,6 +11,7 @@ from typing import Any
 
 from segmed.files import atomic_write_text, write_json
 from segmed.metrics.repeated import COMPARED
+from segmed.plain import as_cells
 from segmed.reports.classification_text import UNIT_TITLES
 from segmed.reports.classified import note_lines
 from segmed.reports.classifier_comparison import ClassifierComparison, ClassifierFigure, ClassifierMethod
@@ -190,7 +191,7 @@ def classifier_comparison_csv(comparison: ClassifierComparison) -> str:
         }
         row["ci95_low"], row["ci95_high"] = figure.ci95 or (None, None)
         row["difference_low"], row["difference_high"] = figure.difference_ci95 or (None, None)
-        writer.writerow(row)
+        writer.writerow(as_cells(row))
     return note_lines((*comparison.run_notes, *comparison.notes)) + text.getvalue()
 
 

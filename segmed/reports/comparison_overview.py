@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segmed.files import atomic_write_text
+from segmed.files import atomic_write_text, remove
+from segmed.plain import as_cells
 from segmed.reports.comparison import Comparison
 from segmed.reports.comparison import Figure as Entry
 from segmed.reports.comparison_text import NONE, p_text, padded_table
@@ -89,7 +90,7 @@ def overview_csv(comparison: Comparison) -> str:
                 known["ci95_low"], known["ci95_high"] = entry.ci95 or (None, None)
                 known["difference_low"], known["difference_high"] = entry.difference_ci95 or (None, None)
                 row |= {f"{entry.metric}_{part}": known[part] for part in parts}
-            writer.writerow(row)
+            writer.writerow(as_cells(row))
     return text.getvalue()
 
 
@@ -145,7 +146,7 @@ def write_agreement(methods: Sequence[Method], label: str, path: Path, *, title:
     ]
     rows = [row for row in rows if row["volume_difference_ml"] is not None and row["prediction_ml"] is not None]
     if not any(math.isfinite(row["volume_difference_ml"]) for row in rows):
-        path.unlink(missing_ok=True)
+        remove(path)
         return False
     save_figure(bland_altman(rows, title=title), path, dpi=150)
     return True

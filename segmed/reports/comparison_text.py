@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.files import atomic_write_text, write_json
+from segmed.plain import as_cells
 from segmed.reports.comparable import training_text
 from segmed.reports.comparison import METRIC_TITLES, Comparison, Figure
 from segmed.reports.comparison_figures import comparison_figure
@@ -191,7 +192,7 @@ def comparison_csv(comparison: Comparison) -> str:
         }
         for name, ends in (("ci95", figure.ci95), ("difference", figure.difference_ci95)):
             row[f"{name}_low"], row[f"{name}_high"] = ends or (None, None)
-        writer.writerow({column: row[column] for column in COLUMNS})
+        writer.writerow(as_cells({column: row[column] for column in COLUMNS}))
     return text.getvalue()
 
 

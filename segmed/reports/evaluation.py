@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segmed.config import EvaluateConfig
-from segmed.files import atomic_write_text, write_json
+from segmed.files import atomic_write_text, remove, write_json
 from segmed.labels import IGNORE, LabelSet
 from segmed.metrics.segmentation import (
     METRICS,
@@ -24,6 +24,7 @@ from segmed.metrics.segmentation import (
 )
 from segmed.metrics.statistics import summarise
 from segmed.metrics.surfaces import bounding_box
+from segmed.plain import as_cell
 from segmed.reports.distributions import bland_altman, box_plots
 from segmed.reports.figures import CaseVolumes, montage, save_figure
 from segmed.reports.tables import markdown, table_text
@@ -245,7 +246,7 @@ def write_evaluation(
     write_json(folder / "summary.json", summary)
     atomic_write_text(folder / "summary.md", markdown(summary))
     for name in ("bland_altman", "montage"):  # of an earlier evaluation, if this one has none
-        (folder / f"{name}.png").unlink(missing_ok=True)
+        remove(folder / f"{name}.png")
     save_figure(box_plots(rows, title=title), folder / "box_plots.png")
     if summary["spacing_known"]:
         save_figure(bland_altman(rows, title=title), folder / "bland_altman.png")
@@ -269,7 +270,7 @@ def _csv(rows: Sequence[Row], subjects: Mapping[str, str] | None) -> str:
 
 def _cell(value: Any) -> Any:
     if not isinstance(value, float):
-        return value
+        return as_cell(value) if isinstance(value, str) else value
     return "" if math.isnan(value) else f"{value:.6g}"
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from segmed.cardiac.chords import CLASSES
 from segmed.cardiac.report import ScarReport
-from segmed.files import atomic_write_text, write_json
+from segmed.files import atomic_write_text, remove, write_json
+from segmed.plain import as_cells
 from segmed.reports.figures import save_figure
 from segmed.reports.scar_figures import Tiles, extent_bullseye, scar_montage, transmurality_bullseye
 from segmed.reports.scar_page import scar_page
@@ -146,7 +147,7 @@ def case_line(case: ScarCase) -> str:
 def clear_reports(folder: Path) -> None:
     """Remove the files of an earlier report, so that no old number stands beside a new one."""
     for name in OWN_FILES:
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / name)
 
 
 def _plain(value: Any) -> Any:
@@ -157,5 +158,5 @@ def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    writer.writerows(as_cells({key: "" if value is None else value for key, value in row.items()}) for row in rows)
     return text.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,6 +16,7 @@ from segmed.config import DataConfig, EvaluateConfig
 from segmed.data.cases import DatasetError, find_volumes
 from segmed.data.pairs import Pairing, Reference, pair
 from segmed.labels import LabelError, LabelSet
+from segmed.limits import cores
 from segmed.reports.evaluation import Row, absent_case, evaluate_case
 from segmed.reports.figures import CaseVolumes
 from segmed.reports.results import Result, first_few, predicting_seconds
@@ -210,8 +210,7 @@ def score_folder(folder: Path, references: Sequence[Reference], scoring: Scoring
 
 def default_workers() -> int:
     """One for each processor that this process may use, at most 8: a case holds two volumes in memory."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, available)
+    return min(8, cores())
 
 
 # ---------------------------------------------------------------- one case

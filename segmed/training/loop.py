@@ -179,9 +179,11 @@ class _Session:
     def restore(self) -> dict[str, Any]:
         """Put everything back to the checkpoint; returns it."""
         saved = self.checkpoints.load()
-        self.step.load_state_dict(saved["step"])
-        self.budget.load_state_dict(saved["budget"])
-        self.state = FitState(**saved["fit"])
+        with self.checkpoints.reading():
+            self.step.load_state_dict(saved["step"])
+            self.budget.load_state_dict(saved["budget"])
+            self.state = FitState(**saved["fit"])
+            len(saved["random"])
         self._saved_step, self._saved_seconds = self.state.step, self.budget.seconds
         self.tracker.line(f"going on after step {self.state.step}")
         if len(saved["random"]) != self.ranks.world:

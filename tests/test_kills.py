@@ -1,0 +1,129 @@
+"""A run that is killed after any file that it writes goes on to what an unbroken one leaves."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_data import make_balls, session_of, tiny
+
+from segmed import experiment, files, testing
+from segmed.cli import ConfigError
+from segmed.config import ExperimentConfig
+from segmed.files import write_json
+from segmed.holding import holding
+from segmed.reports import evaluation, html
+from segmed.runs import BEFORE_CONFIG, Run, RunError, open_run
+from segmed.training import tracking
+from segmed.training.tracking import Tracker
+from segmed.training_tool import TrainingOptions, train
+
+SAME = ("weights/best.safetensors", "weights/last.safetensors", "split.json", "test/cases.csv", "test/summary.json")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_balls(tmp_path_factory.mktemp("kills") / "data")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without the pictures, which take most of the time of a tiny run."""
+    for module, name in ((evaluation, "save_figure"), (html, "training_curves")):
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+    monkeypatch.setattr(tracking.RunTracker, "patches", lambda *_: None)
+    monkeypatch.setattr(testing, "_shown", lambda *_: None)
+    for name in ("box_plots", "bland_altman", "montage"):
+        monkeypatch.setattr(evaluation, name, lambda *_, **__: None)
+
+
+def crash_images(monkeypatch, run: Path, kept: Path, begin) -> list[Path]:
+    """The run folder as a kill right after each of its files leaves it, in the order of the files."""
+    images: list[Path] = []
+    put = files.put
+
+    def watched(temporary: Path, target: Path) -> None:
+        put(temporary, target)
+        if target.is_relative_to(run):
+            images.append(kept / f"{len(images):02d}")
+            shutil.copytree(run, images[-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "put", watched)
+        begin()
+    return images
+
+
+def test_a_run_killed_after_any_of_its_files_ends_as_one_never_killed(data, tmp_path, quick, monkeypatch):
+    run = tmp_path / "run"
+    config = tiny(data, tmp_path, train={"validations": 2})
+    images = crash_images(monkeypatch, run, tmp_path / "images", lambda: experiment.run(config, run))
+    whole = {name: (run / name).read_bytes() for name in SAME}
+    finished = 0
+    for image in images:
+        if (image / "config.yaml").is_file():
+            finished += Run(image).finished
+            experiment.resume(image)
+        else:
+            with pytest.raises(RunError, match=r"nothing was trained in .* yet.*start it again"):
+                experiment.resume(image)
+            experiment.run(config, image)
+        found = {name: (image / name).read_bytes() for name in SAME}
+        assert found == whole, f"killed after {image.name} of {len(images)}"
+        assert Run(image).finished
+    assert finished == 1, "only the last file makes it finished"
+    assert len(images) > 20
+
+
+def test_a_folder_with_anything_else_is_no_run_that_was_being_made(data, tmp_path):
+    for name in BEFORE_CONFIG:
+        write_json(tmp_path / "run" / name, {})
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="exists: name another --run-dir"):
+        experiment.start(tiny(data, tmp_path), tmp_path / "run")
+    with pytest.raises(RunError, match="is no run"):
+        open_run(tmp_path / "run")
+    assert (tmp_path / "run" / "plan.json").is_file()
+
+
+def test_a_finished_run_says_so_and_is_left_alone(data, tmp_path, quick, capsys):
+    config = tiny(data, tmp_path, split={"test": 0.0})
+    experiment.run(config, tmp_path / "run")
+    assert "no test part: nothing is tested" in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert experiment.resume(tmp_path / "run") == 0
+    assert "is finished" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+    assert not Run(tmp_path / "run").test.exists()
+
+
+def test_a_second_process_that_goes_on_with_a_run_is_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("segmed.holding.WAIT_S", 0.1)
+    experiment.start(tiny(data, tmp_path), tmp_path / "run")
+    with holding(tmp_path / "run"), pytest.raises(RunError, match="is being trained by another process"):
+        experiment.resume(tmp_path / "run")
+    assert not (tmp_path / "run" / "log.txt").exists()
+    with holding(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_an_image_that_was_replaced_between_kill_and_resume_is_noticed(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    made = experiment.start(tiny(tmp_path / "data", tmp_path), tmp_path / "run")
+    session_of(made).train(Tracker(), resume=False)
+    first, second = session_of(made).split.train[:2]
+    shutil.copy(tmp_path / "data" / f"{first}.nii.gz", tmp_path / "data" / f"{second}.nii.gz")
+    with pytest.raises(ValueError, match=rf"case {second} is not what it was when the run began \(1 of"):
+        session_of(made).train(Tracker(), resume=True)
+    made.content.unlink()  # as of a run of an earlier version
+    session_of(made).train(Tracker(), resume=True)
+
+
+def test_epochs_beside_a_budget_in_minutes_are_refused(data, tmp_path, monkeypatch):
+    class Options(TrainingOptions):
+        config: Path = Path(__file__).parents[1] / "configs" / "seg" / "phantom.yaml"
+
+    monkeypatch.setattr(sys, "argv", ["train_seg.py", "--train.epochs", "3", "--train.budget-minutes", "2"])
+    with pytest.raises(ConfigError, match=r"--train\.epochs means nothing beside train\.budget_minutes 2"):
+        train(ExperimentConfig, Options, "segmed.experiment", description=None)
