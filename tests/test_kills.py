@@ -114,7 +114,7 @@ def test_an_image_that_was_replaced_between_kill_and_resume_is_noticed(data, tmp
     session_of(made).train(Tracker(), resume=False)
     first, second = session_of(made).split.train[:2]
     shutil.copy(tmp_path / "data" / f"{first}.nii.gz", tmp_path / "data" / f"{second}.nii.gz")
-    with pytest.raises(ValueError, match=rf"case {second} is not what it was when the run began \(1 of"):
+    with pytest.raises(ValueError, match=rf"{second} is not what it was when the run began \(1 of"):
         session_of(made).train(Tracker(), resume=True)
     made.content.unlink()  # as of a run of an earlier version
     session_of(made).train(Tracker(), resume=True)

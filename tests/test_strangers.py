@@ -133,6 +133,7 @@ def stopped(tmp_path_factory) -> dict:
     [
         {"fit": None}, {"fit": {"step": 7, "strange": 1}}, {"fit": {}, "random": None}, {"step": {}}, {"step": None},
         {"budget": None}, {"budget": {}}, {"random": None},
+        {"random": [None]},
     ],
     ids=str,
 )  # fmt: skip

@@ -20,6 +20,7 @@ from segmed.classify.building import build_class_loss, build_classifier, start_w
 from segmed.classify.preparing import TOOL, known_cache
 from segmed.config import known
 from segmed.config.classification import ClassificationConfig
+from segmed.data.content import check_content
 from segmed.files import write_json
 from segmed.machine import this_machine
 from segmed.metrics.classification import figures
@@ -73,7 +74,11 @@ class ClassSession:
     def arrays(self) -> ImageArrays:
         """All images, prepared."""
         cache = ImageCache(known_cache(self.config))
-        return cache.get(self.dataset.items, self.config.image, workers=this_machine().cores, progress=True)
+        arrays = cache.get(self.dataset.items, self.config.image, workers=this_machine().cores, progress=True)
+        learned = {*self.split.train, *self.split.validation}
+        found = {name: str(check) for name, check in zip(arrays.ids, arrays.checksums, strict=True) if name in learned}
+        check_content(self.run.content, found)
+        return arrays
 
     def train(self, tracker: Tracker, *, resume: bool) -> FitState:
         """Start from other weights where the config says so, choose the precision, fit."""

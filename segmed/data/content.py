@@ -72,8 +72,8 @@ def check_content(record: Path, found: Mapping[str, str]) -> None:
         raise DatasetError(f"{record} is damaged: start the run anew, or remove it to go on unchecked") from error
     if changed:
         raise DatasetError(
-            f"case {changed[0]} is not what it was when the run began ({len(changed)} of {len(found)} cases were "
-            f"changed): put the old files back, start the run anew, or remove {record} to go on with the new ones"
+            f"{changed[0]} is not what it was when the run began ({len(changed)} of {len(found)} were "
+            f"replaced): put the old files back, start the run anew, or remove {record} to go on with the new ones"
         )
     if not found.keys() <= known.keys():
         write_json(record, known | dict(found))
