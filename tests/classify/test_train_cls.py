@@ -246,7 +246,7 @@ def test_a_folder_without_images_is_one_line(finished, tmp_path):
 
 
 def test_an_encoder_starts_with_the_weights_of_another_run_bit_for_bit(finished, data, tmp_path):
-    config = config_of(tmp_path, data, init_encoder=finished.path, model={"pooling": "max"})
+    config = config_of(tmp_path, data, init_encoder=finished.path, network={"pooling": "max"})
     network = build_classifier(config.network, in_channels=1, classes=3, size=(24, 24))
     moved = start_weights(network, config)
     source = read_weights(finished.weights())

@@ -72,7 +72,7 @@ def sources(balls, images, tmp_path_factory) -> dict[str, Run]:
     model = {"channels": [4, 6]}
     return {
         "segmentation": segmented(folder / "segmentation", balls),
-        "classification": classified(folder / "classification", images, model=model),
+        "classification": classified(folder / "classification", images, network=model),
     }
 
 
@@ -114,7 +114,7 @@ def started_from(kind: str, source: Run, folder: Path, data: Path, tracker: Trac
     if kind == "segmentation":
         return segmented(folder, data, tracker, network={"channels": "auto"}, init_encoder=source.path)
     auto = {"channels": "auto", "strides": "auto"}
-    return classified(folder, data, tracker, model=auto, init_encoder=source.path, leaks={"allow_leakage": True})
+    return classified(folder, data, tracker, network=auto, init_encoder=source.path, leaks={"allow_leakage": True})
 
 
 # ---------------------------------------------------------------- the move
@@ -264,7 +264,7 @@ def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(so
 
 def refused(source: Path, folder: Path, **network) -> str:
     """Why a 2D classifier does not begin with a run's encoder, in one line."""
-    config = config_of(folder, folder, init_encoder=source, model=network)
+    config = config_of(folder, folder, init_encoder=source, network=network)
     model, _ = planned_network(config.network, size=(24, 24), device="cpu")
     drawn = build_classifier(model, in_channels=1, classes=2, size=(24, 24))
     before = {name: tensor.clone() for name, tensor in drawn.state_dict().items()}
@@ -332,7 +332,7 @@ def test_of_a_run_of_several_networks_one_must_be_named(sources, balls, tmp_path
 
 
 def test_networks_without_an_encoder_of_ours_neither_give_nor_take_one(sources, tmp_path):
-    other = with_config(sources["classification"], tmp_path / "other", model={"name": "logistic"})
+    other = with_config(sources["classification"], tmp_path / "other", network={"name": "logistic"})
     assert "trained logistic, which has no encoder of ours" in refused(other.path, tmp_path)
     network = build_network(SegResNetConfig(init_filters=8), in_channels=1, out_channels=3, dims=2)
     with pytest.raises(RunError, match=r"has no encoder of ours.*choose --network\.name unet"):
