@@ -27,8 +27,8 @@ from segmed.files import TEMPORARY, atomic_write_text, remove, write_json
 
 Schema = TypeVar("Schema", bound=Section)
 USES = {  # whether a run classifies -> what it does, and what takes it
-    True: "classifies: tools/classify.py and tools/train_cls.py take it",
-    False: "segments: tools/predict.py and tools/train_seg.py take it",
+    True: "classifies: segmed classify and segmed train-cls take it",
+    False: "segments: segmed predict and segmed train take it",
 }
 
 LOCK = ".lock"
@@ -213,7 +213,7 @@ def open_run(path: Path) -> Run:
     """
     run = Run(Path(path))
     if not run.path.is_dir():
-        raise RunError(f"run folder {path} is not there: name a folder that tools/train_seg.py made")
+        raise RunError(f"run folder {path} is not there: name a folder that segmed train made")
     if not run.config.is_file():
         if any(run.path.iterdir()) and _half_made(run.path):
             raise RunError(
@@ -256,8 +256,8 @@ def begin_run(
 
 def write_config(run: Run, config: Section, reasons: Mapping[str, str]) -> None:
     """Write the resolved config; each value that was `auto` has its reason behind it."""
-    tool = "train_cls" if isinstance(config, ClassificationConfig) else "train_seg"
-    text = [f"# The resolved config of this run: `python tools/{tool}.py --config THIS_FILE` repeats it.", ""]
+    command = "train-cls" if isinstance(config, ClassificationConfig) else "train"
+    text = [f"# The resolved config of this run: `segmed {command} --config THIS_FILE` repeats it.", ""]
     text += _yaml_lines(config.model_dump(mode="json"), reasons, prefix="", indent=0)
     atomic_write_text(run.config, "\n".join(text) + "\n")
 

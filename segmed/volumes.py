@@ -185,9 +185,7 @@ def read_volume(source: Source | Path | str, *, dtype: torch.dtype = torch.float
     if data.is_floating_point():
         if source.nan == "zero":
             data = torch.nan_to_num(data, nan=0.0, posinf=float("inf"), neginf=float("-inf"))
-        _check_finite(
-            data, source.path, "set data.nan to zero where NaN is outside the brain, else leave out this file"
-        )
+        _check_finite(data, source.path, "repair or leave out this file, or set data.nan to zero (outside the brain)")
     return MetaTensor(data, affine=torch.from_numpy(affine), meta={"path": str(source.path)})
 
 

@@ -18,34 +18,21 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("segmed", "configs", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 IMAGE = "data/phantom/phantom_000/phantom_000_LGE.nii.gz"
 TINY = [
-    "--data.layout.cases",
-    "3",
-    "--split.test",
-    "0.34",
-    "--network.channels",
-    "4",
-    "8",
-    "--patches.size",
-    "32",
-    "32",
-    "--train.budget-minutes",
-    "None",
-    "--train.epochs",
-    "1",
-    "--train.steps-per-epoch",
-    "2",
-    "--train.validations",
-    "1",
-    "--train.workers",
-    "0",
-    "--train.devices",
-    "1",
-    "--train.precision",
-    "fp32",
-    "--train.memory-format",
-    "contiguous",
-    "--evaluate.bootstrap",
-    "20",
+    *(
+        "--data.layout.cases",
+        "3",
+        "--split.test",
+        "0.34",
+        "--network.encoder.channels",
+        "4",
+        "8",
+        "--patches.size",
+        "32",
+        "32",
+    ),
+    *("--train.budget-minutes", "None", "--train.epochs", "1", "--train.steps-per-epoch", "2", "--train.workers", "0"),
+    *("--train.validations", "1", "--train.devices", "1", "--train.precision", "fp32", "--evaluate.bootstrap", "20"),
+    *("--train.memory-format", "contiguous"),
 ]
 
 
@@ -66,7 +53,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Run a program of an environment that has the wheel and what it needs, but neither this checkout nor a link to it."""
+    """Run a program of an environment that has the wheel and what it needs, but no way to this checkout."""
     environment = tmp_path_factory.mktemp("environment")
     venv.create(environment, with_pip=False)
     programs = environment / ("Scripts" if os.name == "nt" else "bin")

@@ -23,7 +23,7 @@ from segmed.data.images.image_splits import ClassSplit
 from segmed.data.images.picture import PICTURE_SUFFIXES
 from segmed.data.images.prepare_image import prepared
 from segmed.errors import RunError, SegmenterError
-from segmed.evaluate.classified_images import note_lines
+from segmed.evaluate.answers import note_lines
 from segmed.files import atomic_write_text
 from segmed.runs import open_run, read_class_config
 from segmed.volumes import is_dicom_folder, is_volume_file
@@ -180,7 +180,7 @@ def _decided(run: Path) -> dict[str, Any]:
             "threshold": threshold.get("value"),
         }
     except OSError as error:
-        raise RunError(f"run {run} was not tested: go on with python tools/train_cls.py --resume {run}") from error
+        raise RunError(f"run {run} was not tested: go on with segmed train-cls --resume {run}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{made.test / 'figures.json'} is damaged or of another version: test the run again") from error
 

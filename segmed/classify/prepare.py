@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 from segmed.classify.plan import resolve
@@ -15,7 +16,7 @@ from segmed.data.leaks.survey import Survey, make_survey
 from segmed.data.leaks.twins import twin_groups
 from segmed.data.split_file import PARTS
 from segmed.errors import DatasetError
-from segmed.evaluate.classified_images import LEAKING
+from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run
 from segmed.training.encoder_transfer import leak_note, source_encoder
@@ -108,8 +109,7 @@ def describe(ready: Prepared) -> list[str]:
             counts = ", ".join(f"{name} {count}" for name, count in ready.dataset.counts(ids).items())
             lines.append(f"  {part}: {len(ids)} ({counts})")
     for key, reason in ready.reasons.items():
-        section, _, field = key.partition(".")
-        lines.append(f"  {key} = {getattr(getattr(ready.config, section), field)}: {reason}")
+        lines.append(f"  {key} = {attrgetter(key)(ready.config)}: {reason}")
     return lines + [f"NOTE: {note}" for note in ready.notes]
 
 

@@ -13,7 +13,7 @@ from segmed.classify.test import final_figures, run_test, sum_up
 from segmed.classify.train import Training
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import load_written
-from segmed.evaluate.classified_images import Tested
+from segmed.evaluate.answers import Answers
 from segmed.holding import holding
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
@@ -54,7 +54,7 @@ def cross_validate(config: ClassificationConfig, folder: Path | None) -> None:
     _run_folds(config, new_folds(config, folder))
 
 
-def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> Tested | None:
+def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> Answers | None:
     """Train what the run folder says, then test it once; None where the split has no test part."""
     with holding(run.path):
         tracker, step = open_tracker(run, ranks, resume=resume)
@@ -64,7 +64,7 @@ def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> T
             return _test(training, tracker, best)
 
 
-def _test(training: Training, tracker: Tracker, best: Mapping[str, float]) -> Tested | None:
+def _test(training: Training, tracker: Tracker, best: Mapping[str, float]) -> Answers | None:
     """Test what was trained where there is a test part, and say where one looks."""
     run, config, images = training.run, training.config, training.images
     test, figures = None, {}
@@ -78,7 +78,7 @@ def _test(training: Training, tracker: Tracker, best: Mapping[str, float]) -> Te
     page = write_report(run.path) if test is None else write_classification_page(run.path)
     tracker.line(f"run:      {run.path}")
     tracker.line(f"look:     tensorboard --logdir {run.path.parent}    or open {page}")
-    tracker.line(f"classify: python tools/classify.py --run {run.path} --input FILE_OR_FOLDER --output FILE.csv")
+    tracker.line(f"classify: segmed classify --run {run.path} --input FILE_OR_FOLDER --output FILE.csv")
     return test
 
 

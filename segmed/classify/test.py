@@ -9,7 +9,7 @@ from typing import Any
 from segmed.builders.trained import load_classifier
 from segmed.classify.validate import Images
 from segmed.config.classification import ClassificationConfig
-from segmed.evaluate.classified_images import Tested, joined
+from segmed.evaluate.answers import Answers, joined
 from segmed.evaluate.explanations import explain_images
 from segmed.reports.classification.files import draw_classification, write_classification
 from segmed.reports.classification.maps import write_maps
@@ -20,12 +20,12 @@ from segmed.training.tracking import Tracker
 
 def run_test(
     run: Run, config: ClassificationConfig, images: Images, *, device: str, tracker: Tracker
-) -> tuple[Tested, dict[str, Any]]:
+) -> tuple[Answers, dict[str, Any]]:
     """Classify validation and test part with the best weights; figures, tables and pictures of the test part."""
     notes = notes_of(run)
     network = load_classifier(run.path, device=device)
-    validation = images.classified(network, "validation") if images.split.validation else None
-    test = images.classified(network, "test")
+    validation = images.answers(network, "validation") if images.split.validation else None
+    test = images.answers(network, "test")
     given: dict[str, Any] = {"config": config.evaluate, "load": images.image}
     summary = write_classification(test, validation, run.test, title=config.title, notes=notes, **given)
     pictures = draw_classification(test, summary, **given)
@@ -48,7 +48,7 @@ def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def sum_up(config: ClassificationConfig, folds: Folds, tests: Sequence[Tested]) -> None:
+def sum_up(config: ClassificationConfig, folds: Folds, tests: Sequence[Answers]) -> None:
     """Write and print figures over the test images of all folds: each was tested once, by a model that never saw it.
 
     Args:

@@ -53,7 +53,7 @@ class Training:
             self._start_weights(tracker)
         choice, train = self._precision(), self.config.train
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
-        command = f"python tools/train_cls.py --resume {self.run.path}"
+        command = f"segmed train-cls --resume {self.run.path}"
         network, classes = self.config.network.name, ",".join(self.images.dataset.classes)
         return fit(
             ClassificationStep(self.network, self.loss, train, fabric=self.fabric, choice=choice, mixup=train.mixup),

@@ -14,7 +14,7 @@ from segmed.data.images.batches import ordered_batches
 from segmed.data.images.image_cache import ImageArrays, ImageCache
 from segmed.data.images.image_dataset import ClassDataset, read_classes
 from segmed.data.images.image_splits import ClassSplit
-from segmed.evaluate.classified_images import Tested
+from segmed.evaluate.answers import Answers
 from segmed.machine import this_machine
 from segmed.metrics.classification import VALIDATED, figures
 from segmed.training.loop import ValidationResult
@@ -48,7 +48,7 @@ class Images:
         return self.arrays.images[self.arrays.rows([name])[0]].astype(np.float32)
 
     @torch.no_grad()
-    def classified(self, network: nn.Module, part: str) -> Tested:
+    def answers(self, network: nn.Module, part: str) -> Answers:
         """What a network says of a part, in full precision and evaluation mode.
 
         Args:
@@ -61,7 +61,7 @@ class Images:
         batches = ordered_batches(self.arrays, items, batch_size=self.batch_size)
         logits = [network(batch["image"].to(device)).double().cpu().numpy() for batch in batches]
         network.train(training)
-        return Tested(
+        return Answers(
             classes=self.dataset.classes,
             ids=tuple(item.id for item in items),
             subjects=tuple(item.subject for item in items),
@@ -84,7 +84,7 @@ class Validator:
 
     def __call__(self, network: nn.Module) -> ValidationResult:
         """Classify every validation image and measure."""
-        found = self.images.classified(network, "validation")
+        found = self.images.answers(network, "validation")
         overall = figures(found.truth, found.probabilities, found.classes).overall
         score = -overall[self.select] if self.select == "log_loss" else overall[self.select]
         return ValidationResult(score, {f"validation/{name}": overall[name] for name in VALIDATED})

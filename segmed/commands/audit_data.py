@@ -1,4 +1,4 @@
-"""Open every file of a data set and say what must be mended: python tools/audit_data.py FOLDER --output FOLDER"""
+"""Open every file of a data set and say what must be mended: segmed audit FOLDER --output FOLDER"""
 
 from __future__ import annotations
 
@@ -33,7 +33,13 @@ class Arguments(Section):
     folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Field(
         None, description="the data set; none: data.root of --config"
     )
-    output: Path = Field(description="folder for audit.json, the figure, and what a second audit need not do again")
+    output: Path | None = Field(
+        None, description="folder for audit.json, the figure, and what a second audit need not do again"
+    )
+    write_config: Path | None = Field(
+        None,
+        description="guess layout, labels and subjects of FOLDER, and write them as a commented YAML to begin with",
+    )
     config: Path | None = Field(None, description="YAML of an experiment, whose data section says what the files are")
     images: tuple[str, ...] = Field(
         (), description="NAME=PATTERN of every image below the folder, e.g. 'LGE={case}/{case}_LGE.nii.gz'"
@@ -56,8 +62,30 @@ class Arguments(Section):
 def main() -> int:
     """Exit code 1 where something must be mended."""
     arguments = parse(Arguments, description=Arguments.__doc__)
+    if arguments.write_config is not None:
+        return _write_config(arguments.write_config, arguments.folder)
+    if arguments.output is None:
+        raise ConfigError("no folder for audit.json is named: give --output FOLDER")
     data = _data_config(arguments)
     return _audit_classes(data, arguments) if isinstance(data, ClassDataConfig) else _audit_volumes(data, arguments)
+
+
+def _write_config(path: Path, folder: Path | None) -> int:
+    """Write a YAML to begin with; what is there stays."""
+    from segmed.data.leaks.starter import starter_config
+    from segmed.files import atomic_write_text
+
+    if folder is None:
+        raise ConfigError("--write-config looks at a folder: name it")
+    if path.exists():
+        raise ConfigError(f"{path} is there already: choose another name, or take it away")
+    atomic_write_text(path, starter_config(folder))
+    print(f"written: {path}; read it, then python tools/audit_data.py --config {path} --output FOLDER")
+    return 0
+
+
+def _output(arguments: Arguments) -> Path:
+    return arguments.output or Path()
 
 
 def _workers(arguments: Arguments) -> int:
@@ -81,12 +109,12 @@ def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
     dataset = read_classes(data)
     split = None if arguments.split is None else ClassSplit.load(arguments.split)
     parts = None if split is None else {part: getattr(split, part) for part in PARTS}
-    cache = arguments.output / "cache"
+    cache = _output(arguments) / "cache"
     audit = audit_classes(dataset, parts=parts, cache=cache, workers=_workers(arguments), progress=True)
-    audit.save_json(arguments.output / "audit.json")
-    save_figure(leak_figure(audit, dataset, parts=parts), arguments.output / "leaks.png")
+    audit.save_json(_output(arguments) / "audit.json")
+    save_figure(leak_figure(audit, dataset, parts=parts), _output(arguments) / "leaks.png")
     console.print(class_audit_text(audit))
-    console.print(f"all of it: {arguments.output / 'audit.json'} and leaks.png", markup=False)
+    console.print(f"all of it: {_output(arguments) / 'audit.json'} and leaks.png", markup=False)
     return 1 if audit.errors else 0
 
 
@@ -101,28 +129,29 @@ def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
     console = Console(soft_wrap=True, highlight=False)
     dataset = read_dataset(data, complete=False)
     if arguments.fix_geometry:
-        log = arguments.output / "geometry_repairs.json"
+        log = _output(arguments) / "geometry_repairs.json"
         for repair in fix_geometry(dataset, log=log):
             console.print(_line(repair), markup=False)
     audit = audit_dataset(dataset, workers=_workers(arguments), progress=True, found=check_files(dataset))
-    audit = _with_leaks(audit, dataset, arguments.split)
-    audit.save_json(arguments.output / "audit.json")
+    audit = _with_leaks(audit, dataset, arguments.split, _output(arguments) / "cache")
+    audit.save_json(_output(arguments) / "audit.json")
     console.print(audit_text(audit, name=dataset.name, pictures=dataset.are_pictures))
     if not dataset.are_pictures and not data.spacing_known:
         console.print("data.spacing_known is false: spacings are nominal, and so is every figure in mm or ml")
-    console.print(f"all of it: {arguments.output / 'audit.json'}", markup=False)
+    console.print(f"all of it: {_output(arguments) / 'audit.json'}", markup=False)
     return 1 if audit.errors else 0
 
 
-def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None) -> Audit:
-    """With findings about equal volumes and about what a split has on several sides."""
+def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None, memory: Path) -> Audit:
+    """With findings about volumes that show the same, unknown subjects, and what a split has on several sides."""
     from dataclasses import replace
 
     from segmed.data.leaks.volume_twins import check_volumes, volume_twins
     from segmed.data.splits import Split
+    from segmed.data.subjects import subject_findings
 
     parts = None if split is None else Split.load(split)
-    found = check_volumes(dataset, volume_twins(dataset, audit.facts), parts)
+    found = [*check_volumes(dataset, volume_twins(dataset, audit, memory=memory), parts), *subject_findings(dataset)]
     return replace(audit, findings=tuple(sorted((*audit.findings, *found), key=lambda f: f.severity != "error")))
 
 

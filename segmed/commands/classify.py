@@ -1,4 +1,4 @@
-"""Classify new images or volumes: python tools/classify.py --run RUN --input FILE_OR_FOLDER --output FILE.csv"""
+"""Classify new images or volumes: segmed classify --run RUN --input FILE_OR_FOLDER --output FILE.csv"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segmed.config import Section
 
 
 class Arguments(Section):
-    """Classify new images with one run of tools/train_cls.py, or with the mean of several.
+    """Classify new images with one run of segmed train-cls, or with the mean of several.
 
     Probabilities are calibrated where validation fitted a temperature. An image that can't be read has its reason in
     the table; exit code 1 then, 0 else.

@@ -1,4 +1,4 @@
-"""Methods on the same test cases: python tools/compare.py --config FILE, or --methods supervised=RUN,RUN patch=RUN"""
+"""Methods on the same test cases: segmed compare --config FILE, or --methods supervised=RUN,RUN patch=RUN"""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Arguments(Section):
     region, which are run where that is not done yet. Everything lands in its output folder: tables and figures, and in
     rows/ the label maps.
 
-    With --methods, a value is a run's folder, one of a cross-validation, a folder or cases.csv of tools/evaluate.py, or
+    With --methods, a value is a run's folder, one of a cross-validation, a folder or cases.csv of segmed evaluate, or
     a folder of label maps of anybody (with --references). Runs of a method are averaged a case; then methods are
     compared pairwise with the reference: paired differences with intervals, Wilcoxon's test, Holm's correction. Prints
     the tables and writes comparison.md, comparison.csv, comparison.json and comparison.png.
 
-    Where the runs are those of tools/train_cls.py, classifiers are compared, by image and by subject: accuracy, AUC,
+    Where the runs are those of segmed train-cls, classifiers are compared, by image and by subject: accuracy, AUC,
     log loss and ECE with intervals over subjects; McNemar, DeLong or the paired bootstrap, Holm's correction.
 
     Exit code 0: compared; 2: something can't be compared, one line says what.
@@ -111,7 +111,7 @@ def compare_results(arguments: Arguments) -> None:
     from segmed.evaluate.classifier_runs import is_classifier
 
     if any(is_classifier(path) for own in paths.values() for path in own):
-        compare_classified(arguments, paths, reference, arguments.output)
+        compare_classifier_runs(arguments, paths, reference, arguments.output)
         return
 
     from segmed.evaluate.comparison import compare_methods
@@ -131,7 +131,9 @@ def compare_results(arguments: Arguments) -> None:
     print(f"written: {arguments.output} ({FILES})")
 
 
-def compare_classified(arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str, output: Path) -> None:
+def compare_classifier_runs(
+    arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str, output: Path
+) -> None:
     """Compare classification runs."""
     if arguments.references or arguments.labels or arguments.run:
         raise ConfigError("--references, --labels and --run are of label maps: leave them out for classifiers")

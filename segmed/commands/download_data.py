@@ -1,4 +1,4 @@
-"""Download a public data set: python tools/download_data.py hippocampus"""
+"""Download a public data set: segmed download hippocampus"""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main() -> int:
     folder = download_task(task, arguments.output, base_url=arguments.base_url, progress=True)
     console.print(f"{folder} is there: {task.content}")
     console.print("Source: Medical Segmentation Decathlon (Antonelli et al. 2022), CC BY-SA 4.0")
-    console.print(f"Look at it: python tools/audit_data.py {folder} --output {folder.name}_audit")
+    console.print(f"Look at it: segmed audit {folder} --output {folder.name}_audit")
     return 0
 
 

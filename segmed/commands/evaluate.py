@@ -1,4 +1,4 @@
-"""Score label maps: python tools/evaluate.py --predictions FOLDER --references FOLDER --labels ... --output FOLDER"""
+"""Score label maps: segmed evaluate --predictions FOLDER --references FOLDER --labels ... --output FOLDER"""
 
 from __future__ import annotations
 
@@ -169,10 +169,12 @@ def _evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from segmed.evaluate.results import first_few
+    from segmed.evaluate.answers import LEAKING
+    from segmed.evaluate.results import first_few, notes_of_run
     from segmed.evaluate.scoring import default_workers, load_volumes, score_cases
     from segmed.reports.segmentation.files import table_text, write_evaluation
     from segmed.reports.segmentation.page import write_report
+    from segmed.runs import Run
 
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
@@ -197,6 +199,8 @@ def _evaluate(
     notes = _notes(arguments, pairing, scores)
     if learned:
         notes.append(f"{len(learned)} of the cases trained or selected the run, no test: {first_few(learned)}")
+    if arguments.run is not None:
+        notes += [note for note in notes_of_run(Run(arguments.run)) if LEAKING in note]
     for note in notes:
         print(note, file=sys.stderr)
     if not scores.rows:
@@ -209,6 +213,7 @@ def _evaluate(
         subjects={reference.id: reference.subject for reference in references},
         load=load,
         notes=notes,
+        subjects_known=all(reference.subject_known for reference in references),
     )
     write_report(arguments.output)
     print(table_text(summary))

@@ -1,4 +1,4 @@
-"""Make a synthetic cardiac LGE data set with known truth: python tools/make_phantom.py data/phantom"""
+"""Make a synthetic cardiac LGE data set with known truth: segmed phantom data/phantom"""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def main() -> int:
     folder = arguments.folder
     make_phantom(folder, cases=arguments.cases, seed=arguments.seed, isotropic=arguments.isotropic, progress=True)
     print(f"{folder} holds {arguments.cases} cases: 1 myocardium, 2 blood pool, 3 right ventricle, 4 scar")
-    print(f"Look at it: python tools/audit_data.py {folder} --output {folder.name}_audit")
+    print(f"Look at it: segmed audit {folder} --output {folder.name}_audit")
     return 0

@@ -1,4 +1,4 @@
-"""Label maps of new volumes, by trained runs: python tools/predict.py --run RUN --input FOLDER --output FOLDER"""
+"""Label maps of new volumes, by trained runs: segmed predict --run RUN --input FOLDER --output FOLDER"""
 
 from __future__ import annotations
 
@@ -59,9 +59,10 @@ def main() -> int:
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stop)
     if not arguments.run:
-        raise ConfigError("no run is named: give --run RUN, a folder that tools/train_seg.py made")
+        raise ConfigError("no run is named: give --run RUN, a folder that segmed train made")
 
     from segmed.builders.trained import load_run_config
+    from segmed.data.familiar import familiar_with
     from segmed.data.inputs import find_inputs
     from segmed.segment.predict import Extras, Record, check_outputs, predict_cases
 
@@ -69,6 +70,8 @@ def main() -> int:
     configs = [load_run_config(run) for run in arguments.run]
     _check_ensemble(arguments, configs)
     inputs = find_inputs(arguments.input, configs[0].data, output=arguments.output)
+    _say_label_maps(arguments.input)
+    familiar = familiar_with(arguments.run[0], spacing_known=configs[0].data.spacing_known)
     segmenter = _segmenter(arguments, configs)
     about = _about(arguments, configs, segmenter)
     record = Record(arguments.output, about, overwrite=arguments.overwrite)
@@ -81,6 +84,7 @@ def main() -> int:
         extras=Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty),
         done=record.done,
         spacing_known=configs[0].data.spacing_known,
+        unlike=None if familiar is None else familiar.unlike,
         classes=_classes(configs),
     )
     done: list[CaseReport] = []
@@ -91,6 +95,8 @@ def main() -> int:
             report.status, f"failed: {report.error}"
         )
         print(f"[{number}/{len(inputs)}] {report.case}: {outcome}", flush=True)
+        if report.warning is not None:
+            print(f"warning: {report.case} is {report.warning}", file=sys.stderr)
         (failed if report.status == "failed" else done).append(report)
     _write_classes(arguments.output, _classes(configs), done)
     print(
@@ -102,6 +108,20 @@ def main() -> int:
         for report in failed:
             print(f"  {report.case}: {report.error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _say_label_maps(path: Path) -> None:
+    """Name the files of the input that are label maps by their names, and are left out."""
+    from segmed.data.cases import find_volumes
+    from segmed.data.inputs import label_maps
+    from segmed.volumes import is_dicom_folder
+
+    if not path.is_dir() or is_dicom_folder(path):
+        return
+    left_out = label_maps(find_volumes(path), path)
+    if left_out:
+        names = ", ".join(found.name for found in left_out[:3]) + (" ..." if len(left_out) > 3 else "")
+        print(f"{len(left_out)} label maps are no inputs and are left out: {names}", file=sys.stderr)
 
 
 def _check_ensemble(arguments: Arguments, configs: list[SegmentationConfig]) -> None:
@@ -161,7 +181,7 @@ def _write_classes(output: Path, classes: tuple[str, ...], reports: list[CaseRep
         return
     import numpy as np
 
-    from segmed.evaluate.classified_images import save_predictions
+    from segmed.evaluate.answers import save_predictions
     from segmed.reports.classification.case_classes import TABLE
 
     told = np.array([[report.classes[name] for name in classes] for report in reports])

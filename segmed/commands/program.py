@@ -32,7 +32,7 @@ def main() -> NoReturn:
     run_tool(_run)
 
 
-def _run() -> int:
+def _run() -> int | None:
     first, *others = sys.argv[1:] or ["--help"]
     if first in HELP:
         print(_overview())
@@ -47,12 +47,13 @@ def _run() -> int:
     return main_of(first)()
 
 
-def main_of(command: str) -> Callable[[], int]:
+def main_of(command: str) -> Callable[[], int | None]:
     """The function of a command; only its own module is imported.
 
     Raises:
         ConfigError: there is no such command.
     """
+    main: Callable[[], int | None]
     match command:
         case "train":
             from segmed.commands.train_seg import main

@@ -1,4 +1,4 @@
-"""Scar in numbers: python tools/quantify_scar.py --image FILE --labels FILE --wall 1,4 --scar 4 --output FOLDER"""
+"""Scar in numbers: segmed quantify-scar --image FILE --labels FILE --wall 1,4 --scar 4 --output FOLDER"""
 
 from __future__ import annotations
 

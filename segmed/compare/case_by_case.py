@@ -21,6 +21,7 @@ from segmed.compare.row_figures import Judge
 from segmed.config.compare import RowConfig
 from segmed.data.case import Case
 from segmed.data.splits import Split
+from segmed.data.subjects import UNKNOWN
 from segmed.errors import SegmenterError
 from segmed.evaluate.results import Result
 from segmed.machine import this_machine
@@ -75,7 +76,7 @@ class CaseByCaseRow(ABC):
             inference_seconds=math.fsum(record["seconds"] for record in records) / max(1, len(records)),
             missed=self.comparison.config.evaluate.missed,
             device=f"CPU, {this_machine().cores} cores",
-            remarks=tuple(self._failures(records)),
+            remarks=(*self._failures(records), *([] if self.comparison.dataset.subjects_known else [UNKNOWN])),
         )
         return self.completed(result, records)
 

@@ -112,7 +112,7 @@ def _absent(name: str, row: RowConfig, config: CompareConfig) -> str:
     wanted = row.patterns or (row.region,)
     others = (other.command for other in config.rows.values() if set(other.patterns) & set(wanted) and other.command)
     command = row.command or next(others, None)
-    made = f"make it with `{command}`" if command else "train it with tools/train_seg.py"
+    made = f"make it with `{command}`" if command else "train it with segmed train"
     return f"row '{name}': no run fits {', '.join(wanted)}: {made}"
 
 

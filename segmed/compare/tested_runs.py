@@ -39,7 +39,7 @@ class TestedRun:
         if missing := sorted(found.cases - set(found.label_maps)):
             raise UnfinishedError(
                 f"run {path} has figures but no label maps of {len(missing)} cases, {first_few(missing)}: "
-                f"go on with python tools/train_seg.py --resume {path}"
+                f"go on with segmed train --resume {path}"
             )
         return found
 

@@ -15,7 +15,7 @@ from segmed.errors import DatasetError
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run
 from segmed.segment.plan import THICK, Planner
-from segmed.segment.prepare import prepare
+from segmed.segment.prepare import parts_text, prepare
 
 
 def start(config: SegmentationConfig, folder: Path | None) -> Run:
@@ -33,13 +33,15 @@ def start(config: SegmentationConfig, folder: Path | None) -> Run:
             config = _with_stage(config, name, stage.model_copy(update={"views": views, "networks": networks}))
             reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
     _check_labels(config)
+    for line in (parts_text(ready.dataset, ready.split), *(f"NOTE: {note}" for note in ready.notes)):
+        print(line)
     for name, stage in stages_of(config):
         print(f"{name or 'ensemble'}: {', '.join(known(stage.views))}" + (f" ({reason})" if reasons else ""))
     return begin_run(
         folder,
         config,
         reasons,
-        records={"plan.json": {"reasons": reasons}, **ready.records},
+        records={"plan.json": {"reasons": reasons, "notes": list(ready.notes)}, **ready.records},
         device=this_machine().name,
         cases=len(ready.dataset.cases),
     )
@@ -116,6 +118,7 @@ def member_config(
             **sections,
             "name": f"{config.name}-{view}",
             "data": _merged(data, stage),
+            "leaks": config.leaks.model_copy(update={"check": False}),  # the whole was looked at
             "split": SplitConfig(file=split, by=config.split.by),
             "patches": patches.model_copy(update=shape),
             "network": stage.networks.get(view, stage.network or config.network),

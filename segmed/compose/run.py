@@ -93,7 +93,7 @@ def _test(run: Run, tracker: Tracker, best: Mapping[str, float], *, device: str)
     page = write_report(run.path)
     tracker.line(f"run:     {run.path}")
     tracker.line(f"look:    tensorboard --logdir {run.path.parent}    or open {page}")
-    tracker.line(f"predict: python tools/predict.py --run {run.path} --input FILE_OR_FOLDER --output FOLDER")
+    tracker.line(f"predict: segmed predict --run {run.path} --input FILE_OR_FOLDER --output FOLDER")
     return rows
 
 

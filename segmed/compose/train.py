@@ -92,7 +92,7 @@ class _CascadeNetworks(_Networks):
             shutil.rmtree(data, ignore_errors=True)
             self._write_regions(data, coarse)
         names = {name: f"{{case}}/{{case}}_{name}.nii.gz" for name in known(self.config.data.images)}
-        layout = PatternLayout(images=names, label="{case}/{case}_label.nii.gz")
+        layout = PatternLayout(images=names, label="{case}/{case}_label.nii.gz", subject=".+")
         given = self.config.data.model_copy(update={"root": data, "layout": layout, "components": {}})
         self.stage(self.run.path / "fine", self.cascade.fine, given, data.parent / "split.json")
 

@@ -31,7 +31,9 @@ from segmed.config.data import (
     PhantomLayout,
     PreprocessConfig,
     SplitConfig,
+    VolumeLeakConfig,
 )
+from segmed.config.encoder import ClassifierEncoderConfig, DiscriminatorEncoderConfig, EncoderConfig, EncoderName
 from segmed.config.multitask import CaseClassConfig
 from segmed.config.network import (
     DiceCELossConfig,
@@ -59,12 +61,16 @@ __all__ = [
     "Auto",
     "CascadeConfig",
     "CaseClassConfig",
+    "ClassifierEncoderConfig",
     "DataConfig",
     "DiceCELossConfig",
     "DiceFocalLossConfig",
     "DiceLossConfig",
     "Discriminator",
+    "DiscriminatorEncoderConfig",
     "DynUNetConfig",
+    "EncoderConfig",
+    "EncoderName",
     "EvaluateConfig",
     "GeneralisedDiceLossConfig",
     "ImageDiscriminatorConfig",
@@ -94,6 +100,7 @@ __all__ = [
     "TverskyLossConfig",
     "UNetConfig",
     "View",
+    "VolumeLeakConfig",
     "known",
 ]
 
@@ -107,6 +114,7 @@ class SegmentationConfig(Section):
     cache: Path | None = Field(None, description="folder of preprocessed volumes; none: `cache` inside the runs folder")
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
+    leaks: VolumeLeakConfig = VolumeLeakConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     augment: AugmentConfig = AugmentConfig()
     patches: PatchConfig = PatchConfig()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Auto = Literal["auto"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -30,6 +31,16 @@ def known(value: T | Auto) -> T:
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and a misspelt key is an error."""
+    """Base of all sections: frozen, a misspelt key is an error, and ~ in a path is the home folder, as in a shell."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _from_home(cls, value: Any) -> Any:
+        if not isinstance(value, Path) or not value.parts or not value.parts[0].startswith("~"):
+            return value
+        try:
+            return value.expanduser()
+        except RuntimeError:  # nobody of that name: the folder may be called so
+            return value

@@ -130,6 +130,20 @@ class SplitConfig(Section):
     seed: int = Field(0, description="seed of the split, apart from the seed of training")
 
 
+class VolumeLeakConfig(Section):
+    """What is looked for before training, and what happens when it is found."""
+
+    check: bool = Field(
+        True, description="look for volumes on two sides of the split that show the same: equal, resampled or flipped"
+    )
+    allow_leakage: bool = Field(
+        False, description="train on a leaking split all the same; every table of the run then says so"
+    )
+    near_correlation: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.85, description="correlation of the detail, on one grid, from which two volumes show the same"
+    )
+
+
 class PreprocessConfig(Section):
     """From the scanner's grid to the network's."""
 

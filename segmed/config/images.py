@@ -90,6 +90,12 @@ class ClassDataConfig(Section):
             raise ValueError(f"not a regular expression ({error}): check its brackets") from None
         return subject
 
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _named_as_their_folders(cls, classes: object) -> object:
+        """A list of names stands for classes that are called as their folders or labels."""
+        return {str(name): str(name) for name in classes} if isinstance(classes, list | tuple) else classes
+
     @field_validator("classes")
     @classmethod
     def _each_label_once(cls, classes: dict[str, str | tuple[str, ...]] | Auto) -> object:

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -38,12 +39,14 @@ class Audit:
         findings: errors first, then in the order of the cases.
         modalities: names of the images.
         labels: names of the labels.
+        miniatures: case -> its first image, small, by which copies are found; not in the file.
     """
 
     facts: tuple[CaseFacts, ...]
     findings: tuple[Finding, ...]
     modalities: tuple[str, ...]
     labels: tuple[str, ...]
+    miniatures: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -86,9 +89,7 @@ class Audit:
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(
-                f"{path} is no audit ({type(error).__name__}): make it with tools/audit_data.py"
-            ) from error
+            raise DatasetError(f"{path} is no audit ({type(error).__name__}): make it with segmed audit") from error
 
 
 def audit_dataset(
@@ -118,7 +119,8 @@ def audit_dataset(
     findings = [*found, *(finding for report in reports for finding in report.findings)]
     findings += check_together(facts, dataset.labels)
     findings.sort(key=lambda finding: finding.severity != "error")
-    return Audit(facts, tuple(findings), dataset.modalities, dataset.labels.names)
+    small = {report.facts.id: report.small for report in reports if report.facts and report.small is not None}
+    return Audit(facts, tuple(findings), dataset.modalities, dataset.labels.names, small)
 
 
 def _check(case: Case, *, dataset: Dataset, labelled: bool) -> CaseReport:

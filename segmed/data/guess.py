@@ -6,18 +6,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
 from segmed.config import Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
+from segmed.data.case import composed
+from segmed.data.nested import LABEL_WORDS, MOST_FOLDERS, SHARE, nested_layout
 from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import is_dicom_folder, is_volume_file, read_volume, strip_suffix
 
-LABEL_WORDS = re.compile(r"(^|[^a-z])(gt|seg|label|mask|annot|truth|contour)", re.IGNORECASE)
 MOST_LABEL_VALUES = 64
-MOST_FOLDERS = 50  # of a large data set, looked at
-SHARE = 0.8  # of the folders that must hold a file for it to belong to every case
 
 
 def guess_layout(root: Path) -> Layout:
@@ -39,7 +39,7 @@ def guess_layout(root: Path) -> Layout:
         if (root / name).is_file():
             return ManifestLayout(file=name)
     folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    attempts = (_pair_of_folders, _folder_a_subject, _folder_a_case)
+    attempts = (_pair_of_folders, _folder_a_subject, _folder_a_case, nested_layout)
     for attempt in attempts:
         if (guess := attempt(folders)) is not None:
             return guess
@@ -69,7 +69,9 @@ def _lists_nnunet_files(path: Path) -> bool:
 
 def _pair_of_folders(folders: list[Path]) -> PatternLayout | None:
     """images/x.png beside masks/x.png: two folders whose files have the same names."""
-    names = {folder: {strip_suffix(path): path for path in _volumes(folder)} for folder in folders[:MOST_FOLDERS]}
+    names = {
+        folder: {composed(strip_suffix(path)): path for path in _volumes(folder)} for folder in folders[:MOST_FOLDERS]
+    }
     label_folders = [folder for folder in names if LABEL_WORDS.search(folder.name) and names[folder]]
     for labels in label_folders:
         for images in names:
@@ -156,7 +158,24 @@ def _folder_a_subject(folders: list[Path]) -> PatternLayout | None:
     pair = _paired_suffixes([name for names in holding.values() for name in names])
     if pair is None:
         return None
-    return PatternLayout(images={"image": f"{{subject}}/{{case}}{pair[0]}"}, label=f"{{subject}}/{{case}}{pair[1]}")
+    case = _narrow_case(holding, pair) or "{case}"
+    return PatternLayout(images={"image": f"{{subject}}/{case}{pair[0]}"}, label=f"{{subject}}/{case}{pair[1]}")
+
+
+def _narrow_case(holding: dict[Path, list[str]], pair: tuple[str, str]) -> str | None:
+    """`{subject}_frame{case}`, where files without label maps (`{subject}_4d`) lie among those that have some."""
+    paired: list[str] = []
+    others: list[str] = []
+    for folder, names in holding.items():
+        for name in (name for name in names if name.endswith(pair[0]) and not name.endswith(pair[1])):
+            stem = name.removesuffix(pair[0])
+            kept = paired if f"{stem}{pair[1]}" in names else others
+            kept.append(stem.replace(folder.name, "{subject}"))
+    same = (letters[0] for letters in takewhile(lambda each: len(set(each)) == 1, zip(*paired, strict=False)))
+    begin = "".join(same).rstrip("0123456789")
+    if not others or not begin or any(stem.startswith(begin) for stem in others):
+        return None
+    return f"{begin}{{case}}"
 
 
 def _paired_suffixes(names: list[str]) -> tuple[str, str] | None:
@@ -173,12 +192,27 @@ def _paired_suffixes(names: list[str]) -> tuple[str, str] | None:
     return pair if 2 * count >= SHARE * len(names) else None
 
 
+def _two_endings(names: list[str]) -> tuple[str, str] | None:
+    """Endings of images and label maps, where each case has one of each: `a_T1`, `a_seg`."""
+    ends: dict[str, dict[str, str]] = {}
+    for name in names:
+        case, mark, rest = strip_suffix(name).rpartition("_")
+        ends.setdefault(case, {})[f"{mark}{rest}{_suffix(Path(name))}"] = rest
+    kinds = {tuple(sorted(own)) for case, own in ends.items() if case}
+    if len(kinds) != 1 or len(ends) < 2 or len(next(iter(kinds))) != 2:
+        return None
+    own = next(iter(ends.values()))
+    labels = [end for end, rest in own.items() if LABEL_WORDS.search(rest)]
+    images = [end for end in own if end not in labels]
+    return (images[0], labels[0]) if len(labels) == 1 else None
+
+
 def _flat(root: Path) -> PatternLayout | None:
     """Files in the folder itself, with label maps beside them or without."""
     names = [path.name for path in _volumes(root)]
     if not names:
         return None
-    pair = _paired_suffixes(names)
+    pair = _paired_suffixes(names) or _two_endings(names)
     if pair is not None:
         return PatternLayout(images={"image": f"{{case}}{pair[0]}"}, label=f"{{case}}{pair[1]}")
     endings = {_suffix(Path(name)) for name in names}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segmed.config import PHANTOM_FILES, DataConfig, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
-from segmed.data.case import Case
+from segmed.data.case import Case, composed
 from segmed.data.cases import find_volumes, read_dataset
 from segmed.data.dataset_json import CHANNEL
+from segmed.data.naming import ROLE, SAYS_LABEL, plain_name
 from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import Source, is_dicom_folder, is_volume_file, read_header, strip_suffix
 
@@ -47,7 +49,7 @@ def find_inputs(path: Path, data: DataConfig, *, output: Path | None = None) -> 
     its volumes are taken: files named `_0000`, `_0001` are the modalities of one case; a file with as many components
     as there are modalities is a case; with one modality each file is a case, from which `data.components` may choose.
     A label map is called as the image, or as the case where that has several; folders are kept where two names are
-    the same.
+    the same. Label maps in a folder (`a_seg` beside `a`, `labelsTr/a`) are no inputs: see `label_maps`.
 
     Args:
         path: file, DICOM folder, folder of volumes at any depth, or data set.
@@ -98,9 +100,16 @@ def _from_layout(path: Path, data: DataConfig) -> list[Case]:
             except (DatasetError, VolumeError, OSError):
                 continue
             cases = [case for case in found.cases if _is_there(case) and _touches(case, path)]
+            labels = _labels_among(cases, root) if path.is_dir() else set()
+            cases = [case for case in cases if not labels.issuperset(source.path for source in case.images.values())]
             if cases:
                 return cases + _test_images(path, data)
     return []
+
+
+def _labels_among(cases: Sequence[Case], root: Path) -> set[Path]:
+    """Label maps that a wide pattern of images fits, too."""
+    return set(label_maps([source.path for case in cases for source in case.images.values()], root))
 
 
 def _is_there(case: Case) -> bool:
@@ -109,8 +118,8 @@ def _is_there(case: Case) -> bool:
 
 
 def _touches(case: Case, path: Path) -> bool:
-    whole = path.absolute()
-    images = [source.path.absolute() for source in case.images.values()]
+    whole = Path(os.path.abspath(path))
+    images = [Path(os.path.abspath(source.path)) for source in case.images.values()]
     return whole in images or all(image.is_relative_to(whole) for image in images)
 
 
@@ -139,13 +148,45 @@ def _files(path: Path, data: DataConfig, output: Path | None) -> list[Path]:
         )
     if is_dicom_folder(path):
         return [path]
-    return [found for found in find_volumes(path) if not _is_left_out(found, path, output)]
+    found = [each for each in find_volumes(path) if not _is_output(each, path, output)]
+    labels = set(label_maps(found, path))
+    return [each for each in found if each not in labels]
 
 
-def _is_left_out(path: Path, root: Path, output: Path | None) -> bool:
+def _is_output(path: Path, root: Path, output: Path | None) -> bool:
+    """Whether a file lies in the folder of the label maps; links and .. are followed."""
+    if output is None or output.resolve() == root.resolve():
+        return False
+    return path.resolve().is_relative_to(output.resolve())
+
+
+def label_maps(files: Sequence[Path], root: Path) -> list[Path]:
+    """The files of a folder that are label maps by their names.
+
+    These are the files in `labelsTr` and `labelsTs`, `CASE_seg` (`_gt`, `_mask`, ...) where a file with another name of
+    that case lies beside it, and `seg` where other files do.
+
+    Args:
+        files: volumes.
+        root: folder that they were found in.
+    """
+    together: dict[Path, list[str]] = {}
+    for path in files:
+        together.setdefault(path.parent, []).append(composed(strip_suffix(path)))
+    return [path for path in files if _says_label(path, root, together[path.parent])]
+
+
+def _says_label(path: Path, root: Path, beside: Sequence[str]) -> bool:
     if LABEL_FOLDERS & set(path.relative_to(root).parts[:-1]):
         return True
-    return output is not None and output != root and path.absolute().is_relative_to(output.absolute())
+    name = composed(strip_suffix(path))
+    if not SAYS_LABEL.search(name):
+        return False
+    plain = plain_name(name)
+    others = [other for other in beside if not SAYS_LABEL.search(other)]
+    if ROLE.fullmatch(plain):
+        return bool(others)
+    return any(other == plain or plain_name(other) == plain or other.startswith(f"{plain}_") for other in others)
 
 
 def _channel(path: Path, data: DataConfig) -> str | None:
@@ -206,9 +247,10 @@ def _with_outputs(cases: Sequence[Case], data: DataConfig, root: Path) -> tuple[
     counts = Counter(names)
     outputs = []
     for case, name in zip(cases, names, strict=True):
-        parent = next(iter(case.images.values())).path.absolute().parent
-        nested = counts[name] > 1 and parent.is_relative_to(root.absolute())
-        outputs.append(parent.relative_to(root.absolute()) / name if nested else Path(name))
+        parent = Path(os.path.abspath(next(iter(case.images.values())).path)).parent
+        top = Path(os.path.abspath(root))
+        nested = counts[name] > 1 and parent.is_relative_to(top)
+        outputs.append(parent.relative_to(top) / name if nested else Path(name))
     first: dict[Path, Case] = {}
     for case, output in zip(cases, outputs, strict=True):
         if (other := first.setdefault(output, case)) is not case:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from segmed.data.case import Case
 from segmed.data.cases import Dataset, find_volumes
 from segmed.data.findings import Finding, from_error
 from segmed.data.fingerprint import CaseFacts, case_facts
+from segmed.data.miniature import miniature
 from segmed.data.repair import disagreement
 from segmed.errors import GeometryError, VolumeError
 from segmed.labels import IGNORE, LabelSet
@@ -23,18 +24,19 @@ SPACING_RATIO = 1.5  # a spacing this many times the median, or the median this 
 SPACING_MADS = 5.0  # ... where it also lies this many (scaled) median deviations off
 FEWEST = 4  # cases from which on one can stand out
 GRID_FIXES = {
-    "header": "if the label map was drawn on this image, run tools/audit_data.py with --fix-geometry",
-    "axes": "the axes only come in another order: run tools/audit_data.py with --fix-geometry",
+    "header": "if the label map was drawn on this image, run segmed audit with --fix-geometry",
+    "axes": "the axes only come in another order: run segmed audit with --fix-geometry",
     "shape": "resample the label map onto the image's grid, or find the image it was drawn on",
 }
 
 
 @dataclass(frozen=True)
 class CaseReport:
-    """What was found in one case; `facts` is None where its images can't be used."""
+    """What was found in one case; `facts` is None where its images can't be used, as is `small`, its miniature."""
 
     facts: CaseFacts | None
     findings: tuple[Finding, ...]
+    small: np.ndarray | None = field(default=None, compare=False)
 
 
 # ---------------------------------------------------------------- one case
@@ -64,7 +66,7 @@ def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, label
     for modality, values in facts.intensity.items():
         if values["min"] == values["max"]:
             findings.append(_constant(case, modality, values["min"]))
-    return CaseReport(facts, tuple(findings))
+    return CaseReport(facts, tuple(findings), miniature(images[modalities[0]]))
 
 
 def _constant(case: Case, modality: str, value: float) -> Finding:

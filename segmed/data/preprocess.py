@@ -100,7 +100,7 @@ def _check_grid(case: Case, volume: MetaTensor, path: Path, reference: MetaTenso
     if difference is not None:
         raise GeometryError(
             f"case {case.id}: {path} is not on the grid of {reference_path}: {difference}; "
-            "run tools/audit_data.py --fix-geometry if only headers disagree"
+            "run segmed audit --fix-geometry if only headers disagree"
         )
 
 

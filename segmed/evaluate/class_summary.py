@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segmed.config.classification import ClassEvaluateConfig
-from segmed.evaluate.classified_images import Tested
+from segmed.evaluate.answers import Answers
 from segmed.evaluate.decisions import DEFAULT_RULE, UNITS, Level, Unit, decide, levels_of, why_not_by_subject
 from segmed.metrics.calibration import expected_calibration_error
 from segmed.metrics.classification import OVERALL, PER_CLASS, figures, positive_index
@@ -24,7 +24,7 @@ _LEAST = float(np.finfo(np.float64).eps)  # of a probability whose logarithm is 
 
 
 def summarise_classification(
-    test: Tested, validation: Tested | None, *, config: ClassEvaluateConfig, title: str, notes: Sequence[str] = ()
+    test: Answers, validation: Answers | None, *, config: ClassEvaluateConfig, title: str, notes: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The figures of a tested classifier, as they stand in figures.json.
 
@@ -67,7 +67,7 @@ def summarise_classification(
     }
 
 
-def levels_shown(test: Tested, summary: Mapping[str, Any]) -> list[Level]:
+def levels_shown(test: Answers, summary: Mapping[str, Any]) -> list[Level]:
     return levels_of(test, temperature=temperature_of(summary), pool=summary["pool"], units=summary["units"])
 
 
@@ -75,8 +75,8 @@ def temperature_of(summary: Mapping[str, Any]) -> float | None:
     return None if summary["temperature"] is None else float(summary["temperature"]["value"])
 
 
-def _part(tested: Tested) -> dict[str, Any]:
-    return {"images": len(tested.ids), "subjects": len(set(tested.subjects)), "minutes": tested.minutes}
+def _part(answers: Answers) -> dict[str, Any]:
+    return {"images": len(answers.ids), "subjects": len(set(answers.subjects)), "minutes": answers.minutes}
 
 
 def _entry(

@@ -10,14 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from segmed.errors import RunError
-from segmed.evaluate.classified_images import Tested
+from segmed.evaluate.answers import Answers
 from segmed.evaluate.classifier_runs import ClassifierMethod
-from segmed.evaluate.comparable import check_names, shared_cases, warnings
+from segmed.evaluate.comparable import check_names, corrected, interval_or_none, or_none, shared_cases, warnings
 from segmed.evaluate.decisions import UNITS, Level, Unit, levels_of, why_not_by_subject
 from segmed.metrics.classifier_tests import delong
 from segmed.metrics.pooling import PoolingRule
 from segmed.metrics.repeated import COMPARED, MeanFigure, exchange_test, mean_figures, paired_difference_of
-from segmed.metrics.statistics import FEWEST_PAIRS, holm
+from segmed.metrics.statistics import FEWEST_PAIRS
 
 TestName = Literal["bootstrap", "delong"]
 
@@ -129,7 +129,7 @@ def compare_classifiers(
     figures: dict[tuple[str, Unit, str], ClassifierFigure] = {}
     for unit in units:
         of_unit = {name: levels[name, unit] for name in aligned}
-        for figure in _corrected(_figures(of_unit, reference, resamples=resamples)):
+        for figure in _with_corrected_p(_figures(of_unit, reference, resamples=resamples)):
             figures[figure.method, unit, figure.metric] = figure
     subjects = len(set(first.subjects))
     said = warnings(facts, subjects, len(methods) - 1)
@@ -151,37 +151,37 @@ def compare_classifiers(
 # ---------------------------------------------------------------- the same images
 
 
-def _aligned(methods: Sequence[ClassifierMethod], ids: Sequence[str]) -> dict[str, list[Tested]]:
+def _aligned(methods: Sequence[ClassifierMethod], ids: Sequence[str]) -> dict[str, list[Answers]]:
     """The runs of every method with the same images in the same order, and the classes of the first."""
     first = methods[0].runs[0]
-    found: dict[str, list[Tested]] = {}
+    found: dict[str, list[Answers]] = {}
     for method in methods:
         for run in method.runs:
-            source, own = run.facts.source, run.tested
-            if differing := sorted(set(own.classes) ^ set(first.tested.classes)):
+            source, own = run.facts.source, run.answers
+            if differing := sorted(set(own.classes) ^ set(first.answers.classes)):
                 raise RunError(
                     f"method '{method.name}': {source} and {first.facts.source} have different classes, "
                     f"'{differing[0]}' in one alone: train both with the same data.classes"
                 )
-            found.setdefault(method.name, []).append(_ordered(own, ids, first.tested.classes))
+            found.setdefault(method.name, []).append(_ordered(own, ids, first.answers.classes))
             _check_same(found[method.name][-1], found[methods[0].name][0], (source, first.facts.source))
     return found
 
 
-def _ordered(tested: Tested, ids: Sequence[str], classes: tuple[str, ...]) -> Tested:
-    place = {name: row for row, name in enumerate(tested.ids)}
+def _ordered(answers: Answers, ids: Sequence[str], classes: tuple[str, ...]) -> Answers:
+    place = {name: row for row, name in enumerate(answers.ids)}
     rows = [place[name] for name in ids]
-    columns = [tested.classes.index(name) for name in classes]
-    return Tested(
+    columns = [answers.classes.index(name) for name in classes]
+    return Answers(
         classes,
         tuple(ids),
-        tuple(tested.subjects[row] for row in rows),
-        np.argsort(columns)[tested.truth[rows]],
-        tested.logits[rows][:, columns],
+        tuple(answers.subjects[row] for row in rows),
+        np.argsort(columns)[answers.truth[rows]],
+        answers.logits[rows][:, columns],
     )
 
 
-def _check_same(own: Tested, other: Tested, sources: tuple[str, str]) -> None:
+def _check_same(own: Answers, other: Answers, sources: tuple[str, str]) -> None:
     """See that an image has one class and one subject, whoever tested it."""
     wrong = np.flatnonzero(own.truth != other.truth)
     if wrong.size:
@@ -254,15 +254,17 @@ def _figures(of_unit: Mapping[str, Sequence[Level]], reference: str, *, resample
 def _alone(name: str, unit: Unit, metric: str, figure: MeanFigure) -> ClassifierFigure:
     runs = len(figure.of_runs)
     sd = float(figure.of_runs.std(ddof=1)) if runs > 1 else math.nan
-    return ClassifierFigure(name, unit, metric, _or_none(figure.value), _ends(*figure.interval), runs, _or_none(sd))
+    return ClassifierFigure(
+        name, unit, metric, or_none(figure.value), interval_or_none(*figure.interval), runs, or_none(sd)
+    )
 
 
 def _bootstrapped(metric: str, own: MeanFigure, reference: MeanFigure) -> dict[str, Any]:
     found = paired_difference_of(metric, own, reference)
-    p = _or_none(found.p)
+    p = or_none(found.p)
     return {
-        "difference": _or_none(found.difference),
-        "difference_ci95": _ends(found.low, found.high),
+        "difference": or_none(found.difference),
+        "difference_ci95": interval_or_none(found.low, found.high),
         "test": None if p is None else "bootstrap",
         "p": p,
     }
@@ -273,26 +275,14 @@ def _by_delong(own: Level, reference: Level) -> dict[str, Any]:
     found = delong(own.truth == 1, own.probabilities[:, 1], reference.probabilities[:, 1])
     if math.isnan(found.p) or len(own.names) < FEWEST_PAIRS:
         return {}
-    return {"difference_ci95": _ends(found.low, found.high), "test": "delong", "p": found.p}
+    return {"difference_ci95": interval_or_none(found.low, found.high), "test": "delong", "p": found.p}
 
 
-def _corrected(figures: Sequence[ClassifierFigure]) -> list[ClassifierFigure]:
+def _with_corrected_p(figures: Sequence[ClassifierFigure]) -> list[ClassifierFigure]:
     """Holm's correction over the methods, of each figure and of McNemar's p apart."""
     done: list[ClassifierFigure] = []
     for metric in COMPARED:
         family = [figure for figure in figures if figure.metric == metric]
-        adjusted = zip(family, _holm([f.p for f in family]), _holm([f.mcnemar for f in family]), strict=True)
+        adjusted = zip(family, corrected([f.p for f in family]), corrected([f.mcnemar for f in family]), strict=True)
         done += [replace(figure, p_holm=p, mcnemar_holm=other) for figure, p, other in adjusted]
     return done
-
-
-def _holm(p_values: Sequence[float | None]) -> list[float | None]:
-    return [_or_none(p) for p in holm([math.nan if p is None else p for p in p_values])]
-
-
-def _ends(low: float, high: float) -> tuple[float, float] | None:
-    return None if math.isnan(low) or math.isnan(high) else (low, high)
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -1,23 +1,21 @@
-"""A classification run, or a cross-validation of one, -> its classified test images, and what they cost."""
+"""A classification run, or a cross-validation of one -> its answers to the test images, and what they cost."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from segmed.config.classification import ClassificationConfig
-from segmed.config.classifier import EncoderClassifierConfig
+from segmed.config.classifier import BackboneConfig, EncoderClassifierConfig
 from segmed.config.reading import classifies, load_written
 from segmed.data.images.image_splits import ClassSplit
 from segmed.errors import RunError
-from segmed.evaluate.classified_images import NOTE, Tested, read_tested
-from segmed.evaluate.results import Method, Result
+from segmed.evaluate.answers import Answers, read_answers, read_notes
+from segmed.evaluate.results import Method, Result, json_facts, minutes_of
 from segmed.metrics.pooling import PoolingRule
-from segmed.runs import Folds, Run, read_history, runs_of
+from segmed.runs import Folds, Run, runs_of
 
 TABLE = "predictions.csv"
 
@@ -27,14 +25,14 @@ class ClassifierRun:
     """One run, one seed of a method.
 
     Attributes:
-        tested: its test images.
+        answers: its test images.
         facts: whose they are, what they cost; of its rows only the case is filled in.
         model: in words; None: not known.
         notes: lines that stand in every table of the run.
         pool: how it pools a subject's images.
     """
 
-    tested: Tested
+    answers: Answers
     facts: Result
     model: str | None = None
     notes: tuple[str, ...] = ()
@@ -60,7 +58,7 @@ class ClassifierMethod:
 
 
 def run_of(
-    tested: Tested,
+    answers: Answers,
     source: str,
     *,
     model: str | None = None,
@@ -68,17 +66,17 @@ def run_of(
     pool: PoolingRule = "mean",
     **facts: Any,
 ) -> ClassifierRun:
-    """A run of classified images.
+    """A run with its answers.
 
     Args:
-        tested: test images.
+        answers: test images.
         source: whose they are, for messages.
         model, notes, pool: as in `ClassifierRun`.
         facts: other fields of `Result`.
     """
-    subjects = dict(zip(tested.ids, tested.subjects, strict=True))
-    result = Result([{"case": name} for name in tested.ids], source, subjects, **facts)
-    return ClassifierRun(tested, result, model, tuple(notes), pool)
+    subjects = dict(zip(answers.ids, answers.subjects, strict=True))
+    result = Result([{"case": name} for name in answers.ids], source, subjects, **facts)
+    return ClassifierRun(answers, result, model, tuple(notes), pool)
 
 
 def is_classifier(path: Path) -> bool:
@@ -99,9 +97,9 @@ def read_classifiers(paths: Mapping[str, Sequence[Path]]) -> tuple[ClassifierMet
         RunError: a damaged table.
         ConfigError, DatasetError: a damaged config or split.
     """
-    classified = {path: is_classifier(path) for own in paths.values() for path in own}
-    if not all(classified.values()):
-        one, other = (next(path for path, own in classified.items() if own == kind) for kind in (True, False))
+    kinds = {path: is_classifier(path) for own in paths.values() for path in own}
+    if not all(kinds.values()):
+        one, other = (next(path for path, own in kinds.items() if own == kind) for kind in (True, False))
         raise RunError(f"{one} classifies images, {other} does not: compare classifiers with each other alone")
     return tuple(ClassifierMethod(name, tuple(read_classifier(path) for path in own)) for name, own in paths.items())
 
@@ -114,50 +112,29 @@ def read_classifier(path: Path) -> ClassifierRun:
     """
     table = path / "test" / TABLE
     if not table.is_file():
-        raise RunError(f"run {path} has no finished test: go on with python tools/train_cls.py --resume {path}")
-    tested, parts = read_tested(table), _parts(path)
-    config = load_written(ClassificationConfig, parts[0].config) if parts else None
+        raise RunError(f"run {path} has no finished test: go on with segmed train-cls --resume {path}")
+    answers, parts = read_answers(table), runs_of(path)
+    config = (
+        load_written(ClassificationConfig, parts[0].config) if all(part.config.is_file() for part in parts) else None
+    )
     facts: dict[str, Any] = {}
     if config is not None:
         facts = {
-            "training_minutes": _minutes(parts),
+            "training_minutes": minutes_of(parts),
             "budget": _budget(config),
             "seed": config.seed,
             "training": tuple(frozenset(ClassSplit.load(part.split).train) for part in parts),
-            "device": _json(parts[0].environment).get("device"),
+            "device": json_facts(parts[0].environment).get("device"),
         }
-    pool = _json(table.with_name("figures.json")).get("pool")
+    pool = json_facts(table.with_name("figures.json")).get("pool")
     return run_of(
-        tested,
+        answers,
         str(path),
         model=None if config is None else _model(config),
         notes=read_notes(table),
         pool=cast(PoolingRule, pool) if pool in get_args(PoolingRule) else "mean",
         **facts,
     )
-
-
-def read_notes(path: Path) -> tuple[str, ...]:
-    """The notes above the header of a table."""
-    notes = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if not line.startswith(NOTE):
-                break
-            notes.append(line.removeprefix(NOTE).strip())
-    return tuple(notes)
-
-
-def _parts(path: Path) -> tuple[Run, ...]:
-    """The run itself, or the folds of a cross-validation; empty where only its table is there."""
-    parts = runs_of(path)
-    return parts if all(part.config.is_file() for part in parts) else ()
-
-
-def _minutes(parts: Sequence[Run]) -> float | None:
-    """Of training and validation of all folds together, as history.csv counts them; None where one does not."""
-    found = [[value for _, value in read_history(part.path / "history.csv").get("minutes", ())] for part in parts]
-    return math.fsum(max(values) for values in found) if all(found) else None
 
 
 def _budget(config: ClassificationConfig) -> str:
@@ -173,13 +150,6 @@ def _budget(config: ClassificationConfig) -> str:
 
 def _model(config: ClassificationConfig) -> str:
     model = config.network
-    return f"{model.encoder} encoder" if isinstance(model, EncoderClassifierConfig) else model.name
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Empty where the file is missing or damaged: what it says is of use, but nothing depends on it."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
+    if isinstance(model, EncoderClassifierConfig):
+        return f"{model.encoder.name} encoder"
+    return model.architecture if isinstance(model, BackboneConfig) else model.name

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from segmed.errors import RunError
 from segmed.evaluate.results import Method, Result, first_few
-from segmed.metrics.statistics import FEWEST_PAIRS
+from segmed.metrics.statistics import FEWEST_PAIRS, holm
 
 
 def check_names(methods: Sequence[Method], reference: str) -> None:
@@ -84,7 +85,7 @@ def common_labels(methods: Sequence[Method]) -> dict[str, str]:
             if differing := sorted({row["label"] for row in result.rows} ^ set(kinds)):
                 raise RunError(
                     f"method '{method.name}': {result.source} and {first.source} have different labels, "
-                    f"{first_few(differing)} in one alone: score the same with tools/evaluate.py --labels"
+                    f"{first_few(differing)} in one alone: score the same with segmed evaluate --labels"
                 )
     return kinds
 
@@ -129,3 +130,21 @@ def training_text(method: Method) -> str:
     """Number of training cases, of each fold where there are several; empty where it is not known."""
     sizes = sorted({len(part) for result in method.results for part in result.training})
     return " to ".join(dict.fromkeys(str(size) for size in (sizes[0], sizes[-1]))) if sizes else ""
+
+
+# ---------------------------------------------------------------- figures that may not exist
+
+
+def or_none(value: float) -> float | None:
+    """None for NaN."""
+    return None if math.isnan(value) else value
+
+
+def interval_or_none(low: float, high: float) -> tuple[float, float] | None:
+    """None where an end does not exist."""
+    return None if math.isnan(low) or math.isnan(high) else (low, high)
+
+
+def corrected(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction over one family of tests; None where there is no test."""
+    return [or_none(p) for p in holm([math.nan if p is None else p for p in p_values])]

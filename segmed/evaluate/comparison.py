@@ -12,10 +12,19 @@ import numpy as np
 
 from segmed.errors import RunError
 from segmed.evaluate.case_rows import MEAN, Row
-from segmed.evaluate.comparable import check_names, check_policy, common_labels, shared_cases, warnings
+from segmed.evaluate.comparable import (
+    check_names,
+    check_policy,
+    common_labels,
+    corrected,
+    interval_or_none,
+    or_none,
+    shared_cases,
+    warnings,
+)
 from segmed.evaluate.results import Method
 from segmed.metrics.segmentation import metric_named, metrics_shown
-from segmed.metrics.statistics import holm, paired_difference, paired_wilcoxon, summarise
+from segmed.metrics.statistics import paired_difference, paired_wilcoxon, summarise
 
 
 @dataclass(frozen=True)
@@ -137,10 +146,10 @@ def compare_methods(
             for table in tables.values()
             for label in range(len(labels))
         ]
-        adjusted = holm([math.nan if figure.p is None else figure.p for figure in drawn])
+        adjusted = corrected([figure.p for figure in drawn])
         families[metric] = sum(figure.p is not None for figure in drawn)
         for figure, p in zip(drawn, adjusted, strict=True):
-            figures[figure.method, figure.label, metric] = replace(figure, p_holm=_or_none(p))
+            figures[figure.method, figure.label, metric] = replace(figure, p_holm=p)
     return Comparison(
         methods=tuple(methods),
         reference=reference,
@@ -241,9 +250,9 @@ def _figure(own: _Tables, other: _Tables, metric: str, label: int, *, groups: Se
     if own is not other:
         difference, low, high = paired_difference(values, reference, resamples=resamples, groups=groups)
         against = {
-            "difference": _or_none(difference),
-            "difference_ci95": None if math.isnan(low) else (low, high),
-            "p": _or_none(paired_wilcoxon(values, reference, groups=groups)),
+            "difference": or_none(difference),
+            "difference_ci95": interval_or_none(low, high),
+            "p": or_none(paired_wilcoxon(values, reference, groups=groups)),
         }
     return Figure(
         own.name,
@@ -255,7 +264,7 @@ def _figure(own: _Tables, other: _Tables, metric: str, label: int, *, groups: Se
         median=summary["median"],
         n=summary["n"],
         seeds=len(every),
-        seed_sd=_or_none(float(of_seeds.std(ddof=1))) if len(every) > 1 else None,
+        seed_sd=or_none(float(of_seeds.std(ddof=1))) if len(every) > 1 else None,
         missed=int(missed.sum()),
         chances=missed.size * (own.averaged if own.labels[label] == MEAN else 1),
         **against,
@@ -267,7 +276,3 @@ def _mean(values: np.ndarray, *, axis: int) -> np.ndarray:
     known = ~np.isnan(values)
     count = known.sum(axis=axis)
     return np.where(count > 0, np.where(known, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value

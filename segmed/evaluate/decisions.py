@@ -11,7 +11,7 @@ import numpy as np
 
 from segmed.config.classification import ClassEvaluateConfig
 from segmed.errors import MetricError, RunError
-from segmed.evaluate.classified_images import Tested
+from segmed.evaluate.answers import Answers
 from segmed.metrics.calibration import Bin, Temperature, fit_temperature, reliability
 from segmed.metrics.classification import positive_index
 from segmed.metrics.curves import PrecisionRecallCurve, RocCurve, precision_recall_curves, roc_curves
@@ -74,7 +74,7 @@ class Decisions:
 
 
 def decide(
-    validation: Tested | None, classes: tuple[str, ...], config: ClassEvaluateConfig, *, units: Sequence[Unit] = UNITS
+    validation: Answers | None, classes: tuple[str, ...], config: ClassEvaluateConfig, *, units: Sequence[Unit] = UNITS
 ) -> Decisions:
     """Fit the temperature and choose the thresholds; no figure of the test part goes in.
 
@@ -114,11 +114,11 @@ def decide(
     return Decisions(temperature, points, tuple(remarks))
 
 
-def levels_of(tested: Tested, *, temperature: float | None, pool: PoolingRule, units: Sequence[Unit]) -> list[Level]:
+def levels_of(answers: Answers, *, temperature: float | None, pool: PoolingRule, units: Sequence[Unit]) -> list[Level]:
     """Images and, where `units` asks for them, subjects with their images pooled.
 
     Args:
-        tested: one part.
+        answers: one part.
         temperature: that validation gave; None: nothing is calibrated.
         pool: of a subject's images to one decision.
         units: image, or image and subject.
@@ -126,42 +126,45 @@ def levels_of(tested: Tested, *, temperature: float | None, pool: PoolingRule, u
     Raises:
         MetricError: by subject, and a subject's images have different labels.
     """
-    levels = {"image": lambda: by_image(tested, temperature), "subject": lambda: by_subject(tested, temperature, pool)}
+    levels = {
+        "image": lambda: by_image(answers, temperature),
+        "subject": lambda: by_subject(answers, temperature, pool),
+    }
     return [levels[unit]() for unit in units]
 
 
-def by_image(tested: Tested, temperature: float | None = None) -> Level:
+def by_image(answers: Answers, temperature: float | None = None) -> Level:
     """Every image counts once."""
-    calibrated = None if temperature is None else tested.calibrated(temperature)
-    return Level("image", tested.ids, tested.subjects, tested.truth, tested.probabilities, calibrated)
+    calibrated = None if temperature is None else answers.calibrated(temperature)
+    return Level("image", answers.ids, answers.subjects, answers.truth, answers.probabilities, calibrated)
 
 
-def why_not_by_subject(tested: Tested) -> str:
+def why_not_by_subject(answers: Answers) -> str:
     """Why images can't be pooled by subject, or need not; empty where they can."""
-    if len(set(tested.subjects)) == len(tested.ids):
+    if len(set(answers.subjects)) == len(answers.ids):
         return "every image counts as a subject of its own: there are no figures by subject beside those by image"
     try:
-        pool_by_subject(tested.probabilities, tested.subjects, truth=tested.truth)
+        pool_by_subject(answers.probabilities, answers.subjects, truth=answers.truth)
     except MetricError as error:
         return f"no figures by subject: {error}"
     return ""
 
 
-def by_subject(tested: Tested, temperature: float | None = None, pool: PoolingRule = "mean") -> Level:
+def by_subject(answers: Answers, temperature: float | None = None, pool: PoolingRule = "mean") -> Level:
     """Every subject counts once, with the pooled probabilities of its images.
 
     Raises:
         MetricError: a subject's images have different labels.
     """
-    pooled = pool_by_subject(tested.probabilities, tested.subjects, pool, truth=tested.truth)
+    pooled = pool_by_subject(answers.probabilities, answers.subjects, pool, truth=answers.truth)
     calibrated = None
     if temperature is not None:
-        calibrated = pool_by_subject(tested.calibrated(temperature), tested.subjects, pool).probabilities
+        calibrated = pool_by_subject(answers.calibrated(temperature), answers.subjects, pool).probabilities
     truth = np.asarray(pooled.truth)
     return Level("subject", pooled.subjects, pooled.subjects, truth, pooled.probabilities, calibrated)
 
 
-def _chosen(validation: Tested, unit: Unit, positive: str, config: ClassEvaluateConfig) -> OperatingPoint:
+def _chosen(validation: Answers, unit: Unit, positive: str, config: ClassEvaluateConfig) -> OperatingPoint:
     level = by_image(validation) if unit == "image" else by_subject(validation, pool=config.pool)
     least = config.least if config.rule in ("sensitivity", "specificity") else None
     return choose_threshold(

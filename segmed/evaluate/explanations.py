@@ -12,7 +12,7 @@ import torch
 from monai.visualize import GradCAM, OcclusionSensitivity
 from torch import Tensor
 
-from segmed.evaluate.classified_images import Tested
+from segmed.evaluate.answers import Answers
 from segmed.networks.classifiers import ClassificationModel
 
 MASK_PARTS = {2: 8, 3: 4}  # an occluding box is so many times smaller than the image along each axis
@@ -49,7 +49,7 @@ class ExplainedImage:
 
 
 def explain_images(
-    model: ClassificationModel, test: Tested, load: Callable[[str], np.ndarray], *, most: int
+    model: ClassificationModel, test: Answers, load: Callable[[str], np.ndarray], *, most: int
 ) -> list[ExplainedImage]:
     """Explanations of some answers, one half of them wrong, as far as there are such.
 
@@ -110,7 +110,7 @@ def _to_one(maps: Tensor) -> Tensor:
     return maps / maps.amax().clamp(min=torch.finfo(maps.dtype).tiny)
 
 
-def shown_images(test: Tested, most: int) -> list[int]:
+def shown_images(test: Answers, most: int) -> list[int]:
     """Indices: the worst errors, then the surest right answers of each class in turn; one half each, if there are."""
     wrong = worst_first(test)
     sure = np.argsort(-test.probabilities.max(axis=1), kind="stable")
@@ -121,7 +121,7 @@ def shown_images(test: Tested, most: int) -> list[int]:
     return [*wrong[:half], *right[: most - min(half, len(wrong))]]
 
 
-def worst_first(test: Tested) -> list[int]:
+def worst_first(test: Answers) -> list[int]:
     """Indices of the misclassified images, the least probable truth first; of equal ones in the order of the images."""
     own = np.take_along_axis(test.probabilities, test.truth[:, None], axis=1)[:, 0]
     return [int(index) for index in np.argsort(own, kind="stable") if test.labels[index] != test.truth[index]]

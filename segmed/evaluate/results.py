@@ -1,4 +1,4 @@
-"""A run's folder, or a table of tools/evaluate.py -> the figures of its test cases, and what they cost."""
+"""A run's folder, or a table of segmed evaluate -> the figures of its test cases, and what they cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_written
 from segmed.data.splits import Split
+from segmed.data.subjects import UNKNOWN
 from segmed.errors import RunError, UnfinishedError
+from segmed.evaluate.answers import LEAKING
 from segmed.evaluate.case_rows import Row
 from segmed.metrics.segmentation import METRICS
 from segmed.runs import Run, is_run, read_history, runs_of
@@ -76,7 +78,7 @@ class Method:
 
 
 def has_table(path: Path) -> bool:
-    """Whether it is a table of figures, or a folder of tools/evaluate.py that holds one."""
+    """Whether it is a table of figures, or a folder of segmed evaluate that holds one."""
     return (path.is_file() and path.suffix == ".csv") or (path / "cases.csv").is_file()
 
 
@@ -84,7 +86,7 @@ def read_result(path: Path) -> Result:
     """The figures of a run, of a cross-validation, or of an evaluation.
 
     Args:
-        path: a run's folder, a folder of folds, a folder that `tools/evaluate.py` filled, or its cases.csv.
+        path: a run's folder, a folder of folds, a folder that `segmed evaluate` filled, or its cases.csv.
 
     Raises:
         RunError: none of these, or a damaged table; UnfinishedError: no finished test.
@@ -96,7 +98,8 @@ def read_result(path: Path) -> Result:
         raise RunError(f"{path} is neither a run nor an evaluation: it holds no config.yaml and no cases.csv")
     table = path if path.is_file() else path / "cases.csv"
     rows, subjects = read_cases(table)
-    return Result(rows, str(path), subjects, missed=_json(table.parent / "summary.json").get("missed"))
+    summary = json_facts(table.parent / "summary.json")
+    return Result(rows, str(path), subjects, missed=summary.get("missed"), remarks=_remarks(summary))
 
 
 def first_few(names: Sequence[str]) -> str:
@@ -109,7 +112,7 @@ def first_few(names: Sequence[str]) -> str:
 
 def _of_run(path: Path) -> Result:
     parts = _parts(path)
-    table, go_on = path / "test" / "cases.csv", f"go on with python tools/train_seg.py --resume {path}"
+    table, go_on = path / "test" / "cases.csv", f"go on with segmed train --resume {path}"
     if not parts or not table.is_file() or not (table.parent / "summary.json").is_file():
         raise UnfinishedError(f"run {path} has no finished test: {go_on}")
     rows, subjects = read_cases(table)
@@ -119,20 +122,37 @@ def _of_run(path: Path) -> Result:
         raise UnfinishedError(
             f"the test of run {path} lacks {len(missing)} of its cases, {first_few(missing)}: {go_on}"
         )
-    config = run_config(path)
-    timings = [_json(part.timing) for part in parts]
+    config, summary = run_config(path), json_facts(table.parent / "summary.json")
+    timings = [json_facts(part.timing) for part in parts]
     return Result(
         rows,
         str(path),
         subjects,
-        training_minutes=_sum([_minutes(part.path) for part in parts]),
+        training_minutes=minutes_of(parts),
         inference_seconds=_mean_seconds(timings),
         budget=_budget_of_all(parts[0].path, config),
         seed=config.seed,
         training=tuple(frozenset(split.train) for split in splits),
-        missed=_json(table.parent / "summary.json").get("missed"),
-        device=_json(parts[0].environment).get("device"),
+        missed=summary.get("missed"),
+        remarks=_remarks(summary),
+        device=json_facts(parts[0].environment).get("device"),
     )
+
+
+def notes_of_run(run: Run) -> tuple[str, ...]:
+    """What was known before training and must stand in every table, such as a split that leaks.
+
+    Unknown subjects are left out: summaries say themselves whether they are known.
+    """
+    notes = json_facts(run.plan).get("notes")
+    found = map(str, notes) if isinstance(notes, list) else ()
+    return tuple(note for note in found if not note.startswith(UNKNOWN))
+
+
+def _remarks(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a table that compares these figures must repeat."""
+    notes = [str(note) for note in summary.get("notes") or () if LEAKING in str(note)]
+    return (*notes, *([] if summary.get("subjects_known", True) else [UNKNOWN]))
 
 
 def run_config(path: Path) -> SegmentationConfig:
@@ -148,6 +168,11 @@ def _parts(path: Path) -> tuple[Run, ...]:
     """The run itself, or the folds of a cross-validation; empty where a fold was not begun."""
     parts = runs_of(path)
     return parts if all(part.split.is_file() for part in parts) else ()
+
+
+def minutes_of(parts: Sequence[Run]) -> float | None:
+    """Of training and validation of a run or of all folds together; None where one does not know."""
+    return _sum([_minutes(part.path) for part in parts])
 
 
 def _minutes(part: Path) -> float | None:
@@ -170,8 +195,8 @@ def _mean_known(values: Sequence[float | None]) -> float | None:
 
 
 def predicting_seconds(folder: Path) -> float | None:
-    """Mean a case of what tools/predict.py did in a folder, reading and writing included; None where it did not."""
-    cases = _json(folder / "prediction.json").get("cases")
+    """Mean a case of what segmed predict did in a folder, reading and writing included; None where it did not."""
+    cases = json_facts(folder / "prediction.json").get("cases")
     seconds = [case.get("seconds") for case in cases if isinstance(case, dict)] if isinstance(cases, list) else []
     return _mean_known([value for value in seconds if value])
 
@@ -207,7 +232,7 @@ def _budget(config: SegmentationConfig) -> str:
     return f"{train.epochs} epochs"
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_facts(path: Path) -> dict[str, Any]:
     """Empty where the file is missing or damaged: what it says is of use, but nothing depends on it."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -229,7 +254,7 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
         RunError: not such a table, a figure that is no number, a case and label that stand twice, no rows.
         OSError: it can't be read.
     """
-    hint = "give a cases.csv of tools/evaluate.py or of a run"
+    hint = "give a cases.csv of segmed evaluate or of a run"
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.DictReader(file))

@@ -17,6 +17,7 @@ from segmed.config import DataConfig, EvaluateConfig
 from segmed.data.cases import find_volumes
 from segmed.data.label_shares import resample_labels
 from segmed.data.pairs import Pairing, Reference, pair
+from segmed.data.subjects import UNKNOWN
 from segmed.errors import DatasetError, GeometryError, VolumeError
 from segmed.evaluate.case_rows import Row, absent_case, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes
@@ -181,7 +182,7 @@ def score_folder(folder: Path, references: Sequence[Reference], scoring: Scoring
     """The figures of a folder of label maps, to be compared; what has no label map is not among its cases.
 
     Args:
-        folder: label maps, at any depth. Where tools/predict.py made them, it says how long they took.
+        folder: label maps, at any depth. Where segmed predict made them, it says how long they took.
         references: of `find_references`.
         scoring, workers: as in `score_cases`.
 
@@ -198,6 +199,8 @@ def score_folder(folder: Path, references: Sequence[Reference], scoring: Scoring
     if scores.strange:
         values = ", ".join(f"{value} (in {count} cases)" for value, count in scores.strange.items())
         remarks.append(f"{folder} holds values that no label has, taken as background: {values}")
+    if not all(reference.subject_known for reference in kept):
+        remarks.append(UNKNOWN)
     seconds = predicting_seconds(folder)
     if seconds is not None:
         remarks.append(f"the seconds of {folder} include reading and writing, those of runs do not")

@@ -6,8 +6,11 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 from scipy.stats import wilcoxon
 
+FEWEST_UNITS = 6  # below, no interval is given
+FEWEST_DRAWN = 20  # below, percentile intervals are too short: 86 % for 95 % at six units
 FEWEST_PAIRS = 6  # with five, the smallest p of a two-sided signed-rank test is 2 / 2^5 = 0.0625
 _CHUNK = 4_000_000  # drawn indices held at once: 32 MB
 _DIGITS = 9  # of differences, relative to the largest value: 0.9 - 0.8 and 0.5 - 0.4 are to tie
@@ -21,7 +24,11 @@ def bootstrap_ci(
     level: float = 0.95,
     groups: Sequence[Hashable] | None = None,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean.
+    """Interval of the mean: percentile bootstrap from 20 units on, Student's t of the units from 6 on, else none.
+
+    Of means over equally large units t is the textbook's; else its variance is that of a ratio. Over 6 to 19 units it
+    covers 93 to 96 % of Dice values, distances and differences that are not far from symmetric, where percentiles cover
+    85 to 94 %; of strongly skewed figures (log-normal, SD of the logarithm 1) and of rare misses still less.
 
     Args:
         values: one number a case; NaN is left out.
@@ -32,18 +39,24 @@ def bootstrap_ci(
             two independent observations. None: each value is its own.
 
     Returns:
-        low, high; NaN where fewer than two units are left, since then nothing is known of their spread.
+        low, high; NaN where fewer than 6 units are left. `interval_method` names how they were found.
 
     Raises:
         ValueError: groups of another length than values, or a level outside 0 to 1.
 
-    Source: Efron and Tibshirani 1993, chapters 13 (percentile interval) and 8 (units that are drawn whole).
+    Source: Efron and Tibshirani 1993, chapters 13 (percentile interval) and 8 (units that are drawn whole); Cochran
+    1977, Sampling Techniques, eq. 6.13 (variance of a ratio).
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level} of an interval: must lie between 0 and 1")
     sums, counts = _by_group(np.asarray(values, dtype=np.float64), groups)
-    if len(sums) < 2:
+    if len(sums) < FEWEST_UNITS:
         return float("nan"), float("nan")
+    if len(sums) < FEWEST_DRAWN:
+        mean = sums.sum() / counts.sum()
+        off = (sums - mean * counts) / counts.mean()
+        reach = student_t.ppf((1 + level) / 2, len(sums) - 1) * off.std(ddof=1) / np.sqrt(len(sums))
+        return float(mean - reach), float(mean + reach)
     generator = np.random.default_rng(seed)
     rows = max(1, _CHUNK // len(sums))
     means = []
@@ -52,6 +65,13 @@ def bootstrap_ci(
         means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def interval_method(units: int) -> str:
+    """How `bootstrap_ci` finds an interval over so many units, in the words of a table."""
+    if units < FEWEST_UNITS:
+        return f"none below {FEWEST_UNITS}"
+    return "Student's t" if units < FEWEST_DRAWN else "percentile bootstrap"
 
 
 def summarise(
@@ -70,15 +90,18 @@ def summarise(
         resamples, seed, groups: as in `bootstrap_ci`.
 
     Returns:
-        mean, sd (of the sample, n - 1), ci95 (low and high), n, missed, median; None where it does not exist.
+        mean, sd (of the sample, n - 1), ci95 (low and high), ci95_method, n, missed, median; None where it does not
+        exist.
     """
     values = np.asarray(values, dtype=np.float64)
     known = values[~np.isnan(values)]
     low, high = bootstrap_ci(values, resamples=resamples, seed=seed, groups=groups)
+    units = len(_by_group(values, groups)[0])
     return {
         "mean": float(known.mean()) if known.size else None,
         "sd": float(known.std(ddof=1)) if known.size > 1 else None,
         "ci95": None if np.isnan(low) else [low, high],
+        "ci95_method": interval_method(units),
         "n": int(known.size),
         "missed": int(missed),
         "median": float(np.median(known)) if known.size else None,
@@ -96,7 +119,7 @@ def paired_difference(
     seed: int = 0,
     groups: Sequence[Hashable] | None = None,
 ) -> tuple[float, float, float]:
-    """Mean of the paired differences, and its 95 % bootstrap interval.
+    """Mean of the paired differences, and its 95 % interval.
 
     Args:
         values, reference: one number a case, in the same order; a pair with a NaN is left out.

@@ -102,13 +102,14 @@ def plan(experiment: Experiment | PathLike, *, overrides: Mapping[str, Any] | No
 
 
 def experiment_of(experiment: Experiment | PathLike, overrides: Mapping[str, Any] | None) -> Experiment:
+    """A config, or what a file or the name of a shipped one says, with some values in place of its own."""
     if isinstance(experiment, (str, Path)):
         if classifies(Path(experiment)):
             return load_as(ClassificationConfig, experiment, dict(overrides or {}))
         return load_as(SegmentationConfig, experiment, dict(overrides or {}))
-    data = experiment.model_dump()
     if not overrides:
         return experiment
+    data = experiment.model_dump()
     for name, value in overrides.items():
         set_value(data, name.split("."), value)
     return validate(type(experiment), data, where="overrides")

@@ -18,6 +18,7 @@ import numpy as np
 from segmed.builders.segmenters import PLANE_AXES
 from segmed.config import (
     DynUNetConfig,
+    EncoderConfig,
     ImageDiscriminatorConfig,
     PatchDiscriminatorConfig,
     PixelDiscriminatorConfig,
@@ -48,26 +49,33 @@ DISCRIMINATOR_WIDTH = {"cpu": 16, "cuda": 32}
 
 @dataclass(frozen=True)
 class Plan:
-    """A config without `auto`, why each value is what it is, and what the run will need."""
+    """A config without `auto`, why each value is what it is, what the run will need and what is to be known of it."""
 
     config: SegmentationConfig
     reasons: dict[str, str]
     summary: Summary
     memory_bytes: int
     machine: Machine
+    parts: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         sections = self.config.model_dump()
         values = {key: reduce(lambda section, name: section[name], key.split("."), sections) for key in self.reasons}
         lines = [f"  {key} = {values[key]}: {reason}" for key, reason in self.reasons.items()]
         need = f"{self.memory_bytes / GIB:.1f} GiB needed, {self.machine.memory_bytes / GIB:.1f} GiB free"
-        return "\n".join(
-            ["plan", *lines, f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]
-        )
+        lines += [f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]
+        return "\n".join([f"plan: {self.parts}".rstrip(": "), *lines, *(f"  NOTE: {note}" for note in self.notes)])
 
 
 def resolve(
-    config: SegmentationConfig, facts: Sequence[CaseFacts], *, channels: int, machine: Machine, processes: int = 1
+    config: SegmentationConfig,
+    facts: Sequence[CaseFacts],
+    *,
+    channels: int,
+    machine: Machine,
+    processes: int = 1,
+    training: int | None = None,
 ) -> Plan:
     """Resolve every `auto` of a config.
 
@@ -77,6 +85,7 @@ def resolve(
         channels: number of modalities.
         machine: what the run may use.
         processes: that train together; on a CPU they share its memory.
+        training: how many of the cases train; None: all.
 
     Raises:
         ConfigError: the data hold nothing to plan from, or the plan does not fit in memory.
@@ -100,8 +109,9 @@ def resolve(
         config = planner.config
     if config.train.steps_per_epoch == "auto":
         patches = batch * config.train.accumulate * processes
-        steps = max(1, math.ceil(2 * len(facts) / patches))
-        planner.set("train.steps_per_epoch", steps, f"{len(facts)} cases, each drawn about twice, {patches} a step")
+        cases = len(facts) if training is None else training
+        why = f"{cases} training cases, each drawn about twice, {patches} a step"
+        planner.set("train.steps_per_epoch", max(1, math.ceil(2 * cases / patches)), why)
     return Plan(planner.config, planner.reasons, summary, need, machine)
 
 
@@ -238,9 +248,11 @@ class Planner:
     def inherited(self) -> None:
         """Shape of the encoder that the run starts from, where nothing else is said."""
         dims = known(self.config.patches.dims)
-        network, reasons = shaped_like(self.config.network, self.config.init_encoder, dims=dims)
+        if not isinstance(self.config.network, UNetConfig):
+            return
+        encoder, reasons = shaped_like(self.config.network.encoder, self.config.init_encoder, dims=dims)
         for field, reason in reasons.items():
-            self.set(f"network.{field}", getattr(network, field), reason)
+            self.set(f"network.encoder.{field}", getattr(encoder, field), reason)
 
     def patches(self) -> None:
         dims = known(self.config.patches.dims)
@@ -248,7 +260,7 @@ class Planner:
         if self.config.patches.size == "auto":
             limit = VOXELS[self.machine.device, dims]
             size = patch_within(shape, spacing, limit)
-            given: Any = getattr(self.config.network, "strides", "auto")
+            given: Any = getattr(self._levels()[1], "strides", "auto")
             fits = given != "auto" and all(len(level) == dims for level in given)
             size = round_up(size, given if fits else pooling(size, spacing))
             why = f"median volume {_text(shape)} voxels, at most about {limit} on this device"
@@ -260,26 +272,31 @@ class Planner:
             )
         self.spacing = spacing
 
-    def network(self) -> None:
+    def _levels(self) -> tuple[str, Any]:
+        """Key and section of the network that says how many levels it has, if any does."""
         network = self.config.network
-        if not isinstance(network, (UNetConfig, DynUNetConfig)):
+        return ("network.encoder", network.encoder) if isinstance(network, UNetConfig) else ("network", network)
+
+    def network(self) -> None:
+        key, section = self._levels()
+        if not isinstance(section, (EncoderConfig, DynUNetConfig)):
             return
-        dims, strides, channels = known(self.config.patches.dims), network.strides, network.channels
+        dims, strides, channels = known(self.config.patches.dims), section.strides, section.channels
         if strides == "auto":
             levels = None if channels == "auto" else len(channels)
             strides = pooling(known(self.config.patches.size), self.spacing, levels=levels)
             why = "halve an axis while 4 voxels remain and its spacing is not yet that of the coarsest"
-            self.set("network.strides", strides, why)
+            self.set(f"{key}.strides", strides, why)
         if channels == "auto":
             width = WIDTH[self.machine.device, dims]
             channels = tuple(min(width * 2**level, WIDEST[dims]) for level in range(len(strides)))
-            self.set("network.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
-        if len(channels) > len(strides) and "network.channels" in self.reasons:  # of an encoder of other dimensions
+            self.set(f"{key}.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
+        if len(channels) > len(strides) and f"{key}.channels" in self.reasons:  # of an encoder of other dimensions
             channels = channels[: len(strides)]
-            self.set("network.channels", channels, self.reasons["network.channels"])
+            self.set(f"{key}.channels", channels, self.reasons[f"{key}.channels"])
         if len(channels) != len(strides):
             raise ConfigError(
-                f"network.channels has {len(channels)} levels, network.strides {len(strides)}: "
+                f"{key}.channels has {len(channels)} levels, {key}.strides {len(strides)}: "
                 "give as many of each, or leave one `auto`"
             )
 
@@ -301,7 +318,8 @@ class Planner:
     def _levels_of_discriminator(
         self, discriminator: PatchDiscriminatorConfig | ImageDiscriminatorConfig | SeganCriticConfig
     ) -> None:
-        key, strides, channels = "adversary.discriminator", discriminator.strides, discriminator.channels
+        key, encoder = "adversary.discriminator.encoder", discriminator.encoder
+        strides, channels = encoder.strides, encoder.channels
         dims, size = known(self.config.patches.dims), known(self.config.patches.size)
         patch = " x ".join(map(str, size))
         if strides == "auto":

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,7 @@ class CaseReport:
         volume_ml: of each label; none where the spacing is nominal.
         classes: probability of each class of the case, where the segmenter tells them.
         error: what was wrong.
+        warning: what makes the label map doubtful, such as an image unlike all that the run learned from.
     """
 
     case: str
@@ -52,6 +53,7 @@ class CaseReport:
     volume_ml: Mapping[str, float] = field(default_factory=dict)
     classes: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    warning: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, without what is empty."""
@@ -80,6 +82,7 @@ def predict_cases(
     extras: Extras | None = None,
     done: Mapping[str, CaseReport] | None = None,
     spacing_known: bool = True,
+    unlike: Callable[[MetaTensor], str | None] | None = None,
     classes: Sequence[str] = (),
 ) -> Iterator[CaseReport]:
     """Segment case after case and write the label maps, with the values of the data set, on the input's grid.
@@ -92,6 +95,7 @@ def predict_cases(
         extras: written beside the label maps.
         done: reports of an earlier call by output path; such a case is kept while its files are the same.
         spacing_known: false: no volume in ml is reported.
+        unlike: says what an image (C, X, Y, Z) has that no training image had, or nothing.
         classes: names of those that the segmenter tells of each case; none: it segments alone.
 
     Yields:
@@ -103,13 +107,15 @@ def predict_cases(
     for item in inputs:
         started = time.perf_counter()
         files, stamp = tuple(map(str, item.paths)), stamp_of(item.paths)
-        before = (done or {}).get(str(output / item.output))
+        before = (done or {}).get(place_of(output / item.output))
         same = before is not None and before.stamp == stamp and tuple(before.classes) == tuple(classes)
         if before is not None and same and (output / item.output).is_file():
             yield CaseReport(**{**asdict(before), "status": "kept"})
             continue
         try:
-            voxels, voxel_ml = _predict(segmenter, item, output, modalities=modalities, extras=extras or Extras())
+            volume = _read(segmenter, item, modalities)
+            warning = unlike(volume) if unlike is not None else None
+            voxels, voxel_ml = _predict(segmenter, volume, item, output, extras or Extras())
             told = segmenter.class_probabilities if classes else None
         except DiskError:
             raise
@@ -130,16 +136,21 @@ def predict_cases(
             voxels=voxels,
             volume_ml={n: round(count * voxel_ml, 4) for n, count in voxels.items()} if spacing_known else {},
             classes={} if told is None else dict(zip(classes, told.tolist(), strict=True)),
+            warning=warning,
         )
 
 
-def _predict(
-    segmenter: Segmenter, item: Input, output: Path, *, modalities: Sequence[str], extras: Extras
-) -> tuple[dict[str, int], float]:
-    """One case; gives the voxels of each label and the size of one in ml."""
+def _read(segmenter: Segmenter, item: Input, modalities: Sequence[str]) -> MetaTensor:
+    """The image of one case, (C, X, Y, Z)."""
     _check_modalities(item, modalities)
     dataset = Dataset("input", Path(), (item.case,), tuple(modalities), segmenter.labels)
-    volume, _ = read_case(item.case, dataset)
+    return read_case(item.case, dataset)[0]
+
+
+def _predict(
+    segmenter: Segmenter, volume: MetaTensor, item: Input, output: Path, extras: Extras
+) -> tuple[dict[str, int], float]:
+    """One case; gives the voxels of each label and the size of one in ml."""
     if extras.probabilities or extras.uncertainty:
         probabilities = segmenter.probabilities(volume)
         indices = probabilities.as_tensor().argmax(0, keepdim=True).to(torch.uint8).numpy(force=True)
@@ -224,12 +235,17 @@ def check_outputs(inputs: Sequence[Input], output: Path, *, replace: bool, kept:
     for target in targets:
         if (source := sources.get(target.resolve())) is not None:
             raise SegmenterError(f"the label map would replace its input {source}: choose another output folder")
-    there = [target for target in targets if target.exists() and str(target) not in kept]
+    there = [target for target in targets if target.exists() and place_of(target) not in kept]
     if there and not replace:
         raise SegmenterError(
             f"{len(there)} of {len(targets)} label maps exist in {output}, first {there[0].name}: "
             "choose another output folder, or replace them with --overwrite"
         )
+
+
+def place_of(path: Path) -> str:
+    """Where a file is, the same from whichever folder it is named."""
+    return str(path.resolve())
 
 
 def stamp_of(paths: Sequence[Path]) -> str:
@@ -258,7 +274,7 @@ class Record:
         overwrite: do everything again.
 
     Attributes:
-        done: reports of label maps that the same runs and settings have made, by output path.
+        done: reports of label maps that the same runs and settings have made, by the place of the label map.
 
     Raises:
         SegmenterError: the folder holds label maps of other runs or settings, and may not be overwritten.
@@ -270,7 +286,7 @@ class Record:
         self.path = output / self.NAME
         self.about = dict(about)
         earlier = self._read()
-        same = all(earlier.get(key) == self.about[key] for key in ("runs", "settings"))
+        same = all(_told_apart_by(earlier.get(key)) == _told_apart_by(self.about[key]) for key in ("runs", "settings"))
         if earlier and not same and not overwrite:
             raise SegmenterError(
                 f"{output} holds label maps of other runs or settings (see {self.NAME}): choose another output "
@@ -278,7 +294,8 @@ class Record:
             )
         self.reports = {report["case"]: report for report in earlier["cases"]} if same else {}
         known = [] if overwrite else [_report(r) for r in self.reports.values() if r["status"] != "failed"]
-        self.done = {str(report.output): report for report in known}
+        places = [(_found_again(str(report.output), output), report) for report in known]
+        self.done = {place_of(place): report for place, report in places if place is not None}
 
     def add(self, report: CaseReport) -> None:
         """Note a case and write the record."""
@@ -294,6 +311,20 @@ class Record:
             return {key: earlier[key] for key in ("runs", "settings", "cases")}
         except (OSError, ValueError, KeyError, TypeError):
             return {"runs": None, "settings": None, "cases": []}
+
+
+def _told_apart_by(about: Any) -> Any:
+    """What of runs and settings decides: not the path of a run, whose weights have a hash."""
+    if not isinstance(about, list):
+        return about
+    return [{k: v for k, v in run.items() if k != "run"} if isinstance(run, dict) else run for run in about]
+
+
+def _found_again(noted: str, output: Path) -> Path | None:
+    """A label map of the record, which may be named from another folder, or lay elsewhere when it was made."""
+    parts = Path(noted).parts
+    tails = [output.joinpath(*parts[start:]) for start in range(len(parts)) if parts[start] not in ("/", "..")]
+    return next((path for path in tails if path.is_file()), None)
 
 
 def _report(data: Mapping[str, Any]) -> CaseReport:

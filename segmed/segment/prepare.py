@@ -13,9 +13,12 @@ from segmed.config import CaseClassConfig, SegmentationConfig, UNetConfig, known
 from segmed.data.audit import Audit, CaseFacts, audit_dataset
 from segmed.data.case_classes import class_names, classes_of
 from segmed.data.cases import Dataset
+from segmed.data.leaks.volume_twins import leaking, volume_twins
 from segmed.data.split_file import PARTS
 from segmed.data.splits import Split, make_split
+from segmed.data.subjects import subject_findings
 from segmed.errors import ConfigError, DatasetError
+from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run
 from segmed.segment.plan import Plan, resolve
@@ -34,6 +37,7 @@ class Prepared:
         dataset: the cases.
         audit: their facts.
         split: their parts.
+        notes: what every table of the run must say.
     """
 
     config: SegmentationConfig
@@ -41,6 +45,7 @@ class Prepared:
     dataset: Dataset
     audit: Audit
     split: Split
+    notes: tuple[str, ...]
 
     @property
     def facts(self) -> list[CaseFacts]:
@@ -59,7 +64,12 @@ def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1
     ready = prepare(config)
     plan = planned(ready, processes=processes)
     print(plan)
-    record = {"reasons": plan.reasons, "memory_bytes": plan.memory_bytes, "network": str(plan.summary)}
+    record = {
+        "reasons": plan.reasons,
+        "memory_bytes": plan.memory_bytes,
+        "network": str(plan.summary),
+        "notes": list(ready.notes),
+    }
     return begin_run(
         folder,
         plan.config,
@@ -74,7 +84,8 @@ def prepare(config: SegmentationConfig) -> Prepared:
     """Read and check the data, draw the parts.
 
     Raises:
-        DatasetError: the data hold errors; the first is named.
+        DatasetError: the data hold errors, of which the first is named; or volumes on two sides of the split show the
+            same, and `leaks.allow_leakage` is not set.
         RunError: the run that the encoder comes from can't be used.
     """
     config = with_absolute_paths(config)
@@ -87,6 +98,7 @@ def prepare(config: SegmentationConfig) -> Prepared:
     classes = {} if head is None else classes_of(dataset.cases, head.column)
     strata = {fact.id: _stratum(fact, classes.get(fact.id)) for fact in audit.facts}
     split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
+    notes = _known_beforehand(config, dataset, audit, split)
     _check_adversary(config, split)
     labels = {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
     found = {
@@ -101,7 +113,7 @@ def prepare(config: SegmentationConfig) -> Prepared:
     reasons: dict[str, str] = {}
     if head is not None:
         config, reasons = _with_classes(config, head, classes, split)
-    return Prepared(config, reasons, dataset, audit, split)
+    return Prepared(config, reasons, dataset, audit, split, notes)
 
 
 def planned(ready: Prepared, *, processes: int = 1) -> Plan:
@@ -116,9 +128,48 @@ def planned(ready: Prepared, *, processes: int = 1) -> Plan:
         RunError: the encoder of another run does not fit.
     """
     channels = len(ready.dataset.modalities)
-    plan = resolve(ready.config, ready.facts, channels=channels, machine=this_machine(), processes=processes)
-    first = _first_weights(plan.config, ready.dataset, ready.split)
-    return replace(plan, reasons={**ready.reasons, **plan.reasons, **first})
+    training = sum(fact.id in set(ready.split.train) for fact in ready.facts)
+    plan = resolve(
+        ready.config,
+        ready.facts,
+        channels=channels,
+        machine=this_machine(),
+        processes=processes,
+        training=training,
+    )
+    reasons = {**ready.reasons, **plan.reasons, **_first_weights(plan.config, ready.dataset, ready.split)}
+    return replace(plan, reasons=reasons, parts=parts_text(ready.dataset, ready.split), notes=ready.notes)
+
+
+def parts_text(dataset: Dataset, split: Split) -> str:
+    """How many cases, and of how many subjects, train, select and test."""
+    subject = {case.id: case.subject for case in dataset.cases}
+    parts = {part: getattr(split, part) for part in (*PARTS, "unlabelled")}
+    counts = ", ".join(f"{part} {len(ids)}" for part, ids in parts.items() if ids or part != "unlabelled")
+    people = ", ".join(f"{len({subject[name] for name in ids})}" for part, ids in parts.items() if ids)
+    return f"{len(dataset.cases)} cases: {counts}" + (f" (of {people} subjects)" if dataset.subjects_known else "")
+
+
+def _known_beforehand(config: SegmentationConfig, dataset: Dataset, audit: Audit, split: Split) -> tuple[str, ...]:
+    """What every table of the run must say: a split that leaks, and is allowed to, or that nobody has looked at.
+
+    Raises:
+        DatasetError: it leaks, and is not allowed to.
+    """
+    notes = [f"{finding.what}: {finding.fix}" for finding in subject_findings(dataset)]
+    if not config.leaks.check:
+        return (*notes, "nobody looked for leaks (leaks.check is false)")
+    cache = config.cache or config.runs / "cache"
+    memory = cache / "leaks" if cache.is_dir() else None  # a plan that is only looked at writes nothing
+    what = leaking(volume_twins(dataset, audit, near=config.leaks.near_correlation, memory=memory), split)
+    if what is None:
+        return tuple(notes)
+    if not config.leaks.allow_leakage:
+        raise DatasetError(
+            f"the split leaks: {what}; keep one of each, or give them one subject (data.layout.subject), or set "
+            "leaks.allow_leakage, which every table of the run will then say"
+        )
+    return (f"{LEAKING}, allowed: {what}", *notes)
 
 
 def _checked(dataset: Dataset) -> Audit:
@@ -132,7 +183,7 @@ def _checked(dataset: Dataset) -> Audit:
         first = audit.errors[0]
         raise DatasetError(
             f"{dataset.root} has {len(audit.errors)} errors, first: case {first.case}: {first.what}; {first.fix} "
-            f"(all of them: python tools/audit_data.py {dataset.root})"
+            f"(all of them: segmed audit {dataset.root} --config YAML --output FOLDER, with this experiment's YAML)"
         )
     unlabelled = [case.id for case in dataset.cases if case.label is None and case.id not in dataset.unlabelled]
     if unlabelled:

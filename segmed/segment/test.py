@@ -19,9 +19,10 @@ from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.errors import DatasetError
+from segmed.evaluate.answers import Answers, joined, read_answers
 from segmed.evaluate.case_rows import Row, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes, shown_case
-from segmed.evaluate.classified_images import Tested, joined, read_tested
+from segmed.evaluate.results import notes_of_run
 from segmed.files import write_json
 from segmed.machine import free_ram_bytes
 from segmed.metrics.segmentation import metrics_shown
@@ -78,6 +79,8 @@ def run_test(
         config=config.evaluate,
         subjects={case.id: case.subject for case in cases.values()},
         load=lambda name: shown.kept.get(name) or _read_again(run, cases[name], dataset),
+        notes=notes_of_run(run),
+        subjects_known=dataset.subjects_known,
     )
     classes = _test_classes(run, config, dataset, split, told, device=device)
     return rows, summary if classes is None else {**summary, "classification": classes}
@@ -122,13 +125,13 @@ def _test_classes(
     return write_case_classes(tested, validation, run.test, title=title, bootstrap=bootstrap)
 
 
-def _tested(cases: Sequence[Case], classes: KnownClasses, told: Mapping[str, np.ndarray]) -> Tested | None:
+def _tested(cases: Sequence[Case], classes: KnownClasses, told: Mapping[str, np.ndarray]) -> Answers | None:
     """What was told of the cases whose class is known; none where there are none."""
     cases = [case for case in cases if case.id in classes.indices]
     if not cases:
         return None
     probabilities = np.stack([told[case.id] for case in cases])
-    return Tested(
+    return Answers(
         classes=classes.names,
         ids=tuple(case.id for case in cases),
         subjects=tuple(case.subject for case in cases),
@@ -146,9 +149,17 @@ def sum_up(config: SegmentationConfig, folds: Folds, rows: Sequence[Row]) -> Non
         rows: of their tests.
     """
     title = f"{config.title}, {config.split.folds} folds"
-    subjects = {case.id: case.subject for case in build_dataset(read_config(folds.runs()[0])).cases}
-    subjects = {row["case"]: subjects[row["case"]] for row in rows}
-    summary = write_evaluation(rows, folds.test, title=title, config=config.evaluate, subjects=subjects)
+    dataset = build_dataset(read_config(folds.runs()[0]))
+    subjects = {case.id: case.subject for case in dataset.cases}
+    summary = write_evaluation(
+        rows,
+        folds.test,
+        title=title,
+        config=config.evaluate,
+        subjects={row["case"]: subjects[row["case"]] for row in rows},
+        notes=tuple(dict.fromkeys(note for run in folds.runs() for note in notes_of_run(run))),
+        subjects_known=dataset.subjects_known,
+    )
     print(table_text(summary))
     if config.classification is not None:
         sum_up_classes(config, folds, title=f"{title}: classes")
@@ -157,7 +168,7 @@ def sum_up(config: SegmentationConfig, folds: Folds, rows: Sequence[Row]) -> Non
 def sum_up_classes(config: SegmentationConfig, folds: Folds, *, title: str) -> None:
     """What the second heads of all folds told of their test cases, as one test."""
     tables = [part.test / TABLE for part in folds.runs()]
-    tests = [read_tested(table) for table in tables if table.is_file()]
+    tests = [read_answers(table) for table in tables if table.is_file()]
     if tests:
         given: dict[str, Any] = {"title": title, "bootstrap": config.evaluate.bootstrap}
         print(classification_text(write_case_classes(joined(tests), None, folds.test, **given)))

@@ -70,7 +70,7 @@ class Training:
         method = self._method(self._precision())
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
         validator, train = self._validator(tracker), self.config.train
-        command = f"python tools/train_seg.py --resume {self.run.path}"
+        command = f"segmed train --resume {self.run.path}"
         network, labels = self.config.network.name, ",".join(self.dataset.labels.names)
         state = fit(
             method,

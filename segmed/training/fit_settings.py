@@ -27,7 +27,7 @@ class FitSettings:
     checkpoint_minutes: float = 5.0
     seed: int = 0
     resume: bool = False
-    resume_command: str = "python tools/train_seg.py --resume RUN"
+    resume_command: str = "segmed train --resume RUN"
 
     @classmethod
     def of(cls, train: TrainConfig, *, seed: int, resume: bool, resume_command: str) -> FitSettings:

@@ -27,7 +27,7 @@ from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_as
 from segmed.data.images.image_splits import ClassSplit
 from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
-from segmed.evaluate.classified_images import read_tested
+from segmed.evaluate.answers import read_answers
 from segmed.runs import Run, read_config
 from segmed.training import classification_step as classification
 from segmed.training.checkpoint import read_weights
@@ -56,16 +56,16 @@ def finished(data, tmp_path_factory):
 
 
 def test_a_run_of_the_other_kind_is_told_where_it_belongs(finished, tmp_path):
-    with pytest.raises(RunError, match=r"run .* classifies: tools/classify.py .*; here one that segments is needed"):
+    with pytest.raises(RunError, match=r"run .* classifies: segmed classify .*; here one that segments is needed"):
         read_config(finished)
     (tmp_path / "config.yaml").write_text("data: {}\nnetwork: {name: unet}\n")
-    with pytest.raises(RunError, match=r"run .* segments: tools/predict.py .*; here one that classifies is needed"):
+    with pytest.raises(RunError, match=r"run .* segments: segmed predict .*; here one that classifies is needed"):
         load_classifier(tmp_path)
 
 
 def test_a_run_learns_what_is_plain_and_reports_its_test_part_alone(finished):
     summary = json.loads((finished.test / "figures.json").read_text())
-    tested = read_tested(finished.test / "predictions.csv")
+    tested = read_answers(finished.test / "predictions.csv")
     split = ClassSplit.load(finished.split)
     assert tested.ids == split.test
     assert summary["image"]["overall"]["accuracy"]["value"] >= 0.9
@@ -115,7 +115,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_never_was(fini
 def test_folds_test_every_image_once_by_a_model_that_never_saw_it(data, tmp_path):
     config = config_of(tmp_path, data, split={"folds": 2}, train={"epochs": 1}, evaluate={"maps": 0, "gallery": 0})
     experiment.cross_validate(config, tmp_path / "folds")
-    together = read_tested(tmp_path / "folds" / "test" / "predictions.csv")
+    together = read_answers(tmp_path / "folds" / "test" / "predictions.csv")
     assert len(together.ids) == len(set(together.ids)) == 40
     for fold in range(2):
         split = ClassSplit.load(Run(tmp_path / "folds" / f"fold_{fold}").split)
@@ -202,7 +202,7 @@ def test_an_allowed_leak_stands_in_every_table_of_the_run(leaking, tmp_path):
 
 
 def test_new_images_get_the_probabilities_that_the_test_gave(finished, data):
-    tested = read_tested(finished.test / "predictions.csv")
+    tested = read_answers(finished.test / "predictions.csv")
     images = {name: data / name for name in tested.ids}
     answers = classify([finished.path], images, device="cpu")
     found = np.array([answer.probabilities for answer in answers.answers])
@@ -263,13 +263,13 @@ def test_the_model_of_a_run_comes_back(finished):
 
 def test_large_images_are_halved_from_the_start_and_small_ones_are_not():
     def planned(*size, **given):
-        model, reasons = planned_network(EncoderClassifierConfig(**given), size=size, device="cpu")
-        return model.strides, model.channels, reasons
+        model, reasons = planned_network(EncoderClassifierConfig(encoder=given), size=size, device="cpu")
+        return model.encoder.strides, model.encoder.channels, reasons
 
     strides, channels, reasons = planned(128, 128)
     assert strides == ((2, 2),) * 5
     assert channels == (16, 32, 64, 128, 256)
-    assert "first level" in reasons["network.strides"]
+    assert "first level" in reasons["network.encoder.strides"]
     assert planned(24, 24)[0] == ((1, 1), (2, 2), (2, 2))
     assert planned(128, 128, strides=((1, 1), (2, 2)))[:2] == (((1, 1), (2, 2)), (16, 32))
     assert len(planned(64, 64, 64)[0][0]) == 3

@@ -515,7 +515,10 @@ def test_the_tool_ends_with_1_and_names_the_fault(folder, tmp_path, monkeypatch,
     assert "error: unreadable (1)" in shown
     assert "c1: " in shown
     assert "1 to mend" in shown
-    assert json.loads((tmp_path / "out" / "audit.json").read_text())["kinds"] == {"unreadable": 1}
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["kinds"] == {
+        "unreadable": 1,
+        "subjects_unknown": 1,
+    }
 
 
 def test_the_tool_repairs_headers_only_when_asked(folder, tmp_path, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from segmed.commands.command_line import run_tool
 from segmed.config.classification import ClassificationConfig
 from segmed.data.images.image_splits import ClassSplit
 from segmed.errors import MetricError, RunError
-from segmed.evaluate.classified_images import Tested, save_tested
+from segmed.evaluate.answers import Answers, save_answers
 from segmed.evaluate.classifier_comparison import compare_classifiers
 from segmed.evaluate.classifier_runs import ClassifierMethod, is_classifier, read_classifier, run_of
 from segmed.files import write_json
@@ -47,7 +47,7 @@ def drawn(seed, *, sharp=2.0, subjects=12, images=3, classes=TWO):
     noise = np.random.default_rng(seed).normal(0, 1.5, (len(truth), len(classes)))
     names = [f"s{number:02}" for number in range(subjects) for _ in range(images)]
     ids = [f"{name}_{row}.png" for row, name in enumerate(names)]
-    return Tested(classes, tuple(ids), tuple(names), truth, sharp * np.eye(len(classes))[truth] + noise)
+    return Answers(classes, tuple(ids), tuple(names), truth, sharp * np.eye(len(classes))[truth] + noise)
 
 
 def answered(right, *, images=1):
@@ -55,7 +55,7 @@ def answered(right, *, images=1):
     truth = np.arange(len(right)) % 2
     answer = np.where(right, truth, 1 - truth)
     names = tuple(f"s{row // images:02}" for row in range(len(right)))
-    return Tested(TWO, tuple(f"{row:02}.png" for row in range(len(right))), names, truth, 3.0 * np.eye(2)[answer])
+    return Answers(TWO, tuple(f"{row:02}.png" for row in range(len(right))), names, truth, 3.0 * np.eye(2)[answer])
 
 
 def method(name, *tests, **options):
@@ -225,7 +225,7 @@ def test_images_that_are_their_own_subjects_are_counted_once():
 def test_the_majority_class_stands_beside_the_figures():
     truth = np.repeat([0, 1], [9, 3])
     tests = [
-        Tested(TWO, tuple("abcdefghijkl"), tuple("abcdefghijkl"), truth, np.random.default_rng(n).normal(size=(12, 2)))
+        Answers(TWO, tuple("abcdefghijkl"), tuple("abcdefghijkl"), truth, np.random.default_rng(n).normal(size=(12, 2)))
         for n in range(2)
     ]
     compared = compare(method("a", tests[0]), method("b", tests[1]))
@@ -238,7 +238,7 @@ def test_the_majority_class_stands_beside_the_figures():
 
 
 def changed(test, **values):
-    return Tested(
+    return Answers(
         **{**{name: getattr(test, name) for name in ("classes", "ids", "subjects", "truth", "logits")}, **values}
     )
 
@@ -374,7 +374,7 @@ def test_three_classes_have_a_panel_each_against_the_rest():
 def write_part(folder, tested, *, seed=0, training=("t_1", "t_2")):
     """What a classification run, or a fold, has beside its table."""
     folder.mkdir(parents=True)
-    given = {"seed": seed, "network": {"name": "resnet18"}, "train": {"epochs": 10, "steps_per_epoch": 5}}
+    given = {"seed": seed, "network": {"name": "resnet"}, "train": {"epochs": 10, "steps_per_epoch": 5}}
     config = ClassificationConfig.model_validate(given)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     ClassSplit(tuple(training), (), tested.ids).save(folder / "split.json")
@@ -386,7 +386,7 @@ def write_run(folder, tested, *, notes=(), pool="mean", **part):
     """A finished classification run."""
     write_part(folder, tested, **part)
     (folder / "test").mkdir()
-    save_tested(tested, folder / "test" / "predictions.csv", notes=notes)
+    save_answers(tested, folder / "test" / "predictions.csv", notes=notes)
     write_json(folder / "test" / "figures.json", {"pool": pool})
     return folder
 
@@ -395,9 +395,9 @@ def write_folds(folder, tested):
     """A finished cross-validation of two folds."""
     for fold in range(2):
         write_part(folder / f"fold_{fold}", tested, training=[f"t_{fold}"])
-    (folder / "folds.yaml").write_text(yaml.safe_dump({"split": {"folds": 2}, "network": {"name": "resnet18"}}))
+    (folder / "folds.yaml").write_text(yaml.safe_dump({"split": {"folds": 2}, "network": {"name": "resnet"}}))
     (folder / "test").mkdir()
-    save_tested(tested, folder / "test" / "predictions.csv")
+    save_answers(tested, folder / "test" / "predictions.csv")
     return folder
 
 
@@ -465,9 +465,9 @@ def test_a_cross_validation_is_compared_with_a_run(runs, run_compare):
         (("a=segmenter", "b=resnet_0"), "resnet_0 classifies images, segmenter does not"),
         (
             ("a=resnet_0", "b=stopped"),
-            "run stopped has no finished test: go on with python tools/train_cls.py --resume",
+            "run stopped has no finished test: go on with segmed train-cls --resume",
         ),
-        (("a=stopped", "b=stopped_2"), "run stopped has no finished test: go on with python tools/train_cls.py"),
+        (("a=stopped", "b=stopped_2"), "run stopped has no finished test: go on with segmed train-cls"),
         (("a=resnet_0", "b=other"), "'a': resnet_0 was not tested on 3 of 39 cases, s12_36.png, s12_37.png"),
         (("a=resnet_0", "b=torn"), "torn/test/predictions.csv has no column 'truth'"),
         (("a=resnet_0", "b=dense", "--labels", "scar=1"), "--references, --labels and --run are of label maps"),
@@ -491,8 +491,8 @@ def test_what_can_not_be_compared_is_one_line(runs, run_compare, options, messag
 
 def test_a_folder_with_the_table_alone_gives_its_figures(tmp_path):
     (tmp_path / "run" / "test").mkdir(parents=True)
-    save_tested(drawn(0), tmp_path / "run" / "test" / "predictions.csv", notes=("one", "two"))
+    save_answers(drawn(0), tmp_path / "run" / "test" / "predictions.csv", notes=("one", "two"))
     found = read_classifier(tmp_path / "run")
     assert is_classifier(tmp_path / "run")
     assert (found.model, found.facts.training_minutes, found.notes, found.pool) == (None, None, ("one", "two"), "mean")
-    np.testing.assert_array_equal(found.tested.logits, drawn(0).logits)
+    np.testing.assert_array_equal(found.answers.logits, drawn(0).logits)

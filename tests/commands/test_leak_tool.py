@@ -12,8 +12,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from made_heads import heads, save, write_manifest
 from matplotlib.figure import Figure
+from monai.data import MetaTensor
+from scipy.ndimage import gaussian_filter, zoom
 
 from segmed.config import DataConfig, PatternLayout
 from segmed.config.images import ClassManifestLayout, ClassVolumesLayout, FoldersLayout
@@ -21,8 +24,9 @@ from segmed.data.audit import audit_dataset
 from segmed.data.cases import Dataset, read_dataset
 from segmed.data.leaks.guess_classes import guess_class_layout
 from segmed.data.leaks.image_audit import ClassAudit
-from segmed.data.leaks.volume_twins import check_volumes, volume_twins
+from segmed.data.leaks.volume_twins import check_volumes, leaking, volume_twins
 from segmed.data.splits import Split
+from segmed.volumes import write_volume
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "audit_data.py"
 HEADS = heads(8, seed=21, side=64)[:, 0]
@@ -195,7 +199,7 @@ def dataset_of(root: Path) -> Dataset:
 
 def test_equal_volumes_are_found_and_flipped_ones_too(volumes):
     dataset = dataset_of(volumes)
-    twins = volume_twins(dataset, audit_dataset(dataset).facts)
+    twins = volume_twins(dataset, audit_dataset(dataset))
     assert [(twin.a, twin.b, twin.transform) for twin in twins] == [
         ("a", "b", ""),
         ("a", "c", "flip x"),
@@ -205,10 +209,10 @@ def test_equal_volumes_are_found_and_flipped_ones_too(volumes):
 
 def test_equal_volumes_in_two_parts_are_errors_and_a_subject_in_two_parts_is(volumes):
     dataset = dataset_of(volumes)
-    twins = volume_twins(dataset, audit_dataset(dataset).facts)
-    assert {finding.severity for finding in check_volumes(dataset, twins)} == {"warning"}
+    twins = volume_twins(dataset, audit_dataset(dataset))
+    assert {finding.severity for finding in check_volumes(dataset, twins)} == {"error"}
     findings = check_volumes(dataset, twins, Split(train=("a", "b"), validation=(), test=("c", "d")))
-    assert [(f.severity, f.case) for f in findings] == [("error", "a"), ("error", "b"), ("warning", "a")]
+    assert [(f.severity, f.case) for f in findings] == [("error", "a"), ("error", "b"), ("error", "a")]
     assert "has the voxels of c (flip x), one in train, one in test" in findings[0].what
 
 
@@ -217,7 +221,7 @@ def test_cases_of_one_subject_may_be_alike_but_not_in_two_parts(tmp_path):
         volume(tmp_path / f"{name}.nii.gz", seed=int(name[1]))
     layout = LAYOUT.model_copy(update={"subject": r"^p\d"})
     dataset = read_dataset(DataConfig(root=tmp_path, layout=layout), complete=False)
-    twins = volume_twins(dataset, audit_dataset(dataset).facts)
+    twins = volume_twins(dataset, audit_dataset(dataset))
     assert len(twins) == 1
     assert check_volumes(dataset, twins) == ()
     (finding,) = check_volumes(dataset, twins, Split(train=("p1_a", "p2_a"), validation=(), test=("p1_b",)))
@@ -227,7 +231,29 @@ def test_cases_of_one_subject_may_be_alike_but_not_in_two_parts(tmp_path):
 def test_the_tool_names_equal_volumes(volumes, tmp_path, monkeypatch, capsys):
     (tmp_path / "split.json").write_text(json.dumps({"train": ["a", "d"], "validation": [], "test": ["b", "c"]}))
     arguments = (volumes, "--output", tmp_path / "out", "--images", "MR={case}.nii.gz")
-    assert run_tool(monkeypatch, *arguments) == 0
+    assert run_tool(monkeypatch, *arguments) == 1
     assert "has the voxels of b, under another subject" in capsys.readouterr().out
     assert run_tool(monkeypatch, *arguments, "--split", tmp_path / "split.json") == 1
     assert "has the voxels of b, one in train, one in test" in capsys.readouterr().out
+
+
+def test_a_resampled_and_flipped_copy_is_found_and_another_scan_is_not(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        voxels = gaussian_filter(rng.normal(size=(40, 36, 16)), 1.2).astype(np.float32)
+        write_volume(
+            tmp_path / f"{name}.nii.gz", MetaTensor(torch.from_numpy(voxels)[None], affine=torch.eye(4).double())
+        )
+        if name == "a":
+            small = zoom(voxels[::-1], (0.6, 0.6, 1), order=1)
+            copy = MetaTensor(
+                torch.from_numpy(3 * small + 7)[None], affine=torch.diag(torch.tensor([1.7, 1.7, 1, 1])).double()
+            )
+            write_volume(tmp_path / "c.nii.gz", copy)
+    dataset = dataset_of(tmp_path)
+    (twin,) = volume_twins(dataset, audit_dataset(dataset), memory=tmp_path / "memory")
+    assert (twin.a, twin.b, twin.kind, twin.transform) == ("a", "c", "near", "flip x")
+    assert volume_twins(dataset, audit_dataset(dataset), memory=tmp_path / "memory") == (twin,)
+    split = Split(train=("a",), validation=("b",), test=("c",))
+    assert "1 of 1 test cases stand in another part too: a (train) shows the same as c" in str(leaking((twin,), split))
+    assert leaking((twin,), Split(train=("a", "c"), validation=(), test=("b",))) is None

@@ -85,7 +85,7 @@ def test_a_subject_is_drawn_with_all_of_its_images():
 
 
 def test_the_interval_of_the_accuracy_is_that_of_the_mean_of_right_answers(monkeypatch):
-    truth, rows, subjects = made(15, 4)
+    truth, rows, subjects = made(25, 4)
     right = (rows.argmax(axis=1) == truth).astype(float)
     expected = bootstrap_ci(right, resamples=301, seed=5, groups=subjects.tolist())
     found = intervals(truth, rows, ABC, subjects, resamples=301, seed=5)

@@ -15,8 +15,8 @@ from small_networks import ENCODERS
 
 from segmed.config.classification import ClassEvaluateConfig
 from segmed.errors import RunError
+from segmed.evaluate.answers import Answers, read_answers, save_answers, save_predictions
 from segmed.evaluate.class_summary import summarise_classification
-from segmed.evaluate.classified_images import Tested, read_tested, save_predictions, save_tested
 from segmed.evaluate.decisions import by_image
 from segmed.evaluate.explanations import explain, explain_images, shown_images, worst_first
 from segmed.networks.classifiers import ClassificationModel
@@ -44,7 +44,7 @@ def classified(truth, probabilities, *, subjects=None, classes=TWO, prefix="test
     """Images with known probabilities; a single number is that of the second of two classes."""
     rows = np.array([[1 - p, p] if isinstance(p, float) else p for p in probabilities], dtype=float)
     ids = tuple(f"{prefix}/{number}.png" for number in range(len(truth)))
-    return Tested(classes, ids, tuple(subjects or ids), np.array(truth), np.log(rows), 0.5)
+    return Answers(classes, ids, tuple(subjects or ids), np.array(truth), np.log(rows), 0.5)
 
 
 def drawn(*, classes=TWO, subjects=12, slices=3, seed=0, prefix="test"):
@@ -54,7 +54,7 @@ def drawn(*, classes=TWO, subjects=12, slices=3, seed=0, prefix="test"):
     logits = 2 * np.eye(len(classes))[truth] + generator.normal(0, 1.5, (len(truth), len(classes)))
     names = [f"{prefix}{number}" for number in range(subjects) for _ in range(slices)]
     ids = [f"{name}_{number}.png" for number, name in enumerate(names)]
-    return Tested(classes, tuple(ids), tuple(names), truth, logits)
+    return Answers(classes, tuple(ids), tuple(names), truth, logits)
 
 
 def load(name):
@@ -113,7 +113,7 @@ def test_intervals_hold_the_figure_and_are_by_subject():
 
 def test_temperature_makes_sure_errors_less_sure():
     sure = drawn(subjects=30)
-    sure = Tested(sure.classes, sure.ids, sure.subjects, sure.truth, 5 * sure.logits)
+    sure = Answers(sure.classes, sure.ids, sure.subjects, sure.truth, 5 * sure.logits)
     found = summary_of(sure, sure)
     assert found["temperature"]["value"] > 2
     before, after = (found["image"]["calibration"][when] for when in ("before", "after"))
@@ -130,7 +130,7 @@ VALIDATION = drawn(seed=5, prefix="validation")
 @pytest.mark.parametrize("rule", ["best_accuracy", "youden", "sensitivity", "specificity"])
 def test_neither_threshold_nor_temperature_change_with_the_labels_of_the_test_part(rule):
     first = drawn(seed=1)
-    other = Tested(first.classes, first.ids, first.subjects, 1 - first.truth, first.logits)
+    other = Answers(first.classes, first.ids, first.subjects, 1 - first.truth, first.logits)
     found, swapped = (summary_of(test, VALIDATION, rule=rule, least=0.8) for test in (first, other))
     assert found["image"]["overall"] != swapped["image"]["overall"]
     assert found["temperature"] == swapped["temperature"]
@@ -305,17 +305,17 @@ def test_a_table_gives_back_what_went_in(tmp_path, classes, ids):
     generator = np.random.default_rng(len(ids))
     truth = generator.integers(0, len(classes), len(ids))
     logits = generator.normal(0, 50, (len(ids), len(classes)))
-    test = Tested(tuple(classes), tuple(ids), tuple(reversed(ids)), truth, logits, 3.0)
+    test = Answers(tuple(classes), tuple(ids), tuple(reversed(ids)), truth, logits, 3.0)
     path = tmp_path / "predictions.csv"
-    save_tested(test, path, temperature=1.7, notes=["one\nnote", "# another"])
-    found = read_tested(path)
+    save_answers(test, path, temperature=1.7, notes=["one\nnote", "# another"])
+    found = read_answers(path)
     assert (found.classes, found.ids, found.subjects) == (test.classes, test.ids, test.subjects)
     assert np.array_equal(found.truth, test.truth)
     assert np.array_equal(found.logits, test.logits)
 
 
 def test_columns_of_the_table_are_probabilities_then_calibrated_ones(tmp_path):
-    save_tested(HAND, tmp_path / "p.csv", temperature=2.0)
+    save_answers(HAND, tmp_path / "p.csv", temperature=2.0)
     row = next(csv.DictReader((tmp_path / "p.csv").open()))
     assert (row["id"], row["subject"], row["truth"], row["predicted"]) == ("test/0.png", "a", "yes", "yes")
     assert float(row["probability yes"]) == pytest.approx(0.9)
@@ -327,7 +327,7 @@ def test_images_without_truth_have_a_table_too(tmp_path):
     save_predictions(tmp_path / "p.csv", TWO, ["x.png"], np.log([[0.8, 0.2]]))
     assert next(csv.DictReader((tmp_path / "p.csv").open()))["predicted"] == "no"
     with pytest.raises(RunError, match="no column 'subject'"):
-        read_tested(tmp_path / "p.csv")
+        read_answers(tmp_path / "p.csv")
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_images_without_truth_have_a_table_too(tmp_path):
 def test_a_table_that_is_none_is_refused(tmp_path, text, words):
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(RunError, match=words):
-        read_tested(tmp_path / "p.csv")
+        read_answers(tmp_path / "p.csv")
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, text, words):
 def test_images_that_do_not_fit_together_are_refused(changed, words):
     good = {"classes": TWO, "ids": ("x", "y"), "subjects": ("s", "t"), "truth": [0, 1], "logits": np.zeros((2, 2))}
     with pytest.raises(RunError, match=words):
-        Tested(**{**good, **changed})
+        Answers(**{**good, **changed})
 
 
 # ---------------------------------------------------------------- pictures

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import re
 from xml.etree import ElementTree
 
@@ -19,7 +18,7 @@ from segmed.evaluate.case_rows import evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.labels import IGNORE, LabelSet
 from segmed.reports.drawing.curves import training_curves
-from segmed.reports.drawing.distributions import MISS_COLOUR, bland_altman, box_plots
+from segmed.reports.drawing.distributions import MISS_COLOUR, bland_altman, box_plots, limit_interval
 from segmed.reports.drawing.slices import PREDICTION_COLOUR, REFERENCE_COLOUR, contour_figure, montage, save_figure
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.page import write_report
@@ -217,17 +216,34 @@ def test_the_distance_of_a_miss_stands_at_the_top_and_does_not_flatten_the_rest(
     assert "missed" in figure.legends[0].get_texts()[0].get_text()
 
 
-def test_bland_altman_draws_bias_and_limits_of_agreement():
-    data = rows(0, 1)
+def test_bland_altman_draws_bias_and_limits_of_agreement_with_their_confidence():
+    data = rows(*range(6))
     for number, row in enumerate(data):
         row |= {"prediction_ml": 10.0 + number, "reference_ml": 9.0, "volume_difference_ml": 1.0 + number}
-    figure = bland_altman(data)
-    one, two = figure.axes[:2]
-    assert [axes.get_title() for axes in (one, two)] == ["one", "two"]
+    one = bland_altman(data).axes[0]
+    own = np.array([row["volume_difference_ml"] for row in data if row["label"] == one.get_title()])
+    bias, sd = own.mean(), own.std(ddof=1)
     lines = sorted(line.get_ydata()[0] for line in one.lines)
-    sd = math.sqrt(2)  # of the differences 1 and 3
-    assert lines == pytest.approx(sorted([0, 2, 2 + 1.96 * sd, 2 - 1.96 * sd]))
-    assert points(one).tolist() == [[9.5, 1.0], [10.5, 3.0]]
+    assert lines == pytest.approx(sorted([0, bias, bias + 1.96 * sd, bias - 1.96 * sd]))
+    assert len(one.patches) == 2
+    assert len(points(one)) == 6
+
+
+def test_bland_altman_of_five_pairs_draws_no_limits():
+    data = rows(*range(5))
+    for number, row in enumerate(data):
+        row |= {"prediction_ml": 10.0 + number, "reference_ml": 9.0, "volume_difference_ml": 1.0 + number}
+    one = bland_altman(data).axes[0]
+    assert [line.get_ydata()[0] for line in one.lines] == [0]
+    assert "6 are needed" in one.texts[0].get_text()
+
+
+def test_the_confidence_of_a_limit_of_agreement_covers_it():
+    """Of 2000 samples of 8 normal differences: 95 %, up to two standard errors."""
+    samples = np.random.default_rng(0).normal(0, 1, (2000, 8))
+    bias, sd = samples.mean(1), samples.std(1, ddof=1)
+    near, far = limit_interval(8)
+    assert np.mean((bias + near * sd <= 1.96) & (bias + far * sd >= 1.96)) == pytest.approx(0.95, abs=0.01)
 
 
 def test_unknown_figures_are_left_out_of_the_plots():

@@ -50,7 +50,7 @@ def small(root: Path, runs: Path, **sections) -> SegmentationConfig:
         },
         "split": {"test": 0.34, "validation": 0.25},
         "patches": {"size": [32, 32]},
-        "network": {"name": "unet", "channels": [4, 8]},
+        "network": {"name": "unet", "encoder": {"channels": [4, 8]}},
         "train": {
             "batch_size": 2, "epochs": 2, "steps_per_epoch": 1, "workers": 0, "validations": 1,
             "precision": "fp32", "memory_format": "contiguous",
@@ -234,7 +234,7 @@ def harmed(copied: Path, tmp_path: Path, harm) -> str:
     data["data"]["labels"] = {"myocardium": 1, "blood_pool": 2, "rv": 3, "scar": 4}
     message = refused(SegmentationConfig.model_validate(data), tmp_path / "run")
     assert "phantom_002" in message
-    assert "tools/audit_data.py" in message
+    assert "segmed audit" in message
     assert not (tmp_path / "run").exists()
     return message
 

@@ -37,11 +37,11 @@ from segmed.data.case import Case
 from segmed.data.case_classes import UNKNOWN, class_indices, class_names, classes_of, with_targets
 from segmed.data.splits import Split
 from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
-from segmed.evaluate.classified_images import read_tested
+from segmed.evaluate.answers import read_answers
 from segmed.labels import LabelSet
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
 from segmed.metrics.classification import figures
-from segmed.networks.encoders import PlainEncoder
+from segmed.networks.encoders.plain import PlainEncoder
 from segmed.networks.two_heads import SegmentationAndClass
 from segmed.runs import Run, new_folds, read_config
 from segmed.segment.prepare import prepare
@@ -91,7 +91,9 @@ def test_one_pass_gives_what_each_head_gives_alone(dims, pooling):
 
 def test_its_classes_are_those_of_a_classifier_with_the_same_weights():
     network, image = two_heads(2, pooling="max"), image_of(2)
-    model = EncoderClassifierConfig(encoder="plain", channels=CHANNELS, strides=STRIDES["isotropic", 2], pooling="max")
+    model = EncoderClassifierConfig(
+        encoder={"name": "plain", "channels": CHANNELS, "strides": STRIDES["isotropic", 2]}, pooling="max"
+    )
     twin = build_classifier(model, in_channels=2, classes=4, size=(8, 8))
     twin.encoder.load_state_dict(network.encoder.state_dict())
     twin.head.load_state_dict(network.class_head.state_dict())
@@ -356,7 +358,7 @@ def config_of(balls: Path, runs: Path, dims: int = 3, **sections) -> Segmentatio
         "data": {"layout": {"name": "manifest", "file": "manifest.csv"}},
         "split": {"file": balls / "split.json"},
         "patches": {"dims": dims, "size": [16] * dims, "plane": "axial"},
-        "network": {"blocks": 1},
+        "network": {"encoder": {"blocks": 1}},
         "classification": {"column": "kind", "pooling": "max", "balanced": True},
         "train": {"steps_per_epoch": 20, "learning_rate": 0.02, "ema": 0.5},
         **sections,
@@ -381,7 +383,7 @@ def test_a_2d_run_tells_the_class_of_a_volume_from_its_slices(balls, tmp_path):
 
 
 def test_a_run_learns_both_and_writes_classes_with_probabilities_and_intervals(finished, balls):
-    tested = read_tested(finished.test / "classes.csv")
+    tested = read_answers(finished.test / "classes.csv")
     assert tested.ids == Split.load(finished.split).test
     assert tested.subjects == ("s8", "s9", "s10", "s11")
     assert tested.classes == KINDS
@@ -410,7 +412,7 @@ def test_the_classes_stand_in_the_config_with_their_reason_and_in_the_history(fi
 
 
 def test_the_run_comes_back_as_a_segmenter_and_as_a_classifier_of_cases(finished, balls):
-    tested = read_tested(finished.test / "classes.csv")
+    tested = read_answers(finished.test / "classes.csv")
     volume = read_volume(Source(balls / f"{tested.ids[1]}.nii.gz"))
     found = load_case_classifier(finished.path, device="cpu")(volume)
     np.testing.assert_allclose(found, tested.probabilities[1], atol=1e-6)
@@ -435,7 +437,7 @@ def test_predict_writes_the_classes_of_new_volumes(finished, balls, tmp_path, mo
     assert not ended.value.code
     with (tmp_path / "out" / "classes.csv").open() as file:
         rows = list(csv.DictReader(file))
-    tested = read_tested(finished.test / "classes.csv")
+    tested = read_answers(finished.test / "classes.csv")
     assert [(row["id"], row["predicted"]) for row in rows] == [(tested.ids[0], "bright"), (tested.ids[1], "dark")]
     assert float(rows[1]["probability dark"]) == pytest.approx(tested.probabilities[1, 1], abs=1e-5)
 
@@ -471,7 +473,7 @@ def test_folds_sum_up_the_classes_of_all_cases(finished, balls, tmp_path):
         text = (finished.test / "classes.csv").read_text().replace("ball_", f"ball_{fold}_")
         (part.test / "classes.csv").write_text(text)
     sum_up_classes(config, folds, title="two folds")
-    one, all_ = read_tested(finished.test / "classes.csv"), read_tested(folds.test / "classes.csv")
+    one, all_ = read_answers(finished.test / "classes.csv"), read_answers(folds.test / "classes.csv")
     assert len(set(all_.ids)) == 2 * len(one.ids)
     np.testing.assert_array_equal(all_.probabilities, np.concatenate([one.probabilities] * 2))
     assert json.loads((folds.test / "classes.json").read_text())["title"] == "two folds"
@@ -479,9 +481,9 @@ def test_folds_sum_up_the_classes_of_all_cases(finished, balls, tmp_path):
 
 def test_the_shared_encoder_moves_on_to_a_classifier(finished):
     network = read_config(finished).network
-    shape = {"channels": network.channels, "strides": network.strides, "blocks": 1}
+    shape = {"channels": network.encoder.channels, "strides": network.encoder.strides, "blocks": 1}
     classifier = build_classifier(
-        EncoderClassifierConfig(encoder="plain", **shape), in_channels=1, classes=2, size=(16, 16, 16)
+        EncoderClassifierConfig(encoder={"name": "plain", **shape}), in_channels=1, classes=2, size=(16, 16, 16)
     )
     moved = take_encoder(classifier, finished.path)
     assert not moved.left

@@ -57,6 +57,7 @@ def read_folders(root: Path, layout: ClassFolders) -> list[Row]:
     for part, folder in _part_folders(root, layout):
         folders = _subfolders(folder)
         _check_first_level(folder, folders)
+        check_no_copy(folder)
         for class_folder in folders:
             rows += _class_rows(root, class_folder, part, volumes=isinstance(layout, ClassVolumesLayout))
     return rows
@@ -93,6 +94,23 @@ def _part_folders(root: Path, layout: ClassFolders) -> list[tuple[str | None, Pa
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def check_no_copy(folder: Path) -> None:
+    """Refuse a folder that holds the others again, as the zips of some published sets do.
+
+    Raises:
+        DatasetError: there is one; it would count as a class of its own.
+    """
+    folders = _subfolders(folder)
+    for one in folders:
+        others = {other.name for other in folders} - {one.name}
+        inside = _subfolders(one)
+        if len(others) > 1 and others <= {each.name for each in inside} and any(map(any, map(_pictures, inside))):
+            raise DatasetError(
+                f"{one} holds the folders {', '.join(sorted(others))} again, as {folder} does: it is a copy, no class; "
+                "take it away, or set data.root to it"
+            )
 
 
 def _check_first_level(folder: Path, classes: Sequence[Path]) -> None:

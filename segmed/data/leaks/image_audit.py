@@ -103,7 +103,7 @@ class ClassAudit:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(
-                f"{path} is no audit of images with classes ({type(error).__name__}): make it with tools/audit_data.py"
+                f"{path} is no audit of images with classes ({type(error).__name__}): make it with segmed audit"
             ) from error
 
 

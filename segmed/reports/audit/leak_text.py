@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from segmed.data.leaks.image_audit import ClassAudit
-from segmed.reports.audit.text import STYLES, findings_text
+from segmed.reports.audit.text import findings_text, verdict
 
 
 def class_audit_text(audit: ClassAudit) -> RenderableType:
@@ -15,7 +14,7 @@ def class_audit_text(audit: ClassAudit) -> RenderableType:
     parts: list[RenderableType] = [_classes(audit)]
     if audit.shortcuts or audit.neighbours:
         parts.append(_scores(audit))
-    return Group(*parts, *findings_text(audit.findings), _verdict(audit))
+    return Group(*parts, *findings_text(audit.findings), verdict(audit))
 
 
 def _classes(audit: ClassAudit) -> Table:
@@ -42,11 +41,3 @@ def _scores(audit: ClassAudit) -> Table:
         chance = f"{shortcut.chance:.1%} ({shortcut.chance_low:.1%} to {shortcut.chance_high:.1%})"
         table.add_row(shortcut.feature, "", f"{shortcut.balanced_accuracy:.1%}", chance)
     return table
-
-
-def _verdict(audit: ClassAudit) -> Text:
-    errors = len(audit.errors)
-    warnings = len(audit.findings) - errors
-    if errors:
-        return Text(f"{errors} to mend, {warnings} to look at", style=STYLES["error"])
-    return Text(f"nothing to mend, {warnings} to look at" if warnings else "nothing to mend", style="green")

@@ -13,6 +13,7 @@ from rich.text import Text
 from segmed.data.audit import Audit
 from segmed.data.findings import Finding
 from segmed.data.fingerprint import CaseFacts
+from segmed.data.leaks.image_audit import ClassAudit
 
 THICK = 2.0  # slices are thick from this many times the spacing within them on
 SHOWN = 5  # findings of one kind on the terminal; the rest is in audit.json
@@ -107,7 +108,7 @@ def findings_text(findings: Sequence[Finding]) -> Iterable[Text]:
             yield Text(f"  and {len(alike) - SHOWN} more, see audit.json")
 
 
-def verdict(audit: Audit) -> Text:
+def verdict(audit: Audit | ClassAudit) -> Text:
     """One line: what must be done."""
     errors = len(audit.errors)
     warnings = len(audit.findings) - errors

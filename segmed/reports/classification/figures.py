@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from segmed.evaluate.classified_images import LEAKING, Tested
+from segmed.evaluate.answers import LEAKING, Answers
 from segmed.evaluate.decisions import Level
 from segmed.evaluate.explanations import worst_first
 from segmed.metrics.calibration import Bin
@@ -255,7 +255,7 @@ def _spoken(name: str) -> str:
 
 
 def gallery_figure(
-    test: Tested, load: Callable[[str], np.ndarray], *, most: int, title: str = "", notes: Sequence[str] = ()
+    test: Answers, load: Callable[[str], np.ndarray], *, most: int, title: str = "", notes: Sequence[str] = ()
 ) -> Figure | None:
     """Misclassified images with truth, answer and their probabilities, the least probable truth first.
 
@@ -288,7 +288,7 @@ def gallery_figure(
     return finish(figure, f"{title}: {count}" if title else count, notes)
 
 
-def answer_text(test: Tested, index: int) -> str:
+def answer_text(test: Answers, index: int) -> str:
     """Truth and answer of an image, each with its probability; a line each."""
     pairs = (("truth", test.truth[index]), ("answer", test.labels[index]))
     return "\n".join(f"{word} {short(test.classes[k], 13)} {test.probabilities[index, k]:.3f}" for word, k in pairs)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from segmed.config.classification import ClassEvaluateConfig
+from segmed.evaluate.answers import Answers, save_answers
 from segmed.evaluate.class_summary import levels_shown, summarise_classification, temperature_of
-from segmed.evaluate.classified_images import Tested, save_tested
 from segmed.files import write_json
 from segmed.reports.classification.figures import (
     confusion_figure,
@@ -25,8 +25,8 @@ DRAWN = ("confusion", "curves", "reliability", "gallery")
 
 
 def write_classification(
-    test: Tested,
-    validation: Tested | None,
+    test: Answers,
+    validation: Answers | None,
     folder: Path,
     *,
     config: ClassEvaluateConfig,
@@ -60,10 +60,10 @@ def write_classification(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "figures.json", summary)
     temperature = temperature_of(summary)
-    save_tested(test, folder / "predictions.csv", temperature=temperature, notes=notes)
+    save_answers(test, folder / "predictions.csv", temperature=temperature, notes=notes)
     (folder / "predictions_validation.csv").unlink(missing_ok=True)  # of an earlier test, if this one has none
     if validation is not None:
-        save_tested(validation, folder / "predictions_validation.csv", temperature=temperature, notes=notes)
+        save_answers(validation, folder / "predictions_validation.csv", temperature=temperature, notes=notes)
     write_tables(summary, levels_shown(test, summary), folder)
     pictures = draw_classification(test, summary, config=config, load=load)
     for name in DRAWN:
@@ -74,7 +74,7 @@ def write_classification(
 
 
 def draw_classification(
-    test: Tested,
+    test: Answers,
     summary: Mapping[str, Any],
     *,
     config: ClassEvaluateConfig,

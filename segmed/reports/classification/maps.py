@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from segmed.evaluate.classified_images import Tested
+from segmed.evaluate.answers import Answers
 from segmed.evaluate.explanations import ExplainedImage, Explanation
 from segmed.reports.classification.figures import (
     RIGHT_COLOUR,
@@ -28,7 +28,7 @@ PANEL_INCHES = 1.35
 
 
 def maps_figure(
-    test: Tested, explained: Sequence[ExplainedImage], *, title: str = "", notes: Sequence[str] = ()
+    test: Answers, explained: Sequence[ExplainedImage], *, title: str = "", notes: Sequence[str] = ()
 ) -> Figure | None:
     """Images with their Grad-CAM and occlusion map.
 
@@ -61,7 +61,7 @@ def maps_figure(
 
 
 def write_maps(
-    test: Tested, explained: Sequence[ExplainedImage], folder: Path, *, title: str, notes: Sequence[str]
+    test: Answers, explained: Sequence[ExplainedImage], folder: Path, *, title: str, notes: Sequence[str]
 ) -> Figure | None:
     """Write maps.png of `maps_figure`.
 

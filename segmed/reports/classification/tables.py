@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segmed.evaluate.classified_images import note_lines
+from segmed.evaluate.answers import note_lines
 from segmed.evaluate.decisions import Level
 from segmed.files import atomic_write_text
 from segmed.reports.csv_table import csv_text

@@ -12,19 +12,13 @@ from segmed.evaluate.classifier_comparison import ClassifierComparison
 from segmed.evaluate.decisions import Unit
 from segmed.metrics.repeated import COMPARED
 from segmed.reports.classification.figures import GREY, LINE_COLOURS, finish
-from segmed.reports.classification.text import UNIT_TITLES, short
+from segmed.reports.classification.text import CALIBRATION_TITLES, OVERALL_TITLES, UNIT_TITLES, short
 from segmed.reports.comparison.figures import REFERENCE_GREY
 from segmed.reports.drawing.panels import plain
 from segmed.reports.drawing.slices import INK
 
-FIGURE_TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "auc": "AUC",
-    "log_loss": "log loss",
-    "ece": "ECE",
-}
-LOWER_IS_BETTER = ("log_loss", "ece")
+FIGURE_TITLES = OVERALL_TITLES | CALIBRATION_TITLES
+LOWER_IS_BETTER = tuple(CALIBRATION_TITLES)
 MARKERS: dict[Unit, str] = {"image": "o", "subject": "D"}
 WIDTH_INCHES = 11.0
 PANEL_INCHES = 3.2

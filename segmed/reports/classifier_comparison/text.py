@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from segmed.evaluate.classified_images import note_lines
+from segmed.evaluate.answers import note_lines
 from segmed.evaluate.classifier_comparison import ClassifierComparison, ClassifierFigure, ClassifierMethod
 from segmed.evaluate.decisions import Unit
 from segmed.files import atomic_write_text, write_json

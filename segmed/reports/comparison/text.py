@@ -10,6 +10,7 @@ from segmed.evaluate.comparison import Comparison, Figure
 from segmed.evaluate.results import Method
 from segmed.files import atomic_write_text, write_json
 from segmed.metrics.segmentation import metric_named
+from segmed.metrics.statistics import interval_method
 from segmed.reports.comparison.document import (
     Document,
     Section,
@@ -109,7 +110,8 @@ def meaning(comparison: Comparison, written: Writing = escaped) -> list[str]:
     pairs = "cases" if subjects == cases else "subjects (means of their cases)"
     mean = f" and the {MEAN}" if MEAN in comparison.labels else ""
     lines = [
-        f"Mean ± SD over {over}, each with its mean over the runs of a method; bootstrap intervals over subjects.",
+        f"Mean ± SD over {over}, each with its mean over the runs of a method.",
+        f"95 % intervals of means and differences over subjects: {interval_method(subjects)}.",
         f"Differences are paired, method − {written(comparison.reference)}; p: Wilcoxon's signed-rank test on {pairs}.",
     ]
     if any(tests):

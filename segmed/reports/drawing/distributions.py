@@ -10,8 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from scipy.stats import nct
 
 from segmed.metrics.segmentation import METRICS, metrics_shown
+from segmed.metrics.statistics import FEWEST_UNITS
 from segmed.reports.drawing.slices import INK
 
 POINT_COLOUR = "#0072B2"  # Okabe and Ito 2008
@@ -85,7 +87,10 @@ def bland_altman(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figur
         rows: of `evaluate_case`, with volumes.
         title: above the figure.
 
-    Source: Bland and Altman 1986: limits are bias ± 1.96 SD.
+    Limits stand from 6 pairs on, each in the band of its 95 % confidence interval, which takes pairs to be independent
+    and normal; of fewer only the pairs are drawn.
+
+    Source: Bland and Altman 1986: limits are bias ± 1.96 SD; intervals: Carkeet 2015, doi 10.1097/OPX.0000000000000513.
     """
     names = list(dict.fromkeys(row["label"] for row in rows))
     columns = min(3, len(names))
@@ -114,7 +119,11 @@ def _draw_agreement(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.scatter(mean[missed], difference[missed], s=20, color=MISS_COLOUR, marker="x", linewidths=1, zorder=3)
     axes.set_xlabel("mean of both volumes (ml)", fontsize=7, color=INK)
     axes.set_ylabel("prediction − reference (ml)", fontsize=7, color=INK)
-    if len(rows) < 2:
+    if len(rows) < FEWEST_UNITS:
+        axes.annotate(
+            f"no limits from {len(rows)} pair{'s' if len(rows) != 1 else ''}: 6 are needed", (0.5, 1), ha="center",
+            xycoords="axes fraction", va="top", fontsize=6, color=INK,
+        )  # fmt: skip
         return
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     for value, style, text in (
@@ -127,8 +136,17 @@ def _draw_agreement(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
             f"{text}\n{value:+.3g}".replace("-", "−"), (1, value), xycoords=("axes fraction", "data"), xytext=(3, 0),
             textcoords="offset points", ha="left", va="center", fontsize=6, color=INK,
         )  # fmt: skip
-    reach = max(1.96 * sd * 1.4, float(np.abs(difference - bias).max()) * 1.15, 1e-9)
+    near, far = limit_interval(len(rows))
+    for sign in (1, -1):
+        axes.axhspan(bias + sign * near * sd, bias + sign * far * sd, color="0.93", linewidth=0, zorder=0)
+    reach = max(1.96 * sd * 1.4, 1.1 * far * sd, float(np.abs(difference - bias).max()) * 1.15, 1e-9)
     axes.set_ylim(bias - reach, bias + reach)
+
+
+def limit_interval(pairs: int) -> tuple[float, float]:
+    """Between how many SD from the bias the 97.5th percentile of a normal difference lies, with 95 % confidence."""
+    ends = nct.ppf([0.025, 0.975], pairs - 1, 1.96 * math.sqrt(pairs)) / math.sqrt(pairs)
+    return float(ends[0]), float(ends[1])
 
 
 def _name_misses(figure: Figure, rows: Sequence[Mapping[str, Any]], remark: str = "") -> None:

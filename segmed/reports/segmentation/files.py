@@ -27,6 +27,7 @@ def write_evaluation(
     subjects: Mapping[str, str] | None = None,
     load: Callable[[str], CaseVolumes] | None = None,
     notes: Sequence[str] = (),
+    subjects_known: bool = True,
 ) -> dict[str, Any]:
     """Write cases.csv, summary.json, summary.md and the figures.
 
@@ -38,6 +39,7 @@ def write_evaluation(
         subjects: case -> subject, for intervals that draw whole subjects.
         load: gives the volumes of a case, for the montage of the worst and the median one; None: no montage.
         notes: sentences on what is not in the figures (cases that failed), repeated in the summaries.
+        subjects_known: whether something says who was scanned, or cases are taken as subjects.
 
     Returns:
         The summary of `summarise_cases`, with title and notes.
@@ -46,7 +48,8 @@ def write_evaluation(
         ValueError: no rows.
         OSError: the folder can't be written.
     """
-    summary = {"title": title, **summarise_cases(rows, config, subjects=subjects), "notes": list(notes)}
+    known = {"notes": list(notes), "subjects_known": subjects_known}
+    summary = {"title": title, **summarise_cases(rows, config, subjects=subjects), **known}
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write_text(folder / "cases.csv", _csv(rows, subjects))
     write_json(folder / "summary.json", summary)

@@ -23,7 +23,7 @@ CAPTIONS = {
 
 
 def write_report(folder: Path) -> Path:
-    """Write report.html of a run, or of the folder that `write_evaluation` or `tools/evaluate.py` filled.
+    """Write report.html of a run, or of the folder that `write_evaluation` or `segmed evaluate` filled.
 
     The page loads nothing: pictures lie within it. What a folder does not have (a run that was not tested yet has no
     table) is left out.

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from segmed.data.subjects import UNKNOWN
+from segmed.evaluate.answers import LEAKING
 from segmed.evaluate.case_rows import MEAN
 from segmed.metrics.metric import Place
 from segmed.metrics.segmentation import METRICS, metric_named, metrics_shown
+from segmed.metrics.statistics import interval_method
 
 LONGEST_NAME = 24
 NONE = "–"  # in the place of a figure that does not exist
@@ -97,7 +100,11 @@ def _count(summary: Mapping[str, Any]) -> str:
 def meaning(summary: Mapping[str, Any]) -> list[str]:
     """What one must know to read the figures."""
     drawn = "cases" if summary["subjects"] == summary["cases"] else "subjects"
-    lines = [f"Mean ± SD over {_count(summary)}, [95 % bootstrap interval of the mean over {drawn}]."]
+    method = interval_method(summary["subjects"])
+    lines = [f"Mean ± SD over {_count(summary)}, [95 % interval of the mean over {drawn}: {method}]."]
+    lines = [f"{note}." for note in summary.get("notes", ()) if LEAKING in note] + lines
+    if not summary.get("subjects_known", True):
+        lines.append(f"{UNKNOWN[0].upper()}{UNKNOWN[1:]}.")
     if any(figures["dice"]["missed"] for _, figures in entries(summary)):
         policy = "the image's diagonal as distance" if summary["missed"] == "diagonal" else "no distance"
         dice = f"A missed or invented structure counts Dice 0 and {policy}."

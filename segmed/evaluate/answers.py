@@ -1,4 +1,4 @@
-"""Logits and true classes of images that were classified, and the table of them: predictions.csv."""
+"""A classifier's answers to images whose class is known, and the table of them: predictions.csv."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ PROBABILITY, CALIBRATED, LOGIT = "probability ", "calibrated ", "logit "  # each
 
 
 @dataclass(frozen=True)
-class Tested:
-    """One part of a data set, classified.
+class Answers:
+    """A classifier's answers to one part of a data set.
 
     Attributes:
         classes: K names, in the order of the logits.
@@ -94,9 +95,9 @@ class Tested:
         return softmax(self.logits / temperature, axis=1)
 
 
-def joined(tests: Sequence[Tested]) -> Tested:
+def joined(tests: Sequence[Answers]) -> Answers:
     """Test parts of several folds as one."""
-    return Tested(
+    return Answers(
         classes=tests[0].classes,
         ids=tuple(name for test in tests for name in test.ids),
         subjects=tuple(name for test in tests for name in test.subjects),
@@ -105,8 +106,8 @@ def joined(tests: Sequence[Tested]) -> Tested:
     )
 
 
-def save_tested(test: Tested, path: Path, *, temperature: float | None = None, notes: Sequence[str] = ()) -> None:
-    """Write a row an image, from which `read_tested` gets the same figures.
+def save_answers(test: Answers, path: Path, *, temperature: float | None = None, notes: Sequence[str] = ()) -> None:
+    """Write a row an image, from which `read_answers` gets the same figures.
 
     Args:
         test: the images.
@@ -164,8 +165,8 @@ def note_lines(notes: Sequence[str]) -> str:
     return "".join(f"{NOTE}{' '.join(note.split())}\n" for note in notes)
 
 
-def read_tested(path: Path) -> Tested:
-    """Images as `save_tested` wrote them, without the minutes.
+def read_answers(path: Path) -> Answers:
+    """Images as `save_answers` wrote them, without the minutes.
 
     Raises:
         RunError: no such table, a column or a number is missing, a truth that is none of the classes.
@@ -174,9 +175,7 @@ def read_tested(path: Path) -> Tested:
         raise RunError(f"{path} is not there: test the run first")
     with path.open(encoding="utf-8", newline="") as file:
         lines = file.read().splitlines(keepends=True)
-    while lines and lines[0].startswith(NOTE):
-        del lines[0]
-    reader = csv.DictReader(io.StringIO("".join(lines), newline=""))
+    reader = csv.DictReader(io.StringIO("".join(dropwhile(lambda line: line.startswith(NOTE), lines)), newline=""))
     columns = list(reader.fieldnames or ())
     classes = tuple(column.removeprefix(LOGIT) for column in columns if column.startswith(LOGIT))
     missing = [column for column in NEEDED if column not in columns]
@@ -193,4 +192,10 @@ def read_tested(path: Path) -> Tested:
         raise RunError(f"{path} holds a logit that is no number ({error}): test the run again") from error
     truth = np.array([classes.index(row["truth"]) for row in rows], dtype=np.intp)
     ids, subjects = (tuple(row[key] for row in rows) for key in ("id", "subject"))
-    return Tested(classes, ids, subjects, truth, logits.reshape(len(rows), len(classes)))
+    return Answers(classes, ids, subjects, truth, logits.reshape(len(rows), len(classes)))
+
+
+def read_notes(path: Path) -> tuple[str, ...]:
+    """The notes above the header of a table."""
+    with path.open(encoding="utf-8") as file:
+        return tuple(line.removeprefix(NOTE).strip() for line in takewhile(lambda line: line.startswith(NOTE), file))

@@ -1,0 +1,106 @@
+"""What the training images of a run were like -> what a new image has that none of them had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from segmed.data.audit import Audit
+from segmed.data.fingerprint import CaseFacts, intensity_facts
+from segmed.data.splits import Split
+from segmed.errors import DatasetError
+from segmed.geometry import as_affine
+from segmed.volumes import spacing_mm
+
+VIEW = 2.0  # times smaller or larger than any training image: another field of view ...
+VOXELS = 2.5  # ... or other voxels
+SHARE = 0.35  # of the range of grey values, or of the voxels, outside what training images had
+BELOW = 0.1  # of the range of grey values that lie below 0, where training images had none
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """The images that a run has learned from.
+
+    Attributes:
+        facts: of the cases that trained or selected it.
+        modalities: in the order of channels.
+        spacing_known: false: sizes in mm mean nothing.
+    """
+
+    facts: tuple[CaseFacts, ...]
+    modalities: tuple[str, ...]
+    spacing_known: bool = True
+
+    def unlike(self, image: MetaTensor) -> str | None:
+        """What an image has that no training image had, in one line; None where it might be one of them.
+
+        Args:
+            image: (C, X, Y, Z), as it is in the file, the channels in the order of the modalities.
+        """
+        found = self._sizes(image) if self.spacing_known else []
+        for modality, channel in zip(self.modalities, image.as_tensor(), strict=True):
+            values = intensity_facts(MetaTensor(channel[None], affine=torch.from_numpy(as_affine(image.affine))))
+            name = f"{modality}: " if len(self.modalities) > 1 else ""
+            known = [fact.intensity[modality] for fact in self.facts]
+            found += [f"{name}{what}" for what in _strange_values(values, known)]
+        return f"unlike all {len(self.facts)} training scans: {'; '.join(found)}" if found else None
+
+    def _sizes(self, image: MetaTensor) -> list[str]:
+        spacing = np.array(spacing_mm(as_affine(image.affine)))
+        view = np.sort(spacing * np.array(image.shape[1:]))
+        views = np.sort([np.array(fact.shape) * fact.spacing_mm for fact in self.facts], axis=1)
+        spacings = np.sort([fact.spacing_mm for fact in self.facts], axis=1)
+        found = []
+        if _outside(view, views, VIEW):
+            found.append(f"it shows {_mm(view)} mm, those {_mm(views.min(0))} to {_mm(views.max(0))} mm")
+        if _outside(np.sort(spacing), spacings, VOXELS):
+            small, large = _mm(spacings.min(0)), _mm(spacings.max(0))
+            found.append(f"its voxels have {_mm(np.sort(spacing))} mm, theirs {small} to {large} mm")
+        return found
+
+
+def familiar_with(run: Path, *, spacing_known: bool = True) -> Familiar | None:
+    """What a run's folder says of its training images; None where it does not (any more)."""
+    try:
+        audit, split = Audit.load(run / "audit.json"), Split.load(run / "split.json")
+    except DatasetError:
+        return None
+    learned = {*split.train, *split.validation}
+    facts = tuple(fact for fact in audit.facts if fact.id in learned)
+    return Familiar(facts, audit.modalities, spacing_known) if facts else None
+
+
+def _outside(values: np.ndarray, known: np.ndarray, factor: float) -> bool:
+    return bool((values * factor < known.min(0)).any() or (values > factor * known.max(0)).any())
+
+
+def _mm(values: np.ndarray) -> str:
+    return " × ".join(f"{value:.3g}" for value in values)
+
+
+def _strange_values(values: Mapping[str, float], known: Sequence[Mapping[str, float]]) -> list[str]:
+    found = []
+    width = values["p99_5"] - values["p0_5"]
+    if values["p0_5"] < -BELOW * width and min(each["min"] for each in known) >= 0:
+        found.append("many of its values are below 0, none of theirs")
+    features: tuple[tuple[str, Callable[[Mapping[str, float]], float]], ...] = (
+        ("of its voxels are 0", lambda each: each["zero_fraction"]),
+        ("of its range of grey values lies its median", _middle),
+    )
+    for what, feature in features:
+        own, theirs = feature(values), [feature(each) for each in known]
+        if own < min(theirs) - SHARE or own > max(theirs) + SHARE:
+            at = "at " if "median" in what else ""
+            found.append(f"{at}{own:.0%} {what}, theirs {min(theirs):.0%} to {max(theirs):.0%}")
+    return found
+
+
+def _middle(values: Mapping[str, float]) -> float:
+    width = values["p99_5"] - values["p0_5"]
+    return (values["p50"] - values["p0_5"]) / width if width > 0 else 0.0
