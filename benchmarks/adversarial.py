@@ -55,7 +55,7 @@ def planned(discriminator: str, size: StepSize) -> AdversaryConfig:
             },
             "patches": {"dims": size.dims, "size": size.shape[2:]},
             "train": {"batch_size": size.batch},
-            "network": {"name": "unet", "channels": size.channels, "strides": size.strides},
+            "network": {"name": "unet", "encoder": {"channels": size.channels, "strides": size.strides}},
             "adversary": {"discriminator": {"name": discriminator}},
         }
     )

@@ -68,9 +68,12 @@ def cascade_row(setting: Setting) -> Outcome:
     shape = (32, 32, 16) if setting.quick else SHAPE
     affine = torch.diag(torch.tensor([*SPACING_MM, 1.0], dtype=torch.float64))
     volume = MetaTensor(torch.from_numpy(scan(heart(shape, 0), 0)[None].astype(np.float32)), affine=affine)
-    changes: dict[str, dict[str, Any]] = {OURS: {}, NARROW: {"network.channels": SLIM, "cascade.fine.networks": {}}}
+    changes: dict[str, dict[str, Any]] = {
+        OURS: {},
+        NARROW: {"network.encoder.channels": SLIM, "cascade.fine.networks": {}},
+    }
     if setting.quick:
-        tiny = {**changes[NARROW], "network.channels": (4, 8), "patches.size": (16, 16)}
+        tiny = {**changes[NARROW], "network.encoder.channels": (4, 8), "patches.size": (16, 16)}
         changes = dict.fromkeys(changes, tiny)
     cascades = {name: _cascade(volume, changed) for name, changed in changes.items()}
     contenders = {name: timed(partial(made, volume)) for name, (made, _) in cascades.items()}

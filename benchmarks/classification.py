@@ -24,7 +24,8 @@ from segmed.builders.architectures import build_classifier
 from segmed.builders.losses import build_class_loss
 from segmed.classify.plan import planned_network
 from segmed.config.classification import ClassificationConfig, ClassTrainConfig
-from segmed.config.classifier import ClassifierNetwork, DenseNet121Config, EncoderClassifierConfig, ResNet18Config
+from segmed.config.classifier import ClassifierNetwork, DenseNetConfig, EncoderClassifierConfig, ResNetConfig
+from segmed.config.encoder import ClassifierEncoderConfig
 from segmed.config.images import ImageConfig
 from segmed.data.images.batches import ImageSamples, ordered_batches, training_batches
 from segmed.data.images.image_cache import ImageArrays, ImageCache
@@ -38,12 +39,14 @@ OURS, FILES, MEMORY = "segmed", "plain loop on the files", "plain loop in memory
 ENCODER, RESNET, DENSENET = "residual encoder", "ResNet-18", "DenseNet-121"
 MODELS: dict[str, ClassifierNetwork] = {
     ENCODER: EncoderClassifierConfig(),
-    RESNET: ResNet18Config(),
-    DENSENET: DenseNet121Config(),
+    RESNET: ResNetConfig(),
+    DENSENET: DenseNetConfig(),
 }
 QUICK_MODELS: dict[str, ClassifierNetwork] = {
-    ENCODER: EncoderClassifierConfig(channels=(4, 8), strides=((1, 1), (2, 2)), blocks=1),
-    RESNET: ResNet18Config(width=4),
+    ENCODER: EncoderClassifierConfig(
+        encoder=ClassifierEncoderConfig(channels=(4, 8), strides=((1, 1), (2, 2)), blocks=1)
+    ),
+    RESNET: ResNetConfig(width=4),
 }
 CLASSES = ("upper", "lower")
 LARGEST_SHARE = 10.0  # of a step that the data may take

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.processes import Work, serve
 from segmed.builders.architectures import build_discriminator, build_network
 from segmed.builders.losses import build_loss
-from segmed.config import AdversaryConfig, DiceCELossConfig, TrainConfig, UNetConfig
+from segmed.config import AdversaryConfig, DiceCELossConfig, EncoderConfig, TrainConfig, UNetConfig
 from segmed.networks.models import SegmentationModel
 from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.precision import Choice
@@ -53,7 +53,7 @@ class StepSize:
 def unet(size: StepSize) -> SegmentationModel:
     """Our U-Net of plain blocks, with weights of a fixed seed."""
     torch.manual_seed(0)
-    config = UNetConfig(encoder="plain", channels=size.channels, strides=size.strides)
+    config = UNetConfig(encoder=EncoderConfig(channels=size.channels, strides=size.strides))
     return build_network(config, in_channels=1, out_channels=CLASSES, dims=size.dims)
 
 

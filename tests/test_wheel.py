@@ -18,7 +18,18 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("segmed", "configs", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 IMAGE = "data/phantom/phantom_000/phantom_000_LGE.nii.gz"
 TINY = [
-    *("--data.layout.cases", "3", "--split.test", "0.34", "--network.channels", "4", "8", "--patches.size", "32", "32"),
+    *(
+        "--data.layout.cases",
+        "3",
+        "--split.test",
+        "0.34",
+        "--network.encoder.channels",
+        "4",
+        "8",
+        "--patches.size",
+        "32",
+        "32",
+    ),
     *("--train.budget-minutes", "None", "--train.epochs", "1", "--train.steps-per-epoch", "2", "--train.workers", "0"),
     *("--train.validations", "1", "--train.devices", "1", "--train.precision", "fp32", "--evaluate.bootstrap", "20"),
     *("--train.memory-format", "contiguous"),

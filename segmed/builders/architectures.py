@@ -12,6 +12,7 @@ from segmed.config import (
     CaseClassConfig,
     Discriminator,
     DynUNetConfig,
+    EncoderConfig,
     Network,
     PatchCnnConfig,
     PixelDiscriminatorConfig,
@@ -34,7 +35,11 @@ from segmed.networks.backbones import backbone
 from segmed.networks.classic import AlexNet, ContrastCnn, LogisticRegression, Vgg16
 from segmed.networks.classifiers import ClassificationModel, Classifier
 from segmed.networks.discriminators import ImageDiscriminator, MultiScaleCritic, PatchDiscriminator, PixelDiscriminator
-from segmed.networks.encoders import DenseEncoder, PlainEncoder, PyramidEncoder, ResidualEncoder
+from segmed.networks.encoders.convnext import ConvNextEncoder
+from segmed.networks.encoders.dense import DenseEncoder
+from segmed.networks.encoders.encoder import Encoder, PyramidEncoder
+from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.residual import ResidualEncoder
 from segmed.networks.models import SegmentationModel, SegmentationNet
 from segmed.networks.patchwise import PatchwiseNet
 from segmed.networks.peers import monai_network
@@ -44,7 +49,23 @@ ENCODERS: Mapping[str, type[PyramidEncoder]] = {
     "plain": PlainEncoder,
     "residual": ResidualEncoder,
     "dense": DenseEncoder,
+    "convnext": ConvNextEncoder,
 }
+
+
+def build_encoder(config: EncoderConfig, in_channels: int, *, dims: int) -> Encoder:
+    """The encoder of a resolved section, whichever network it is for.
+
+    Args:
+        config: without `auto`.
+        in_channels: of what it sees.
+        dims: 2 or 3.
+
+    Raises:
+        NetworkError: channels, strides and dims do not fit together.
+    """
+    options = config.model_dump(exclude={"name", "channels", "strides"})
+    return ENCODERS[config.name](in_channels, known(config.channels), known(config.strides), dims=dims, **options)
 
 
 def build_network(
@@ -69,17 +90,7 @@ def build_network(
     with torch.device(device):
         match config:
             case UNetConfig():
-                encoder = ENCODERS[config.encoder](
-                    in_channels,
-                    known(config.channels),
-                    known(config.strides),
-                    dims=dims,
-                    blocks=config.blocks,
-                    norm=config.norm,
-                    dropout=config.dropout,
-                    deep_dropout=config.deep_dropout,
-                    checkpointing=config.checkpointing,
-                )
+                encoder = build_encoder(config.encoder, in_channels, dims=dims)
                 decoder: Any = {"upsampling": config.upsampling, "deep_supervision": config.deep_supervision}
                 if class_head is None:
                     return SegmentationNet(encoder, out_channels, **decoder)
@@ -121,14 +132,7 @@ def build_discriminator(
                 spectral_norm=config.spectral_norm,
                 norm=config.norm,
             )
-        encoder = ENCODERS[config.encoder](
-            in_channels,
-            known(config.channels),
-            known(config.strides),
-            dims=dims,
-            blocks=config.blocks,
-            norm=config.norm,
-        )
+        encoder = build_encoder(config.encoder, in_channels, dims=dims)
         if isinstance(config, SeganCriticConfig):
             return MultiScaleCritic(
                 encoder, image_channels=image_channels, classes=classes, spectral_norm=config.spectral_norm
@@ -141,12 +145,12 @@ NOT_OPTIONS = {"name", "pretrained", "grey"}
 
 
 def build_classifier(
-    model: ClassifierNetwork, *, in_channels: int, classes: int, size: Sequence[int]
+    config: ClassifierNetwork, *, in_channels: int, classes: int, size: Sequence[int]
 ) -> ClassificationModel:
     """The network of a resolved config, with drawn weights.
 
     Args:
-        model: without `auto`.
+        config: without `auto`.
         in_channels: of the image.
         classes: 2 or more.
         size: of the image in voxels.
@@ -155,18 +159,11 @@ def build_classifier(
         NetworkError: values that the network can't have, or a library that is not installed.
     """
     dims = len(size)
-    options = model.model_dump(exclude=NOT_OPTIONS)
-    match model:
+    options = config.model_dump(exclude=NOT_OPTIONS)
+    match config:
         case EncoderClassifierConfig():
-            encoder = ENCODERS[model.encoder](
-                in_channels,
-                known(model.channels),
-                known(model.strides),
-                dims=dims,
-                blocks=model.blocks,
-                norm=model.norm,
-            )
-            return Classifier(encoder, classes, pooling=model.pooling, dropout=model.dropout)
+            encoder = build_encoder(config.encoder, in_channels, dims=dims)
+            return Classifier(encoder, classes, pooling=config.pooling, dropout=config.dropout)
         case LogisticConfig():
             return LogisticRegression(in_channels, classes, size=size)
         case ContrastCnnConfig():
@@ -177,6 +174,6 @@ def build_classifier(
             return Vgg16(in_channels, classes, dims=dims, **options)
         case VitConfig():
             options["size"] = tuple(size)
-    if model.name == "timm":
+    if config.name == "timm":
         options["published"] = False
-    return backbone(model.name, in_channels=in_channels, classes=classes, dims=dims, **options)
+    return backbone(config.name, in_channels=in_channels, classes=classes, dims=dims, **options)

@@ -31,7 +31,7 @@ def start_weights(network: ClassificationModel, config: ClassificationConfig) ->
         network.load_state_dict(backbone("timm", published=True, **kept, **options).state_dict())
     elif isinstance(chosen, BackboneConfig) and chosen.pretrained is not None:
         folder = (config.cache or config.runs / "cache") / "weights"
-        moved = load_pretrained(network, chosen.name, chosen.pretrained, folder=folder, grey=chosen.grey)
+        moved = load_pretrained(network, chosen.architecture, chosen.pretrained, folder=folder, grey=chosen.grey)
     if config.init_encoder is not None:
         moved = take_encoder(network, config.init_encoder)
     return moved

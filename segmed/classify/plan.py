@@ -10,7 +10,7 @@ from typing import Any
 from segmed.config import known
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import ClassifierNetwork, EncoderClassifierConfig
-from segmed.config.network import Strides
+from segmed.config.encoder import Strides
 from segmed.data.images.image_dataset import ClassDataset
 from segmed.data.images.image_splits import ClassSplit
 from segmed.machine import Machine
@@ -18,6 +18,7 @@ from segmed.networks.levels import pooling
 from segmed.training.encoder_transfer import shaped_like
 from segmed.training.optimisation import PEAK_RATE
 
+ENCODER = "network.encoder"
 WIDTH = {"cpu": 16, "cuda": 32}  # feature maps of the finest level
 WIDEST = 512
 HALVED_FROM = 64  # voxels of the smallest axis
@@ -62,12 +63,12 @@ def resolve(
 
 
 def planned_network(
-    model: ClassifierNetwork, *, size: Sequence[int], device: str, init_encoder: Path | None = None
+    network: ClassifierNetwork, *, size: Sequence[int], device: str, init_encoder: Path | None = None
 ) -> tuple[ClassifierNetwork, dict[str, str]]:
-    """A model without `auto`, and why each value is what it is.
+    """A network without `auto`, and why each value is what it is.
 
     Args:
-        model: as in the config.
+        network: as in the config.
         size: of the image in voxels.
         device: `cpu` or `cuda`.
         init_encoder: run whose encoder it begins with, and which gives the shape where nothing else is said.
@@ -75,21 +76,21 @@ def planned_network(
     Raises:
         RunError: that run has no encoder to give.
     """
-    if not isinstance(model, EncoderClassifierConfig):
-        return model, {}
-    shaped, taken = shaped_like(model, init_encoder, dims=len(size))
-    reasons = {f"network.{field}": reason for field, reason in taken.items()}
-    if shaped.strides == "auto":
-        levels = None if shaped.channels == "auto" else len(shaped.channels)
-        strides, reasons["network.strides"] = _strides(size, levels)
-        shaped = shaped.model_copy(update={"strides": strides})
+    if not isinstance(network, EncoderClassifierConfig):
+        return network, {}
+    encoder, taken = shaped_like(network.encoder, init_encoder, dims=len(size))
+    reasons = {f"{ENCODER}.{field}": reason for field, reason in taken.items()}
+    if encoder.strides == "auto":
+        levels = None if encoder.channels == "auto" else len(encoder.channels)
+        strides, reasons[f"{ENCODER}.strides"] = _strides(size, levels)
+        encoder = encoder.model_copy(update={"strides": strides})
     if "channels" in taken:  # of an encoder of other dimensions, which may have more levels
-        shaped = shaped.model_copy(update={"channels": known(shaped.channels)[: len(known(shaped.strides))]})
-    if shaped.channels == "auto":
-        channels = tuple(min(WIDTH[device] * 2**level, WIDEST) for level in range(len(known(shaped.strides))))
-        shaped = shaped.model_copy(update={"channels": channels})
-        reasons["network.channels"] = f"{WIDTH[device]} maps on a {device.upper()}, doubled a level"
-    return shaped, reasons
+        encoder = encoder.model_copy(update={"channels": known(encoder.channels)[: len(known(encoder.strides))]})
+    if encoder.channels == "auto":
+        channels = tuple(min(WIDTH[device] * 2**level, WIDEST) for level in range(len(known(encoder.strides))))
+        encoder = encoder.model_copy(update={"channels": channels})
+        reasons[f"{ENCODER}.channels"] = f"{WIDTH[device]} maps on a {device.upper()}, doubled a level"
+    return network.model_copy(update={"encoder": encoder}), reasons
 
 
 def _strides(size: Sequence[int], levels: int | None) -> tuple[Strides, str]:

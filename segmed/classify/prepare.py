@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 from segmed.classify.plan import resolve
@@ -108,8 +109,7 @@ def describe(ready: Prepared) -> list[str]:
             counts = ", ".join(f"{name} {count}" for name, count in ready.dataset.counts(ids).items())
             lines.append(f"  {part}: {len(ids)} ({counts})")
     for key, reason in ready.reasons.items():
-        section, _, field = key.partition(".")
-        lines.append(f"  {key} = {getattr(getattr(ready.config, section), field)}: {reason}")
+        lines.append(f"  {key} = {attrgetter(key)(ready.config)}: {reason}")
     return lines + [f"NOTE: {note}" for note in ready.notes]
 
 

@@ -24,8 +24,8 @@ def run_test(
     """Classify validation and test part with the best weights; figures, tables and pictures of the test part."""
     notes = notes_of(run)
     network = load_classifier(run.path, device=device)
-    validation = images.classified(network, "validation") if images.split.validation else None
-    test = images.classified(network, "test")
+    validation = images.answers(network, "validation") if images.split.validation else None
+    test = images.answers(network, "test")
     given: dict[str, Any] = {"config": config.evaluate, "load": images.image}
     summary = write_classification(test, validation, run.test, title=config.title, notes=notes, **given)
     pictures = draw_classification(test, summary, **given)

@@ -48,7 +48,7 @@ class Images:
         return self.arrays.images[self.arrays.rows([name])[0]].astype(np.float32)
 
     @torch.no_grad()
-    def classified(self, network: nn.Module, part: str) -> Answers:
+    def answers(self, network: nn.Module, part: str) -> Answers:
         """What a network says of a part, in full precision and evaluation mode.
 
         Args:
@@ -84,7 +84,7 @@ class Validator:
 
     def __call__(self, network: nn.Module) -> ValidationResult:
         """Classify every validation image and measure."""
-        found = self.images.classified(network, "validation")
+        found = self.images.answers(network, "validation")
         overall = figures(found.truth, found.probabilities, found.classes).overall
         score = -overall[self.select] if self.select == "log_loss" else overall[self.select]
         return ValidationResult(score, {f"validation/{name}": overall[name] for name in VALIDATED})

@@ -76,7 +76,7 @@ def parse_as(
     path = _value_of(argv, "--config") or default_config
     data = load_yaml(path) if path else {}
     refuse_moved_options(schema, data, argv)
-    for option in [a for a in argv if re.fullmatch(r"--[\w.-]+\.name(=.*)?", a)]:
+    for option in [a for a in argv if re.fullmatch(r"--[\w.-]+(?<!\.encoder)\.name(=.*)?", a)]:
         value = _value_of(argv, option.split("=")[0])
         if value is not None:
             set_value(data, option.split("=")[0][2:].replace("-", "_").split("."), value)

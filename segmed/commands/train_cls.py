@@ -1,7 +1,7 @@
 """Train a classification experiment from files to test figures.
 
 Without arguments it makes synthetic brain MRI with and without contrast agent and tells them apart in subjects it
-never saw. Any field of the experiment can be set on the command line, as in --network.name resnet18 --train.epochs 20.
+never saw. Any field of the experiment can be set on the command line, as in --network.name resnet --train.epochs 20.
 Splits that leak are refused; --leaks.allow-leakage trains on one all the same, and every table then says so.
 """
 
@@ -23,7 +23,7 @@ class Arguments(TrainingOptions):
     often_used: ClassVar[Groups] = {
         "this command": ("config", "run_dir", "resume", "plan_only", "folds", "fold"),
         "data": ("data.root", "split.test", "split.by", "image.size"),
-        "model": ("network.name", "network.encoder", "augment.name", "init_encoder"),
+        "model": ("network.name", "network.encoder.name", "augment.name", "init_encoder"),
         "training": (
             "train.budget_minutes",
             "train.epochs",

@@ -24,7 +24,7 @@ class Arguments(TrainingOptions):
         "data": ("data.root", "split.test"),
         "model": (
             "network.name",
-            "network.encoder",
+            "network.encoder.name",
             "patches.dims",
             "patches.size",
             "augment.name",

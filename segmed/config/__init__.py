@@ -33,6 +33,7 @@ from segmed.config.data import (
     SplitConfig,
     VolumeLeakConfig,
 )
+from segmed.config.encoder import ClassifierEncoderConfig, DiscriminatorEncoderConfig, EncoderConfig, EncoderName
 from segmed.config.multitask import CaseClassConfig
 from segmed.config.network import (
     DiceCELossConfig,
@@ -60,12 +61,16 @@ __all__ = [
     "Auto",
     "CascadeConfig",
     "CaseClassConfig",
+    "ClassifierEncoderConfig",
     "DataConfig",
     "DiceCELossConfig",
     "DiceFocalLossConfig",
     "DiceLossConfig",
     "Discriminator",
+    "DiscriminatorEncoderConfig",
     "DynUNetConfig",
+    "EncoderConfig",
+    "EncoderName",
     "EvaluateConfig",
     "GeneralisedDiceLossConfig",
     "ImageDiscriminatorConfig",

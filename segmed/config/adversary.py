@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from segmed.config.base import Auto, Count, Fraction, Positive, Section
-from segmed.config.network import Strides
+from segmed.config.encoder import Channels, DiscriminatorEncoderConfig, Norm
 
 Weight = Annotated[float, Field(ge=0)]
-Channels = Annotated[tuple[Count, ...], Field(min_length=1)]
-EncoderName = Literal["plain", "residual", "dense"]
-DiscriminatorNorm = Literal["none", "instance", "batch", "group"]
 
 
 class PixelDiscriminatorConfig(Section):
@@ -21,22 +18,27 @@ class PixelDiscriminatorConfig(Section):
 
     name: Literal["pixel"] = "pixel"
     channels: Channels = Field((16, 32), description="feature maps of each layer")
-    norm: DiscriminatorNorm = Field("none", description="normalisation; spectral norm needs none")
+    norm: Norm = Field("none", description="normalisation; spectral norm needs none")
     spectral_norm: bool = Field(True, description="keep each layer's largest gain at 1")
     conditional: bool = Field(True, description="sees the image beside the map")
+
+
+def _keep_activations(discriminator: Any) -> Any:
+    """Refuse to compute activations twice under spectral normalisation, whose estimate each pass moves on."""
+    if discriminator.spectral_norm and discriminator.encoder.checkpointing:
+        raise ValueError("encoder.checkpointing and spectral_norm exclude each other: leave one out")
+    return discriminator
 
 
 class PatchDiscriminatorConfig(Section):
     """Judges overlapping regions, each by a decision of its own."""
 
     name: Literal["patch"] = "patch"
-    encoder: EncoderName = Field("plain", description="kind of the encoder")
-    channels: Channels | Auto = Field("auto", description="feature maps of each level, finest first")
-    strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis")
-    blocks: Count = Field(1, description="convolutions (plain), residual blocks or dense layers a level")
-    norm: DiscriminatorNorm = Field("none", description="normalisation; any but none widens what a decision sees")
+    encoder: DiscriminatorEncoderConfig = DiscriminatorEncoderConfig()
     spectral_norm: bool = Field(True, description="keep each layer's largest gain at 1")
     conditional: bool = Field(True, description="sees the image beside the map")
+
+    _not_both = model_validator(mode="after")(_keep_activations)
 
 
 class ImageDiscriminatorConfig(PatchDiscriminatorConfig):
@@ -49,12 +51,10 @@ class SeganCriticConfig(Section):
     """SegAN's multi-scale critic: features of image x map at every level, no decision."""
 
     name: Literal["segan"] = "segan"
-    encoder: EncoderName = Field("plain", description="kind of the encoder")
-    channels: Channels | Auto = Field("auto", description="feature maps of each level, finest first")
-    strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis")
-    blocks: Count = Field(1, description="convolutions (plain), residual blocks or dense layers a level")
-    norm: DiscriminatorNorm = Field("none", description="normalisation; spectral norm needs none")
+    encoder: DiscriminatorEncoderConfig = DiscriminatorEncoderConfig()
     spectral_norm: bool = Field(True, description="bounds the critic, whose loss has no bound of its own")
+
+    _not_both = model_validator(mode="after")(_keep_activations)
 
 
 Discriminator = Annotated[

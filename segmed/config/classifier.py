@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from segmed.config.base import Auto, Count, Fraction, Section
-from segmed.config.network import Strides
+from segmed.config.base import Count, Fraction, Section
+from segmed.config.encoder import ClassifierEncoderConfig
 
 Pretrained = Literal["hub"] | Path | None
 
@@ -17,11 +17,7 @@ class EncoderClassifierConfig(Section):
     """One of our encoders, a pooling, a linear head."""
 
     name: Literal["encoder"] = "encoder"
-    encoder: Literal["plain", "residual", "dense"] = Field("residual", description="kind of the encoder")
-    channels: tuple[Count, ...] | Auto = Field("auto", description="feature maps of each level, finest first")
-    strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis; the first is usually 1")
-    blocks: Count = Field(2, description="convolutions (plain), residual blocks or dense layers a level")
-    norm: Literal["instance", "batch", "group"] = Field("instance", description="normalisation")
+    encoder: ClassifierEncoderConfig = ClassifierEncoderConfig()
     pooling: Literal["average", "max", "attention"] = Field("average", description="of the coarsest feature map")
     dropout: Fraction = Field(0.0, description="of the pooled features")
 
@@ -36,6 +32,11 @@ class BackboneConfig(Section):
         "sum", description="published first convolution over three colours -> over other channels; sum keeps its size"
     )
 
+    @property
+    def architecture(self) -> str:
+        """What published weights, and tables, call it."""
+        return str(getattr(self, "name", ""))
+
 
 class ColourConfig(BackboneConfig):
     """Base of the backbones that can stand behind a convolution to three channels."""
@@ -47,8 +48,10 @@ class ColourConfig(BackboneConfig):
 
 
 class ResNetConfig(ColourConfig):
-    """Base of the ResNets; first_kernel 3, first_stride 1 and no max_pool suit images of 128 voxels and below."""
+    """ResNet, from MONAI; first_kernel 3, first_stride 1 and no max_pool suit images of 128 voxels and below."""
 
+    name: Literal["resnet"] = "resnet"
+    depth: Literal[18, 34, 50] = Field(18, description="layers")
     first_kernel: Count = Field(7, description="size of the first convolution; odd")
     first_stride: Count = Field(2, description="step of the first convolution")
     max_pool: bool = Field(True, description="halve the map after the first convolution")
@@ -56,59 +59,34 @@ class ResNetConfig(ColourConfig):
         64, description="feature maps of the first level, doubled with each; published weights have 64"
     )
 
-
-class ResNet18Config(ResNetConfig):
-    """ResNet-18, from MONAI."""
-
-    name: Literal["resnet18"] = "resnet18"
-
-
-class ResNet34Config(ResNetConfig):
-    """ResNet-34, from MONAI."""
-
-    name: Literal["resnet34"] = "resnet34"
+    @property
+    def architecture(self) -> str:
+        """As `BackboneConfig.architecture`."""
+        return f"resnet{self.depth}"
 
 
-class ResNet50Config(ResNetConfig):
-    """ResNet-50, from MONAI."""
+class DenseNetConfig(ColourConfig):
+    """DenseNet, from MONAI."""
 
-    name: Literal["resnet50"] = "resnet50"
+    name: Literal["densenet"] = "densenet"
+    depth: Literal[121, 169, 201] = Field(121, description="layers; 121 has published weights")
 
-
-class DenseNet121Config(ColourConfig):
-    """DenseNet-121, from MONAI."""
-
-    name: Literal["densenet121"] = "densenet121"
-
-
-class EfficientNetB0Config(ColourConfig):
-    """EfficientNet-B0, from MONAI."""
-
-    name: Literal["efficientnet_b0"] = "efficientnet_b0"
+    @property
+    def architecture(self) -> str:
+        """As `BackboneConfig.architecture`."""
+        return f"densenet{self.depth}"
 
 
-class EfficientNetB1Config(ColourConfig):
-    """EfficientNet-B1, from MONAI."""
+class EfficientNetConfig(ColourConfig):
+    """EfficientNet, from MONAI."""
 
-    name: Literal["efficientnet_b1"] = "efficientnet_b1"
+    name: Literal["efficientnet"] = "efficientnet"
+    variant: Literal["b0", "b1", "b2", "b3", "b4"] = Field("b0", description="size, from small to large")
 
-
-class EfficientNetB2Config(ColourConfig):
-    """EfficientNet-B2, from MONAI."""
-
-    name: Literal["efficientnet_b2"] = "efficientnet_b2"
-
-
-class EfficientNetB3Config(ColourConfig):
-    """EfficientNet-B3, from MONAI."""
-
-    name: Literal["efficientnet_b3"] = "efficientnet_b3"
-
-
-class EfficientNetB4Config(ColourConfig):
-    """EfficientNet-B4, from MONAI."""
-
-    name: Literal["efficientnet_b4"] = "efficientnet_b4"
+    @property
+    def architecture(self) -> str:
+        """As `BackboneConfig.architecture`."""
+        return f"efficientnet_{self.variant}"
 
 
 class VitConfig(ColourConfig):
@@ -172,15 +150,9 @@ class ContrastCnnConfig(Section):
 
 ClassifierNetwork = Annotated[
     EncoderClassifierConfig
-    | ResNet18Config
-    | ResNet34Config
-    | ResNet50Config
-    | DenseNet121Config
-    | EfficientNetB0Config
-    | EfficientNetB1Config
-    | EfficientNetB2Config
-    | EfficientNetB3Config
-    | EfficientNetB4Config
+    | ResNetConfig
+    | DenseNetConfig
+    | EfficientNetConfig
     | VitConfig
     | InceptionConfig
     | TimmConfig

@@ -7,24 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from segmed.config.base import Auto, Count, Fraction, Positive, Section
-
-Strides = tuple[tuple[int, ...], ...]
+from segmed.config.encoder import EncoderConfig, Strides
 
 
 class UNetConfig(Section):
     """U-Net: an encoder of ours, skips, a decoder."""
 
     name: Literal["unet"] = "unet"
-    encoder: Literal["plain", "residual", "dense"] = Field("plain", description="kind of the encoder")
-    channels: tuple[Count, ...] | Auto = Field("auto", description="feature maps of each level, finest first")
-    strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis; the first is usually 1")
-    blocks: Count = Field(2, description="convolutions (plain), residual blocks or dense layers a level")
-    norm: Literal["instance", "batch", "group"] = Field("instance", description="normalisation")
+    encoder: EncoderConfig = EncoderConfig()
     upsampling: Literal["transposed", "interpolate"] = Field("transposed", description="of the decoder")
-    dropout: Fraction = Field(0.0, description="of feature maps, in each block")
-    deep_dropout: Fraction = Field(0.0, description="of feature maps, in the encoder's two coarsest levels, if larger")
     deep_supervision: bool = Field(True, description="losses at coarser levels too")
-    checkpointing: bool = Field(False, description="recompute activations: less memory, a third more time")
 
 
 class DynUNetConfig(Section):

@@ -21,6 +21,11 @@ from segmed.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 Experiment = TypeVar("Experiment", bound=BaseModel)
+KINDS: dict[type[BaseModel], bool] = {SegmentationConfig: False, ClassificationConfig: True}  # whether it classifies
+MEANT = {
+    False: "segmentation: `segmed train` or tools/train_seg.py takes it",
+    True: "classification: `segmed train-cls` or tools/train_cls.py takes it",
+}
 OPTIONAL_SECTIONS = ("adversary", "classification")  # none by default, and there as soon as one option names them
 
 
@@ -180,7 +185,7 @@ def validate(model: type[Model], data: Any, *, where: str) -> Model:
     Raises:
         ConfigError: naming keys that have moved, or the first problem and how many more there are.
     """
-    if model in (SegmentationConfig, ClassificationConfig) and isinstance(data, dict):
+    if model in KINDS and isinstance(data, dict):
         _, moved = renamed(data)
         if moved:
             raise ConfigError(f"{where}: {', '.join(map(str, moved))}")
@@ -191,6 +196,9 @@ def _validated(model: type[Model], data: Any, *, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
+        wanted, found = KINDS.get(model), _classifies(data) if isinstance(data, dict) else None
+        if wanted is not None and found is not None and wanted != found:
+            raise ConfigError(f"{where} is a config of {MEANT[found]}") from None
         problems = [describe(problem, model) for problem in error.errors(include_url=False)]
         problems = list(dict.fromkeys(problems))
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -201,30 +209,51 @@ _UNION_MEMBER = re.compile(r"[\[(]|^(int|float|str|bool|tuple|list|dict|literal|
 
 
 def describe(problem: Any, model: type[BaseModel]) -> str:
-    location = [str(part) for part in problem["loc"] if not _UNION_MEMBER.search(str(part))]
+    """One problem that pydantic has found, as a line: which key, what is wrong, what would be right."""
+    keys, models = _walk(model, problem["loc"])
+    key = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(model, problem["loc"][:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        hint = f", did you mean '{near[0]}'?" if near else f", known here: {', '.join(known)}"
-        return f"unknown key '{'.'.join(location)}'{hint}"
-    message = problem["msg"].removeprefix("Value error, ")
+        known = sorted({name for section in _walk(model, problem["loc"][:-1])[1] for name in section.model_fields})
+        return f"unknown key '{key}'{_nearest(keys[-1], known) or f', known here: {_listed(known)}'}"
+    names = [str(_tag_of(section)) for section in models]
+    if problem["type"] == "union_tag_invalid":
+        given = str(problem["ctx"]["tag"])
+        near = _nearest(given, names)
+        return f"'{key}.name' is '{given}'{near}{' Choose' if near else ': choose'} one of {_listed(names)}"
     if problem["type"] == "union_tag_not_found":
-        message = "its 'name' is missing: say which one is meant"
+        return f"'{key}' lacks its 'name': choose one of {_listed(names)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
+        message += _nearest(problem["input"], re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
     shown = repr(problem["input"])
     shown = shown if len(shown) < 60 else shown[:57] + "..."
-    return f"'{'.'.join(location)}' is {shown}: {message[0].lower() + message[1:]}" if location else message
+    return f"'{key}' is {shown}: {message[0].lower() + message[1:]}" if keys else message
 
 
-def _known_keys(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
-    """Fields of the section at `location`, whose parts may be fields or the tags of unions."""
+def _nearest(given: str, known: Sequence[str]) -> str:
+    """The known word that was probably meant, as a question; empty where none is near."""
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _walk(model: type[BaseModel], location: Sequence[Any]) -> tuple[list[str], list[type[BaseModel]]]:
+    """The keys of a location, without pydantic's marks of unions, and the sections that may stand there."""
+    keys: list[str] = []
     current: list[type[BaseModel]] = [model]
     for part in location:
         fields = [m.model_fields[part].annotation for m in current if part in m.model_fields]
         if fields:
+            keys.append(str(part))
             current = [m for annotation in fields for m in _models_of(annotation)]
-        else:
-            current = [m for m in current if part == _tag_of(m)]
-    return sorted({name for m in current for name in m.model_fields})
+        elif tagged := [m for m in current if len(current) > 1 and part == _tag_of(m)]:
+            current = tagged
+        elif not _UNION_MEMBER.search(str(part)):
+            keys.append(str(part))
+    return keys, current
 
 
 def _tags(annotation: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from segmed.config.classification import ClassificationConfig
-from segmed.config.classifier import EncoderClassifierConfig
+from segmed.config.classifier import BackboneConfig, EncoderClassifierConfig
 from segmed.config.reading import classifies, load_written
 from segmed.data.images.image_splits import ClassSplit
 from segmed.errors import RunError
@@ -150,4 +150,6 @@ def _budget(config: ClassificationConfig) -> str:
 
 def _model(config: ClassificationConfig) -> str:
     model = config.network
-    return f"{model.encoder} encoder" if isinstance(model, EncoderClassifierConfig) else model.name
+    if isinstance(model, EncoderClassifierConfig):
+        return f"{model.encoder.name} encoder"
+    return model.architecture if isinstance(model, BackboneConfig) else model.name

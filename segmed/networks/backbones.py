@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib import import_module
 from types import ModuleType
 
 import torch
-from monai.networks.nets import DenseNet121, EfficientNetBN, ResNet, ViT
+from monai.networks.nets import DenseNet121, DenseNet169, DenseNet201, EfficientNetBN, ResNet, ViT
 from torch import Tensor, nn
 
 from segmed.errors import NetworkError
@@ -19,10 +18,11 @@ COLOURS = 3
 HALVED = 32  # voxels that five halvings leave one of
 INCEPTION_SMALLEST = 75
 RESNETS = {
-    "resnet18": ("basic", [2, 2, 2, 2]),
-    "resnet34": ("basic", [3, 4, 6, 3]),
-    "resnet50": ("bottleneck", [3, 4, 6, 3]),
+    18: ("basic", [2, 2, 2, 2]),
+    34: ("basic", [3, 4, 6, 3]),
+    50: ("bottleneck", [3, 4, 6, 3]),
 }
+DENSENETS = {121: DenseNet121, 169: DenseNet169, 201: DenseNet201}
 
 
 class Backbone(ClassificationModel):
@@ -65,9 +65,9 @@ def backbone(name: str, *, in_channels: int, classes: int, dims: int, **options:
     """A network of MONAI, torchvision or timm with the attributes and methods of ours.
 
     Args:
-        name: `resnet18`, `resnet34`, `resnet50` (options first_kernel, first_stride, max_pool, width), `densenet121`,
-            `efficientnet_b0` to `b4`, `vit` (size; patch, width, layers, heads, hidden, dropout), `inception`
-            (torchvision, 2D) or `timm` (model, published; 2D).
+        name: `resnet` (options depth, first_kernel, first_stride, max_pool, width), `densenet` (depth),
+            `efficientnet` (variant, `b0` to `b4`), `vit` (size; patch, width, layers, heads, hidden, dropout),
+            `inception` (torchvision, 2D) or `timm` (model, published; 2D).
         in_channels: channels of the image.
         classes: 2 or more.
         dims: 2 or 3.
@@ -91,11 +91,11 @@ def backbone(name: str, *, in_channels: int, classes: int, dims: int, **options:
 
 
 def _resnet(
-    name: str,
     in_channels: int,
     classes: int,
     dims: int,
     *,
+    depth: int = 18,
     first_kernel: int = 7,
     first_stride: int = 2,
     max_pool: bool = True,
@@ -107,8 +107,8 @@ def _resnet(
     Source: He et al. 2016, arXiv 1512.03385.
     """
     if first_kernel % 2 == 0:
-        raise NetworkError(f"{name} with first_kernel {first_kernel}: give an odd number")
-    block, layers = RESNETS[name]
+        raise NetworkError(f"resnet with first_kernel {first_kernel}: give an odd number")
+    block, layers = RESNETS[depth]
     body = ResNet(
         block,
         layers,
@@ -125,18 +125,22 @@ def _resnet(
     return Backbone(body, in_channels, classes, dims=dims, map_layer="body.layer4", smallest=halvings, colour=colour)
 
 
-def _densenet121(in_channels: int, classes: int, dims: int, *, colour: bool = False) -> ClassificationModel:
+def _densenet(
+    in_channels: int, classes: int, dims: int, *, depth: int = 121, colour: bool = False
+) -> ClassificationModel:
     """Source: Huang et al. 2017, arXiv 1608.06993."""
-    body = DenseNet121(dims, COLOURS if colour else in_channels, classes)
+    body = DENSENETS[depth](dims, COLOURS if colour else in_channels, classes)
     body.class_layers.relu = nn.ReLU()  # in place it would overwrite the map that hooks look at
     layer = "body.class_layers.relu"
     return Backbone(body, in_channels, classes, dims=dims, map_layer=layer, smallest=HALVED, colour=colour)
 
 
-def _efficientnet(name: str, in_channels: int, classes: int, dims: int, *, colour: bool = False) -> ClassificationModel:
+def _efficientnet(
+    in_channels: int, classes: int, dims: int, *, variant: str = "b0", colour: bool = False
+) -> ClassificationModel:
     """Source: Tan and Le 2019, arXiv 1905.11946."""
     body = EfficientNetBN(
-        name.replace("_", "-"),
+        f"efficientnet-{variant}",
         pretrained=False,
         spatial_dims=dims,
         in_channels=COLOURS if colour else in_channels,
@@ -286,11 +290,10 @@ def _to_colour(in_channels: int, dims: int) -> nn.Module:
     return convolution
 
 
-EFFICIENTNETS = [f"efficientnet_b{number}" for number in range(5)]
 BACKBONES: dict[str, Callable[..., ClassificationModel]] = {
-    **{name: partial(_resnet, name) for name in RESNETS},
-    "densenet121": _densenet121,
-    **{name: partial(_efficientnet, name) for name in EFFICIENTNETS},
+    "resnet": _resnet,
+    "densenet": _densenet,
+    "efficientnet": _efficientnet,
     "vit": _vit,
     "inception": _inception,
     "timm": _timm,

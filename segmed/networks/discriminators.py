@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, ConvBlock, Norm, check_strides, initialise
-from segmed.networks.encoders import Encoder, ResidualBlock
+from segmed.networks.encoders.encoder import Encoder
 from segmed.networks.spectral import normalise_spectrally
 
+SHORTCUT = "shortcut"  # the attribute that holds it, in a block of any encoder
 SMALLEST = 2  # voxels that a strided axis keeps; one voxel could not be compared with a neighbour
 
 
@@ -261,18 +262,15 @@ def receptive_field(encoder: Encoder) -> tuple[int, ...]:
     """How many voxels of the image one voxel of the coarsest map sees, along each axis, through the convolutions.
 
     Read off the kernels and strides along the longest path, on which the convolutions stand in the order in which
-    the encoder holds them; the shortcut of a residual block sees less than the block. At the border, part of it is
-    padding. Statistics of a normalisation are left out: those of norm `instance` and `group` span the whole map.
+    the encoder holds them; a module called `shortcut` sees less than what it stands beside. At the border, part of
+    it is padding. Statistics of a normalisation are left out: those of norm `instance` and `group` span the whole map.
 
     Source: Araujo et al. 2019, Distill, doi 10.23915/distill.00021, eq. 2.
     """
-    shortcuts = {
-        inner for block in encoder.modules() if isinstance(block, ResidualBlock) for inner in block.shortcut.modules()
-    }
     field = [1] * encoder.dims
     step = [1] * encoder.dims
-    for module in encoder.modules():
-        if isinstance(module, (nn.Conv2d, nn.Conv3d)) and module not in shortcuts:
+    for name, module in encoder.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)) and SHORTCUT not in name.split("."):
             for axis in range(encoder.dims):
                 field[axis] += (module.kernel_size[axis] - 1) * module.dilation[axis] * step[axis]
                 step[axis] *= module.stride[axis]

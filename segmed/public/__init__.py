@@ -4,7 +4,7 @@ The examples of `segmed.__init__`'s names run as they stand, one after the other
 
     >>> import segmed
     >>> tiny = {
-    ...     "data.layout.cases": 3, "split.test": 0.34, "network.name": "unet", "network.channels": [4, 8],
+    ...     "data.layout.cases": 3, "split.test": 0.34, "network.name": "unet", "network.encoder.channels": [4, 8],
     ...     "patches.dims": 2, "patches.size": [32, 32],
     ...     "train.budget_minutes": None, "train.epochs": 1, "train.steps_per_epoch": 2, "train.validations": 1,
     ...     "train.workers": 0, "train.devices": 1, "train.precision": "fp32", "train.memory_format": "contiguous",

@@ -30,8 +30,8 @@ def build_network(
 ) -> SegmentationModel:
     """A network for segmentation: image (B, C, *spatial) -> logits (B, classes, *spatial).
 
-        >>> shape = {"name": "unet", "encoder": "residual", "channels": [4, 8, 16], "strides": [1, 2, 2]}
-        >>> network = segmed.build_network(shape, in_channels=1, classes=3, dims=3)
+        >>> shape = {"name": "residual", "channels": [4, 8, 16], "strides": [1, 2, 2]}
+        >>> network = segmed.build_network({"name": "unet", "encoder": shape}, in_channels=1, classes=3, dims=3)
         >>> network(torch.zeros(2, 1, 16, 16, 16)).shape
         torch.Size([2, 3, 16, 16, 16])
 
@@ -46,12 +46,18 @@ def build_network(
         ValueError: a section that can't be used.
     """
     if isinstance(network, Mapping):
-        strides = network.get("strides")
-        if strides:
-            whole = [(step,) * dims if isinstance(step, int) else tuple(step) for step in strides]
-            network = {**network, "strides": whole}
-        network = TypeAdapter(Network).validate_python(network)
+        network = TypeAdapter(Network).validate_python(_on_all_axes(network, dims))
     return architectures.build_network(network, in_channels=in_channels, out_channels=classes, dims=dims)
+
+
+def _on_all_axes(section: Mapping[str, Any], dims: int) -> dict[str, Any]:
+    """A section, with its encoder's, whose strides have an entry an axis."""
+    whole = dict(section)
+    if strides := section.get("strides"):
+        whole["strides"] = [(step,) * dims if isinstance(step, int) else tuple(step) for step in strides]
+    if isinstance(encoder := section.get("encoder"), Mapping):
+        whole["encoder"] = _on_all_axes(encoder, dims)
+    return whole
 
 
 def read_dataset(experiment: SegmentationConfig | PathLike, *, overrides: Mapping[str, Any] | None = None) -> Dataset:
@@ -121,7 +127,7 @@ def training_patches(
 def read_run_config(run: PathLike) -> SegmentationConfig:
     """The config of a segmentation run, without any `auto`.
 
-    >>> segmed.read_run_config(run).network.channels
+    >>> segmed.read_run_config(run).network.encoder.channels
     (4, 8)
     """
     return trained.load_run_config(Path(run))

@@ -87,7 +87,8 @@ def _does_not_fit(need: int, machine: Machine, size: tuple[int, ...], batch: int
     factor = max(ratio, 0.0) ** (1 / len(size))
     smaller = tuple(max(8, int(n * factor) // 8 * 8) for n in size)
     return (
-        f"{what}: set --patches.size {' '.join(map(str, smaller))}, --network.checkpointing or fewer --network.channels"
+        f"{what}: set --patches.size {' '.join(map(str, smaller))}, --network.encoder.checkpointing "
+        "or fewer --network.encoder.channels"
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from segmed.builders.segmenters import PLANE_AXES
 from segmed.config import (
     DynUNetConfig,
+    EncoderConfig,
     ImageDiscriminatorConfig,
     PatchDiscriminatorConfig,
     PixelDiscriminatorConfig,
@@ -247,9 +248,11 @@ class Planner:
     def inherited(self) -> None:
         """Shape of the encoder that the run starts from, where nothing else is said."""
         dims = known(self.config.patches.dims)
-        network, reasons = shaped_like(self.config.network, self.config.init_encoder, dims=dims)
+        if not isinstance(self.config.network, UNetConfig):
+            return
+        encoder, reasons = shaped_like(self.config.network.encoder, self.config.init_encoder, dims=dims)
         for field, reason in reasons.items():
-            self.set(f"network.{field}", getattr(network, field), reason)
+            self.set(f"network.encoder.{field}", getattr(encoder, field), reason)
 
     def patches(self) -> None:
         dims = known(self.config.patches.dims)
@@ -257,7 +260,7 @@ class Planner:
         if self.config.patches.size == "auto":
             limit = VOXELS[self.machine.device, dims]
             size = patch_within(shape, spacing, limit)
-            given: Any = getattr(self.config.network, "strides", "auto")
+            given: Any = getattr(self._levels()[1], "strides", "auto")
             fits = given != "auto" and all(len(level) == dims for level in given)
             size = round_up(size, given if fits else pooling(size, spacing))
             why = f"median volume {_text(shape)} voxels, at most about {limit} on this device"
@@ -269,26 +272,31 @@ class Planner:
             )
         self.spacing = spacing
 
-    def network(self) -> None:
+    def _levels(self) -> tuple[str, Any]:
+        """Key and section of the network that says how many levels it has, if any does."""
         network = self.config.network
-        if not isinstance(network, (UNetConfig, DynUNetConfig)):
+        return ("network.encoder", network.encoder) if isinstance(network, UNetConfig) else ("network", network)
+
+    def network(self) -> None:
+        key, section = self._levels()
+        if not isinstance(section, (EncoderConfig, DynUNetConfig)):
             return
-        dims, strides, channels = known(self.config.patches.dims), network.strides, network.channels
+        dims, strides, channels = known(self.config.patches.dims), section.strides, section.channels
         if strides == "auto":
             levels = None if channels == "auto" else len(channels)
             strides = pooling(known(self.config.patches.size), self.spacing, levels=levels)
             why = "halve an axis while 4 voxels remain and its spacing is not yet that of the coarsest"
-            self.set("network.strides", strides, why)
+            self.set(f"{key}.strides", strides, why)
         if channels == "auto":
             width = WIDTH[self.machine.device, dims]
             channels = tuple(min(width * 2**level, WIDEST[dims]) for level in range(len(strides)))
-            self.set("network.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
-        if len(channels) > len(strides) and "network.channels" in self.reasons:  # of an encoder of other dimensions
+            self.set(f"{key}.channels", channels, f"{width} maps on a {self.machine.device.upper()}, doubled a level")
+        if len(channels) > len(strides) and f"{key}.channels" in self.reasons:  # of an encoder of other dimensions
             channels = channels[: len(strides)]
-            self.set("network.channels", channels, self.reasons["network.channels"])
+            self.set(f"{key}.channels", channels, self.reasons[f"{key}.channels"])
         if len(channels) != len(strides):
             raise ConfigError(
-                f"network.channels has {len(channels)} levels, network.strides {len(strides)}: "
+                f"{key}.channels has {len(channels)} levels, {key}.strides {len(strides)}: "
                 "give as many of each, or leave one `auto`"
             )
 
@@ -310,7 +318,8 @@ class Planner:
     def _levels_of_discriminator(
         self, discriminator: PatchDiscriminatorConfig | ImageDiscriminatorConfig | SeganCriticConfig
     ) -> None:
-        key, strides, channels = "adversary.discriminator", discriminator.strides, discriminator.channels
+        key, encoder = "adversary.discriminator.encoder", discriminator.encoder
+        strides, channels = encoder.strides, encoder.channels
         dims, size = known(self.config.patches.dims), known(self.config.patches.size)
         patch = " x ".join(map(str, size))
         if strides == "auto":

@@ -7,18 +7,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from torch import nn
 
 from segmed.config import Section, SegmentationConfig, UNetConfig, known
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
+from segmed.config.encoder import EncoderConfig, Strides
 from segmed.config.reading import classifies, load_yaml
 from segmed.errors import NetworkError, RunError
 from segmed.files import write_json
 from segmed.networks.classifiers import ClassificationModel
-from segmed.networks.encoders import Encoder
+from segmed.networks.encoders.encoder import Encoder
 from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder
 from segmed.runs import Folds, Run, open_run, read_config_as
 from segmed.training.checkpoint import is_finite, read_weights
@@ -26,7 +27,6 @@ from segmed.training.tracking import FILE_ONLY, Tracker
 
 log = logging.getLogger(__name__)
 
-Shaped = TypeVar("Shaped", bound=Section)
 RECORD = "transfer.json"  # in the folder of a run
 NAMED = 4  # networks of a composed run, or cases, that a message names
 
@@ -37,16 +37,21 @@ class SourceEncoder:
 
     Attributes:
         run: that trained it.
-        encoder: plain, residual or dense.
-        channels, strides: an entry a level, finest first.
-        blocks: a level.
+        encoder: its resolved section.
     """
 
     run: Run
-    encoder: str
-    channels: tuple[int, ...]
-    strides: tuple[tuple[int, ...], ...]
-    blocks: int
+    encoder: EncoderConfig
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Feature maps of each level, finest first."""
+        return known(self.encoder.channels)
+
+    @property
+    def strides(self) -> Strides:
+        """Step of each level, an entry an axis, finest first."""
+        return known(self.encoder.strides)
 
     @property
     def dims(self) -> int:
@@ -57,7 +62,8 @@ class SourceEncoder:
     def options(self) -> str:
         """What to add to a command line for an encoder of this shape."""
         channels = " ".join(map(str, self.channels))
-        return f"--network.encoder {self.encoder} --network.channels {channels} --network.blocks {self.blocks}"
+        section, encoder = "--network.encoder", self.encoder
+        return f"{section}.name {encoder.name} {section}.channels {channels} {section}.blocks {encoder.blocks}"
 
 
 def source_encoder(folder: Path) -> SourceEncoder:
@@ -71,21 +77,21 @@ def source_encoder(folder: Path) -> SourceEncoder:
         raise RunError(f"{folder} is a cross-validation: name one of its runs, such as {folds.runs()[0].path}")
     run = open_run(folder)
     if classifies(run.config):
-        model: Section = read_config_as(ClassificationConfig, run).network
+        network: Section = read_config_as(ClassificationConfig, run).network
     else:
         config = read_config_as(SegmentationConfig, run)
-        model = config.network
+        network = config.network
         if config.composed:
             raise RunError(f"{folder} is made of several networks: name one of them{_members(folder)}")
-    if not isinstance(model, (UNetConfig, EncoderClassifierConfig)):
-        name = getattr(model, "name", "another network")
+    if not isinstance(network, (UNetConfig, EncoderClassifierConfig)):
+        name = getattr(network, "name", "another network")
         raise RunError(
             f"run {folder} trained {name}, which has no encoder of ours: name a run of the network unet, or of "
             "encoder among the classifiers"
         )
     if not run.weights("best").is_file():
         raise RunError(f"run {folder} has no weights yet: train it to its end, or name another run")
-    return SourceEncoder(run, model.encoder, known(model.channels), known(model.strides), model.blocks)
+    return SourceEncoder(run, network.encoder)
 
 
 def _members(folder: Path) -> str:
@@ -101,14 +107,14 @@ def _members(folder: Path) -> str:
 # ---------------------------------------------------------------- shape and weights
 
 
-def shaped_like(section: Shaped, folder: Path | None, *, dims: int) -> tuple[Shaped, dict[str, str]]:
-    """Give a network's section the shape of the encoder that it starts from, where it says `auto`.
+def shaped_like(encoder: EncoderConfig, folder: Path | None, *, dims: int) -> tuple[EncoderConfig, dict[str, str]]:
+    """Give an encoder the shape of the one that it starts from, where its section says `auto`.
 
     Strides are taken where the number of dimensions agrees; else they are left to the planner, which may want fewer
     levels than there are channels.
 
     Args:
-        section: of a segmentation's network or of a classifier; others are left as they are.
+        encoder: of a segmentation's network or of a classifier.
         folder: of the run; none: nothing is taken.
         dims: of the network.
 
@@ -118,18 +124,18 @@ def shaped_like(section: Shaped, folder: Path | None, *, dims: int) -> tuple[Sha
     Raises:
         RunError: see `source_encoder`.
     """
-    if folder is None or not isinstance(section, (UNetConfig, EncoderClassifierConfig)):
-        return section, {}
+    if folder is None:
+        return encoder, {}
     source = source_encoder(folder)
     values: dict[str, Any] = {}
-    if section.channels == "auto":
-        levels = None if section.strides == "auto" else len(section.strides)
+    if encoder.channels == "auto":
+        levels = None if encoder.strides == "auto" else len(encoder.strides)
         values["channels"] = source.channels[:levels]
-    if section.strides == "auto" and source.dims == dims:
-        levels = None if section.channels == "auto" else len(section.channels)
+    if encoder.strides == "auto" and source.dims == dims:
+        levels = None if encoder.channels == "auto" else len(encoder.channels)
         values["strides"] = source.strides[:levels]
-    shaped = cast(Shaped, section.model_copy(update=values))
-    return shaped, dict.fromkeys(values, f"as in {folder}, whose encoder this run begins with")
+    reason = f"as in {folder}, whose encoder this run begins with"
+    return encoder.model_copy(update=values), dict.fromkeys(values, reason)
 
 
 def take_encoder(network: nn.Module, folder: Path) -> Transfer:

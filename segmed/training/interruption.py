@@ -77,7 +77,8 @@ def one_line_faults(resume: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingError(
-            "the GPU has too little memory: lower train.batch_size or patches.size, or set network.checkpointing"
+            "the GPU has too little memory: lower train.batch_size or patches.size, or set "
+            "network.encoder.checkpointing"
         ) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):

@@ -142,8 +142,8 @@ def test_the_generator_runs_once_in_a_step_against_every_discriminator(kind, dim
 @pytest.mark.parametrize("size", [VOLUMES, SLICES])
 def test_the_measured_patch_discriminator_has_four_halving_levels_from_16_maps(size):
     discriminator = planned("patch", size).discriminator
-    assert discriminator.channels == (16, 32, 64, 128)
-    assert discriminator.strides == ((2,) * size.dims,) * 4
+    assert discriminator.encoder.channels == (16, 32, 64, 128)
+    assert discriminator.encoder.strides == ((2,) * size.dims,) * 4
 
 
 def test_the_row_of_slices_measures_slices(tmp_path, monkeypatch):
@@ -204,7 +204,10 @@ def run(tmp_path) -> Path:
             },
             "preprocess": PLAIN.model_dump(),
             "patches": {"dims": 3, "size": (16, 16, 16)},
-            "network": {"name": "unet", "channels": (4, 8), "strides": ((1, 1, 1), (2, 2, 2)), "blocks": 1},
+            "network": {
+                "name": "unet",
+                "encoder": {"channels": (4, 8), "strides": ((1, 1, 1), (2, 2, 2)), "blocks": 1},
+            },
             "train": {"batch_size": 2, "precision": "fp32"},
             "inference": {"largest_component": ()},
         }

@@ -12,7 +12,7 @@ from benchmarks.timing import Setting
 
 PLANES = ("axial", "coronal", "sagittal")
 WIDE = (32, 64, 128, 256, 512)
-TINY = {"network.channels": (2, 4), "cascade.fine.networks": {}, "patches.size": (16, 16)}
+TINY = {"network.encoder.channels": (2, 4), "cascade.fine.networks": {}, "patches.size": (16, 16)}
 
 
 def volume(*shape: int) -> MetaTensor:
@@ -22,7 +22,7 @@ def volume(*shape: int) -> MetaTensor:
 
 @pytest.mark.parametrize(
     ("changed", "narrow"),
-    [({}, {"fine coronal", "fine sagittal"}), ({"network.channels": SLIM, "cascade.fine.networks": {}}, None)],
+    [({}, {"fine coronal", "fine sagittal"}), ({"network.encoder.channels": SLIM, "cascade.fine.networks": {}}, None)],
 )
 def test_six_networks_have_the_filters_of_the_config(changed, narrow):
     _, leds = _cascade(volume(96, 96, 80), changed)

@@ -18,7 +18,7 @@ def test_weights_lie_as_in_training_and_the_other_format_finds_the_same(tmp_path
         root,
         tmp_path,
         patches={"dims": dims, "size": [8] * dims},
-        network={"norm": "batch"},
+        network={"encoder": {"norm": "batch"}},
         train={"memory_format": "channels_last", "learning_rate": 0.01},
         inference={"largest_component": []},
     )

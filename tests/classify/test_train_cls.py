@@ -263,13 +263,13 @@ def test_the_model_of_a_run_comes_back(finished):
 
 def test_large_images_are_halved_from_the_start_and_small_ones_are_not():
     def planned(*size, **given):
-        model, reasons = planned_network(EncoderClassifierConfig(**given), size=size, device="cpu")
-        return model.strides, model.channels, reasons
+        model, reasons = planned_network(EncoderClassifierConfig(encoder=given), size=size, device="cpu")
+        return model.encoder.strides, model.encoder.channels, reasons
 
     strides, channels, reasons = planned(128, 128)
     assert strides == ((2, 2),) * 5
     assert channels == (16, 32, 64, 128, 256)
-    assert "first level" in reasons["network.strides"]
+    assert "first level" in reasons["network.encoder.strides"]
     assert planned(24, 24)[0] == ((1, 1), (2, 2), (2, 2))
     assert planned(128, 128, strides=((1, 1), (2, 2)))[:2] == (((1, 1), (2, 2)), (16, 32))
     assert len(planned(64, 64, 64)[0][0]) == 3

@@ -374,7 +374,7 @@ def test_three_classes_have_a_panel_each_against_the_rest():
 def write_part(folder, tested, *, seed=0, training=("t_1", "t_2")):
     """What a classification run, or a fold, has beside its table."""
     folder.mkdir(parents=True)
-    given = {"seed": seed, "network": {"name": "resnet18"}, "train": {"epochs": 10, "steps_per_epoch": 5}}
+    given = {"seed": seed, "network": {"name": "resnet"}, "train": {"epochs": 10, "steps_per_epoch": 5}}
     config = ClassificationConfig.model_validate(given)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     ClassSplit(tuple(training), (), tested.ids).save(folder / "split.json")
@@ -395,7 +395,7 @@ def write_folds(folder, tested):
     """A finished cross-validation of two folds."""
     for fold in range(2):
         write_part(folder / f"fold_{fold}", tested, training=[f"t_{fold}"])
-    (folder / "folds.yaml").write_text(yaml.safe_dump({"split": {"folds": 2}, "network": {"name": "resnet18"}}))
+    (folder / "folds.yaml").write_text(yaml.safe_dump({"split": {"folds": 2}, "network": {"name": "resnet"}}))
     (folder / "test").mkdir()
     save_answers(tested, folder / "test" / "predictions.csv")
     return folder

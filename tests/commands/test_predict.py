@@ -53,7 +53,10 @@ def make_run(folder: Path, *, images=("LGE",), labels=LABELS, seed=0, layout=Non
                 "interpolation": "linear", "separate_z": False,
             },
             "patches": {"dims": 3, "size": (16, 16, 8)},
-            "network": {"name": "unet", "channels": (4, 8), "strides": ((1, 1, 1), (2, 2, 1)), "blocks": 1},
+            "network": {
+                "name": "unet",
+                "encoder": {"channels": (4, 8), "strides": ((1, 1, 1), (2, 2, 1)), "blocks": 1},
+            },
             "train": {"batch_size": 2, "precision": "fp32"},
             "inference": {"largest_component": ()},
             **sections,
@@ -163,7 +166,7 @@ def test_every_format_comes_back_as_itself(run, predict, tmp_path, suffix):
 
 
 def test_a_picture_becomes_a_picture(predict, tmp_path):
-    network = {"name": "unet", "channels": (4, 8), "strides": ((1, 1), (2, 2)), "blocks": 1}
+    network = {"name": "unet", "encoder": {"channels": (4, 8), "strides": ((1, 1), (2, 2)), "blocks": 1}}
     run = make_run(
         tmp_path / "run",
         labels={"tumour": 255},

@@ -199,13 +199,13 @@ def test_any_view_may_have_a_network_of_its_own(balls, tmp_path):
     stage = StageConfig.model_validate(
         {
             "views": ["axial", "volume"],
-            "network": {"name": "unet", "channels": [4, 4]},
+            "network": {"name": "unet", "encoder": {"channels": [4, 4]}},
             "networks": {"volume": {"name": "segresnet", "init_filters": 8}},
         }
     )
     config = tiny(balls, tmp_path)
     given = {"data": config.data, "split": tmp_path / "split.json"}
-    assert member_config(config, stage, "axial", **given).network.channels == (4, 4)
+    assert member_config(config, stage, "axial", **given).network.encoder.channels == (4, 4)
     volume = member_config(config, stage, "volume", **given)
     assert volume.network.name == "segresnet"
     assert volume.patches.dims == 3

@@ -51,7 +51,7 @@ def test_tuples_are_given_as_several_words():
 
 
 def test_a_changed_name_replaces_its_section_instead_of_merging_into_it(written):
-    path = written("network: {name: unet, encoder: dense}\nloss: {name: tversky, alpha: 0.1}")
+    path = written("network: {name: unet, encoder: {name: dense}}\nloss: {name: tversky, alpha: 0.1}")
     made = experiment("--config", path, "--network.name", "dynunet", "--loss.name", "dice")
     assert made.network.name == "dynunet"
     assert made.loss.name == "dice"
@@ -83,8 +83,17 @@ def test_exponents_without_a_dot_are_numbers(written):
     [
         ("trian: {epochs: 3}", "unknown key 'trian', did you mean 'train'?"),
         ("train: {epoch: 3}", "unknown key 'train.epoch', did you mean 'epochs'?"),
-        ("network: {name: unet, encodr: plain}", "did you mean 'encoder'"),
-        ("network: {name: unett}", "'unet', 'dynunet'"),
+        ("network: {name: unet, encodr: plain}", "unknown key 'network.encodr', did you mean 'encoder'?"),
+        ("network: {name: unett}", "'network.name' is 'unett', did you mean 'unet'? Choose one of 'unet', 'dynunet'"),
+        ("network: {encoder: {}}", "'network' lacks its 'name': choose one of 'unet', 'dynunet'"),
+        (
+            "network: {name: unet, encoder: {name: densse}}",
+            "'network.encoder.name' is 'densse': input should be 'plain'",
+        ),
+        ("network: {name: unet, encoder: {name: densse}}", "did you mean 'dense'?"),
+        ("loss: {name: dice, class_weights: [1, 2]}", "unknown key 'loss.class_weights', known here: 'batch', 'name'"),
+        ("network: {name: vgg16}", "experiment.yaml is a config of classification: `segmed train-cls`"),
+        ("image: {size: [8, 8]}", "is a config of classification"),
         ("train: {epochs: many}", "'train.epochs' is 'many'"),
         ("train: {epochs: 0}", "greater than or equal to 1"),
         ("split: {test: 1.5}", "less than or equal to 1"),
@@ -124,10 +133,12 @@ def test_a_merge_takes_in_keys_and_those_of_the_mapping_itself_win(written, text
 
 
 def test_a_merged_section_is_that_of_a_config(written):
-    network = "network: &unet {name: unet, norm: batch, channels: [8, 16]}"
-    made = load_config(written(f"{network}\nensemble:\n  network: {{<<: *unet, channels: [4, 8]}}"))
-    assert (made.network.channels, made.ensemble.network.channels) == ((8, 16), (4, 8))
-    assert made.ensemble.network.norm == "batch"
+    network = "network: {name: unet, encoder: &five {norm: batch, channels: [8, 16]}}"
+    made = load_config(
+        written(f"{network}\nensemble:\n  network: {{name: unet, encoder: {{<<: *five, channels: [4, 8]}}}}")
+    )
+    assert (made.network.encoder.channels, made.ensemble.network.encoder.channels) == ((8, 16), (4, 8))
+    assert made.ensemble.network.encoder.norm == "batch"
 
 
 @pytest.mark.parametrize(

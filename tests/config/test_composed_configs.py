@@ -89,7 +89,7 @@ def test_the_stages_of_a_composed_config_make_one_segmenter_of_its_labels(path):
 
 
 def widths(name: str) -> dict[tuple[str, str], tuple[int, ...]]:
-    return {key: config.network.channels for key, config in members_of(name).items()}
+    return {key: config.network.encoder.channels for key, config in members_of(name).items()}
 
 
 def test_cmpunet_has_three_planes_a_stage_and_16_filters_in_two_planes_of_scar():
@@ -126,7 +126,7 @@ def test_networks_are_trained_as_published(name):
         assert config.train.learning_rate == 1.0
         dims = config.patches.dims
         assert config.train.batch_size == 10 or dims == 3
-        assert (config.network.norm, config.network.deep_dropout) == ("batch", 0.5)
+        assert (config.network.encoder.norm, config.network.encoder.deep_dropout) == ("batch", 0.5)
         network = build_network(config.network, in_channels=1, out_channels=2, dims=dims, device="meta")
         levels = network.encoder.levels
         assert len(levels) == 5

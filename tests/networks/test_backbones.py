@@ -25,6 +25,8 @@ from segmed.networks.classic import CONTRAST_SIZE, AlexNet, ContrastCnn, Logisti
         ("resnet34", 21_797_672),
         ("resnet50", 25_557_032),
         ("densenet121", 7_978_856),
+        ("densenet169", 14_149_480),
+        ("densenet201", 20_013_928),
         ("efficientnet_b0", 5_288_548),
         ("efficientnet_b1", 7_794_184),
         ("efficientnet_b2", 9_109_994),
@@ -53,23 +55,23 @@ def test_the_contrast_cnn_has_109073_parameters_and_one_output():
 
 def test_a_colour_convolution_costs_its_own_weights_and_leaves_the_backbone_as_it_is():
     with torch.device("meta"):
-        plain = backbone("resnet50", in_channels=3, classes=4, dims=2)
-        grey = backbone("resnet50", in_channels=1, classes=4, dims=2, colour=True)
+        plain = backbone("resnet", depth=50, in_channels=3, classes=4, dims=2)
+        grey = backbone("resnet", depth=50, in_channels=1, classes=4, dims=2, colour=True)
     shapes = [{name: tensor.shape for name, tensor in model.state_dict().items()} for model in (plain, grey)]
     assert set(shapes[1]) - set(shapes[0]) == {"colour.weight", "colour.bias"}
     assert all(shapes[1][name] == shape for name, shape in shapes[0].items())
 
 
 def test_a_colour_convolution_starts_as_three_copies_of_the_mean():
-    model = backbone("resnet18", in_channels=2, classes=3, dims=2, colour=True, **SLIM)
+    model = backbone("resnet", in_channels=2, classes=3, dims=2, colour=True, **SLIM)
     image = torch.randn(1, 2, 4, 4)
     torch.testing.assert_close(model.colour(image), image.mean(1, keepdim=True).expand(1, 3, 4, 4))
 
 
 def test_smaller_kernels_and_strides_keep_the_map_of_small_slices_large():
     with torch.device("meta"):
-        wide = backbone("resnet18", in_channels=1, classes=2, dims=2)
-        slim = backbone("resnet18", in_channels=1, classes=2, dims=2, **SLIM)
+        wide = backbone("resnet", in_channels=1, classes=2, dims=2)
+        slim = backbone("resnet", in_channels=1, classes=2, dims=2, **SLIM)
     sizes = []
     for model in (wide, slim):
         model.body.layer4.register_forward_hook(lambda module, given, maps: sizes.append(tuple(maps.shape[2:])))
@@ -78,7 +80,7 @@ def test_smaller_kernels_and_strides_keep_the_map_of_small_slices_large():
     assert (wide.smallest, slim.smallest) == (32, 8)
 
 
-@pytest.mark.parametrize("name", ["densenet121", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["densenet", "efficientnet"])
 def test_backbones_exist_in_3d(name):
     with torch.device("meta"):
         model = backbone(name, in_channels=2, classes=3, dims=3)
@@ -173,10 +175,13 @@ def test_inception_reads_our_channels(monkeypatch):
     [
         (lambda: encoder_classifier(ENCODERS[0], 2, classes=1), "1 classes: give at least 2"),
         (lambda: encoder_classifier(ENCODERS[0], 2, pooling="median"), "no pooling 'median': choose average, max"),
-        (lambda: backbone("resnet19", in_channels=1, classes=2, dims=2), "no backbone 'resnet19': choose resnet18"),
-        (lambda: backbone("resnet18", in_channels=1, classes=2, dims=4), "2 or 3 dimensions, not 4"),
-        (lambda: backbone("resnet18", in_channels=1, classes=2, dims=2, size=(8, 8)), "unexpected keyword .*'size'"),
-        (lambda: backbone("resnet18", in_channels=1, classes=2, dims=2, first_kernel=4), "give an odd number"),
+        (
+            lambda: backbone("resnets", in_channels=1, classes=2, dims=2),
+            "no backbone 'resnets': choose resnet",
+        ),
+        (lambda: backbone("resnet", in_channels=1, classes=2, dims=4), "2 or 3 dimensions, not 4"),
+        (lambda: backbone("resnet", in_channels=1, classes=2, dims=2, size=(8, 8)), "unexpected keyword .*'size'"),
+        (lambda: backbone("resnet", in_channels=1, classes=2, dims=2, first_kernel=4), "give an odd number"),
         (lambda: backbone("vit", in_channels=1, classes=2, dims=2), "missing .*'size'"),
         (lambda: backbone("vit", in_channels=1, classes=2, dims=2, size=(20, 16)), "give 2 multiples of the patch"),
         (lambda: backbone("vit", in_channels=1, classes=2, dims=3, size=(16, 16)), "give 3 multiples of the patch"),

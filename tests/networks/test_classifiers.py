@@ -249,7 +249,7 @@ def test_every_field_of_a_section_says_what_it_means(section):
 def test_every_backbone_has_a_section_whose_options_it_takes():
     names = {section.model_fields["name"].default: section for section in SECTIONS}
     assert set(names) == {*BACKBONES, "encoder", "logistic", "alexnet", "vgg16", "contrast_cnn"}
-    for name in ("resnet18", "densenet121", "efficientnet_b0", "vit"):
+    for name in ("resnet", "densenet", "efficientnet", "vit"):
         options = names[name]().model_dump(exclude={"name", "pretrained", "grey"})
         if name == "vit":
             options |= {**TINY_VIT, "size": (8, 8)}
@@ -260,14 +260,16 @@ def test_every_backbone_has_a_section_whose_options_it_takes():
 def test_every_encoder_and_pooling_of_the_schema_exists():
     for encoder in ENCODERS:
         for pooling in POOLINGS:
-            config = EncoderClassifierConfig(encoder=encoder.__name__.removesuffix("Encoder").lower(), pooling=pooling)
+            config = EncoderClassifierConfig(
+                encoder={"name": encoder.__name__.removesuffix("Encoder").lower()}, pooling=pooling
+            )
             model = Classifier(encoder(1, (4, 6), ((1, 1), (2, 2)), dims=2), 2, pooling=config.pooling)
             assert model(torch.randn(2, 1, 8, 8)).shape == (2, 2)
 
 
 @pytest.mark.parametrize(("given", "kind"), [("hub", str), ("weights.pth", "path"), (None, type(None))])
 def test_published_weights_are_a_file_or_the_hub(given, kind):
-    config = SCHEMA.validate_python({"name": "resnet50", "pretrained": given})
+    config = SCHEMA.validate_python({"name": "resnet", "depth": 50, "pretrained": given})
     assert config.pretrained == given if kind != "path" else config.pretrained.name == given
     assert SCHEMA.validate_python(config.model_dump(mode="json")) == config
 

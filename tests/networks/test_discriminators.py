@@ -31,7 +31,10 @@ from segmed.networks.discriminators import (
     fitting_depth,
     receptive_field,
 )
-from segmed.networks.encoders import DenseEncoder, PlainEncoder, ResidualEncoder
+from segmed.networks.encoders.convnext import ConvNextEncoder
+from segmed.networks.encoders.dense import DenseEncoder
+from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.residual import ResidualEncoder
 from segmed.networks.models import SegmentationNet
 
 
@@ -102,6 +105,7 @@ def test_images_of_a_batch_are_judged_apart(kind, dims):
     [
         (PlainEncoder, 1 + 2 + 2 + 4),  # 3 x 3 at steps of 1, 1 and 2 voxels
         (ResidualEncoder, 1 + (2 + 2) + (2 + 4) + (4 + 8)),  # two convolutions a block, the second after the stride
+        (ConvNextEncoder, 1 + 2 + 6 + (1 + 2 * 6) + (2 + 4 * 6)),  # 3 x 3 or 2 x 2 merged, then 7 x 7
         (DenseEncoder, 1 + 2 + (1 + 4) + (2 + 8)),  # 2 x 2 merged at steps of 1 and 2, 3 x 3 after each
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from small_networks import CHANNELS, PEERS, every_encoder, make_net, make_peer
 
 from segmed.errors import NetworkError
-from segmed.networks.encoders import PlainEncoder
+from segmed.networks.encoders.plain import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.summary import summarise
 
@@ -91,7 +91,8 @@ def test_a_summary_refuses_a_size_that_does_not_fit():
 STEP = """
 import json, sys
 import torch
-from segmed.networks.encoders import DenseEncoder, PlainEncoder
+from segmed.networks.encoders.dense import DenseEncoder
+from segmed.networks.encoders.plain import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.summary import summarise
 torch.set_num_threads(1)

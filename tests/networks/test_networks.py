@@ -26,7 +26,7 @@ from segmed.config import SegmentationConfig
 from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, SLOPE, Merge, convolution, kernels_for, normalisation
 from segmed.networks.decoders import UNetDecoder
-from segmed.networks.encoders import PlainEncoder
+from segmed.networks.encoders.plain import PlainEncoder
 from segmed.networks.models import SegmentationNet
 
 # ---------------------------------------------------------------- the contract of all encoders
@@ -384,9 +384,11 @@ def test_every_encoder_and_option_of_the_schema_exists():
         name = encoder.__name__.removesuffix("Encoder").lower()
         for norm in NORMS:
             for upsampling in ("transposed", "interpolate"):
-                fields = {"name": "unet", "encoder": name, "norm": norm, "upsampling": upsampling}
+                fields = {"name": "unet", "encoder": {"name": name, "norm": norm}, "upsampling": upsampling}
                 section = SegmentationConfig.model_validate({"network": fields}).network
-                net = make_net(encoder, norm=section.norm, upsampling=section.upsampling, blocks=section.blocks)
+                net = make_net(
+                    encoder, norm=section.encoder.norm, upsampling=section.upsampling, blocks=section.encoder.blocks
+                )
                 assert net(image_of(3)).shape == (2, 3, 8, 8, 8)
 
 

@@ -10,7 +10,8 @@ from small_networks import CHANNELS, ENCODERS, STRIDES, every_dims, every_encode
 from segmed.errors import NetworkError
 from segmed.networks.backbones import backbone
 from segmed.networks.classifiers import Classifier
-from segmed.networks.encoders import PlainEncoder, ResidualEncoder
+from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.residual import ResidualEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.weight_transfer import adopt, inflate, move_encoder
 
@@ -183,7 +184,7 @@ def test_a_2d_segmenter_starts_a_3d_segmenter():
 
 
 def other_architecture() -> dict[str, torch.Tensor]:
-    return backbone("resnet18", in_channels=1, classes=2, dims=2, **SLIM).state_dict()
+    return backbone("resnet", in_channels=1, classes=2, dims=2, **SLIM).state_dict()
 
 
 def broken() -> dict[str, torch.Tensor]:

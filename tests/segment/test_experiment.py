@@ -50,7 +50,7 @@ def small(root: Path, runs: Path, **sections) -> SegmentationConfig:
         },
         "split": {"test": 0.34, "validation": 0.25},
         "patches": {"size": [32, 32]},
-        "network": {"name": "unet", "channels": [4, 8]},
+        "network": {"name": "unet", "encoder": {"channels": [4, 8]}},
         "train": {
             "batch_size": 2, "epochs": 2, "steps_per_epoch": 1, "workers": 0, "validations": 1,
             "precision": "fp32", "memory_format": "contiguous",

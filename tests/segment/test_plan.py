@@ -48,7 +48,7 @@ def leftovers(section, prefix=""):
 def test_hippocampus_gets_the_patch_and_strides_that_nnunet_publishes():
     made = plan(facts(), machine=GPU)
     assert made.config.patches.size == (40, 56, 40)
-    assert made.config.network.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    assert made.config.network.encoder.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 
 
 def test_nothing_stays_auto_but_what_is_measured_later():
@@ -74,12 +74,12 @@ def test_what_the_user_gave_stays():
         facts(),
         patches={"size": [32, 32, 32]},
         train={"batch_size": 1},
-        network={"name": "unet", "channels": [8, 16, 32]},
+        network={"name": "unet", "encoder": {"channels": [8, 16, 32]}},
     )
     assert made.config.patches.size == (32, 32, 32)
     assert made.config.train.batch_size == 1
-    assert made.config.network.channels == (8, 16, 32)
-    assert len(made.config.network.strides) == 3
+    assert made.config.network.encoder.channels == (8, 16, 32)
+    assert len(made.config.network.encoder.strides) == 3
 
 
 def test_few_thick_slices_are_planned_in_2d_and_keep_their_own_distance():
@@ -174,8 +174,8 @@ def test_a_patch_of_the_wrong_number_of_axes_is_one_line():
 
 
 def test_channels_and_strides_of_different_depth_are_one_line():
-    with pytest.raises(ConfigError, match=r"2 levels, network\.strides 1"):
-        plan(facts(), network={"name": "unet", "channels": [8, 16], "strides": [[1, 1, 1]]})
+    with pytest.raises(ConfigError, match=r"2 levels, network\.encoder\.strides 1"):
+        plan(facts(), network={"name": "unet", "encoder": {"channels": [8, 16], "strides": [[1, 1, 1]]}})
 
 
 def test_no_cases_are_one_line():
@@ -188,13 +188,13 @@ def test_no_cases_are_one_line():
 
 def against(name="patch", **fields):
     """An adversary section."""
-    return {"discriminator": {"name": name, **fields}}
+    return {"discriminator": {"name": name, **(fields if name == "pixel" else {"encoder": fields})}}
 
 
 def levels(made):
     """Channels and strides of a planned discriminator."""
     discriminator = made.config.adversary.discriminator
-    return discriminator.channels, discriminator.strides
+    return discriminator.encoder.channels, discriminator.encoder.strides
 
 
 @pytest.mark.parametrize("name", ["pixel", "patch", "image", "segan"])
@@ -255,7 +255,7 @@ def test_the_strides_of_auto_fit_every_patch_from_8_voxels_on(size, spacing, lev
     check_depth(size, strides, where="adversary.discriminator")
 
 
-TINY_NETWORK = {"name": "unet", "channels": [4]}
+TINY_NETWORK = {"name": "unet", "encoder": {"channels": [4]}}
 
 
 @pytest.mark.parametrize(
@@ -267,9 +267,9 @@ TINY_NETWORK = {"name": "unet", "channels": [4]}
         ((8, 8, 8), against(strides=[[2, 2, 2]] * 4), "for a patch of 8 x 8 x 8: at most 2 levels fit; give 2"),
         ((4, 4, 4), against(), "patch 4 x 4 x 4 is too small for the discriminator patch: use the discriminator pixel"),
         ((7, 7, 7), against("segan", channels=[4]), "patch 7 x 7 x 7 is too small for the discriminator segan"),
-        ((8, 8, 8), against(channels=[4], strides=[[2, 2]]), r"discriminator: stride \(2, 2\) does not fit: give 3"),
-        ((8, 8, 8), against(strides=[[2, 0, 2]]), r"discriminator: stride \(2, 0, 2\) does not fit"),
-        ((8, 8, 8), against(strides=[]), "discriminator: 0 channels and 0 strides"),
+        ((8, 8, 8), against(channels=[4], strides=[[2, 2]]), r"encoder: stride \(2, 2\) does not fit: give 3"),
+        ((8, 8, 8), against(strides=[[2, 0, 2]]), r"discriminator.encoder: stride \(2, 0, 2\) does not fit"),
+        ((8, 8, 8), against(strides=[]), "discriminator.encoder: 0 channels and 0 strides"),
     ],
 )  # fmt: skip
 def test_a_discriminator_that_does_not_fit_the_patch_is_one_line_that_says_what_fits(size, section, said):

@@ -9,7 +9,7 @@ from torch import nn
 from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
 from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
-from segmed.networks.encoders import PlainEncoder
+from segmed.networks.encoders.plain import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.segmenters import network as network_module
 from segmed.segmenters.network import NetworkSegmenter

@@ -30,7 +30,7 @@ from torch import nn
 from segmed.losses.adversarial import adversarial_loss, feature_matching_loss, segan_generator_loss
 from segmed.losses.segmentation import CrossEntropy
 from segmed.networks.discriminators import ImageDiscriminator, PatchDiscriminator, PixelDiscriminator
-from segmed.networks.encoders import PlainEncoder
+from segmed.networks.encoders.plain import PlainEncoder
 from segmed.training.disguise import disguise, reference_maps
 from segmed.training.precision import Choice
 from segmed.training.steps import SupervisedStep

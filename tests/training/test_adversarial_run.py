@@ -214,7 +214,7 @@ RESUMED = {
     "noise, ratio 2, accumulation, EMA, instance norm": {
         "train": {"accumulate": 2, "ema": 0.9, "checkpoint_minutes": EACH_STEP},
         "adversary": {
-            "discriminator": {"name": "patch", "channels": [4], "norm": "instance"},
+            "discriminator": {"name": "patch", "encoder": {"channels": [4], "norm": "instance"}},
             "ratio": 2,
             "disguise": {"name": "noise", "sd": 2.0},
             "warmup": 0.25,
@@ -347,16 +347,25 @@ def test_plan_only_prints_the_adversarys_values_with_their_reasons(balls, tmp_pa
     assert "  adversary.loss = non_saturating: usual with the discriminator image" in lines
     assert "  adversary.gradient_penalty = 0.0: not needed" in lines
     assert any(line.startswith("  adversary.discriminator.strides = ((2, 2, 2),): ") for line in lines)
-    assert any(line.startswith("  adversary.discriminator.channels = (16,): ") for line in lines)
+    assert any(line.startswith("  adversary.discriminator.encoder.channels = (16,): ") for line in lines)
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_discriminator_too_deep_for_the_patch_is_refused_and_leaves_no_folder(balls, tmp_path, monkeypatch, capsys):
     config = written(tiny(balls, tmp_path, adversary=ADVERSARY), tmp_path / "config.yaml")
-    options = ("--config", config, "--run-dir", tmp_path / "run", "--adversary.discriminator.channels", 4, 8, 16)
+    options = (
+        "--config",
+        config,
+        "--run-dir",
+        tmp_path / "run",
+        "--adversary.discriminator.encoder.channels",
+        4,
+        8,
+        16,
+    )
     assert train_seg(monkeypatch, *options) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert "adversary.discriminator.channels has 3 levels, 1 fits a patch of 8 x 8 x 8: give 1" in line
+    assert "adversary.discriminator.encoder.channels has 3 levels, 1 fits a patch of 8 x 8 x 8: give 1" in line
     assert not (tmp_path / "run").exists()
 
 

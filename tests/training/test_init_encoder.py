@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from lightning_fabric import Fabric
+from nested_sections import changed
 from rich.console import Console
 from tiny_classes import config_of, write_classes
 from tiny_data import Lines, Stop, make_balls, tiny, trained, training_of
@@ -21,7 +22,7 @@ from segmed.classify.plan import planned_network
 from segmed.classify.prepare import start as start_class
 from segmed.classify.train import Training
 from segmed.compose import run as experiment
-from segmed.config import SegmentationConfig, SegResNetConfig, UNetConfig, known
+from segmed.config import EncoderConfig, SegmentationConfig, SegResNetConfig, known
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_yaml, validate
 from segmed.data.splits import Split
@@ -35,16 +36,13 @@ from segmed.training.interruption import Interrupted
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import RunTracker, Tracker
 
-FLAT = {"patches": {"dims": 2, "plane": "axial", "size": [8, 8]}, "network": {"blocks": 1}}
+FLAT = {"patches": {"dims": 2, "plane": "axial", "size": [8, 8]}, "network": {"encoder": {"blocks": 1}}}
 SHAPES = {"segmentation": ((4, 8), ((1, 1), (2, 2))), "classification": ((4, 6), ((1, 1), (2, 2)))}
 
 
 def segmented(folder: Path, data: Path, tracker: Tracker | None = None, **sections) -> Run:
     """A 2D segmentation run, trained for four steps."""
-    given = {
-        name: {**FLAT.get(name, {}), **value} if isinstance(value, dict) else value for name, value in sections.items()
-    }
-    return trained(tiny(data, folder.parent, **{**FLAT, **given}), folder, tracker)
+    return trained(tiny(data, folder.parent, **changed(FLAT, sections)), folder, tracker)
 
 
 def classified(folder: Path, data: Path, tracker: Tracker | None = None, **changes) -> Run:
@@ -69,10 +67,10 @@ def images(tmp_path_factory) -> Path:
 def sources(balls, images, tmp_path_factory) -> dict[str, Run]:
     """One trained run of each kind, with encoders of different widths."""
     folder = tmp_path_factory.mktemp("sources")
-    model = {"channels": [4, 6]}
+    shape = {"encoder": {"channels": [4, 6]}}
     return {
         "segmentation": segmented(folder / "segmentation", balls),
-        "classification": classified(folder / "classification", images, model=model),
+        "classification": classified(folder / "classification", images, network=shape),
     }
 
 
@@ -96,7 +94,7 @@ def with_config(source: Run, folder: Path, **sections) -> Run:
     shutil.copytree(source.path, folder)
     config = load_yaml(source.config)
     for name, section in sections.items():
-        config[name] = section if "name" in section else {**config[name], **section}
+        config = changed(config, {name: section})
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return Run(folder)
 
@@ -112,9 +110,9 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def started_from(kind: str, source: Run, folder: Path, data: Path, tracker: Tracker) -> Run:
     """A run of a kind that takes shape and weights of its encoder from another."""
     if kind == "segmentation":
-        return segmented(folder, data, tracker, network={"channels": "auto"}, init_encoder=source.path)
-    auto = {"channels": "auto", "strides": "auto"}
-    return classified(folder, data, tracker, model=auto, init_encoder=source.path, leaks={"allow_leakage": True})
+        return segmented(folder, data, tracker, network={"encoder": {"channels": "auto"}}, init_encoder=source.path)
+    auto = {"encoder": {"channels": "auto", "strides": "auto"}}
+    return classified(folder, data, tracker, network=auto, init_encoder=source.path, leaks={"allow_leakage": True})
 
 
 # ---------------------------------------------------------------- the move
@@ -136,20 +134,22 @@ def test_a_run_begins_with_the_encoder_of_another_bit_for_bit(
     assert record["left"] == {}
     assert set(record["unused"]) == set(read_weights(source.weights())) - set(theirs)
     shaped = read_config(run).network if kind == "segmentation" else read_class_config(run).network
-    assert (shaped.channels, shaped.strides) == SHAPES[origin]
+    assert (shaped.encoder.channels, shaped.encoder.strides) == SHAPES[origin]
     assert run.config.read_text().count(f"# as in {source.path}, whose encoder this run begins with") == 2
     count = len(theirs)
     assert any(f"begins with {count} of {count} weights from {source.path}; 0 are left" in each for each in lines.lines)
 
 
 def test_what_is_given_stays_and_a_patch_left_auto_fits_the_inherited_strides(sources, balls, tmp_path):
-    source = with_config(sources["segmentation"], tmp_path / "source", network={"strides": [[1, 1], [6, 6]]})
+    wide = {"encoder": {"strides": [[1, 1], [6, 6]]}}
+    source = with_config(sources["segmentation"], tmp_path / "source", network=wide)
     sections = {"patches": {"dims": 2, "size": "auto"}, "init_encoder": source.path}
-    plan = planned(prepare(tiny(balls, tmp_path, network={"channels": "auto", "blocks": 1}, **sections)))
-    assert plan.config.network.strides == ((1, 1), (6, 6))
+    network = {"encoder": {"channels": "auto", "blocks": 1}}
+    plan = planned(prepare(tiny(balls, tmp_path, network=network, **sections)))
+    assert plan.config.network.encoder.strides == ((1, 1), (6, 6))
     assert plan.config.patches.size == (18, 18)
-    assert f"network.channels = (4, 8): as in {source.path}" in str(plan)
-    shaped, reasons = shaped_like(UNetConfig(channels=(4,)), source.path, dims=2)
+    assert f"network.encoder.channels = (4, 8): as in {source.path}" in str(plan)
+    shaped, reasons = shaped_like(EncoderConfig(channels=(4,)), source.path, dims=2)
     assert (shaped.channels, shaped.strides) == ((4,), ((1, 1),))
     assert set(reasons) == {"strides"}
 
@@ -158,9 +158,9 @@ def test_2d_kernels_become_3d_ones_whose_sum_along_the_new_axis_is_the_2d_kernel
     sources, balls, tmp_path, first_weights
 ):
     source = sources["classification"]
-    config = tiny(balls, tmp_path, network={"channels": "auto", "blocks": 1}, init_encoder=source.path)
+    config = tiny(balls, tmp_path, network={"encoder": {"channels": "auto", "blocks": 1}}, init_encoder=source.path)
     run = trained(config, tmp_path / "run")
-    assert known(read_config(run).network.channels) == SHAPES["classification"][0]
+    assert known(read_config(run).network.encoder.channels) == SHAPES["classification"][0]
     record = json.loads((run.path / RECORD).read_text())
     axis = record["axis"]
     theirs = encoder_in(read_weights(source.weights()))
@@ -176,9 +176,10 @@ def test_2d_kernels_become_3d_ones_whose_sum_along_the_new_axis_is_the_2d_kernel
 def test_all_names_stand_in_the_log_and_only_their_number_on_the_console(sources, images, tmp_path):
     said = (tmp_path / "console.txt").open("w")
     source = sources["segmentation"]
+    encoder = {"name": "plain", "channels": (4, 8, 8), "strides": ((1, 1), (2, 2), (2, 2)), "blocks": 1}
     with RunTracker(tmp_path / "run", console=Console(file=said, width=400)) as tracker:
         network = build_classifier(
-            EncoderClassifierConfig(encoder="plain", channels=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), blocks=1),
+            EncoderClassifierConfig(encoder=encoder),
             in_channels=3, classes=2, size=(24, 24),
         )  # fmt: skip
         moved = take_encoder(network, source.path)
@@ -248,7 +249,7 @@ def test_test_cases_that_the_source_has_learnt_from_are_named(sources, balls, tm
 
 
 def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(sources, images, tmp_path):
-    given = {"init_encoder": sources["classification"].path, "network": {"channels": [4, 6]}}
+    given = {"init_encoder": sources["classification"].path, "network": {"encoder": {"channels": [4, 6]}}}
     with pytest.raises(DatasetError, match=r"has learnt from \d+ of these \d+ test cases.*leaks\.allow_leakage"):
         start_class(config_of(tmp_path, images, split={"seed": 5}, **given), tmp_path / "run")
     start_class(config_of(tmp_path, images, **given), tmp_path / "same")  # the same split: nothing was seen
@@ -262,9 +263,9 @@ def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(so
 # ---------------------------------------------------------------- what can't be
 
 
-def refused(source: Path, folder: Path, **network) -> str:
+def refused(source: Path, folder: Path, **encoder) -> str:
     """Why a 2D classifier does not begin with a run's encoder, in one line."""
-    config = config_of(folder, folder, init_encoder=source, model=network)
+    config = config_of(folder, folder, init_encoder=source, network={"encoder": encoder})
     model, _ = planned_network(config.network, size=(24, 24), device="cpu")
     drawn = build_classifier(model, in_channels=1, classes=2, size=(24, 24))
     before = {name: tensor.clone() for name, tensor in drawn.state_dict().items()}
@@ -275,24 +276,36 @@ def refused(source: Path, folder: Path, **network) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("other", [{"channels": [3, 7]}, {"encoder": "residual"}, {"encoder": "dense"}])
+@pytest.mark.parametrize("other", [{"channels": [3, 7]}, {"name": "residual"}, {"name": "dense"}])
 def test_an_encoder_of_another_kind_or_width_is_refused_with_the_settings_that_fit(sources, tmp_path, other):
     said = refused(sources["segmentation"].path, tmp_path, **other)
-    assert "give --network.encoder plain --network.channels 4 8 --network.blocks 1" in said
-    assert other.get("encoder", "plain") in said.split("fits this one")[1]
+    assert "give --network.encoder.name plain --network.encoder.channels 4 8 --network.encoder.blocks 1" in said
+    assert other.get("name", "plain") in said.split("fits this one")[1]
 
 
 def test_the_settings_that_a_message_names_do_fit(sources, images, tmp_path):
     options = source_encoder(sources["classification"].path).options.split()
-    assert options == ["--network.encoder", "plain", "--network.channels", "4", "6", "--network.blocks", "1"]
-    model = EncoderClassifierConfig(encoder="plain", channels=(4, 6), strides=((1, 1), (2, 2)), blocks=1)
+    assert options == [
+        "--network.encoder.name",
+        "plain",
+        "--network.encoder.channels",
+        "4",
+        "6",
+        "--network.encoder.blocks",
+        "1",
+    ]
+    model = EncoderClassifierConfig(
+        encoder={"name": "plain", "channels": (4, 6), "strides": ((1, 1), (2, 2)), "blocks": 1}
+    )
     network = build_classifier(model, in_channels=1, classes=2, size=(24, 24))
     assert not take_encoder(network, sources["classification"].path).left
 
 
 def test_a_3d_encoder_does_not_become_a_2d_one(sources, tmp_path):
     strides = [[1, 1, 1], [2, 2, 2]]
-    solid = with_config(sources["segmentation"], tmp_path / "solid", network={"strides": strides}, patches={"dims": 3})
+    solid = with_config(
+        sources["segmentation"], tmp_path / "solid", network={"encoder": {"strides": strides}}, patches={"dims": 3}
+    )
     assert "is in 3D, this one in 2D" in refused(solid.path, tmp_path)
 
 
@@ -332,7 +345,7 @@ def test_of_a_run_of_several_networks_one_must_be_named(sources, balls, tmp_path
 
 
 def test_networks_without_an_encoder_of_ours_neither_give_nor_take_one(sources, tmp_path):
-    other = with_config(sources["classification"], tmp_path / "other", model={"name": "logistic"})
+    other = with_config(sources["classification"], tmp_path / "other", network={"name": "logistic"})
     assert "trained logistic, which has no encoder of ours" in refused(other.path, tmp_path)
     network = build_network(SegResNetConfig(init_filters=8), in_channels=1, out_channels=3, dims=2)
     with pytest.raises(RunError, match=r"has no encoder of ours.*choose --network\.name unet"):
@@ -341,9 +354,12 @@ def test_networks_without_an_encoder_of_ours_neither_give_nor_take_one(sources, 
 
 def test_nothing_is_made_before_it_is_known_that_the_encoder_fits(sources, balls, tmp_path):
     config = tiny(
-        balls, tmp_path, **FLAT | {"network": {"channels": [3, 5]}}, init_encoder=sources["segmentation"].path
+        balls,
+        tmp_path,
+        **FLAT | {"network": {"encoder": {"channels": [3, 5], "blocks": 1}}},
+        init_encoder=sources["segmentation"].path,
     )
-    with pytest.raises(RunError, match=r"give --network\.encoder plain --network\.channels 4 8 --network\.blocks 1"):
+    with pytest.raises(RunError, match=r"give --network\.encoder\.name plain --network\.encoder\.channels 4 8"):
         trained(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -41,7 +41,7 @@ from segmed.evaluate.answers import read_answers
 from segmed.labels import LabelSet
 from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
 from segmed.metrics.classification import figures
-from segmed.networks.encoders import PlainEncoder
+from segmed.networks.encoders.plain import PlainEncoder
 from segmed.networks.two_heads import SegmentationAndClass
 from segmed.runs import Run, new_folds, read_config
 from segmed.segment.prepare import prepare
@@ -91,7 +91,9 @@ def test_one_pass_gives_what_each_head_gives_alone(dims, pooling):
 
 def test_its_classes_are_those_of_a_classifier_with_the_same_weights():
     network, image = two_heads(2, pooling="max"), image_of(2)
-    model = EncoderClassifierConfig(encoder="plain", channels=CHANNELS, strides=STRIDES["isotropic", 2], pooling="max")
+    model = EncoderClassifierConfig(
+        encoder={"name": "plain", "channels": CHANNELS, "strides": STRIDES["isotropic", 2]}, pooling="max"
+    )
     twin = build_classifier(model, in_channels=2, classes=4, size=(8, 8))
     twin.encoder.load_state_dict(network.encoder.state_dict())
     twin.head.load_state_dict(network.class_head.state_dict())
@@ -356,7 +358,7 @@ def config_of(balls: Path, runs: Path, dims: int = 3, **sections) -> Segmentatio
         "data": {"layout": {"name": "manifest", "file": "manifest.csv"}},
         "split": {"file": balls / "split.json"},
         "patches": {"dims": dims, "size": [16] * dims, "plane": "axial"},
-        "network": {"blocks": 1},
+        "network": {"encoder": {"blocks": 1}},
         "classification": {"column": "kind", "pooling": "max", "balanced": True},
         "train": {"steps_per_epoch": 20, "learning_rate": 0.02, "ema": 0.5},
         **sections,
@@ -479,9 +481,9 @@ def test_folds_sum_up_the_classes_of_all_cases(finished, balls, tmp_path):
 
 def test_the_shared_encoder_moves_on_to_a_classifier(finished):
     network = read_config(finished).network
-    shape = {"channels": network.channels, "strides": network.strides, "blocks": 1}
+    shape = {"channels": network.encoder.channels, "strides": network.encoder.strides, "blocks": 1}
     classifier = build_classifier(
-        EncoderClassifierConfig(encoder="plain", **shape), in_channels=1, classes=2, size=(16, 16, 16)
+        EncoderClassifierConfig(encoder={"name": "plain", **shape}), in_channels=1, classes=2, size=(16, 16, 16)
     )
     moved = take_encoder(classifier, finished.path)
     assert not moved.left

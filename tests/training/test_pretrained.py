@@ -35,7 +35,7 @@ def renamed(weights: dict[str, torch.Tensor], *changes: tuple[str, str]) -> dict
 
 def slim(classes: int = 3, *, channels: int = 3, dims: int = 2, seed: int = 0, **options):
     torch.manual_seed(seed)
-    return backbone("resnet18", in_channels=channels, classes=classes, dims=dims, **(SLIM | options))
+    return backbone("resnet", in_channels=channels, classes=classes, dims=dims, **(SLIM | options))
 
 
 BODY = ("^body\\.", "")

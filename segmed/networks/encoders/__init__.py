@@ -1,0 +1,1 @@
+"""Encoders, each in a file of its own."""
