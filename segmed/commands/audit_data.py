@@ -83,7 +83,7 @@ def _write_config(path: Path, folder: Path | None) -> int:
     if path.exists():
         raise ConfigError(f"{path} is there already: choose another name, or take it away")
     atomic_write_text(path, starter_config(folder))
-    print(f"written: {path}; read it, then python tools/audit_data.py --config {path} --output FOLDER")
+    print(f"written: {path}; read it, then segmed audit --config {path} --output FOLDER")
     return 0
 
 

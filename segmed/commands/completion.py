@@ -21,6 +21,7 @@ from segmed.commands import (
     train_cls,
     train_seg,
     write_schema,
+    write_starter,
 )
 from segmed.commands.command_line import STYLE, with_experiment
 from segmed.config import SegmentationConfig
@@ -55,6 +56,7 @@ def options() -> dict[str, type[BaseModel]]:
         "classify": classify.Arguments,
         "evaluate": evaluate.Arguments,
         "compare": compare.Arguments,
+        "init": write_starter.Arguments,
         "audit": audit_data.Arguments,
         "quantify-scar": quantify_scar.Arguments,
         "download": download_data.Arguments,

@@ -18,6 +18,7 @@ COMMANDS = {
     "classify": "classes of new images or volumes, by trained runs",
     "evaluate": "score label maps against references",
     "compare": "methods on the same test cases",
+    "init": "a first YAML for a folder that nobody described",
     "audit": "open every file of a data set: what must be mended, what would leak",
     "quantify-scar": "mass, share, core and AHA segments of the scar in an LV",
     "download": "a public data set",
@@ -67,6 +68,8 @@ def main_of(command: str) -> Callable[[], int | None]:
             from segmed.commands.evaluate import main
         case "compare":
             from segmed.commands.compare import main
+        case "init":
+            from segmed.commands.write_starter import main
         case "audit":
             from segmed.commands.audit_data import main
         case "quantify-scar":

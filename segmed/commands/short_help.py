@@ -58,10 +58,12 @@ def _field(
     *above, last = name.split(".")
     kinds: Any = None
     for part in above:
+        if part not in type(section).model_fields:
+            return None  # of another network, say
         kinds = type(section).model_fields[part].annotation
         section = getattr(section, part)
     if last not in type(section).model_fields:
-        return None  # of another network, say
+        return None
     field = type(section).model_fields[last]
     members = [kind for kind in get_args(kinds) if last == "name" and last in getattr(kind, "model_fields", {})]
     words = tuple(word for kind in members for word in _words(kind.model_fields[last].annotation))

@@ -24,8 +24,8 @@ Model = TypeVar("Model", bound=BaseModel)
 Experiment = TypeVar("Experiment", bound=BaseModel)
 KINDS: dict[type[BaseModel], bool] = {SegmentationConfig: False, ClassificationConfig: True}  # whether it classifies
 MEANT = {
-    False: "segmentation: `segmed train` or tools/train_seg.py takes it",
-    True: "classification: `segmed train-cls` or tools/train_cls.py takes it",
+    False: "segmentation: `segmed train` takes it",
+    True: "classification: `segmed train-cls` takes it",
 }
 OPTIONAL_SECTIONS = ("adversary", "classification")  # none by default, and there as soon as one option names them
 

@@ -215,7 +215,7 @@ def open_run(path: Path) -> Run:
     if not run.path.is_dir():
         raise RunError(f"run folder {path} is not there: name a folder that segmed train made")
     if not run.config.is_file():
-        if _half_made(run.path):
+        if any(run.path.iterdir()) and _half_made(run.path):
             raise RunError(
                 f"nothing was trained in {path} yet: the run was stopped while it was being planned; start it again "
                 f"with the same command and --run-dir {path}"

@@ -15,6 +15,7 @@ from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import load_as
 from segmed.config.shipped import shipped_configs
+from segmed.data.phantoms import make_phantom
 
 SCREEN = 60  # lines of 100 columns
 EXPERIMENTS = {"train": SegmentationConfig, "train-cls": ClassificationConfig}
@@ -136,3 +137,17 @@ def test_a_shell_that_is_not_known_is_refused(segmed):
         code, out, err = segmed("--print-completion", *shell)
         assert (code, out) == (2, "")
         assert "bash or zsh" in err
+
+
+def test_init_writes_a_first_config_that_audit_and_train_take_and_never_replaces_one(segmed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_phantom(tmp_path / "hearts", cases=3, seed=0)
+    assert segmed("init", "hearts")[0] == 0
+    config = load_as(SegmentationConfig, tmp_path / "hearts.yaml")
+    assert config.data.root == tmp_path / "hearts"
+    assert segmed("audit", "--config", "hearts.yaml", "--output", "audit", "--workers", 1)[0] == 0
+    code, _, err = segmed("init", "hearts")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "hearts.yaml is there already" in err
+    assert segmed("init", "nowhere")[0] == 2
+    assert not (tmp_path / "nowhere.yaml").exists()

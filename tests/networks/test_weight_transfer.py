@@ -139,7 +139,7 @@ def test_an_inflated_encoder_gives_the_2d_maps_far_from_the_ends_of_a_constant_v
     assert transfer.axis == axis
     assert not transfer.left
     image = image_of(2, size=16)
-    volume = image.unsqueeze(axis + 2).repeat_interleave(64, axis + 2)
+    volume = image.unsqueeze(axis + 2).repeat_interleave(128, axis + 2)
     with torch.no_grad():
         maps = zip(flat.encoder.eval()(image), target.encoder.eval()(volume), strict=True)
         for plane, solid in maps:

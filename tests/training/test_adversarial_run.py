@@ -120,17 +120,17 @@ def test_the_resolved_config_of_an_adversarial_run_says_why(finished):
     config = load_run_config(finished.path)
     assert config.adversary is not None
     assert (config.adversary.loss, config.adversary.gradient_penalty) == ("non_saturating", 0)
-    assert config.adversary.discriminator.strides == ((2, 2, 2),)
+    assert config.adversary.discriminator.encoder.strides == ((2, 2, 2),)
     reasons = json.loads(finished.plan.read_text())["reasons"]
     lines = finished.config.read_text().splitlines()
-    for key in ("adversary.loss", "adversary.gradient_penalty", "adversary.discriminator.strides"):
+    for key in ("adversary.loss", "adversary.gradient_penalty", "adversary.discriminator.encoder.strides"):
         assert any(key.split(".")[-1] in line and line.endswith(f"# {reasons[key]}") for line in lines), key
 
 
 def test_the_report_of_an_adversarial_run_shows_both_sides(finished):
     page = (finished.path / "report.html").read_text()
     assert "Losses and validation over the steps" in page
-    assert "adversary.discriminator.strides" in page
+    assert "adversary.discriminator.encoder.strides" in page
 
 
 def test_the_board_shows_the_slices_with_the_discriminators_map(finished):
@@ -346,7 +346,7 @@ def test_plan_only_prints_the_adversarys_values_with_their_reasons(balls, tmp_pa
     lines = capsys.readouterr().out.splitlines()
     assert "  adversary.loss = non_saturating: usual with the discriminator image" in lines
     assert "  adversary.gradient_penalty = 0.0: not needed" in lines
-    assert any(line.startswith("  adversary.discriminator.strides = ((2, 2, 2),): ") for line in lines)
+    assert any(line.startswith("  adversary.discriminator.encoder.strides = ((2, 2, 2),): ") for line in lines)
     assert any(line.startswith("  adversary.discriminator.encoder.channels = (16,): ") for line in lines)
     assert not (tmp_path / "runs").exists()
 

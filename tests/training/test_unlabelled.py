@@ -259,8 +259,7 @@ def test_an_adversary_without_confidence_refuses_unlabelled_cases_before_it_trai
 
 def test_folds_train_with_withheld_labels_and_test_every_case_once(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "train_and_test", lambda made, *rest, **options: [])
-    monkeypatch.setattr(experiment, "write_evaluation", lambda *rest, **options: {})
-    monkeypatch.setattr(experiment, "table_text", str)
+    monkeypatch.setattr(experiment, "sum_up", lambda *rest: None)
     config = tiny(whole, tmp_path, split={"folds": 2, "withhold": 0.4}, adversary=PLAYING)
     experiment.cross_validate(config, tmp_path / "folds")
     splits = [Split.load(tmp_path / "folds" / f"fold_{fold}" / "split.json") for fold in range(2)]

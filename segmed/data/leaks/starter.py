@@ -21,7 +21,7 @@ SHOWN = 3
 def starter_config(root: Path) -> str:
     """Look at a folder, and write down what its images, label maps, labels or classes, and subjects most likely are.
 
-    What is only guessed says so in a comment. The text is a config of tools/train_seg.py, or of tools/train_cls.py
+    What is only guessed says so in a comment. The text is a config of segmed train, or of segmed train-cls
     where the folder holds images with classes.
 
     Args:
@@ -47,8 +47,8 @@ def _segmentation(root: Path) -> str:
         layout["subject"] = shared[0]
     lines = [
         f"# {dataset.name}: {len(dataset.cases)} cases, {len(labelled)} with label maps. Guessed: read it.",
-        "# Look at the files first: python tools/audit_data.py --config THIS_FILE --output FOLDER",
-        "# Then train:              python tools/train_seg.py --config THIS_FILE",
+        "# Look at the files first: segmed audit --config THIS_FILE --output FOLDER",
+        "# Then train:              segmed train --config THIS_FILE",
         f"name: {_plain(root)}",
         "data:",
         f"  root: {_value(str(root.absolute()))}",
@@ -98,15 +98,15 @@ def _classification(root: Path, layout: ClassLayout) -> str:
     given = {"name": layout.name} | layout.model_dump(exclude_defaults=True)
     lines = [
         f"# {dataset.name}: {len(dataset.items)} images, {counts}. Guessed: read it.",
-        "# Look at the files first: python tools/audit_data.py --config THIS_FILE --output FOLDER",
-        "# Then train:              python tools/train_cls.py --config THIS_FILE",
+        "# Look at the files first: segmed audit --config THIS_FILE --output FOLDER",
+        "# Then train:              segmed train-cls --config THIS_FILE",
         f"name: {_plain(root)}",
         "data:",
         f"  root: {_value(str(root.absolute()))}",
         f"  layout: {_value(given)}",
         f"  classes: {_value(list(dataset.classes))}",
         f"  # {people}",
-        "model: {name: encoder}",
+        "network: {name: encoder}",
         *_known_later("learning rate and steps"),
     ]
     return _text(lines)

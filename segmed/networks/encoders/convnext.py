@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from segmed.networks.blocks import CONVOLUTIONS, DROPOUTS, Merge, Norm, convolution, normalisation
+from segmed.networks.blocks import CONVOLUTIONS, DROPOUTS, Merge, Norm, activation, convolution, normalisation
 from segmed.networks.encoders.encoder import PyramidEncoder
 
 WIDE = 7  # voxels of the depthwise kernel
@@ -14,9 +14,10 @@ EXPANSION = 4  # of the feature maps inside a block
 
 
 class ConvNextBlock(nn.Module):
-    """A wide convolution of each map by itself, then two of 1 x 1 with GELU between them, beside the identity.
+    """A wide convolution of each map by itself, then two of 1 x 1, beside the identity.
 
-    Source: Liu et al. 2022, arXiv 2201.03545, fig. 4; the normalisation is the encoder's, without layer scale.
+    Source: Liu et al. 2022, arXiv 2201.03545, fig. 4; normalisation and activation are those of
+    our other encoders, and there is no layer scale.
     """
 
     def __init__(self, channels: int, kernel: Sequence[int], *, norm: Norm = "instance", dropout: float = 0.0) -> None:
@@ -30,7 +31,7 @@ class ConvNextBlock(nn.Module):
         )
         self.norm = normalisation(norm, channels, dims)
         self.expand = CONVOLUTIONS[dims](channels, inner, 1)
-        self.act = nn.GELU()
+        self.act = activation()
         self.compress = CONVOLUTIONS[dims](inner, channels, 1)
         self.drop: nn.Module = DROPOUTS[dims](dropout) if dropout else nn.Identity()
 
