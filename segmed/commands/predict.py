@@ -19,7 +19,7 @@ from segmed.errors import ConfigError
 
 if TYPE_CHECKING:
     from segmed.segment.predict import CaseReport
-    from segmed.segmenters.base import Segmenter
+    from segmed.segmenters.segmenter import Segmenter
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 

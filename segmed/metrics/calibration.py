@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import Checked, check_unnamed
+from segmed.metrics.class_figures import Checked, check_unnamed
 
 LOWEST, HIGHEST = 0.01, 100.0  # temperatures that a fit may give
 

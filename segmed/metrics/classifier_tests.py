@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import binomtest, chi2, norm, rankdata
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import OVERALL, Checked, check_unnamed, positive_index
+from segmed.metrics.class_figures import OVERALL, Checked, check_unnamed, positive_index
 from segmed.metrics.pooling import unit_numbers
 from segmed.metrics.resampling import Metric, WeightedFigures, drawn_weights, of_draws
 from segmed.metrics.statistics import FEWEST_PAIRS

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import check_probabilities
+from segmed.metrics.class_figures import check_probabilities
 
 PoolingRule = Literal["mean", "vote", "max"]
 

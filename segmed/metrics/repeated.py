@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import permutation_test
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import Checked, check_unnamed, positive_index
+from segmed.metrics.class_figures import Checked, check_unnamed, positive_index
 from segmed.metrics.classifier_tests import PairedDifference, mcnemar
 from segmed.metrics.pooling import unit_numbers
 from segmed.metrics.resampling import WeightedFigures, drawn_weights

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segmed.errors import NetworkError
-from segmed.networks.encoders.encoder import Encoder
+from segmed.networks.encoders.base_encoder import Encoder
 
 Pooling = Literal["average", "max", "attention"]
 ATTENTION_WIDTH = 128  # features inside the attention, as in its source; fewer where the map has fewer

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, ConvBlock, Norm, check_strides, initialise
-from segmed.networks.encoders.encoder import Encoder
+from segmed.networks.encoders.base_encoder import Encoder
 from segmed.networks.spectral import normalise_spectrally
 
 SHORTCUT = "shortcut"  # the attribute that holds it, in a block of any encoder

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, initialise
 from segmed.networks.decoders import LINEAR, UNetDecoder, Upsampling
-from segmed.networks.encoders.encoder import Encoder
+from segmed.networks.encoders.base_encoder import Encoder
 
 
 class SegmentationModel(nn.Module, ABC):

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, most_probable, on_grid_of
 
 RegionOfInterest = Literal["mask", "crop"]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from segmed.data.preprocess import prepare
 from segmed.errors import SegmenterError
-from segmed.segmenters.network import NetworkSegmenter, evaluating
 from segmed.segmenters.sliding import pad_to, window_starts
+from segmed.segmenters.trained_network import NetworkSegmenter, evaluating
 
 
 class TwoHeadSegmenter(NetworkSegmenter):

@@ -14,10 +14,10 @@ from monai.data import MetaTensor
 from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.intensities import BACKGROUND, SMOOTHNESS, Histograms, Mixture, TissueCosts
 from segmed.segmenters.maxflow import TOLERANCE, MaxFlowResult, binary_max_flow, hierarchical_max_flow, read_tree
 from segmed.segmenters.region import Scene, TissueMethod
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 
 LOG = logging.getLogger(__name__)
 

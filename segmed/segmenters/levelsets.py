@@ -15,8 +15,8 @@ from skimage.filters import threshold_otsu
 from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.region import Scene, TissueMethod
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.segmenters.window import Window, check_options, mask_of, window_of
 
 NAME = "geodesic active contour"

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, grid_difference, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, most_probable, on_grid_of
 
 
 @dataclass(frozen=True)

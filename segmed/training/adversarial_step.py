@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segmed.config import AdversaryConfig, TrainConfig
 from segmed.errors import RunError
 from segmed.labels import IGNORE
-from segmed.losses.segmentation import CrossEntropy
+from segmed.losses.segmentation_loss import CrossEntropy
 from segmed.training.balance import Balance
 from segmed.training.disguise import InstanceNoise, disguise, reference_maps
 from segmed.training.learner import Learner

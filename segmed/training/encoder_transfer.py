@@ -19,7 +19,7 @@ from segmed.config.reading import classifies, load_yaml
 from segmed.errors import NetworkError, RunError
 from segmed.files import write_json
 from segmed.networks.classifiers import ClassificationModel
-from segmed.networks.encoders.encoder import Encoder
+from segmed.networks.encoders.base_encoder import Encoder
 from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder
 from segmed.runs import Folds, Run, open_run, read_config_as
 from segmed.training.checkpoint import is_finite, read_weights

@@ -18,7 +18,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from segmed.files import disk_errors
 from segmed.training.history import History
-from segmed.training.pictures import patch_picture, view_picture
+from segmed.training.patch_pictures import patch_picture, view_picture
 
 LINE_SECONDS = 30.0  # between two plain lines of a run without a terminal
 FLUSH_SECONDS = 20

@@ -12,8 +12,8 @@ from sklearn.metrics import classification_report, log_loss, roc_auc_score
 
 from segmed.errors import MetricError
 from segmed.files import write_json
-from segmed.metrics.classification import OVERALL, PER_CLASS, check, figures
-from segmed.metrics.curves import precision_recall_curves, roc_curves
+from segmed.metrics.class_curves import precision_recall_curves, roc_curves
+from segmed.metrics.class_figures import OVERALL, PER_CLASS, check, figures
 
 ABC = ("a", "b", "c")
 TWO = ("no", "yes")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import OVERALL, PER_CLASS, check, figures
+from segmed.metrics.class_figures import OVERALL, PER_CLASS, check, figures
 from segmed.metrics.pooling import pool_by_subject
 from segmed.metrics.resampling import WeightedFigures, drawn_weights, interval_of, intervals
 from segmed.metrics.statistics import bootstrap_ci

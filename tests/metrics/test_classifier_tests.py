@@ -10,7 +10,7 @@ from scipy.stats import binom, norm
 from sklearn.metrics import roc_auc_score
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import OVERALL, figures
+from segmed.metrics.class_figures import OVERALL, figures
 from segmed.metrics.classifier_tests import delong, mcnemar, paired_bootstrap
 
 # ---------------------------------------------------------------- McNemar

@@ -33,7 +33,7 @@ from segmed.networks.discriminators import (
 )
 from segmed.networks.encoders.convnext import ConvNextEncoder
 from segmed.networks.encoders.dense import DenseEncoder
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.encoders.residual import ResidualEncoder
 from segmed.networks.models import SegmentationNet
 

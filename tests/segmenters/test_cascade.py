@@ -7,8 +7,8 @@ from monai.data import MetaTensor
 
 from segmed.errors import VolumeError
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade, restrict
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 
 HEART = LabelSet(("wall", "pool"), ((1,), (2,)))
 SCAR = LabelSet(("scar",), ((3,),))

@@ -16,10 +16,10 @@ from segmed.builders.classical import REST, TISSUE, build_method
 from segmed.config.methods import ClassicalMethod, FullWidthConfig, OtsuConfig, VoxelClassifierConfig
 from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Vote
 from segmed.segmenters.region import Everywhere, Inside, Known, Scene, TissueMethod
+from segmed.segmenters.segmenter import Segmenter
 
 FOUND = LabelSet(("wall", "pool", "rv"), ((1,), (2,), (3,)))
 RESULT = LabelSet(("myocardium", "scar", "pool"), ((1,), (2,), (3,)))

@@ -8,10 +8,10 @@ from monai.data import MetaTensor
 
 from segmed.errors import SegmenterError, VolumeError
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.energies import HierarchicalFlow, PottsFlow
 from segmed.segmenters.intensities import FromHistograms, Histograms, Mixture
 from segmed.segmenters.region import Known, Scene, SliceBySlice
+from segmed.segmenters.segmenter import Segmenter
 
 TREE = {"background": None, "heart": {"blood": None, "wall": {"myocardium": None, "scar": None}}}
 TISSUES = LabelSet(("blood", "myocardium", "scar"), ((1,), (2,), (3,)))

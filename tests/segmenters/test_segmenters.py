@@ -16,12 +16,12 @@ from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
 from segmed.errors import SegmenterError, VolumeError
 from segmed.geometry import resample_onto
 from segmed.labels import LabelSet
-from segmed.segmenters import network as network_module
-from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
+from segmed.segmenters import trained_network as network_module
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote, loose_pieces
 from segmed.segmenters.native import WayHome
-from segmed.segmenters.network import NetworkSegmenter, evaluating
+from segmed.segmenters.segmenter import Segmenter, most_probable, on_grid_of
+from segmed.segmenters.trained_network import NetworkSegmenter, evaluating
 from segmed.volumes import Source, grid_difference, read_volume
 
 LABELS = LabelSet(("left", "right"), ((1,), (2,)))

@@ -9,10 +9,10 @@ from torch import nn
 from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
 from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.models import SegmentationNet
-from segmed.segmenters import network as network_module
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters import trained_network as network_module
+from segmed.segmenters.trained_network import NetworkSegmenter
 
 NATIVE = PreprocessConfig(
     orientation="ras", spacing_mm="native", crop="none", intensity="none", interpolation="linear", separate_z=False

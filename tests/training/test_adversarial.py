@@ -28,9 +28,9 @@ from tiny_run import single, tiny_train
 from torch import nn
 
 from segmed.losses.adversarial import adversarial_loss, feature_matching_loss, segan_generator_loss
-from segmed.losses.segmentation import CrossEntropy
+from segmed.losses.segmentation_loss import CrossEntropy
 from segmed.networks.discriminators import ImageDiscriminator, PatchDiscriminator, PixelDiscriminator
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.training.disguise import disguise, reference_maps
 from segmed.training.precision import Choice
 from segmed.training.steps import SupervisedStep

@@ -24,7 +24,7 @@ from torch import nn
 from segmed.errors import RunError
 from segmed.labels import IGNORE
 from segmed.training.checkpoint import Checkpoints, set_random_state
-from segmed.training.pictures import GAP, view_picture
+from segmed.training.patch_pictures import GAP, view_picture
 from segmed.training.precision import Choice
 from segmed.training.ranks import Ranks
 from segmed.training.steps import SupervisedStep

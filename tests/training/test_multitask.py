@@ -39,15 +39,15 @@ from segmed.data.splits import Split
 from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
 from segmed.evaluate.answers import read_answers
 from segmed.labels import LabelSet
-from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
-from segmed.metrics.classification import figures
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.losses.segmentation_loss import DeepSupervisionLoss, segmentation_loss
+from segmed.metrics.class_figures import figures
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.two_heads import SegmentationAndClass
 from segmed.runs import Run, new_folds, read_config
 from segmed.segment.prepare import prepare
 from segmed.segment.test import sum_up_classes
 from segmed.segmenters.case_class import CaseClassifier
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.training.checkpoint import read_weights
 from segmed.training.encoder_transfer import take_encoder
 from segmed.training.interruption import Interrupted

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from segmed.networks.blocks import ConvBlock, Merge, Norm, activation, convolution, normalisation
-from segmed.networks.encoders.encoder import PyramidEncoder
+from segmed.networks.encoders.base_encoder import PyramidEncoder
 
 
 class ResidualBlock(nn.Module):

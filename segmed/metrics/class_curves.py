@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from segmed.metrics.classification import areas_of, check, one_against_rest
+from segmed.metrics.class_figures import areas_of, check, one_against_rest
 
 
 @dataclass(frozen=True)

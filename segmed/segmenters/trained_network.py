@@ -19,8 +19,8 @@ from segmed.geometry import as_affine
 from segmed.labels import LabelSet
 from segmed.machine import GIB, free_ram_bytes
 from segmed.networks.summary import summarise
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.native import WayHome
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.segmenters.sliding import Mirrored, Precision, collecting_bytes, sliding_window, window_batch
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from segmed.networks.blocks import ConvBlock, Norm
-from segmed.networks.encoders.encoder import PyramidEncoder
+from segmed.networks.encoders.base_encoder import PyramidEncoder
 
 
 class PlainLevel(nn.Sequential):
