@@ -99,9 +99,9 @@ def _labels(truth: np.ndarray, unit: np.ndarray, names: tuple[str, ...]) -> np.n
     mixed = np.flatnonzero(labels[unit] != truth)
     if mixed.size:
         subject = unit[mixed[0]]
-        found = ", ".join(str(label) for label in np.unique(truth[unit == subject]))
+        values = ", ".join(str(label) for label in np.unique(truth[unit == subject]))
         raise MetricError(
-            f"subject {names[subject]} has images of the labels {found}: "
+            f"subject {names[subject]} has images of the labels {values}: "
             "a subject needs one label to be pooled; mend the labels or take the figures by image"
         )
     return labels

@@ -263,8 +263,8 @@ def _timm(
         raise NetworkError(f"timm model '{model}' can't be built: {reason}") from error
     known = getattr(body, "feature_info", None) or [{}]
     layer = str(known[-1].get("module", ""))
-    found = layer in dict(body.named_modules()) and layer
-    return Backbone(body, in_channels, classes, dims=dims, map_layer=f"body.{layer}" if found else "", colour=colour)
+    map_layer = f"body.{layer}" if layer and layer in dict(body.named_modules()) else ""
+    return Backbone(body, in_channels, classes, dims=dims, map_layer=map_layer, colour=colour)
 
 
 def _library(module: str, wanted_by: str) -> ModuleType:

@@ -82,10 +82,10 @@ class Cascade(Segmenter):
     def _refine(self, result: torch.Tensor, volume: MetaTensor, mask: np.ndarray) -> None:
         """Put the fine segmenter's labels into the result, in place."""
         seen, place, inside = restrict(volume, mask, margin_mm=self.margin_mm, roi=self.roi)
-        found = self.fine.probabilities(seen).as_tensor().float().cpu()[1:] * torch.from_numpy(inside)
+        probabilities = self.fine.probabilities(seen).as_tensor().float().cpu()[1:] * torch.from_numpy(inside)
         part = result[(slice(None), *place)]
-        part *= 1 - found.sum(dim=0).clamp(max=1)
-        for index, probability in zip(self._fine, found, strict=True):
+        part *= 1 - probabilities.sum(dim=0).clamp(max=1)
+        for index, probability in zip(self._fine, probabilities, strict=True):
             part[index] += probability
 
 

@@ -136,13 +136,13 @@ class LiveWire(TissueMethod):
         axis = scene.slice_axis if self.axis is None else self.axis
         slices = np.moveaxis(scene.image, axis, 0)
         spacing_mm = [length for other, length in enumerate(scene.spacing_mm) if other != axis]
-        found = np.zeros(scene.image.shape, np.float32)
+        tissue = np.zeros(scene.image.shape, np.float32)
         for number, points in self.points_voxels.items():
             if not 0 <= number < len(slices):
                 raise SegmenterError(f"{NAME}: there is no slice {number}: they are 0 to {len(slices) - 1}")
             contour = trace(slices[number], points, spacing_mm, sigma_mm=self.sigma_mm)
-            np.moveaxis(found, axis, 0)[number] = contour_mask(contour, slices[number].shape)
-        return found * scene.region
+            np.moveaxis(tissue, axis, 0)[number] = contour_mask(contour, slices[number].shape)
+        return tissue * scene.region
 
 
 def _checked_points(points_voxels: object, shape: tuple[int, ...], closed: bool) -> list[tuple[int, ...]]:
@@ -161,12 +161,12 @@ def _checked_points(points_voxels: object, shape: tuple[int, ...], closed: bool)
 
 def _zero_crossings(laplacian: np.ndarray) -> np.ndarray:
     """Voxels where the Laplacian changes its sign towards a neighbour and which are the nearer of the two to zero."""
-    found = np.zeros(laplacian.shape, bool)
+    crossings = np.zeros(laplacian.shape, bool)
     for axis in range(laplacian.ndim):
-        values, marks = np.moveaxis(laplacian, axis, 0), np.moveaxis(found, axis, 0)
+        values, marks = np.moveaxis(laplacian, axis, 0), np.moveaxis(crossings, axis, 0)
         here, following = values[:-1], values[1:]
         changes = here * following < 0
         nearer = np.abs(here) <= np.abs(following)
         marks[:-1] |= changes & nearer
         marks[1:] |= changes & ~nearer
-    return found
+    return crossings

@@ -65,7 +65,7 @@ class RemoteMask(RemoteRegion):
     """Remote myocardium that was drawn by hand or by another method.
 
     Args:
-        name: of the mask in `scene.found`; it need not lie in the region.
+        name: of the mask in `scene.masks`; it need not lie in the region.
         smallest_voxels: with fewer there is no SD worth the name.
     """
 
@@ -73,7 +73,7 @@ class RemoteMask(RemoteRegion):
     smallest_voxels: int = 20
 
     def find(self, scene: Scene) -> Remote:
-        mask = found_mask(scene, self.name)
+        mask = scene.mask(self.name)
         count = int(mask.sum())
         if count < self.smallest_voxels:
             raise SegmenterError(
@@ -117,7 +117,7 @@ class RemoteSector(RemoteRegion):
             raise SegmenterError(f"a remote sector of {self.arc_deg:g} degrees: give {BIN_DEG:g} to 360")
 
     def find(self, scene: Scene) -> Remote:
-        cavity = None if self.cavity is None else found_mask(scene, self.cavity)
+        cavity = None if self.cavity is None else scene.mask(self.cavity)
         box = bounding_box(scene.region if cavity is None else scene.region | cavity)
         known = {} if cavity is None else {"cavity": cavity[box]}
         part = Scene(scene.image[box], scene.region[box], scene.spacing_mm, known)
@@ -143,12 +143,12 @@ class RemoteSector(RemoteRegion):
         smallest_sd = SMALLEST_SPREAD * float(np.ptp(scene.values))
         for place, part in scene.slices(axis):
             region = part.region.squeeze(axis)
-            cavity = part.found["cavity"].squeeze(axis) if "cavity" in part.found else None
+            cavity = part.masks["cavity"].squeeze(axis) if "cavity" in part.masks else None
             kept = _without_border(region, spacing_mm, self.border_mm)
             angles_deg = _angles_deg(kept, _middle(region, cavity), spacing_mm)
-            found = self._darkest(part.image.squeeze(axis), kept, angles_deg, smallest_sd)
-            if found is not None:
-                yield place, replace(found, mask=np.expand_dims(found.mask, axis))
+            window = self._darkest(part.image.squeeze(axis), kept, angles_deg, smallest_sd)
+            if window is not None:
+                yield place, replace(window, mask=np.expand_dims(window.mask, axis))
 
     def _darkest(
         self, image: np.ndarray, kept: np.ndarray, angles_deg: np.ndarray, smallest_sd: float
@@ -194,24 +194,12 @@ class RemoteSector(RemoteRegion):
             )
         if self.darker_than is None:
             return
-        other = found_mask(scene, self.darker_than)
+        other = scene.mask(self.darker_than)
         if other.any() and remote.mean >= (level := float(scene.image[other].mean())):
             raise SegmenterError(
                 f"no remote region: the darkest sector of the wall (mean {remote.mean:g}) is not darker than "
                 f"'{self.darker_than}' ({level:g}): is all of the wall enhanced? use a method without a remote region"
             )
-
-
-def found_mask(scene: Scene, name: str) -> np.ndarray:
-    """What is known under a name, (X, Y, Z) bool.
-
-    Raises:
-        SegmenterError: nothing is.
-    """
-    if name not in scene.found:
-        there = ", ".join(scene.found) or "none"
-        raise SegmenterError(f"no mask '{name}' beside the region; there: {there}")
-    return scene.found[name]
 
 
 def _statistics(scene: Scene, mask: np.ndarray, what: str) -> Remote:

@@ -182,14 +182,14 @@ def trained(settings: ClassifierSettings, rows: np.ndarray, scar: np.ndarray) ->
 
 def scores_of(model: Pipeline, rows: np.ndarray) -> np.ndarray:
     """Distance to the SVM's plane, log-odds of the other kinds, (N,) float64."""
-    found = []
+    scores = []
     for start in range(0, len(rows), ROWS):
         part = rows[start : start + ROWS]
         if hasattr(model, "decision_function"):
-            found.append(model.decision_function(part))
+            scores.append(model.decision_function(part))
         else:
-            found.append(logit(np.clip(model.predict_proba(part)[:, 1].astype(np.float64), 1e-3, 1 - 1e-3)))
-    return np.concatenate(found)
+            scores.append(logit(np.clip(model.predict_proba(part)[:, 1].astype(np.float64), 1e-3, 1 - 1e-3)))
+    return np.concatenate(scores)
 
 
 def calibrated(drawn: Drawn, settings: ClassifierSettings) -> Calibration:

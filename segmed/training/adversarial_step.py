@@ -238,9 +238,9 @@ class AdversarialStep(Step):
             share = len(exhibit.image) / images
             with learner.unsynchronised(place < len(exhibits)):
                 with self.choice.autocast(self.fabric.device):
-                    loss, found = self.opponent.discriminator_losses(exhibit)
+                    loss, values = self.opponent.discriminator_losses(exhibit)
                 self.fabric.backward(loss * share)
-            for name, value in found.items():
+            for name, value in values.items():
                 figures.add(name, value, share)
         figures["discriminator/gradient_norm"] = learner.advance(progress)
         return figures

@@ -96,12 +96,12 @@ def source_encoder(folder: Path) -> SourceEncoder:
 
 def _members(folder: Path) -> str:
     """The trained networks of a composed run, for a message."""
-    found = [path.parents[1] for path in sorted(folder.rglob("weights/best.safetensors"))]
-    found = [member for member in found if "without_fold_" not in str(member.relative_to(folder))]
-    if not found:
+    members = [path.parents[1] for path in sorted(folder.rglob("weights/best.safetensors"))]
+    members = [member for member in members if "without_fold_" not in str(member.relative_to(folder))]
+    if not members:
         return ", once it is trained: none has weights yet"
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return f": {', '.join(map(str, found[:NAMED]))}{more}"
+    more = f" and {len(members) - NAMED} more" if len(members) > NAMED else ""
+    return f": {', '.join(map(str, members[:NAMED]))}{more}"
 
 
 # ---------------------------------------------------------------- shape and weights

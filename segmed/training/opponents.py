@@ -99,12 +99,12 @@ class Decider(Opponent):
     def generator_losses(self, exhibit: Exhibit) -> dict[str, Tensor]:
         """The adversarial loss, and that of matching features where it has a weight."""
         with self.frozen() as network:
-            found = network(exhibit.image, exhibit.fake)
-            losses = {"adversarial": self.loss.generator(found.decision)}
+            judgement = network(exhibit.image, exhibit.fake)
+            losses = {"adversarial": self.loss.generator(judgement.decision)}
             if self.feature_matching:
                 with torch.no_grad():
                     reference = network(exhibit.image, exhibit.real)
-                losses["feature_matching"] = feature_matching_loss(reference.features, found.features)
+                losses["feature_matching"] = feature_matching_loss(reference.features, judgement.features)
         return losses
 
     def discriminator_losses(self, exhibit: Exhibit) -> tuple[Tensor, dict[str, Tensor]]:

@@ -85,11 +85,11 @@ def test_volumes_have_no_slices_to_be_seen_at_once():
 @pytest.mark.parametrize("plane_axis", [0, 1, 2])
 def test_the_result_is_what_the_network_gives_for_the_slice(plane_axis):
     network, image = unet(), volume(24, 20, 28)
-    found = made(network, plane_axis=plane_axis).probabilities(image).as_tensor()
+    probabilities = made(network, plane_axis=plane_axis).probabilities(image).as_tensor()
     slices = image.as_tensor().movedim(plane_axis + 1, 0)
     with torch.no_grad():
         expected = network(slices).softmax(1).movedim(0, plane_axis + 1)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(probabilities, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_slices_no_larger_than_a_patch_give_the_same_to_the_bit():
