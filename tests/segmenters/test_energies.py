@@ -159,7 +159,7 @@ def test_a_label_that_has_no_histogram_is_refused():
 # ---------------------------------------------------------------- a tree of tissues
 
 
-def found_in_tree(
+def label_with_tree(
     region: Segmenter | None, confined, histograms: Histograms, image: MetaTensor, **options
 ) -> MetaTensor:
     segmenter = HierarchicalFlow(histograms, TREE, labels=TISSUES, region=region, confined=confined, **options)
@@ -170,7 +170,7 @@ def test_inside_the_heart_wall_and_pool_hold_their_tissues():
     scene, _ = whole(40)
     image, labels = heart_volume(ring(noise=40)[0])
     confined = {"background": ("background",), "blood": ("pool",), "wall": ("wall",)}
-    probabilities = found_in_tree(Known(labels, HEART), confined, in_wall(), image).as_tensor()
+    probabilities = label_with_tree(Known(labels, HEART), confined, in_wall(), image).as_tensor()
     assert torch.allclose(probabilities.sum(0), torch.ones(probabilities.shape[1:]))
     assert np.array_equal(probabilities[1].numpy() > 0.5, scene.masks["pool"])
     assert not probabilities[2:, torch.from_numpy(~scene.region)].any()
@@ -181,7 +181,7 @@ def test_without_a_region_the_tree_is_held_by_intensities_and_smoothness_alone()
     _, scene = whole(10)
     names = ("background", "blood", "myocardium", "scar")
     image, _ = heart_volume(ring(noise=10)[0])
-    probabilities = found_in_tree(None, None, Histograms.fit([scene], names), image, smoothness=0.5).as_tensor()
+    probabilities = label_with_tree(None, None, Histograms.fit([scene], names), image, smoothness=0.5).as_tensor()
     assert torch.allclose(probabilities.sum(0), torch.ones(probabilities.shape[1:]), atol=1e-5)
     wall = probabilities[2].numpy() > 0.5
     assert dice(wall, scene.masks["myocardium"]) > 0.9
@@ -190,7 +190,7 @@ def test_without_a_region_the_tree_is_held_by_intensities_and_smoothness_alone()
 def test_where_the_region_is_empty_all_is_background():
     image, labels = heart_volume(ring(noise=10)[0])
     empty = Known(MetaTensor(torch.zeros_like(labels.as_tensor()), affine=labels.affine), HEART)
-    probabilities = found_in_tree(
+    probabilities = label_with_tree(
         empty, {"heart": ("wall", "pool"), "background": ("background",)}, in_blood_too(), image
     )
     assert (probabilities[0] == 1).all()
@@ -205,7 +205,7 @@ def test_gain_and_offset_do_not_matter_to_the_tree():
     image, labels = heart_volume(ring(noise=40)[0])
     confined = {"background": ("background",), "blood": ("pool",), "wall": ("wall",)}
     other = MetaTensor(image.as_tensor() * 2 + 500, affine=image.affine)
-    probabilities = [found_in_tree(Known(labels, HEART), confined, in_wall(), volume) for volume in (image, other)]
+    probabilities = [label_with_tree(Known(labels, HEART), confined, in_wall(), volume) for volume in (image, other)]
     assert (probabilities[0].argmax(0) != probabilities[1].argmax(0)).float().mean() < 1e-3
 
 
