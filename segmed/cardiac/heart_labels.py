@@ -134,7 +134,7 @@ def heart_of(values: np.ndarray, affine: np.ndarray, meaning: HeartValues) -> tu
 
 
 def doubts(report: ScarReport, image: np.ndarray) -> tuple[str, ...]:
-    """Numbers that the image does not bear out, one line each.
+    """Results that the image contradicts, one line each.
 
     Args:
         report: of a heart.

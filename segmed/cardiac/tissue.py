@@ -97,7 +97,7 @@ class Zones:
 def scar_zones(image: np.ndarray, heart: HeartLabels, scar: np.ndarray, grey: GreyZone) -> Zones:
     """Core and grey zone by intensity, within the wall.
 
-    Only what hangs together with the scar counts: by chance, some of the remote muscle lies 2 SD above its mean.
+    Only voxels connected with the scar count: by chance, some of the remote muscle lies 2 SD above its mean.
 
     Args:
         image: (X, Y, Z), intensities.

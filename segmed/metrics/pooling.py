@@ -93,7 +93,7 @@ def _sums(values: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
 
 def _labels(truth: np.ndarray, unit: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     if truth.shape != unit.shape:
-        raise MetricError(f"truth of shape {truth.shape} for {len(unit)} images: give one label an image")
+        raise MetricError(f"truth of shape {truth.shape} for {len(unit)} images: give one label per image")
     labels = np.zeros(len(names), dtype=np.intp)
     labels[unit] = truth
     mixed = np.flatnonzero(labels[unit] != truth)

@@ -59,7 +59,8 @@ def mean_figures(
     """The figures of `COMPARED` of a method.
 
     The mean of the runs' figures, not the figure of their mean probabilities: the latter is that of an ensemble, which
-    is better than what anybody gets who trains once. Subjects are drawn, runs are not: they are no further patients.
+    is better than what anybody gets who trains once. Subjects are drawn and runs are not, as another run is not another
+    patient.
 
     Args:
         truth: (N,) int.

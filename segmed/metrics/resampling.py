@@ -1,4 +1,4 @@
-"""Subjects drawn anew, each with all of its images -> intervals of the figures of classification."""
+"""Bootstrap over subjects, each with all of its images -> intervals of the figures of classification."""
 
 from __future__ import annotations
 

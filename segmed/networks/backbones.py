@@ -102,7 +102,7 @@ def _resnet(
     width: int = 64,
     colour: bool = False,
 ) -> ClassificationModel:
-    """ResNet with projections in its shortcuts: those of MONAI without let no gradient through.
+    """ResNet with projections in its shortcuts: MONAI's shortcuts without projections pass no gradient.
 
     Source: He et al. 2016, arXiv 1512.03385.
     """
@@ -150,7 +150,7 @@ def _efficientnet(
 
 
 class VisionTransformer(nn.Module):
-    """MONAI's ViT, whose class token asks the tokens of the patches once more after they have stood as a map.
+    """MONAI's ViT; the patches' tokens become a feature map before the class token attends to them once more.
 
     Attributes:
         map: where the tokens (B, width, *grid) go through before the last block.

@@ -101,7 +101,7 @@ def restrict(
         roi: `mask`: intensities outside are set to 0; `crop`: the volume is cut to the box of region and margin.
 
     Returns:
-        The volume; where it lies in the one given, a slice an axis; and the region with its margin there, bool.
+        The volume; where it lies in the one given, a slice per axis; and the region with its margin there, bool.
 
     Raises:
         ValueError: the mask is empty.

@@ -1,6 +1,6 @@
 """A network of two heads and a volume -> probabilities of the volume's class: the mean over windows or slices.
 
-Alone, where the class is all that is asked for, or by the same pass that segments the volume.
+`CaseClassifier` gives the class alone; `TwoHeadSegmenter` gives it from the pass that segments the volume.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TwoHeadSegmenter(NetworkSegmenter):
 
     @property
     def class_probabilities(self) -> np.ndarray | None:
-        """Of the volume that was segmented last."""
+        """Probabilities of the classes of the volume that was segmented last."""
         return self._class
 
     def _probabilities_of(self, image: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def _varied(windows: Tensor) -> Tensor:
 
 
 class CaseClassifier:
-    """The second head of a trained network, on the windows that the first one segments; the decoder rests.
+    """The second head of a trained network, on the windows that the first one segments; the decoder is not run.
 
     Args:
         segmenter: of a `SegmentationAndClass`; its preparation, windows, device and precision are used. Copies are

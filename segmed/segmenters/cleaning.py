@@ -1,4 +1,4 @@
-"""What a method found, mended: dark cores that scar encloses are filled, small pieces dropped."""
+"""Post-processing of a method's tissue: fills dark cores that scar encloses, drops small pieces."""
 
 from __future__ import annotations
 

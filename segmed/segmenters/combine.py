@@ -53,16 +53,16 @@ class Mean(Ensemble):
 
     @property
     def class_probabilities(self) -> np.ndarray | None:
-        """The mean of what all tell; none where one of them tells nothing."""
-        told = [each for segmenter in self.segmenters if (each := segmenter.class_probabilities) is not None]
-        return np.mean(told, axis=0) if len(told) == len(self.segmenters) else None
+        """The mean over the segmenters; none where one of them has no class."""
+        by_segmenter = [each for segmenter in self.segmenters if (each := segmenter.class_probabilities) is not None]
+        return np.mean(by_segmenter, axis=0) if len(by_segmenter) == len(self.segmenters) else None
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         return self.segmenters[0](volume) if len(self.segmenters) == 1 else super().__call__(volume)
 
 
 class Vote(Ensemble):
-    """A voxel bears the label that enough of several label maps give it: two of three planes, say.
+    """A voxel gets the label that enough of several label maps give it: two of three planes, say.
 
     The probability of a label is its share of the votes; that of a label with too few goes to background. Where two
     labels have enough, and as many, the first is taken.
@@ -127,7 +127,7 @@ class LargestComponent(Segmenter):
 
     @property
     def class_probabilities(self) -> np.ndarray | None:
-        """What the segmenter inside tells."""
+        """Those of the segmenter inside."""
         return self.segmenter.class_probabilities
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:

@@ -31,7 +31,7 @@ class PottsFlow(TissueMethod):
 
     Attributes:
         model: what intensities cost in the two tissues.
-        smoothness: costs (nats a voxel) times mm, of a surface.
+        smoothness: costs (nats per voxel) times mm, of a surface.
         iterations: at most; one that stops before it has converged is logged as a warning.
         tolerance: of the gap; see `MaxFlowResult`.
 
@@ -72,7 +72,7 @@ class HierarchicalFlow(Segmenter):
             where it may lie, and has to be confined.
         tree: nested mapping of names; a leaf is None. `hierarchical_max_flow` shows one.
         labels: those of the result, each a leaf; leaves that are none of them become background.
-        smoothness: costs (nats a voxel) times mm of every node by name, or one number; a surface
+        smoothness: costs (nats per voxel) times mm of every node by name, or one number; a surface
             counts for both leaves that it parts.
         region: whose labels hold nodes in place; None: nothing does, and intensities are compared with the whole
             volume's.

@@ -29,7 +29,7 @@ class GraphCut(TissueMethod):
 
     Attributes:
         model: what intensities cost in the two tissues.
-        smoothness: costs (nats a voxel) times mm, of a surface between equal intensities.
+        smoothness: costs (nats per voxel) times mm, of a surface between equal intensities.
         contrast: where intensities differ by d, a surface costs exp(-contrast d² / (2 mean d²)) of that, the mean
             being over all neighbours in the region; 0: the same everywhere.
         neighbours: 6 or 26 in 3D (4 or 8 in a region of one slice). With 26 the surface is nearly the Euclidean one

@@ -22,7 +22,7 @@ FLAT_COST = 0.01  # of the best edge, so that of two equal ways the shorter is t
 def edge_cost(image: np.ndarray, spacing_mm: Sequence[float], *, sigma_mm: float = 1.0) -> np.ndarray:
     """How little a voxel looks like an edge: low on steep gradients and on zero crossings of the Laplacian.
 
-    Free of the image's scale and sign. The third term of the source, the gradient's direction, is left out: it
+    Independent of the image's scale and sign. The third term of the source, the gradient's direction, is left out: it
     belongs to pairs of voxels.
 
     Args:
@@ -34,7 +34,7 @@ def edge_cost(image: np.ndarray, spacing_mm: Sequence[float], *, sigma_mm: float
         (X, Y) float64 in (0, 1.01], per mm of path.
 
     Raises:
-        SegmenterError: not one slice, or a slice of one intensity.
+        SegmenterError: an image that is no single slice, or that has one intensity.
 
     Source: Mortensen and Barrett 1995, SIGGRAPH, section 3.1.
     """

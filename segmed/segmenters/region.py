@@ -67,7 +67,7 @@ class TissueMethod(ABC):
 
     @abstractmethod
     def probability(self, scene: Scene) -> np.ndarray:
-        """How sure it is that a voxel is of that tissue.
+        """Probability of each voxel to be that tissue.
 
         Args:
             scene: whose region holds at least one voxel.
@@ -81,7 +81,7 @@ class TissueMethod(ABC):
 
 
 class SliceBySlice(TissueMethod):
-    """A method that looks at each slice by itself; in a slice in which it has no meaning, nothing is found.
+    """Applies a method to each slice by itself; slices in which the method has no meaning stay empty.
 
     Args:
         method: for one slice.
@@ -100,7 +100,7 @@ class SliceBySlice(TissueMethod):
         """As of every method; zeros in the slices that are then in `failed`.
 
         Raises:
-            SegmenterError: not one slice has a result.
+            SegmenterError: no slice has a result.
         """
         axis = scene.slice_axis if self.axis is None else self.axis
         tissue = np.zeros(scene.image.shape, np.float32)
@@ -179,7 +179,7 @@ class Inside(Segmenter):
 
 
 class Known(Segmenter):
-    """A label map that is there already: a reference, or the result of another tool.
+    """A given label map: a reference, or the result of another tool.
 
     Args:
         map: (1, X, Y, Z) label indices, voxels marked to be ignored counting as background.

@@ -46,7 +46,7 @@ class Remote:
 
 
 class RemoteRegion(ABC):
-    """A way to come by the remote myocardium of a scene."""
+    """A method that finds the remote myocardium of a scene."""
 
     @abstractmethod
     def find(self, scene: Scene) -> Remote:
@@ -91,7 +91,7 @@ class RemoteSector(RemoteRegion):
     no hole), in steps of 5 degrees, and stops where mean + SD of its voxels is lowest. The SD keeps it from a dark core
     of microvascular obstruction, whose bright rim lies in the same window. Voxels near the borders of the wall hold
     some blood or fat and are left out. Of the slices' windows those count together whose mean is at most one SD above
-    that of the darkest: a slice that is scar all round has no say.
+    that of the darkest: a slice that is scar all round does not count.
 
     The darkest window is a little darker than an average one, and a wall that is enhanced everywhere and evenly looks
     like a healthy one: only blood tells them apart (`darker_than`). The result follows image * a + b, a > 0.

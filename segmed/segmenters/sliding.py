@@ -66,7 +66,7 @@ def sliding_window(
         mirror_axes = [axis + 1 for axis in mirror_axes]
     if len(window) != len(spatial):
         raise SegmenterError(
-            f"window {tuple(window)} does not fit an image of shape {spatial}: give one entry an axis, "
+            f"window {tuple(window)} does not fit an image of shape {spatial}: give one entry per axis, "
             "or one less for a 2D network"
         )
     if mirror_axes:

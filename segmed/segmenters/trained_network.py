@@ -144,7 +144,7 @@ class NetworkSegmenter(Segmenter):
         return self.window_bytes * math.prod(window) // math.prod(self.window)
 
     def _check_memory(self, image: Tensor, *, native_bytes: int) -> None:
-        """Refuse before it starts what would be killed at its end."""
+        """Refuse a volume for which memory would run out, before anything is computed."""
         needed, free = native_bytes + self._collecting_bytes(image), free_ram_bytes()
         if self.device.type == "cpu":
             window = self.window_of(image.shape[1:])
@@ -227,7 +227,7 @@ def _window(patches: PatchConfig, plane_axis: int | None) -> tuple[int, ...]:
     if len(patches.size) != patches.dims or (plane_axis is None) != (patches.dims == 3):
         raise SegmenterError(
             f"patches.size {patches.size} and plane axis {plane_axis} do not fit {patches.dims} dimensions: "
-            "give one number a dimension, and a plane for 2"
+            "give one number per dimension, and a plane for 2"
         )
     return patches.size
 

@@ -79,7 +79,7 @@ def features(scene: Scene, settings: FeatureSettings | None = None) -> np.ndarra
         settings: which features; None: the defaults.
 
     Returns:
-        (N, F) float32, a row a voxel of `scene.values`, a column a name of `settings.names`. NaN is what the volume
+        (N, F) float32, a row per voxel of `scene.values`, a column per name of `settings.names`. NaN is what the volume
         does not show: depth without a cavity, an angle without an RV, the pool's intensity without a pool.
 
     Raises:

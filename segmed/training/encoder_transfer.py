@@ -1,4 +1,4 @@
-"""The encoder that a run begins with: another run's, found, fitted, and written down weight by weight."""
+"""Start a run with the encoder of another run: read it, fit its shape, and record which weights were taken."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SourceEncoder:
 
     @property
     def strides(self) -> Strides:
-        """Step of each level, an entry an axis, finest first."""
+        """Step of each level, an entry per axis, finest first."""
         return known(self.encoder.strides)
 
     @property

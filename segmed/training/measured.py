@@ -1,4 +1,4 @@
-"""What a run measures or learns of itself, put where its config says `auto`."""
+"""Values that a run measures when it starts, such as its precision, in place of `auto` in its config."""
 
 from __future__ import annotations
 

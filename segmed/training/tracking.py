@@ -1,4 +1,4 @@
-"""What one looks at while a run trains: TensorBoard, history.csv, log.txt, a progress bar."""
+"""The records of a training run: TensorBoard, history.csv, log.txt, a progress bar."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILE_ONLY = "segmed_file_only"
 
 
 class Tracker:
-    """Looks at nothing: for the processes that do not lead, and for tests."""
+    """Records nothing: for the processes that do not lead, and for tests."""
 
     def scalars(self, step: int, values: Mapping[str, float], *, minutes: float) -> None:
         """Figures of the training by name."""
@@ -244,7 +244,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _FileHandler(logging.FileHandler):
-    """A log that a full disk does not turn into a stack of tracebacks."""
+    """A log file that, on a full disk, fails without a traceback for each line."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass

@@ -218,7 +218,7 @@ GOOD = np.full((3, 2), 0.5)
         ([0, 1, 0], GOOD[:, :1], r"shape \(3, 1\) for 3 cases and 2 classes"),
         ([0, 2, 0], GOOD, "true label 2 of case 1: must lie between 0 and 1"),
         ([0, -1, 0], GOOD, "true label -1 of case 1"),
-        ([0.0, 1.0, 0.0], GOOD, "type float64: give one integer a case"),
+        ([0.0, 1.0, 0.0], GOOD, "type float64: give one integer per case"),
         ([], np.empty((0, 2)), "at least one case"),
     ],
 )

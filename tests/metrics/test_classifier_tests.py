@@ -166,7 +166,7 @@ def test_under_the_null_one_p_of_delong_in_twenty_is_below_five_percent():
 @pytest.mark.parametrize(
     ("positive", "scores", "message"),
     [
-        ([0, 1, 2], [1, 2, 3], "True or False a case"),
+        ([0, 1, 2], [1, 2, 3], "True or False per case"),
         ([0, 1, 1], [1, math.nan, 3], "score of case 1"),
         ([0, 1], [1, 2, 3], r"truth \(2,\), scores \(3,\)"),
     ],

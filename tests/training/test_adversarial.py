@@ -124,7 +124,8 @@ def test_the_discriminator_can_learn_again_after_the_generator_s_side_even_if_th
     assert during == [False]
     free = [weight for weight in network.parameters() if weight.requires_grad]
     assert len(free) == len(list(network.parameters())) - 1
-    handle.remove(), failing.remove()
+    handle.remove()
+    failing.remove()
     step.step(batch_of(), HALFWAY)
     free = [weight for weight in network.parameters() if weight.requires_grad]
     assert len(free) == len(list(network.parameters())) - 1
