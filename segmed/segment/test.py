@@ -25,7 +25,7 @@ from segmed.evaluate.case_volumes import CaseVolumes, shown_case
 from segmed.evaluate.results import notes_of_run
 from segmed.files import write_json
 from segmed.machine import free_ram_bytes
-from segmed.metrics.segmentation import metrics_shown
+from segmed.metrics.mask_metrics import metrics_shown
 from segmed.reports.classification.case_classes import TABLE, write_case_classes
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.files import write_evaluation

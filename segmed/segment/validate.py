@@ -22,13 +22,13 @@ from segmed.evaluate.case_rows import evaluate_case
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import IGNORE, LabelSet
 from segmed.machine import free_ram_bytes
-from segmed.metrics.classification import VALIDATED
-from segmed.metrics.classification import figures as class_figures
-from segmed.metrics.segmentation import metrics_shown, overlaps
+from segmed.metrics.class_figures import VALIDATED
+from segmed.metrics.class_figures import figures as class_figures
+from segmed.metrics.mask_metrics import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
 from segmed.segmenters.combine import largest_pieces
 from segmed.segmenters.native import WayHome
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.training.loop import ValidationResult
 from segmed.training.ranks import Ranks
 from segmed.volumes import Source, read_label_volume
