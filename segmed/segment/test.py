@@ -14,8 +14,8 @@ from monai.data import MetaTensor
 from segmed.builders.datasets import build_dataset
 from segmed.builders.trained import load_case_classifier, load_run
 from segmed.config import SegmentationConfig, known
-from segmed.data.case_classes import KnownClasses
 from segmed.data.cases import Case, Dataset, cases_of
+from segmed.data.class_column import KnownClasses
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.errors import DatasetError

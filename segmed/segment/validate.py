@@ -16,7 +16,7 @@ from torch import nn
 
 from segmed.config import EvaluateConfig
 from segmed.data.cache import CachedVolume
-from segmed.data.case_classes import KnownClasses
+from segmed.data.class_column import KnownClasses
 from segmed.errors import TrainingError
 from segmed.evaluate.case_rows import evaluate_case
 from segmed.geometry import as_affine, spacing_mm

@@ -34,7 +34,7 @@ from segmed.config import (
 )
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.data.case import Case
-from segmed.data.case_classes import UNKNOWN, class_indices, class_names, classes_of, with_targets
+from segmed.data.class_column import UNKNOWN, class_indices, class_names, classes_of, with_targets
 from segmed.data.splits import Split
 from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
 from segmed.evaluate.answers import read_answers

@@ -19,8 +19,8 @@ from segmed.data.audit import audit_dataset
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume
 from segmed.data.cases import read_dataset
-from segmed.data.patches import PatchDataset, patch_loader
 from segmed.data.splits import Split
+from segmed.data.training_patches import PatchDataset, patch_loader
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.errors import DatasetError
 from segmed.labels import LabelSet

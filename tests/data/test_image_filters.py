@@ -15,7 +15,7 @@ from segmed.config.filters import (
     SigmaConfig,
     WienerConfig,
 )
-from segmed.data.filters import filtered, noise_sd
+from segmed.data.image_filters import filtered, noise_sd
 from segmed.errors import DatasetError
 
 SMOOTHING = (MeanConfig(), GaussianConfig(), MedianConfig(), SigmaConfig(), WienerConfig())
