@@ -101,7 +101,7 @@ def prepare(config: SegmentationConfig) -> Prepared:
     notes = _known_beforehand(config, dataset, audit, split)
     _check_adversary(config, split)
     labels = {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
-    found = {
+    resolved = {
         "images": dataset.modalities,
         "labels": labels,
         "ignore": dataset.labels.ignore,
@@ -109,7 +109,7 @@ def prepare(config: SegmentationConfig) -> Prepared:
         "spacing_known": config.data.spacing_known and not dataset.are_pictures,
     }
     _warn_of_absent_labels(dataset, audit, split)
-    config = config.model_copy(update={"data": config.data.model_copy(update=found)})
+    config = config.model_copy(update={"data": config.data.model_copy(update=resolved)})
     reasons: dict[str, str] = {}
     if head is not None:
         config, reasons = _with_classes(config, head, classes, split)
@@ -232,7 +232,7 @@ def _stratum(fact: CaseFacts, of_class: str | None) -> str:
 
 
 def _with_classes(
-    config: SegmentationConfig, head: CaseClassConfig, found: Mapping[str, str], split: Split
+    config: SegmentationConfig, head: CaseClassConfig, classes: Mapping[str, str], split: Split
 ) -> tuple[SegmentationConfig, dict[str, str]]:
     """The config with the names of the classes, and why they are these.
 
@@ -240,7 +240,7 @@ def _with_classes(
         DatasetError: fewer than two classes to learn, or one that training never sees.
     """
     wanted = None if head.classes == "auto" else head.classes
-    names = class_names(found, {part: getattr(split, part) for part in PARTS}, wanted)
+    names = class_names(classes, {part: getattr(split, part) for part in PARTS}, wanted)
     config = config.model_copy(update={"classification": head.model_copy(update={"classes": names})})
     why = f"what the column {head.column} says of the training part"
     return config, {"classification.classes": why} if wanted is None else {}

@@ -47,7 +47,7 @@ def run_test(
     segmenter = load_run(run.path, device=device)
     rows: list[Row] = []
     seconds: dict[str, float] = {}
-    told: dict[str, np.ndarray] = {}
+    class_probabilities: dict[str, np.ndarray] = {}
     cases = {case.id: case for case in cases_of(dataset, split.test)}
     shown = _Shown()
     for case in cases.values():
@@ -55,13 +55,13 @@ def run_test(
         if reference is None:
             raise DatasetError(f"test case {case.id} has no label map: leave it out of the layout")
         began = time.perf_counter()
-        found = segmenter(image)
-        labels = found.numpy()[0]  # waits for the device
+        prediction = segmenter(image)
+        labels = prediction.numpy()[0]  # waits for the device
         seconds[case.id] = time.perf_counter() - began
         if segmenter.class_probabilities is not None:
-            told[case.id] = segmenter.class_probabilities
-        _write_prediction(run, case, found, dataset)
-        shown.keep(case.id, shown_case(image, reference=reference, prediction=found))
+            class_probabilities[case.id] = segmenter.class_probabilities
+        _write_prediction(run, case, prediction, dataset)
+        shown.keep(case.id, shown_case(image, reference=reference, prediction=prediction))
         rows += evaluate_case(
             labels,
             reference.numpy()[0],
@@ -82,7 +82,7 @@ def run_test(
         notes=notes_of_run(run),
         subjects_known=dataset.subjects_known,
     )
-    classes = _test_classes(run, config, dataset, split, told, device=device)
+    classes = _test_classes(run, config, dataset, split, class_probabilities, device=device)
     return rows, summary if classes is None else {**summary, "classification": classes}
 
 
@@ -180,11 +180,11 @@ def _write_timing(run: Run, seconds: Mapping[str, float], *, device: str) -> Non
     write_json(run.timing, {"device": device, "seconds_a_case": mean, "seconds": dict(seconds)})
 
 
-def _write_prediction(run: Run, case: Case, found: MetaTensor, dataset: Dataset) -> None:
+def _write_prediction(run: Run, case: Case, prediction: MetaTensor, dataset: Dataset) -> None:
     """The label map on the image's grid, with its header and the data set's values."""
     like = next(iter(case.images.values())).path
-    values = torch.from_numpy(dataset.labels.decode(found.numpy()))
-    write_volume(_prediction(run, case), MetaTensor(values, affine=found.affine), like=like)
+    values = torch.from_numpy(dataset.labels.decode(prediction.numpy()))
+    write_volume(_prediction(run, case), MetaTensor(values, affine=prediction.affine), like=like)
 
 
 def _prediction(run: Run, case: Case) -> Path:
@@ -197,8 +197,8 @@ def _read_again(run: Run, case: Case, dataset: Dataset) -> CaseVolumes:
     """A test case for the montage, for which there was no room."""
     image, reference = read_case(case, dataset)
     path = _prediction(run, case)
-    found = torch.from_numpy(dataset.labels.encode(read_label_volume(path).numpy(), where=str(path)))
-    return shown_case(image, reference=reference, prediction=MetaTensor(found, affine=image.affine))
+    indices = torch.from_numpy(dataset.labels.encode(read_label_volume(path).numpy(), where=str(path)))
+    return shown_case(image, reference=reference, prediction=MetaTensor(indices, affine=image.affine))
 
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
