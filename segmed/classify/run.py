@@ -36,11 +36,11 @@ def resume(folder: Path) -> None:
     if (folds := Folds(folder)).begun:
         _run_folds(load_written(ClassificationConfig, folds.config), folds)
         return
-    made = open_run(folder)
-    if made.finished:
-        print(f"run {folder} is finished, nothing is left to do: {made.page}")
+    run = open_run(folder)
+    if run.finished:
+        print(f"run {folder} is finished, nothing is left to do: {run.page}")
         return
-    train_and_test(made, *_launch(), resume=True)
+    train_and_test(run, *_launch(), resume=True)
 
 
 def show_plan(config: ClassificationConfig) -> None:

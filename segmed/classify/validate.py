@@ -84,7 +84,7 @@ class Validator:
 
     def __call__(self, network: nn.Module) -> ValidationResult:
         """Classify every validation image and measure."""
-        found = self.images.answers(network, "validation")
-        overall = figures(found.truth, found.probabilities, found.classes).overall
+        answers = self.images.answers(network, "validation")
+        overall = figures(answers.truth, answers.probabilities, answers.classes).overall
         score = -overall[self.select] if self.select == "log_loss" else overall[self.select]
         return ValidationResult(score, {f"validation/{name}": overall[name] for name in VALIDATED})

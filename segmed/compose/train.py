@@ -141,8 +141,8 @@ class _CascadeNetworks(_Networks):
             members = [dataset.labels.index(name) for region in cascade.region for name in merged[region]]
             mask = np.isin(indices, members)
         else:
-            found = finder(image).as_tensor()[0].numpy()
-            mask = np.isin(found, [finder.labels.index(name) for name in cascade.region])
+            prediction = finder(image).as_tensor()[0].numpy()
+            mask = np.isin(prediction, [finder.labels.index(name) for name in cascade.region])
         if not mask.any():
             print(f"case {case.id}: the coarse stage found no region; the fine stage learns without it")
             return False
