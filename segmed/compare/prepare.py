@@ -69,7 +69,7 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
     """
     missing: dict[str, str] = {}
     paths: dict[str, list[Path]] = {}
-    opened: dict[Path, TestedRun] = {}
+    tested_runs: dict[Path, TestedRun] = {}
     for name, row in config.rows.items():
         patterns = row.patterns or (() if row.place in PLACES else (row.region,))
         paths[name] = matching(patterns)
@@ -80,7 +80,7 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
                 f"row '{name}': {len(paths[name])} runs fit the region {row.region}: name the one whose walls it takes"
             )
         try:
-            opened |= {path: TestedRun.open(path) for path in paths[name] if path not in opened}
+            tested_runs |= {path: TestedRun.open(path) for path in paths[name] if path not in tested_runs}
         except UnfinishedError as error:
             missing[name] = f"row '{name}': {error}"
     if missing and (not skip_missing or config.reference in missing or len(config.rows) - len(missing) < 2):
@@ -96,9 +96,9 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
         config,
         dataset,
         splits,
-        {name: tuple(opened[path] for path in paths[name]) for name, row in config.rows.items()
+        {name: tuple(tested_runs[path] for path in paths[name]) for name, row in config.rows.items()
          if row.run is not None and name not in missing},
-        {name: opened[paths[name][0]] for name, row in config.rows.items()
+        {name: tested_runs[paths[name][0]] for name, row in config.rows.items()
          if row.method is not None and paths[name] and name not in missing},
         missing,
     )  # fmt: skip
@@ -112,8 +112,8 @@ def _absent(name: str, row: RowConfig, config: CompareConfig) -> str:
     wanted = row.patterns or (row.region,)
     others = (other.command for other in config.rows.values() if set(other.patterns) & set(wanted) and other.command)
     command = row.command or next(others, None)
-    made = f"make it with `{command}`" if command else "train it with segmed train"
-    return f"row '{name}': no run fits {', '.join(wanted)}: {made}"
+    advice = f"make it with `{command}`" if command else "train it with segmed train"
+    return f"row '{name}': no run fits {', '.join(wanted)}: {advice}"
 
 
 def _splits(config: CompareConfig, dataset: Dataset) -> tuple[Split, ...]:

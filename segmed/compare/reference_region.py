@@ -58,9 +58,9 @@ class ReferenceRegionRow(CaseByCaseRow):
 
     def completed(self, result: Result, records: Sequence[Record]) -> Result:
         own = self.tested.result
-        known = {name: getattr(own, name) for name in ("training_minutes", "budget", "seed", "training")}
+        facts = {name: getattr(own, name) for name in ("training_minutes", "budget", "seed", "training")}
         source = f"row '{self.name}', {self.tested.path}"
-        return replace(result, source=source, device=this_machine().name, **known)
+        return replace(result, source=source, device=this_machine().name, **facts)
 
     def method(self, split: Split) -> Segment:
         stage = next(stage for stage in self._stages if stage.split == split)

@@ -61,9 +61,9 @@ def _scored_run(comparison: PreparedComparison, name: str, run: TestedRun, seed:
         record = records.read(case, path)
         if record is None:
             image, reference = read_with_reference(case, comparison)
-            found = label_indices(path, comparison.dataset.labels, like=image)
+            prediction = label_indices(path, comparison.dataset.labels, like=image)
             figures = judge.rows(
-                found, reference.as_tensor()[0].numpy(), case=case, spacing_mm=spacing_mm(image.affine)
+                prediction, reference.as_tensor()[0].numpy(), case=case, spacing_mm=spacing_mm(image.affine)
             )
             record = records.write(case, {"rows": figures}, path)
         rows += rows_of(record)
