@@ -225,11 +225,11 @@ class _Tables:
 
     def _array(self, metric: str) -> np.ndarray:
         """(seeds, cases, labels) of the labels that have rows."""
-        found = [
+        values = [
             [[_as_written(rows[case, name].get(metric)) for name in self._names] for case in self._cases]
             for rows in self._rows
         ]
-        return np.array(found, dtype=np.float64)
+        return np.array(values, dtype=np.float64)
 
 
 def _as_written(value: float | None) -> float:
