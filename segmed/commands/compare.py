@@ -253,12 +253,12 @@ def _expanded(value: str, name: str) -> Iterable[Path]:
     path = Path(value).expanduser()
     if path.exists():
         return [path]
-    found = [Path(match) for match in sorted(glob.glob(str(path)))]
-    found = [match for match in found if match.is_dir() or match.suffix == ".csv"]
-    if not found:
+    paths = [Path(match) for match in sorted(glob.glob(str(path)))]
+    paths = [match for match in paths if match.is_dir() or match.suffix == ".csv"]
+    if not paths:
         what = "no folder fits the pattern" if glob.has_magic(value) else "there is no"
         raise ConfigError(f"method '{name}': {what} {value}: name a run, an evaluation or a folder of label maps")
-    return found
+    return paths
 
 
 def _check_apart(methods: Mapping[str, Sequence[Path]]) -> None:
