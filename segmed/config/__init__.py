@@ -50,7 +50,7 @@ from segmed.config.network import (
     TverskyLossConfig,
     UNetConfig,
 )
-from segmed.config.patches import AUGMENT_PRESETS, AugmentConfig, PatchConfig
+from segmed.config.training_patches import AUGMENT_PRESETS, AugmentConfig, PatchConfig
 from segmed.config.training import EvaluateConfig, InferenceConfig, TrainConfig
 
 __all__ = [

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from segmed.config.base import Auto, Count, Length, Section
 from segmed.config.data import PreprocessConfig
 from segmed.config.network import Loss, Network
-from segmed.config.patches import AugmentConfig, PatchConfig
+from segmed.config.training_patches import AugmentConfig, PatchConfig
 from segmed.config.training import TrainConfig
 
 View = Literal["axial", "coronal", "sagittal", "slices", "volume"]
