@@ -38,7 +38,7 @@ class Images:
 
     @classmethod
     def of(cls, config: ClassificationConfig, split: ClassSplit) -> Images:
-        """Those of a run's resolved config; they are prepared first where that has not been done."""
+        """The images of a run's resolved config; those that are not in the cache are prepared first."""
         dataset, cache = read_classes(config.data), ImageCache(known_cache(config))
         arrays = cache.get(dataset.items, config.image, workers=this_machine().cores, progress=True)
         return cls(dataset, split, arrays, config.train.batch_size)

@@ -182,7 +182,7 @@ def _write_classes(output: Path, classes: tuple[str, ...], reports: list[CaseRep
     import numpy as np
 
     from segmed.evaluate.answers import save_predictions
-    from segmed.reports.classification.case_classes import TABLE
+    from segmed.reports.classification.second_head import TABLE
 
     told = np.array([[report.classes[name] for name in classes] for report in reports])
     logits = np.log(told.clip(np.finfo(float).tiny))

@@ -36,7 +36,7 @@ class Arguments(TrainingOptions):
 
 
 def main() -> int:
-    """Train, go on with, plan or cross-validate, as the command line says."""
+    """Train, resume, plan or cross-validate, as the command line says."""
     arguments, config = read_training(ClassificationConfig, Arguments, description=__doc__)
     from segmed.classify.run import cross_validate, resume, run, show_plan  # heavy, and not needed for --help
 

@@ -43,7 +43,7 @@ class Arguments(TrainingOptions):
 
 
 def main() -> int:
-    """Train, go on with, plan or cross-validate, as the command line says."""
+    """Train, resume, plan or cross-validate, as the command line says."""
     arguments, config = read_training(SegmentationConfig, Arguments, description=__doc__)
     from segmed.compose.run import cross_validate, resume, run, show_plan  # heavy, and not needed for --help
 

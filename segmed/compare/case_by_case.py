@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from segmed.compare.finished_cases import Records, folder_of, rows_of, settings_of
 from segmed.compare.method_inputs import read_with_reference, whole_wall
 from segmed.compare.prepare import PreparedComparison
-from segmed.compare.row_figures import Judge
+from segmed.compare.row_figures import CaseScorer
 from segmed.config.compare import RowConfig
 from segmed.data.case import Case
 from segmed.data.splits import Split
@@ -33,7 +33,7 @@ Record = Mapping[str, Any]  # what a file of records holds of a case
 
 @dataclass(frozen=True)
 class CaseLabelMap:
-    """What a row has of one case.
+    """The result of a row for one case.
 
     Attributes:
         indices: (X, Y, Z) uint8, of the data set's labels.
@@ -151,7 +151,7 @@ class CaseByCaseRow(ABC):
             values = torch.from_numpy(self.comparison.dataset.labels.decode(prediction.indices))[None]
             like = next(iter(case.images.values())).path
             write_volume(path, MetaTensor(values, affine=image.affine), like=like)
-        figures = Judge(self.comparison.config, self.comparison.dataset.labels).rows(
+        figures = CaseScorer(self.comparison.config, self.comparison.dataset.labels).rows(
             None if prediction is None else prediction.indices,
             reference.as_tensor()[0].numpy(),
             case=case,

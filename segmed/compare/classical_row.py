@@ -75,9 +75,9 @@ class ClassicalRow(CaseByCaseRow):
                 )
         except SegmenterError as error:
             raise SegmenterError(f"row '{self.name}': {error}") from error
-        return partial(self._found, method, slices)
+        return partial(self._segment, method, slices)
 
-    def _found(
+    def _segment(
         self, method: TissueMethod, slices: SliceBySlice | None, image: MetaTensor, wall: np.ndarray | None
     ) -> CaseLabelMap:
         """Label indices; where a wall is known, of the box around all that is known."""

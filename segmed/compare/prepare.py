@@ -1,4 +1,4 @@
-"""What is compared on which cases: data, parts, finished runs; all of it checked before anything is computed."""
+"""The data, parts and finished runs of a comparison, all checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
         patterns = row.patterns or (() if row.place in PLACES else (row.region,))
         paths[name] = matching(patterns)
         if patterns and not paths[name]:
-            missing[name] = _absent(name, row, config)
+            missing[name] = _missing_line(name, row, config)
         elif row.method is not None and len(paths[name]) > 1:
             raise RunError(
                 f"row '{name}': {len(paths[name])} runs fit the region {row.region}: name the one whose walls it takes"
@@ -107,7 +107,7 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
     return comparison
 
 
-def _absent(name: str, row: RowConfig, config: CompareConfig) -> str:
+def _missing_line(name: str, row: RowConfig, config: CompareConfig) -> str:
     """The line on a row whose run is not there."""
     wanted = row.patterns or (row.region,)
     others = (other.command for other in config.rows.values() if set(other.patterns) & set(wanted) and other.command)

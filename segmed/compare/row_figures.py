@@ -23,7 +23,7 @@ PUBLISHED = "dice_zabihollahy2020"
 
 
 @dataclass(frozen=True)
-class Judge:
+class CaseScorer:
     """Scores label maps of cases.
 
     Attributes:

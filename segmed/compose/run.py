@@ -1,4 +1,4 @@
-"""A segmentation experiment, of one network or of several: run, go on with, plan, cross-validate."""
+"""A segmentation experiment, of one network or of several: run, resume, plan, cross-validate."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(config: SegmentationConfig, folder: Path | None) -> None:
 
 
 def resume(folder: Path) -> None:
-    """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
+    """Resume a run or a cross-validation that was stopped; the result is the same as without the stop."""
     if (folds := Folds(folder)).begun:
         _run_folds(load_written(SegmentationConfig, folds.config), folds)
         return
@@ -54,7 +54,7 @@ def show_plan(config: SegmentationConfig) -> None:
 
 
 def cross_validate(config: SegmentationConfig, folder: Path | None) -> None:
-    """Train and test every fold, and sum up over all cases: each was tested once, by a model that never saw it."""
+    """Train and test every fold, and sum up over all cases: each is tested once, by a model that never saw it."""
     config = one_network.with_absolute_paths(config)
     _run_folds(config, new_folds(config, folder))
 
@@ -81,7 +81,7 @@ def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> l
 
 
 def _test(run: Run, tracker: Tracker, best: Mapping[str, float], *, device: str) -> list[Row]:
-    """Test a trained run where it has a test part, and say where one looks; the rows of the test."""
+    """Test a trained run where it has a test part, and print where the results are; the rows of the test."""
     config, split = read_config(run), Split.load(run.split)
     rows: list[Row] = []
     figures: dict[str, float] = {}

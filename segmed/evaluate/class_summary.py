@@ -82,7 +82,7 @@ def _part(answers: Answers) -> dict[str, Any]:
 def _entry(
     level: Level, classes: tuple[str, ...], point: OperatingPoint | None, config: ClassEvaluateConfig
 ) -> tuple[dict[str, Any], list[str]]:
-    """Everything about one level, and what its reader has to know."""
+    """All figures of one level, and remarks for its reader."""
     point_estimates = figures(level.truth, level.probabilities, classes, positive=config.positive)
     spread = intervals(
         level.truth, level.probabilities, classes, level.subjects, positive=config.positive, resamples=config.bootstrap

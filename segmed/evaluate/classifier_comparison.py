@@ -55,7 +55,7 @@ class ClassifierFigure:
 
 @dataclass(frozen=True)
 class ClassifierComparison:
-    """What came out.
+    """The figures of a comparison of classifiers, and what a reader must know of them.
 
     Attributes:
         methods: in the order given.

@@ -37,7 +37,7 @@ from segmed.volumes import (
 
 
 def known_structures(data: DataConfig | None, named: LabelSet | None, ignore: Sequence[int] = ()) -> Structures:
-    """What is scored where nobody says it: the labels of a run, else those that a data set names.
+    """The structures to score where the command line names none: the labels of a run, else those of the data set.
 
     Args:
         data: section of the run's config, if there is a run.
@@ -95,7 +95,7 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Scores:
-    """What came out.
+    """The rows of all cases that could be scored, and what could not.
 
     Attributes:
         rows: of the cases that could be scored, in the order of the references.

@@ -52,7 +52,7 @@ def fit_batch(config: SegmentationConfig, channels: int, classes: int, machine: 
     return batch, summary, fixed + batch * each
 
 
-class _Judged(nn.Module):
+class _ConcatenatedInput(nn.Module):
     """A discriminator that takes image and maps as one tensor, for a summary."""
 
     def __init__(self, discriminator: nn.Module, image_channels: int, classes: int) -> None:
@@ -76,7 +76,7 @@ def _discriminator_summary(config: SegmentationConfig, channels: int, classes: i
         dims=known(config.patches.dims),
         device="meta",
     )
-    return summarise(_Judged(discriminator, channels, classes), known(config.patches.size), batch=1)
+    return summarise(_ConcatenatedInput(discriminator, channels, classes), known(config.patches.size), batch=1)
 
 
 def _does_not_fit(need: int, machine: Machine, size: tuple[int, ...], batch: int, fitting: int, ratio: float) -> str:

@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run begins with, before it is planned.
+    """The data, checks and parts of a run, before it is planned.
 
     Attributes:
         config: with absolute paths, modalities, labels and classes; the plan resolves what else is `auto`.
@@ -98,7 +98,7 @@ def prepare(config: SegmentationConfig) -> Prepared:
     classes = {} if head is None else classes_of(dataset.cases, head.column)
     strata = {fact.id: _stratum(fact, classes.get(fact.id)) for fact in audit.facts}
     split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
-    notes = _known_beforehand(config, dataset, audit, split)
+    notes = _split_notes(config, dataset, audit, split)
     _check_adversary(config, split)
     labels = {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
     resolved = {
@@ -150,11 +150,11 @@ def parts_text(dataset: Dataset, split: Split) -> str:
     return f"{len(dataset.cases)} cases: {counts}" + (f" (of {people} subjects)" if dataset.subjects_known else "")
 
 
-def _known_beforehand(config: SegmentationConfig, dataset: Dataset, audit: Audit, split: Split) -> tuple[str, ...]:
-    """What every table of the run must say: a split that leaks, and is allowed to, or that nobody has looked at.
+def _split_notes(config: SegmentationConfig, dataset: Dataset, audit: Audit, split: Split) -> tuple[str, ...]:
+    """Notes for every table of the run: leaks that are allowed, or that nobody looked for leaks.
 
     Raises:
-        DatasetError: it leaks, and is not allowed to.
+        DatasetError: the split leaks, and leaks are not allowed.
     """
     notes = [f"{finding.what}: {finding.fix}" for finding in subject_findings(dataset)]
     if not config.leaks.check:
@@ -173,10 +173,10 @@ def _known_beforehand(config: SegmentationConfig, dataset: Dataset, audit: Audit
 
 
 def _checked(dataset: Dataset) -> Audit:
-    """The audit of a data set that can be trained on.
+    """The audit of the data set, which must be free of errors.
 
     Raises:
-        DatasetError: it can't; the first reason is named.
+        DatasetError: the audit has errors; the first one is named.
     """
     audit = audit_dataset(dataset, workers=this_machine().cores, progress=True)
     if audit.errors:
@@ -226,7 +226,7 @@ def _check_second_head(config: SegmentationConfig) -> None:
 
 
 def _stratum(fact: CaseFacts, of_class: str | None) -> str:
-    """What the parts share evenly: the labels that a case holds, and its class where it has one."""
+    """The stratum of a case, shared evenly among the parts: the labels that it holds, and its class if it has one."""
     present = "+".join(name for name, ml in fact.label_voxels.items() if ml)
     return present if of_class is None else f"{present}, {of_class}"
 
@@ -247,7 +247,7 @@ def _with_classes(
 
 
 def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -> dict[str, str]:
-    """See that the encoder of another run fits, before anything is made; what is to be known of it.
+    """See that the encoder of another run fits, before any folder is made; notes about it for the run folder.
 
     Raises:
         RunError: it does not.
@@ -282,7 +282,7 @@ def _check_adversary(config: SegmentationConfig, split: Split) -> None:
 
 
 def with_absolute_paths(config: SegmentationConfig) -> SegmentationConfig:
-    """The run's config works from whichever folder the run is gone on with."""
+    """The config with absolute paths: the run can be resumed from any folder."""
     data = config.data.model_copy(update={"root": config.data.root.absolute()})
     cache = (config.cache or config.runs / "cache").absolute()
     source = None if config.init_encoder is None else config.init_encoder.absolute()

@@ -122,7 +122,7 @@ class Validator:
         figures: dict[str, Figure] = {}
         for case in self._own:
             name, probabilities = case.volume.id, self._probabilities(network, case)
-            rows += self._rows(case, self._at_home(case, probabilities))
+            rows += self._rows(case, self._native_labels(case, probabilities))
             of_classes = self._segmenter_of(network).class_probabilities
             if of_classes is not None and self.classes is not None and name in self.classes.indices:
                 class_probabilities[name] = of_classes
@@ -134,7 +134,7 @@ class Validator:
         return ValidationResult(score, {**metrics, **self._class_figures(class_probabilities)}, figures)
 
     def _class_figures(self, own: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Figures of the classes that all processes told; none where there are no classes."""
+        """Figures of the classes, gathered from all processes; empty without a second head."""
         if self.classes is None:
             return {}
         class_probabilities = {name: each for part in self.ranks.gather(dict(own)) for name, each in part.items()}
@@ -158,7 +158,7 @@ class Validator:
         reference = self._reference(case)
         self._probabilities(network, case)  # the first one prepares what the others find
         start = time.perf_counter()
-        self._at_home(case, self._probabilities(network, case))
+        self._native_labels(case, self._probabilities(network, case))
         self._rows(case, np.where(reference.indices == IGNORE, 0, reference.indices))
         seconds = time.perf_counter() - start
         share = sum(case.volume.image.size for case in self._own) / case.volume.image.size
@@ -179,10 +179,12 @@ class Validator:
     def _gaining(
         self, network: nn.Module, candidates: Mapping[str, Sequence[str]], *, after: Sequence[str]
     ) -> tuple[str, ...]:
-        """Which of the candidates, each with its labels, gain when they are cleaned after others."""
+        """The candidates that gain when they are cleaned, once `after` is clean."""
         differences: dict[str, list[float]] = {name: [] for name in candidates}
         for case in self._own if candidates else ():
-            label_map = largest_pieces(self._at_home(case, self._probabilities(network, case)), self.labels, after)
+            label_map = largest_pieces(
+                self._native_labels(case, self._probabilities(network, case)), self.labels, after
+            )
             for name, members in candidates.items():
                 cleaned = largest_pieces(label_map, self.labels, (name,))
                 gains = [self._dice(case, cleaned, label) - self._dice(case, label_map, label) for label in members]
@@ -208,7 +210,7 @@ class Validator:
             self._segmenter = self._make_segmenter(network)
         return self._segmenter
 
-    def _at_home(self, case: ValidationCase, probabilities: torch.Tensor) -> np.ndarray:
+    def _native_labels(self, case: ValidationCase, probabilities: torch.Tensor) -> np.ndarray:
         """Label indices (X, Y, Z) on the scanner's grid."""
         reference = self._reference(case)
         way = WayHome(
