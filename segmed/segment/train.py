@@ -25,6 +25,7 @@ from segmed.data.splits import Split
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.machine import this_machine
 from segmed.runs import Run, read_config
+from segmed.segment.memory import check_parameters
 from segmed.segment.validate import ValidationCase, Validator, spread
 from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_weights
@@ -51,6 +52,7 @@ class Training:
         self.run, self.fabric, self.ranks = run, fabric, ranks
         self.config, self.split = read_config(run), Split.load(run.split)
         self.dataset = build_dataset(self.config)
+        check_parameters(self.config, len(self.dataset.modalities), self.dataset.labels.classes, this_machine())
         torch.manual_seed(self.config.seed)
         self.network = build_network(
             self.config.network,
@@ -62,7 +64,7 @@ class Training:
         self.loss = build_loss(self.config.loss, self.network)
 
     def fit(self, tracker: Tracker, *, resume: bool) -> FitState:
-        """Load a given encoder, fill the cache, choose the precision, train, and choose which labels are cleaned in inference."""
+        """Load a given encoder, fill the cache, choose the precision, train, and choose which labels are cleaned."""
         tracker.line(f"run: {self.run.path}")
         if not resume:
             self._take_encoder(tracker)
