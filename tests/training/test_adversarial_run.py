@@ -269,6 +269,7 @@ def test_a_supervised_checkpoint_in_an_adversarial_run_is_one_line(finished, sup
     copy = Run(tmp_path / "copy")
     shutil.copytree(finished.path, copy.path)
     shutil.copy(supervised.checkpoint, copy.checkpoint)
+    shutil.rmtree(copy.test)  # else it is finished, and nothing is loaded
     before = weights(copy, "best")
     assert train_seg(monkeypatch, "--resume", copy.path) == 2
     assert capsys.readouterr().err.strip().splitlines()[-1] == (

@@ -426,7 +426,7 @@ def test_a_gpu_without_memory_is_one_line_that_says_what_to_lower(tmp_path):
 
     step = tiny_step()
     step.loss = Greedy()
-    with pytest.raises(ValueError, match=r"^the GPU has too little memory: lower patches\.batch_size"):
+    with pytest.raises(ValueError, match=r"^the GPU has too little memory: lower train\.batch_size"):
         fit_steps(step, tmp_path, 3)
 
 
