@@ -113,8 +113,8 @@ def test_names_of_thresholds_remote_and_labels_reach_the_method():
     ("given", "said"),
     [
         ({"name": "otsu", "classis": 3}, "did you mean 'classes'"),
-        ({"name": "otzu"}, "does not match any of the expected tags"),
-        ({"classes": 3}, "its 'name' is missing"),
+        ({"name": "otzu"}, "did you mean 'otsu'"),
+        ({"classes": 3}, "lacks its 'name'"),
         ({"name": "fwhm", "fraction": 1.5}, "less than 1"),
         ({"name": "graph_cut", "neighbours": 8}, "6 or 26"),
         ({"name": "strm", "remote": {"arc": 5}}, "did you mean 'arc_deg'"),
