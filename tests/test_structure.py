@@ -106,23 +106,14 @@ def test_no_module_is_a_drawer():
 
 TWINS = {"segment", "classify", "compose", "compare"}  # rooms of the same shape, with the same file names
 FREE_NAMES = {"reports", "commands"}  # reports have the same files for each subject, commands are named after the work
-DIRTY_FILE_NAMES = {"losses", "metrics", "networks", "segmenters", "training"}  # rooms in which double names remain
-DIRTY = {
-    "builders",
-    "cardiac",
-    "data",
-    "metrics",
-    "networks",
-    "segmenters",
-    "training",
-}  # rooms in which a verb is still the name of a thing
+DIRTY = {"data"}  # rooms in which a verb is still the name of a thing
 VERBS = {"found", "made"}
 
 
 def test_no_file_name_stands_twice():
     folders: dict[str, list[Path]] = {}
     for path in MODULES:
-        if path.name != "__init__.py" and room_of(path) not in FREE_NAMES | DIRTY_FILE_NAMES:
+        if path.name != "__init__.py" and room_of(path) not in FREE_NAMES:
             folders.setdefault(path.name, []).append(path)
     doubles = [paths for paths in folders.values() if len(paths) > 1 and not {room_of(path) for path in paths} <= TWINS]
     assert not doubles

@@ -157,4 +157,4 @@ class _Targets(Sequence[np.ndarray]):
         return len(self._scenes)
 
     def __getitem__(self, number: Any) -> Any:
-        return self._scenes[number].found[TISSUE]
+        return self._scenes[number].masks[TISSUE]

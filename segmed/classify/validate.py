@@ -18,7 +18,7 @@ from segmed.data.images.image_dataset import ClassDataset, read_classes
 from segmed.data.images.image_splits import ClassSplit
 from segmed.evaluate.answers import Answers
 from segmed.machine import this_machine
-from segmed.metrics.classification import VALIDATED, figures
+from segmed.metrics.class_figures import VALIDATED, figures
 from segmed.training.loop import ValidationResult
 
 

@@ -154,7 +154,7 @@ def _audited(data: DataConfig, arguments: Arguments, dataset: Dataset, console: 
         log = _output(arguments) / "geometry_repairs.json"
         for repair in fix_geometry(dataset, log=log):
             console.print(_line(repair), markup=False)
-    audit = audit_dataset(dataset, workers=_workers(arguments), progress=True, found=check_files(dataset))
+    audit = audit_dataset(dataset, workers=_workers(arguments), progress=True, other_findings=check_files(dataset))
     audit = _with_leaks(audit, dataset, arguments.split, _output(arguments) / "cache")
     audit.save_json(_output(arguments) / "audit.json")
     console.print(audit_text(audit, name=dataset.name, pictures=dataset.are_pictures))

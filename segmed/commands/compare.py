@@ -225,7 +225,7 @@ def write_rows(
 ) -> None:
     """Write and print the tables of a config's rows."""
     from segmed.evaluate.comparison import compare_methods
-    from segmed.metrics.segmentation import metrics_shown
+    from segmed.metrics.mask_metrics import metrics_shown
     from segmed.reports.comparison.document import write_comparison_page
     from segmed.reports.comparison.overview import overview_document, write_agreement, write_overview
     from segmed.reports.comparison.text import comparison_document, write_comparison

@@ -21,7 +21,7 @@ from segmed.files import bounds, printable
 if TYPE_CHECKING:
     from segmed.data.inputs import Input
     from segmed.segment.predict import CaseReport
-    from segmed.segmenters.base import Segmenter
+    from segmed.segmenters.segmenter import Segmenter
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 

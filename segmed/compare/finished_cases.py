@@ -15,7 +15,7 @@ from segmed.compare.prepare import PreparedComparison
 from segmed.data.case import Case
 from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
-from segmed.metrics.segmentation import METRICS
+from segmed.metrics.mask_metrics import METRICS
 
 VERSION = 2  # raised whenever the same settings give other figures
 

@@ -21,8 +21,8 @@ from segmed.data.case import Case
 from segmed.data.splits import Split
 from segmed.evaluate.results import Result
 from segmed.machine import this_machine
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.region import Known
+from segmed.segmenters.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from segmed.config.compare import CompareConfig
 from segmed.data.case import Case
 from segmed.evaluate.case_rows import Row, absent_case, evaluate_case
 from segmed.labels import IGNORE, LabelSet
+from segmed.metrics.mask_metrics import METRICS
 from segmed.metrics.published import zabihollahy2020_dice
-from segmed.metrics.segmentation import METRICS
 
 SHARES = ("share_error_pp", "share_difference_pp")  # of the tissue in the region, in percentage points
 TRUTHS = ("true_ml", "true_avd_ml", "true_difference_ml")  # against the volumes that a phantom was made with

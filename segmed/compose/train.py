@@ -27,8 +27,8 @@ from segmed.labels import IGNORE
 from segmed.runs import Run, read_config
 from segmed.segment.prepare import start
 from segmed.segment.train import Training
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import restrict
+from segmed.segmenters.segmenter import Segmenter
 from segmed.training.launch import open_tracker, require_one_process
 from segmed.training.ranks import Ranks
 from segmed.volumes import write_volume

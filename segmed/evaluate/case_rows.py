@@ -10,7 +10,7 @@ import numpy as np
 
 from segmed.config import EvaluateConfig
 from segmed.labels import IGNORE, LabelSet
-from segmed.metrics.segmentation import METRICS, image_diagonal_mm, measure, measure_absent, overlaps
+from segmed.metrics.mask_metrics import METRICS, image_diagonal_mm, measure, measure_absent, overlaps
 from segmed.metrics.statistics import summarise
 from segmed.metrics.surfaces import bounding_box
 

@@ -12,7 +12,7 @@ from segmed.config.classification import ClassEvaluateConfig
 from segmed.evaluate.answers import Answers
 from segmed.evaluate.decisions import DEFAULT_RULE, UNITS, Level, Unit, decide, levels_of, why_not_by_subject
 from segmed.metrics.calibration import expected_calibration_error
-from segmed.metrics.classification import OVERALL, PER_CLASS, figures, positive_index
+from segmed.metrics.class_figures import OVERALL, PER_CLASS, figures, positive_index
 from segmed.metrics.operating_points import OperatingPoint, figures_at
 from segmed.metrics.resampling import interval_of, intervals
 from segmed.metrics.statistics import bootstrap_ci

@@ -23,7 +23,7 @@ from segmed.evaluate.comparable import (
     warnings,
 )
 from segmed.evaluate.results import Method
-from segmed.metrics.segmentation import metric_named, metrics_shown
+from segmed.metrics.mask_metrics import metric_named, metrics_shown
 from segmed.metrics.statistics import paired_difference, paired_wilcoxon, summarise
 
 

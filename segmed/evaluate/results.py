@@ -19,7 +19,7 @@ from segmed.errors import RunError, UnfinishedError
 from segmed.evaluate.answers import LEAKING
 from segmed.evaluate.case_rows import Row
 from segmed.files import from_cell
-from segmed.metrics.segmentation import METRICS
+from segmed.metrics.mask_metrics import METRICS
 from segmed.runs import Run, is_run, read_history, runs_of
 
 NAMED = 5  # cases in a message

@@ -23,7 +23,7 @@ from segmed.labels import LabelSet
 from segmed.public.experiments import PathLike
 from segmed.reports.segmentation.tables import table_text
 from segmed.runs import open_run
-from segmed.segmenters.base import Segmenter, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.volumes import Source, read_label_volume, read_volume, write_volume
 
 Values = np.ndarray | PathLike

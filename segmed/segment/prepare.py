@@ -11,8 +11,8 @@ from segmed.builders.architectures import build_network
 from segmed.builders.datasets import build_dataset
 from segmed.config import CaseClassConfig, SegmentationConfig, UNetConfig, known
 from segmed.data.audit import Audit, CaseFacts, audit_dataset
-from segmed.data.case_classes import class_names, classes_of
 from segmed.data.cases import Dataset
+from segmed.data.class_column import class_names, classes_of
 from segmed.data.leaks.volume_twins import leaking, volume_twins
 from segmed.data.split_file import PARTS
 from segmed.data.splits import Split, make_split

@@ -14,8 +14,8 @@ from monai.data import MetaTensor
 from segmed.builders.datasets import build_dataset
 from segmed.builders.trained import load_case_classifier, load_run
 from segmed.config import SegmentationConfig, known
-from segmed.data.case_classes import KnownClasses
 from segmed.data.cases import Case, Dataset, cases_of
+from segmed.data.class_column import KnownClasses
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.errors import DatasetError
@@ -25,7 +25,7 @@ from segmed.evaluate.case_volumes import CaseVolumes, shown_case
 from segmed.evaluate.results import notes_of_run
 from segmed.files import write_json
 from segmed.machine import free_ram_bytes
-from segmed.metrics.segmentation import metrics_shown
+from segmed.metrics.mask_metrics import metrics_shown
 from segmed.reports.classification.second_head import TABLE, write_case_classes
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.files import write_evaluation

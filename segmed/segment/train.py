@@ -17,11 +17,11 @@ from segmed.builders.segmenters import network_segmenter, plane_axis
 from segmed.config import known
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
-from segmed.data.case_classes import KnownClasses, with_targets
 from segmed.data.cases import cases_of
+from segmed.data.class_column import KnownClasses, with_targets
 from segmed.data.content import check_content
-from segmed.data.patches import PatchDataset, patch_loader
 from segmed.data.splits import Split
+from segmed.data.training_patches import PatchDataset, patch_loader
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.machine import this_machine
 from segmed.runs import Run, read_config

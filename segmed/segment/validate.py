@@ -16,19 +16,19 @@ from torch import nn
 
 from segmed.config import EvaluateConfig
 from segmed.data.cache import CachedVolume
-from segmed.data.case_classes import KnownClasses
+from segmed.data.class_column import KnownClasses
 from segmed.errors import TrainingError
 from segmed.evaluate.case_rows import evaluate_case
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import IGNORE, LabelSet
 from segmed.machine import free_ram_bytes
-from segmed.metrics.classification import VALIDATED
-from segmed.metrics.classification import figures as class_figures
-from segmed.metrics.segmentation import metrics_shown, overlaps
+from segmed.metrics.class_figures import VALIDATED
+from segmed.metrics.class_figures import figures as class_figures
+from segmed.metrics.mask_metrics import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
 from segmed.segmenters.combine import largest_pieces
 from segmed.segmenters.native import WayHome
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.training.loop import ValidationResult
 from segmed.training.ranks import Ranks
 from segmed.volumes import Source, read_label_volume

@@ -36,9 +36,9 @@ from segmed.config.reading import validate
 from segmed.data.splits import Split
 from segmed.errors import RunError
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.region import Known
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.volumes import read_label_volume, read_volume
 
 CASCADE = {

@@ -159,8 +159,8 @@ def test_no_method_is_shown_where_the_reference_has_scar(walls, monkeypatch):
     spy = Spy()
     monkeypatch.setattr(classical_row, "build_method", lambda *given: spy)
     run(walls, TWO)
-    assert all(set(scene.found) == {"lv_wall", "blood_pool", "rv"} for scene in spy.scenes)
-    assert all(np.array_equal(scene.found["lv_wall"], scene.region) for scene in spy.scenes)
+    assert all(set(scene.masks) == {"lv_wall", "blood_pool", "rv"} for scene in spy.scenes)
+    assert all(np.array_equal(scene.masks["lv_wall"], scene.region) for scene in spy.scenes)
 
 
 def test_a_method_that_fails_on_a_case_misses_there_and_says_why(walls):

@@ -22,7 +22,7 @@ from segmed.errors import ConfigError, DatasetError
 from segmed.runs import Run, read_config
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Mean, Tidied, Vote
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.volumes import read_volume
 
 PLANES = ("axial", "coronal", "sagittal")

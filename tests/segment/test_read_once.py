@@ -13,7 +13,7 @@ from segmed.builders.trained import load_run
 from segmed.compose.run import run, start
 from segmed.data.inputs import find_inputs
 from segmed.data.splits import Split
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.runs import Run, read_config
 from segmed.segment import plan as planning
 from segmed.segment import test as segment_test

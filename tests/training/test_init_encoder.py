@@ -48,9 +48,9 @@ def segmented(folder: Path, data: Path, tracker: Tracker | None = None, **sectio
 def classified(folder: Path, data: Path, tracker: Tracker | None = None, **changes) -> Run:
     """A classification run, trained for two steps and not tested."""
     train = {"epochs": 2, "validations": 1, **changes.pop("train", {})}
-    made = start_class(config_of(folder.parent, data, train=train, **changes), folder)
-    Training(made, Fabric(accelerator="cpu", devices=1), Ranks()).fit(tracker or Tracker(), resume=False)
-    return made
+    run = start_class(config_of(folder.parent, data, train=train, **changes), folder)
+    Training(run, Fabric(accelerator="cpu", devices=1), Ranks()).fit(tracker or Tracker(), resume=False)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -166,11 +166,11 @@ def test_2d_kernels_become_3d_ones_whose_sum_along_the_new_axis_is_the_2d_kernel
     theirs = encoder_in(read_weights(source.weights()))
     assert set(record["taken"]) == set(theirs)
     for name, tensor in theirs.items():
-        found = first_weights[name]
+        weight = first_weights[name]
         if tensor.ndim == 4:
-            torch.testing.assert_close(found.sum(axis + 2), tensor)
+            torch.testing.assert_close(weight.sum(axis + 2), tensor)
         else:
-            assert torch.equal(found, tensor)
+            assert torch.equal(weight, tensor)
 
 
 def test_all_names_stand_in_the_log_and_only_their_number_on_the_console(sources, images, tmp_path):

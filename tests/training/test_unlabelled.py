@@ -19,8 +19,8 @@ from segmed.data.audit import audit_dataset
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume
 from segmed.data.cases import read_dataset
-from segmed.data.patches import PatchDataset, patch_loader
 from segmed.data.splits import Split
+from segmed.data.training_patches import PatchDataset, patch_loader
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.errors import DatasetError
 from segmed.labels import LabelSet
@@ -227,9 +227,9 @@ def test_a_supervised_run_leaves_withheld_cases_out_and_says_so(whole, tmp_path)
 
 def test_with_the_label_maps_withheld_cases_are_cached_without_them(whole, tmp_path):
     run = trained(tiny(whole, tmp_path, split={"withhold": 0.5}, adversary=PLAYING), tmp_path / "run")
-    made = training_of(run)
-    assert [each.label for each in made._volumes(made.split.unlabelled)] == [None, None]
-    assert all(each.label is not None for each in made._volumes(made.split.train))
+    training = training_of(run)
+    assert [each.label for each in training._volumes(training.split.unlabelled)] == [None, None]
+    assert all(each.label is not None for each in training._volumes(training.split.train))
 
 
 def test_with_nothing_listed_a_case_without_labels_stays_an_error(balls, tmp_path):
@@ -258,7 +258,7 @@ def test_an_adversary_without_confidence_refuses_unlabelled_cases_before_it_trai
 
 
 def test_folds_train_with_withheld_labels_and_test_every_case_once(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(compose_run, "train_and_test", lambda made, *rest, **options: [])
+    monkeypatch.setattr(compose_run, "train_and_test", lambda run, *rest, **options: [])
     monkeypatch.setattr(compose_run, "sum_up", lambda *rest: None)
     config = tiny(whole, tmp_path, split={"folds": 2, "withhold": 0.4}, adversary=PLAYING)
     compose_run.cross_validate(config, tmp_path / "folds")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from segmed.evaluate.comparison import Comparison
-from segmed.metrics.segmentation import metric_named
+from segmed.metrics.mask_metrics import metric_named
 from segmed.reports.drawing.curves import COLOURS
 from segmed.reports.drawing.distributions import MISS_COLOUR
 from segmed.reports.drawing.slices import INK

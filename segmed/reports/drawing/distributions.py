@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import nct
 
-from segmed.metrics.segmentation import METRICS, metrics_shown
+from segmed.metrics.mask_metrics import METRICS, metrics_shown
 from segmed.metrics.statistics import FEWEST_UNITS
 from segmed.reports.drawing.slices import INK
 

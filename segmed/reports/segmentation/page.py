@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.errors import RunError
-from segmed.metrics.segmentation import METRICS, metrics_shown
+from segmed.metrics.mask_metrics import METRICS, metrics_shown
 from segmed.reports.drawing.curves import training_curves
 from segmed.reports.rendering import Picture, pictures_in, read_json, run_files, write_page
 from segmed.reports.segmentation.tables import NONE, cells, entries, whole_meaning
