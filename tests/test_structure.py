@@ -102,3 +102,34 @@ def test_config_imports_neither_torch_nor_monai():
 def test_no_module_is_a_drawer():
     drawers = {"utils", "helpers", "misc", "common"}
     assert not [path for path in MODULES if path.stem in drawers]
+
+
+TWINS = {"segment", "classify", "compose", "compare"}  # rooms of the same shape, with the same file names
+FREE_NAMES = {"reports", "commands"}  # reports have the same files for each subject, commands are named after the work
+DIRTY = {"data"}  # rooms in which a verb is still the name of a thing
+VERBS = {"found", "made"}
+
+
+def test_no_file_name_stands_twice():
+    folders: dict[str, list[Path]] = {}
+    for path in MODULES:
+        if path.name != "__init__.py" and room_of(path) not in FREE_NAMES:
+            folders.setdefault(path.name, []).append(path)
+    doubles = [paths for paths in folders.values() if len(paths) > 1 and not {room_of(path) for path in paths} <= TWINS]
+    assert not doubles
+
+
+def names_of(path: Path) -> set[str]:
+    """Names of the variables, arguments and attributes that a module sets or reads."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return (
+        names
+        | {node.arg for node in nodes if isinstance(node, ast.arg)}
+        | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    )
+
+
+def test_no_verb_is_the_name_of_a_thing():
+    modules = [path for path in MODULES if room_of(path) not in DIRTY]
+    assert not [f"{path.relative_to(ROOT)}: {verb}" for path in modules for verb in VERBS & names_of(path)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -179,41 +179,16 @@ def _evaluate(
     scoring: Scoring,
     learned: Sequence[str],
 ) -> int:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from segmed.evaluate.answers import LEAKING
-    from segmed.evaluate.results import first_few, notes_of_run
-    from segmed.evaluate.scoring import default_workers, load_volumes, score_cases
     from segmed.reports.segmentation.files import table_text, write_evaluation
     from segmed.reports.segmentation.page import write_report
-    from segmed.runs import Run
 
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make folder {arguments.output}: {error.strerror}; choose another") from error
-    by_id = {reference.id: reference for reference in references}
-    images = _images(arguments.images, references)
-
-    def load(case: str) -> CaseVolumes:
-        reference, prediction = by_id[case], pairing.predictions.get(case)
-        try:
-            return load_volumes(reference, prediction, scoring, image=images.get(case) or reference.image)
-        except VolumeError:  # an image that can't be read costs the background of one picture
-            return load_volumes(reference, prediction, scoring)
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("scoring", total=len(references))
-        scores = score_cases(
-            references, pairing.predictions, scoring,
-            workers=arguments.workers or default_workers(), done=lambda case: progress.advance(task),
-        )  # fmt: skip
-    notes = _notes(arguments, pairing, scores)
-    if learned:
-        notes.append(f"{len(learned)} of the cases trained or selected the run, no test: {first_few(learned)}")
-    if arguments.run is not None:
-        notes += [note for note in notes_of_run(Run(arguments.run)) if LEAKING in note]
+    load = _volume_loader(arguments, references, pairing, scoring)
+    scores = _scores(references, pairing, scoring, workers=arguments.workers)
+    notes = [*_notes(arguments, pairing, scores), *_run_notes(arguments.run, learned)]
     for note in notes:
         print(printable(note), file=sys.stderr)
     if not scores.rows:
@@ -234,6 +209,40 @@ def _evaluate(
     return 1 if scores.failed else 0
 
 
+def _scores(references: Sequence[Reference], pairing: Pairing, scoring: Scoring, *, workers: int | None) -> Scores:
+    """Score all cases, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from segmed.evaluate.scoring import default_workers, score_cases
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("scoring", total=len(references))
+        return score_cases(
+            references, pairing.predictions, scoring,
+            workers=workers or default_workers(), done=lambda case: progress.advance(task),
+        )  # fmt: skip
+
+
+def _volume_loader(
+    arguments: Arguments, references: Sequence[Reference], pairing: Pairing, scoring: Scoring
+) -> Callable[[str], CaseVolumes]:
+    """Id of a case -> its volumes for a figure."""
+    from segmed.evaluate.scoring import load_volumes
+
+    by_id = {reference.id: reference for reference in references}
+    images = _images(arguments.images, references)
+
+    def load(case: str) -> CaseVolumes:
+        reference, prediction = by_id[case], pairing.predictions.get(case)
+        try:
+            return load_volumes(reference, prediction, scoring, image=images.get(case) or reference.image)
+        except VolumeError:  # an image that can't be read costs the background of one picture
+            return load_volumes(reference, prediction, scoring)
+
+    return load
+
+
 def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, Source]:
     """Case -> its image, of the folder that is given."""
     if folder is None:
@@ -244,6 +253,20 @@ def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, S
 
     images = pair_images(find_volumes(folder), references, folder=folder).predictions
     return {case: Source(path) for case, path in images.items()}
+
+
+def _run_notes(run: Path | None, learned: Sequence[str]) -> list[str]:
+    """Which of the cases the run was trained or selected on, and the leaks that its plan notes."""
+    from segmed.evaluate.answers import LEAKING
+    from segmed.evaluate.results import first_few, notes_of_run
+    from segmed.runs import Run
+
+    notes = []
+    if learned:
+        notes.append(f"{len(learned)} of the cases trained or selected the run, no test: {first_few(learned)}")
+    if run is not None:
+        notes += [note for note in notes_of_run(Run(run)) if LEAKING in note]
+    return notes
 
 
 def _notes(arguments: Arguments, pairing: Pairing, scores: Scores) -> list[str]:

@@ -114,11 +114,15 @@ def _predict(arguments: Arguments, configs: list[SegmentationConfig], inputs: Se
         f"{len(inputs) - len(failed)} of {len(inputs)} label maps in {arguments.output}, "
         f"{time.perf_counter() - started:.0f} s; how they were made: {record.path}"
     )
+    _print_failures(failed)
+    return 1 if failed else 0
+
+
+def _print_failures(failed: Sequence[CaseReport]) -> None:
     if failed:
         print(f"{len(failed)} failed:", file=sys.stderr)
-        for report in failed:
-            print(printable(f"  {report.case}: {report.error}"), file=sys.stderr)
-    return 1 if failed else 0
+    for report in failed:
+        print(printable(f"  {report.case}: {report.error}"), file=sys.stderr)
 
 
 def _say_label_maps(path: Path) -> None:

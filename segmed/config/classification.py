@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from segmed.config.base import Auto, Count, Fraction, Length, Positive, Section
 from segmed.config.classifier import ClassifierNetwork, EncoderClassifierConfig
 from segmed.config.images import ClassDataConfig, ClassSplitConfig, ImageConfig, LeakConfig
+from segmed.config.sampling import AugmentConfig
 from segmed.config.training import TrainConfig
-from segmed.config.training_patches import AugmentConfig
 
 ClassWeights = tuple[Positive, ...] | Literal["balanced"] | None
 

@@ -13,7 +13,7 @@ from segmed.config.reading import classifies, load_written
 from segmed.data.images.image_splits import ClassSplit
 from segmed.errors import RunError
 from segmed.evaluate.answers import Answers, read_answers, read_notes
-from segmed.evaluate.results import Method, Result, json_facts, minutes_of
+from segmed.evaluate.results import Method, Result, budget_text, json_facts, minutes_of
 from segmed.metrics.pooling import PoolingRule
 from segmed.runs import Folds, Run, runs_of
 
@@ -121,7 +121,7 @@ def read_classifier(path: Path) -> ClassifierRun:
     if config is not None:
         facts = {
             "training_minutes": minutes_of(parts),
-            "budget": _budget(config),
+            "budget": budget_text(config.train, f"{config.train.batch_size} images"),
             "seed": config.seed,
             "training": tuple(frozenset(ClassSplit.load(part.split).train) for part in parts),
             "device": json_facts(parts[0].environment).get("device"),
@@ -135,17 +135,6 @@ def read_classifier(path: Path) -> ClassifierRun:
         pool=cast(PoolingRule, pool) if pool in get_args(PoolingRule) else "mean",
         **facts,
     )
-
-
-def _budget(config: ClassificationConfig) -> str:
-    """How long training may take, and how large its steps are."""
-    train = config.train
-    images = f"of {train.batch_size} images"
-    if train.budget_minutes is not None:
-        return f"{train.budget_minutes:g} minutes, steps {images}"
-    if isinstance(train.steps_per_epoch, int):
-        return f"{train.epochs * train.steps_per_epoch} steps {images}"
-    return f"{train.epochs} epochs, steps {images}"
 
 
 def _model(config: ClassificationConfig) -> str:

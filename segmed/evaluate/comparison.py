@@ -127,29 +127,18 @@ def compare_methods(
     check_names(methods, reference)
     check_policy(methods)
     cases, notes = shared_cases(methods, common_only=common_cases)
+    subject_of = _subject_of(cases, methods, subjects)
+    groups = list(subject_of.values())
     kinds = common_labels(methods)
     tables = {method.name: _Tables(method, cases, kinds, metrics) for method in methods}
-    if subjects is None:
-        subjects = {case: subject for m in methods for r in m.results for case, subject in r.subjects.items()}
-    subject_of = {case: subjects.get(case, case) for case in cases}
-    groups = list(subject_of.values())
+    common_metrics, left_out = _common_metrics(tables, metrics)
     labels = tables[reference].labels
     figures: dict[tuple[str, str, str], Figure] = {}
     families: dict[str, int] = {}
-    for metric in metrics:
-        if without := [name for name, table in tables.items() if metric not in table.values]:
-            if len(without) < len(tables):
-                notes.append(f"{metric_named(metric).title} is left out: not known for {', '.join(without)}")
-            continue
-        drawn = [
-            _figure(table, tables[reference], metric, label, groups=groups, resamples=resamples)
-            for table in tables.values()
-            for label in range(len(labels))
-        ]
-        adjusted = corrected([figure.p for figure in drawn])
-        families[metric] = sum(figure.p is not None for figure in drawn)
-        for figure, p in zip(drawn, adjusted, strict=True):
-            figures[figure.method, figure.label, metric] = replace(figure, p_holm=p)
+    for metric in common_metrics:
+        of_metric = _figures(tables, reference, metric, groups=groups, resamples=resamples)
+        families[metric] = sum(figure.p is not None for figure in of_metric)
+        figures |= {(figure.method, figure.label, metric): figure for figure in of_metric}
     return Comparison(
         methods=tuple(methods),
         reference=reference,
@@ -162,8 +151,40 @@ def compare_methods(
         values={(name, metric): table.means[metric] for name, table in tables.items() for metric in families},
         misses={name: table.missed.sum(axis=0) for name, table in tables.items()},
         families=families,
-        notes=(*notes, *warnings(methods, len(set(groups)), max(families.values(), default=0))),
+        notes=(*notes, *left_out, *warnings(methods, len(set(groups)), max(families.values(), default=0))),
     )
+
+
+def _subject_of(cases: Sequence[str], methods: Sequence[Method], subjects: Mapping[str, str] | None) -> dict[str, str]:
+    """Case -> subject; a case of which nothing is known is a subject of its own."""
+    if subjects is None:
+        subjects = {case: subject for m in methods for r in m.results for case, subject in r.subjects.items()}
+    return {case: subjects.get(case, case) for case in cases}
+
+
+def _common_metrics(tables: Mapping[str, _Tables], metrics: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Metrics that are known for all methods, and a note on each that only some methods lack."""
+    common, notes = [], []
+    for metric in metrics:
+        without = [name for name, table in tables.items() if metric not in table.values]
+        if not without:
+            common.append(metric)
+        elif len(without) < len(tables):
+            notes.append(f"{metric_named(metric).title} is left out: not known for {', '.join(without)}")
+    return common, notes
+
+
+def _figures(
+    tables: Mapping[str, _Tables], reference: str, metric: str, *, groups: Sequence[str], resamples: int
+) -> list[Figure]:
+    """The figures of all methods and labels in one metric, with the p-values corrected over all of them."""
+    figures = [
+        _figure(table, tables[reference], metric, label, groups=groups, resamples=resamples)
+        for table in tables.values()
+        for label in range(len(tables[reference].labels))
+    ]
+    adjusted = corrected([figure.p for figure in figures])
+    return [replace(figure, p_holm=p) for figure, p in zip(figures, adjusted, strict=True)]
 
 
 def volumes_of(methods: Sequence[Method], label: str, *, truth: str | None = None) -> list[Row]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segmed.config import SegmentationConfig
+from segmed.config import SegmentationConfig, TrainConfig
+from segmed.config.classification import ClassTrainConfig
 from segmed.config.reading import load_written
 from segmed.data.splits import Split
 from segmed.data.subjects import UNKNOWN
@@ -222,15 +223,22 @@ def _budget_of_all(part: Path, config: SegmentationConfig) -> str:
 
 
 def _budget(config: SegmentationConfig) -> str:
-    """How long training may take, and how large its steps are."""
-    train = config.train
-    batch = train.batch_size
-    patches = f" of {batch * train.accumulate} patches" if isinstance(batch, int) else ""
-    if train.budget_minutes is not None:
-        return f"{train.budget_minutes:g} minutes, steps{patches}" if patches else f"{train.budget_minutes:g} minutes"
-    if isinstance(train.steps_per_epoch, int):
-        return f"{train.epochs * train.steps_per_epoch} steps{patches}"
-    return f"{train.epochs} epochs"
+    train, batch = config.train, config.train.batch_size
+    return budget_text(train, f"{batch * train.accumulate} patches" if isinstance(batch, int) else "")
+
+
+def budget_text(train: TrainConfig | ClassTrainConfig, batch: str) -> str:
+    """How long training may take, and how large its steps are: `250 steps of 4 patches`.
+
+    Args:
+        train: of a config.
+        batch: what one step takes, such as `4 patches`; empty: not known.
+    """
+    steps = f"steps of {batch}" if batch else "steps"
+    if train.budget_minutes is None and isinstance(train.steps_per_epoch, int):
+        return f"{train.epochs * train.steps_per_epoch} {steps}"
+    budget = f"{train.epochs} epochs" if train.budget_minutes is None else f"{train.budget_minutes:g} minutes"
+    return f"{budget}, {steps}" if batch else budget
 
 
 def json_facts(path: Path) -> dict[str, Any]:

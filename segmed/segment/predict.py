@@ -108,23 +108,18 @@ def predict_cases(
         started = time.perf_counter()
         files, stamp = tuple(map(str, item.paths)), stamp_of(item.paths)
         before = (done or {}).get(place_of(output / item.output))
-        same = before is not None and before.stamp == stamp and tuple(before.classes) == tuple(classes)
-        if before is not None and same and (output / item.output).is_file():
+        if before is not None and _still_holds(before, stamp, classes) and (output / item.output).is_file():
             yield CaseReport(**{**asdict(before), "status": "kept"})
             continue
         try:
             volume = _read(segmenter, item, modalities)
             warning = unlike(volume) if unlike is not None else None
             voxels, voxel_ml = _predict(segmenter, volume, item, output, extras or Extras())
-            told = segmenter.class_probabilities if classes else None
+            class_probabilities = _class_probabilities(segmenter, classes)
         except DiskError:
             raise
         except Exception as error:  # whatever is wrong with one file, the others are predicted
-            text = " ".join(str(error).split()) or type(error).__name__
-            known = isinstance(error, (ValueError, OSError))
-            yield CaseReport(
-                item.case.id, files, stamp, "failed", error=text if known else f"{type(error).__name__}: {text}"
-            )
+            yield CaseReport(item.case.id, files, stamp, "failed", error=_error_line(error))
             continue
         yield CaseReport(
             item.case.id,
@@ -135,9 +130,26 @@ def predict_cases(
             seconds=round(time.perf_counter() - started, 3),
             voxels=voxels,
             volume_ml={n: round(count * voxel_ml, 4) for n, count in voxels.items()} if spacing_known else {},
-            classes={} if told is None else dict(zip(classes, told.tolist(), strict=True)),
+            classes=class_probabilities,
             warning=warning,
         )
+
+
+def _class_probabilities(segmenter: Segmenter, classes: Sequence[str]) -> dict[str, float]:
+    """Class -> its probability, of the case that was just segmented; empty where the segmenter gives none."""
+    probabilities = segmenter.class_probabilities
+    return {} if probabilities is None or not classes else dict(zip(classes, probabilities.tolist(), strict=True))
+
+
+def _still_holds(report: CaseReport, stamp: str, classes: Sequence[str]) -> bool:
+    """Whether a report of an earlier call is of the same files and the same classes."""
+    return report.stamp == stamp and tuple(report.classes) == tuple(classes)
+
+
+def _error_line(error: Exception) -> str:
+    """What went wrong, as one line; an unexpected kind of error is named."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
 
 
 def _read(segmenter: Segmenter, item: Input, modalities: Sequence[str]) -> MetaTensor:
@@ -286,7 +298,9 @@ class Record:
         self.path = output / self.NAME
         self.about = dict(about)
         earlier = self._read()
-        same = all(_told_apart_by(earlier.get(key)) == _told_apart_by(self.about[key]) for key in ("runs", "settings"))
+        same = all(
+            _without_run_path(earlier.get(key)) == _without_run_path(self.about[key]) for key in ("runs", "settings")
+        )
         if earlier and not same and not overwrite:
             raise SegmenterError(
                 f"{output} holds label maps of other runs or settings (see {self.NAME}): choose another output "
@@ -295,7 +309,7 @@ class Record:
         reports = [_report(data) for data in earlier["cases"]] if earlier and same else []
         self.reports = {report.case: report.to_dict() for report in reports}
         known = [] if overwrite else [report for report in reports if report.status != "failed"]
-        places = [(_found_again(str(report.output), output), report) for report in known]
+        places = [(_present_path(str(report.output), output), report) for report in known]
         self.done = {place_of(place): report for place, report in places if place is not None}
 
     def add(self, report: CaseReport) -> None:
@@ -316,15 +330,15 @@ class Record:
             return {"runs": None, "settings": None, "cases": []}
 
 
-def _told_apart_by(about: Any) -> Any:
-    """What of runs and settings decides: not the path of a run, whose weights have a hash."""
+def _without_run_path(about: Any) -> Any:
+    """Runs or settings without the paths of the runs: the hash of the weights tells runs apart."""
     if not isinstance(about, list):
         return about
     return [{k: v for k, v in run.items() if k != "run"} if isinstance(run, dict) else run for run in about]
 
 
-def _found_again(noted: str, output: Path) -> Path | None:
-    """A label map of the record, which may be named from another folder, or lay elsewhere when it was made."""
+def _present_path(noted: str, output: Path) -> Path | None:
+    """Where a label map of the record is now: it may have been written elsewhere, or from another working folder."""
     parts = Path(noted).parts
     tails = [output.joinpath(*parts[start:]) for start in range(len(parts)) if parts[start] not in ("/", "..")]
     return next((path for path in tails if path.is_file()), None)

@@ -51,9 +51,7 @@ def run_test(
     cases = {case.id: case for case in cases_of(dataset, split.test)}
     shown = _Shown()
     for case in cases.values():
-        image, reference = read_case(case, dataset)
-        if reference is None:
-            raise DatasetError(f"test case {case.id} has no label map: leave it out of the layout")
+        image, reference = _read_with_reference(case, dataset)
         began = time.perf_counter()
         prediction = segmenter(image)
         labels = prediction.numpy()[0]  # waits for the device
@@ -84,6 +82,13 @@ def run_test(
     )
     classes = _class_figures(run, config, dataset, split, class_probabilities, device=device)
     return rows, summary if classes is None else {**summary, "classification": classes}
+
+
+def _read_with_reference(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor]:
+    image, reference = read_case(case, dataset)
+    if reference is None:
+        raise DatasetError(f"test case {case.id} has no label map: leave it out of the layout")
+    return image, reference
 
 
 class _Shown:

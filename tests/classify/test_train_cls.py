@@ -103,7 +103,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_never_was(fini
         return whole(self, batch, progress)
 
     monkeypatch.setattr(classification_step.ClassificationStep, "step", interrupted)
-    with pytest.raises(Interrupted, match=r"train_cls\.py --resume"):
+    with pytest.raises(Interrupted, match=r"segmed train-cls --resume"):
         classify_run.run(config_of(tmp_path, data), tmp_path / "run")
     monkeypatch.undo()
     classify_run.resume(tmp_path / "run")

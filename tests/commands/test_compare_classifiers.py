@@ -407,7 +407,7 @@ def run_compare(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     where = "segmed.reports.classifier_comparison.text"
     monkeypatch.setattr(f"{where}.classifier_comparison_figure", lambda *given, **options: None)
-    monkeypatch.setattr(f"{where}.save_figure", lambda *given, **options: None)
+    monkeypatch.setattr("segmed.reports.comparison.document.save_figure", lambda *given, **options: None)
 
     def call(*options):
         spec = importlib.util.spec_from_file_location("compare_tool", TOOL)

@@ -191,7 +191,7 @@ def compare(tmp_path, monkeypatch, capsys):
     """Run the tool in this process, without drawing: exit code, standard output, standard error, comparison.json."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("segmed.reports.comparison.text.comparison_figure", lambda *given, **options: None)
-    monkeypatch.setattr("segmed.reports.comparison.text.save_figure", lambda *given, **options: None)
+    monkeypatch.setattr("segmed.reports.comparison.document.save_figure", lambda *given, **options: None)
 
     def call(*options):
         monkeypatch.setattr(sys, "argv", ["compare.py", *options, "--output", "out", "--bootstrap", "50"])

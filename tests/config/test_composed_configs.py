@@ -188,7 +188,9 @@ def hearts(folder: Path, shape, spacing_mm, values, *, turned=()) -> Path:
         for (low, high), value in zip(((4, 20), (8, 16)), values[:2], strict=True):
             label[low:high, low:high] = value
         label[4:8, 8:14], label[:3, :6] = values[2:]
-        image = label % 7 * 100 + np.random.default_rng(number).normal(300, 20, shape)
+        image = label % 7 * 100 + np.random.default_rng(number).normal(
+            300, 60, shape
+        )  # of noise enough that no two are twins
         affine = np.diag([*spacing_mm, 1.0])
         for kind, voxels in (("LGE", image.astype(np.float32)), ("gd", label)):
             if number in turned:

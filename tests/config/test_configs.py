@@ -125,9 +125,7 @@ def test_what_an_adversary_can_not_be_is_one_line_from_both_sides(tmp_path, opti
 def test_a_discriminator_without_its_name_is_one_line(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("adversary: {discriminator: {channels: [8]}}")
-    with pytest.raises(
-        ConfigError, match=r"'adversary\.discriminator' lacks its 'name': choose one of 'pixel', 'patch'"
-    ):
+    with pytest.raises(ConfigError, match=r"'adversary\.discriminator' lacks its 'name'"):
         load_config(path)
 
 

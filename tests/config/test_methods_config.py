@@ -114,7 +114,7 @@ def test_names_of_thresholds_remote_and_labels_reach_the_method():
     [
         ({"name": "otsu", "classis": 3}, "did you mean 'classes'"),
         ({"name": "otzu"}, "did you mean 'otsu'"),
-        ({"classes": 3}, "'method' lacks its 'name'"),
+        ({"classes": 3}, "lacks its 'name'"),
         ({"name": "fwhm", "fraction": 1.5}, "less than 1"),
         ({"name": "graph_cut", "neighbours": 8}, "6 or 26"),
         ({"name": "strm", "remote": {"arc": 5}}, "did you mean 'arc_deg'"),

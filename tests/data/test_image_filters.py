@@ -5,7 +5,7 @@ import pytest
 from pydantic import TypeAdapter
 from scipy import ndimage
 
-from segmed.config.image_filters import (
+from segmed.config.filtering import (
     ClaheConfig,
     Filter,
     GaussianConfig,

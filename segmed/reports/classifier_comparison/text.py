@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segmed.evaluate.answers import note_lines
 from segmed.evaluate.classifier_comparison import ClassifierComparison, ClassifierFigure, ClassifierMethod
 from segmed.evaluate.decisions import Unit
-from segmed.files import atomic_write_text, csv_text, write_json
+from segmed.files import csv_text
 from segmed.metrics.repeated import COMPARED
 from segmed.reports.classification.text import POOLED, UNIT_TITLES
 from segmed.reports.classifier_comparison.figures import FIGURE_TITLES, classifier_comparison_figure
@@ -18,7 +19,6 @@ from segmed.reports.comparison.document import (
     Section,
     Table,
     Writing,
-    markdown,
     methods_section,
     p_text,
     reference_named,
@@ -26,9 +26,8 @@ from segmed.reports.comparison.document import (
     signed,
     signed_interval,
     with_ends,
-    write_comparison_page,
+    write_comparison_files,
 )
-from segmed.reports.drawing.slices import save_figure
 from segmed.reports.segmentation.tables import NONE, escaped
 
 COLUMNS = (
@@ -43,7 +42,7 @@ HEAD = (
 
 
 def write_classifier_comparison(comparison: ClassifierComparison, folder: Path, *, title: str) -> str:
-    """Write comparison.csv, comparison.md, comparison.json and comparison.png.
+    """Write comparison.csv, comparison.md, comparison.json, comparison.png and report.html.
 
     Args:
         comparison: what is shown.
@@ -56,13 +55,13 @@ def write_classifier_comparison(comparison: ClassifierComparison, folder: Path, 
     Raises:
         OSError: the folder can't be written.
     """
-    text = markdown(classifier_document(comparison, title=title))
-    atomic_write_text(folder / "comparison.md", text)
-    atomic_write_text(folder / "comparison.csv", classifier_comparison_csv(comparison))
-    write_json(folder / "comparison.json", _as_data(comparison, title))
-    save_figure(classifier_comparison_figure(comparison, title=title), folder / "comparison.png", dpi=200)
-    write_comparison_page([classifier_document(comparison, title=title, written=str)], folder)
-    return text
+    return write_comparison_files(
+        partial(classifier_document, comparison, title=title),
+        folder,
+        table=classifier_comparison_csv(comparison),
+        data=_as_data(comparison, title),
+        figure=classifier_comparison_figure(comparison, title=title),
+    )
 
 
 # ---------------------------------------------------------------- text

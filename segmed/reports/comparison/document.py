@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from segmed.evaluate.comparable import training_text
 from segmed.evaluate.results import Method, Result
+from segmed.files import atomic_write_text, write_json
+from segmed.reports.drawing.slices import save_figure
 from segmed.reports.rendering import pictures_in, write_page
-from segmed.reports.segmentation.tables import NONE
+from segmed.reports.segmentation.tables import NONE, escaped
 
 Writing = Callable[[str], str]  # how a name is written: `escaped` in Markdown, `str` on a page, which escapes by itself
 CAPTIONS = {
@@ -98,6 +102,41 @@ def markdown(document: Document) -> str:
 def _apart(lines: list[str]) -> list[str]:
     """Lines and an empty one after them; none where there is none."""
     return [*lines, ""] if lines else []
+
+
+def write_comparison_files(
+    document: Callable[..., Document],
+    folder: Path,
+    *,
+    table: str,
+    data: Mapping[str, Any],
+    figure: Figure,
+    suffix: str = "",
+) -> str:
+    """Write comparison.md, comparison.csv, comparison.json, comparison.png and report.html.
+
+    Args:
+        document: `written`, the way in which names are written -> the comparison.
+        folder: made where it does not exist; files of an earlier comparison are replaced.
+        table: text of comparison.csv.
+        data: of comparison.json.
+        figure: of comparison.png.
+        suffix: of the files' names.
+
+    Returns:
+        The text of comparison.md.
+
+    Raises:
+        DiskError: the folder can't be written.
+    """
+    text = markdown(document(written=escaped))
+    stem = f"comparison{suffix}"
+    atomic_write_text(folder / f"{stem}.md", text)
+    atomic_write_text(folder / f"{stem}.csv", table)
+    write_json(folder / f"{stem}.json", data)
+    save_figure(figure, folder / f"{stem}.png", dpi=200)
+    write_comparison_page([document(written=str)], folder, suffix=suffix)
+    return text
 
 
 def write_comparison_page(documents: Sequence[Document], folder: Path, *, suffix: str = "") -> Path:

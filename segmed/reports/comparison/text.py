@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparison import Comparison, Figure
 from segmed.evaluate.results import Method
-from segmed.files import atomic_write_text, csv_text, write_json
+from segmed.files import csv_text
 from segmed.metrics.mask_metrics import metric_named
 from segmed.metrics.statistics import interval_method
 from segmed.reports.comparison.document import (
@@ -16,7 +17,6 @@ from segmed.reports.comparison.document import (
     Section,
     Table,
     Writing,
-    markdown,
     methods_section,
     p_text,
     reference_named,
@@ -25,10 +25,9 @@ from segmed.reports.comparison.document import (
     signed,
     signed_interval,
     with_ends,
-    write_comparison_page,
+    write_comparison_files,
 )
 from segmed.reports.comparison.figures import comparison_figure
-from segmed.reports.drawing.slices import save_figure
 from segmed.reports.segmentation.tables import NONE, digits, escaped, interval, mean_sd
 
 COLUMNS = (
@@ -54,15 +53,14 @@ def write_comparison(comparison: Comparison, folder: Path, *, title: str, suffix
     Raises:
         OSError: the folder can't be written.
     """
-    text = markdown(comparison_document(comparison, title=title))
-    stem = f"comparison{suffix}"
-    atomic_write_text(folder / f"{stem}.md", text)
-    atomic_write_text(folder / f"{stem}.csv", comparison_csv(comparison))
-    write_json(folder / f"{stem}.json", _as_data(comparison, title))
-    figure = comparison_figure(comparison, metric=comparison.metrics[0], title=title)
-    save_figure(figure, folder / f"{stem}.png", dpi=200)
-    write_comparison_page([comparison_document(comparison, title=title, written=str)], folder, suffix=suffix)
-    return text
+    return write_comparison_files(
+        partial(comparison_document, comparison, title=title),
+        folder,
+        table=comparison_csv(comparison),
+        data=_as_data(comparison, title),
+        figure=comparison_figure(comparison, metric=comparison.metrics[0], title=title),
+        suffix=suffix,
+    )
 
 
 # ---------------------------------------------------------------- text
