@@ -19,7 +19,7 @@ from benchmarks.timing import Outcome, Setting, Target, alternate, timed
 from segmed.config import AugmentConfig, PatchConfig
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume
-from segmed.data.patches import PatchDataset
+from segmed.data.training_patches import PatchDataset
 
 OURS, NNUNET = "segmed, preset full", "nnU-Net's training transforms"
 ELASTIC = "TorchIO's RandomElasticDeformation alone, on the volume"

@@ -17,7 +17,7 @@ from benchmarks.synthetic import stored
 from benchmarks.timing import Outcome, Setting, Target, alternate, ratio, timed
 from segmed.builders.losses import build_loss
 from segmed.config import AugmentConfig, DiceCELossConfig
-from segmed.data.patches import PatchDataset, patch_loader
+from segmed.data.training_patches import PatchDataset, patch_loader
 from segmed.machine import this_machine
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.fit_settings import FitSettings

@@ -17,7 +17,7 @@ from segmed.errors import GeometryError
 
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes; headers in float32 or with four digits stay below
 SNAP_VOXELS = 1e-4  # a position this close to a voxel's centre is that centre: float noise never blurs
-SAME_GRID_VOXELS = 0.1  # from this far apart on two grids are two
+SAME_GRID_VOXELS = 0.1  # grids whose voxels are further apart differ
 CHUNK_VOXELS = 2_000_000  # positions computed at once in an oblique resampling: bounds its memory
 
 Mode = Literal["linear", "nearest", "cubic"]
@@ -62,12 +62,12 @@ def spacing_mm(affine: Any) -> tuple[float, float, float]:
 
 
 def orientation(affine: Any) -> str:
-    """Where the axes point to, nearest anatomical directions, e.g. `LAS`."""
+    """The anatomical directions closest to the axes, e.g. `LAS`."""
     return "".join(nib.aff2axcodes(as_affine(affine)))
 
 
 def check_affine(affine: Any, where: object) -> np.ndarray:
-    """Give the affine back if it is a grid with right angles.
+    """The affine as an array, if its axes are orthogonal and its spacing positive.
 
     Raises:
         VolumeError: not finite; a spacing that is not positive; axes that are not orthogonal.
@@ -158,7 +158,7 @@ def to_canonical(volume: MetaTensor) -> MetaTensor:
 
 
 def resample_onto(volume: MetaTensor, *, affine: Any, shape: Sequence[int], mode: Mode = "linear") -> MetaTensor:
-    """The volume on another grid; what lies outside takes the value of the nearest border voxel.
+    """The volume on another grid; voxels outside take the value of the nearest border voxel.
 
     Grids whose axes are parallel are interpolated axis by axis, in double-precision positions; others in one
     three-dimensional interpolation. Nothing is smoothed before a reduction.

@@ -22,7 +22,7 @@ class LabelSet:
     Attributes:
         names: of labels 1 to L; none for a data set without label maps.
         values: the values in the files that each label stands for; the first is written back.
-        ignore: values in the files that are neither trained nor scored.
+        ignore: values in the files that are excluded from training and scores.
         regions: name -> labels whose union is scored too.
         background: values in the files, beside 0, that count as background.
     """
@@ -93,7 +93,7 @@ class LabelSet:
             where: file or case, for the error.
 
         Raises:
-            VolumeError: a value that no label knows.
+            VolumeError: a value that no label has.
         """
         values = np.asarray(values)
         if values.dtype == np.bool_:
@@ -172,7 +172,7 @@ class LabelSet:
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """End of a sentence on an unknown name: the nearest real one, or all of them."""
+    """End of an error about an unknown name: the nearest known name, or all of them."""
     close = difflib.get_close_matches(name, names, n=1)
     return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names) or 'none'}"
 

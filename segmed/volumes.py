@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 
 from segmed.errors import VolumeError
 from segmed.files import atomic_path, check_target
-from segmed.formats import dicom, itk, nifti, pictures, through_nibabel
+from segmed.formats import dicom, itk, nifti, through_nibabel, through_pillow
 from segmed.geometry import (
     Header,
     as_affine,
@@ -47,8 +47,8 @@ __all__ = [
     "write_volume",
 ]
 
-VOLUME_SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES, *through_nibabel.SUFFIXES, *pictures.SUFFIXES)
-WHOLE = 1e-3  # what lies this close to a whole number is that label: floats are rounded on their way through tools
+VOLUME_SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES, *through_nibabel.SUFFIXES, *through_pillow.SUFFIXES)
+WHOLE = 1e-3  # a value this close to a whole number is that label: tools round floats
 NUMPY_TYPES = {
     torch.float32: np.float32,
     torch.float64: np.float64,
@@ -85,9 +85,9 @@ def strip_suffix(path: Path | str) -> str:
 
 
 def is_volume_file(path: Path | str) -> bool:
-    """Whether the name is that of a volume or an image; hidden files such as `._a.nii.gz` are none.
+    """Whether the name is that of a volume or an image; hidden files such as `._a.nii.gz` don't count.
 
-    Of a pair the `.img` counts, where its `.hdr` lies beside it: others hold something else, slices of DICOM say.
+    Of a pair the `.img` counts if its `.hdr` lies beside it; other `.img` files may be DICOM slices, for example.
     """
     path = Path(path)
     suffix = _suffix(path.name)
@@ -98,8 +98,8 @@ def is_volume_file(path: Path | str) -> bool:
 
 
 def is_picture(path: Path | str) -> bool:
-    """Whether the name is that of a 2D image, which knows neither millimetres nor sides."""
-    return Path(path).name.lower().endswith(pictures.SUFFIXES)
+    """Whether the name is that of a 2D image, which has neither a spacing in mm nor an orientation."""
+    return Path(path).name.lower().endswith(through_pillow.SUFFIXES)
 
 
 def is_dicom_folder(path: Path | str) -> bool:
@@ -127,7 +127,7 @@ def read_header(source: Source | Path | str) -> Header:
     path = source.path
     with _named_errors(path):
         if is_picture(path):
-            header = pictures.read_header(path, colours=source.colours)
+            header = through_pillow.read_header(path, colours=source.colours)
         elif path.is_dir() or dicom.is_dicom_file(path):
             header = dicom.read_header(path)
         elif _suffix(path.name) in itk.SUFFIXES:
@@ -141,14 +141,14 @@ def read_header(source: Source | Path | str) -> Header:
 
 
 def header_remarks(source: Source) -> tuple[str, ...]:
-    """What a file says twice and differently on the place or the spacing of its voxels, and what reading it loses.
+    """Contradictions in a file about the position or the spacing of its voxels, and what is lost when it is read.
 
     Raises:
         VolumeError: the file can't be read.
     """
     path = source.path
     with _named_errors(path):
-        if is_picture(path) and not source.colours and pictures.is_coloured(path):
+        if is_picture(path) and not source.colours and through_pillow.is_coloured(path):
             return ("its red, green and blue differ and are mixed into grey (data.colours: channels keeps them apart)",)
         if _suffix(path.name) in nifti.SUFFIXES:
             return nifti.remarks(path)
@@ -198,7 +198,7 @@ def read_label_volume(source: Source | Path | str) -> MetaTensor:
     source = _as_source(source)
     if is_picture(source.path):
         with _named_errors(source.path):
-            values, affine = pictures.read_labels(source.path)
+            values, affine = through_pillow.read_labels(source.path)
     else:
         values, affine = _voxels(source, None)
     if len(values) > 1:
@@ -217,7 +217,7 @@ def read_label_volume(source: Source | Path | str) -> MetaTensor:
 
 
 def _several_maps(values: np.ndarray) -> str:
-    """Why (C, X, Y, Z) is no label map, and the way out."""
+    """The fault of (C, X, Y, Z) values that should be one label map, and what to do."""
     said = f"has {len(values)} components: a label map has one"
     if not np.isin(values, (0, 1)).all():
         return f"{said}; choose a component"
@@ -240,7 +240,7 @@ def _voxels(source: Source, dtype: np.dtype | None) -> tuple[np.ndarray, np.ndar
         _check_component(component, read_header(source).components, path)
     with _named_errors(path):
         if is_picture(path):
-            voxels, affine = pictures.read(path, dtype, colours=source.colours)
+            voxels, affine = through_pillow.read(path, dtype, colours=source.colours)
             voxels = voxels if component is None else voxels[component : component + 1]
         elif path.is_dir() or dicom.is_dicom_file(path):
             voxels, affine = dicom.read(path, component, dtype)
@@ -268,7 +268,7 @@ def _check_finite(data: torch.Tensor, path: Path, remedy: str) -> None:
 
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says of a file into one line that names it."""
+    """Turn the system's errors about a file into one line that names it."""
     if not path.exists():
         raise VolumeError(f"{path} does not exist: check the path")
     if not (path.is_file() or path.is_dir()):
@@ -283,7 +283,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 def write_volume(path: Path | str, volume: MetaTensor, *, like: Path | None = None) -> None:
-    """Write a volume in the format of the path's suffix; the file is whole or not there.
+    """Write a volume in the format of the path's suffix, completely or not at all.
 
     Whole numbers are stored in the smallest type that holds them, others as float32.
 
@@ -311,7 +311,7 @@ def write_volume(path: Path | str, volume: MetaTensor, *, like: Path | None = No
         elif suffix in (".nrrd", ".mha"):
             itk.write(temporary, voxels, affine)
         elif suffix in (".png", ".tif", ".tiff", ".bmp"):
-            pictures.write(temporary, voxels)
+            through_pillow.write(temporary, voxels)
         else:
             raise VolumeError(f"{path.name}: volumes can't be written as '{path.suffix}': use .nii.gz, .nrrd or .mha")
 

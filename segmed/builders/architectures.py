@@ -147,7 +147,7 @@ NOT_OPTIONS = {"name", "pretrained", "grey"}
 def build_classifier(
     config: ClassifierNetwork, *, in_channels: int, classes: int, size: Sequence[int]
 ) -> ClassificationModel:
-    """The network of a resolved config, with drawn weights.
+    """The network of a resolved config, with random weights.
 
     Args:
         config: without `auto`.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from segmed.errors import VolumeError
-from segmed.formats import pictures
+from segmed.formats import through_pillow
 from segmed.geometry import as_affine
 from segmed.volumes import Source, grid_difference, read_label_volume, read_volume
 
@@ -37,5 +37,5 @@ def check_spacing(path: Path) -> None:
     Raises:
         VolumeError: such a file.
     """
-    if path.name.lower().endswith(pictures.SUFFIXES):
+    if path.name.lower().endswith(through_pillow.SUFFIXES):
         raise VolumeError(f"{path} is a picture without spacing: nothing can be said in ml; give a NIfTI or DICOM file")

@@ -154,7 +154,7 @@ def _audited(data: DataConfig, arguments: Arguments, dataset: Dataset, console: 
         log = _output(arguments) / "geometry_repairs.json"
         for repair in fix_geometry(dataset, log=log):
             console.print(_line(repair), markup=False)
-    audit = audit_dataset(dataset, workers=_workers(arguments), progress=True, found=check_files(dataset))
+    audit = audit_dataset(dataset, workers=_workers(arguments), progress=True, other_findings=check_files(dataset))
     audit = _with_leaks(audit, dataset, arguments.split, _output(arguments) / "cache")
     audit.save_json(_output(arguments) / "audit.json")
     console.print(audit_text(audit, name=dataset.name, pictures=dataset.are_pictures))
@@ -173,8 +173,10 @@ def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None, memory: Path
     from segmed.data.subjects import subject_findings
 
     parts = None if split is None else Split.load(split)
-    found = [*check_volumes(dataset, volume_twins(dataset, audit, memory=memory), parts), *subject_findings(dataset)]
-    return replace(audit, findings=tuple(sorted((*audit.findings, *found), key=lambda f: f.severity != "error")))
+    findings = [*check_volumes(dataset, volume_twins(dataset, audit, memory=memory), parts), *subject_findings(dataset)]
+    return replace(
+        audit, findings=tuple(sorted((*audit.findings, *findings), key=lambda finding: finding.severity != "error"))
+    )
 
 
 def _data_config(arguments: Arguments) -> DataConfig | ClassDataConfig:

@@ -1,4 +1,4 @@
-"""Figures of cases that are done, a file each: what a killed comparison goes on from."""
+"""Figures of cases that are done, a file each: from which a killed comparison is resumed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Records:
     settings: Mapping[str, Any]
 
     def read(self, case: Case, *files: Path) -> dict[str, Any] | None:
-        """What was written of a case, if it still holds for the settings and these files."""
+        """The record of a case; None where it was written with other settings or for other files."""
         try:
             data = json.loads((self.folder / f"{case.id}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -192,7 +192,7 @@ def _angle(rng: np.random.Generator) -> float:
 
 
 def chest_wall(anatomy: Anatomy, u: Field, v: Field) -> tuple[np.ndarray, Field]:
-    """Find where points lie in or outside the chest wall, which does not move with the breath: (bool, intensity)."""
+    """Points that lie in or outside the chest wall, which does not move with the breath: (bool, intensity)."""
     chest, contrast = anatomy.chest, anatomy.contrast
     along = np.cos(chest.wall_angle_rad) * u + np.sin(chest.wall_angle_rad) * v
     across = np.cos(chest.wall_angle_rad) * v - np.sin(chest.wall_angle_rad) * u
@@ -227,7 +227,7 @@ def organs(anatomy: Anatomy, u: Field, v: Field, w: Field) -> Field:
 def draw_heart(anatomy: Anatomy, u: Field, v: Field, w: Field, signal: Field) -> np.ndarray:
     """Draw the heart into `signal`, and give the label of every point: uint8.
 
-    Below the base lie the ventricles. Above it, where no label is, their cavities go on behind thin valves, with thin
+    Below the base lie the ventricles. Above it their cavities continue, unlabelled, behind thin valves and with thin
     walls, as atrium and outflow tract.
     """
     heart, contrast = anatomy.heart, anatomy.contrast

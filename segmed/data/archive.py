@@ -1,4 +1,4 @@
-"""Tar archives from strangers -> a folder that appears whole or not at all."""
+"""Tar archives from the network -> a folder that appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from segmed.errors import DownloadError
 def unpack(
     archive: Path, target: Path, *, expected: str, report: Callable[[str, int, int | None], None] | None = None
 ) -> None:
-    """Unpack an archive whose single top folder is called like `target`, so that `target` appears when all is there.
+    """Unpack an archive whose only top folder has the name of `target`; `target` appears once everything is unpacked.
 
-    Only plain files and folders below that top folder are taken: a data set needs no links, and refusing
-    them closes every way out of the folder. Resource forks of macOS (`._name`) are left out.
+    Only plain files and folders below that top folder are unpacked. A data set needs no links, and without them
+    nothing can be written outside the folder. Resource forks of macOS (`._name`) are left out.
 
     Args:
         archive: tar file, compressed or not.
         target: folder that will appear; must not exist.
         expected: a file that must stand in it.
-        report: called with "unpacking", the bytes done and the bytes in all.
+        report: called with "unpacking", the bytes done and the total number of bytes.
 
     Raises:
         DownloadError: a member would leave the folder, is a link or a device, or the archive is damaged.

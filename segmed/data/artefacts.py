@@ -25,7 +25,7 @@ INVERTED_GAMMA = 0.25  # share of the gamma changes that act on the negative: nn
 
 @dataclass(frozen=True)
 class Frame:
-    """What an artefact must know about the patch besides its intensities.
+    """What an artefact needs to know about the patch besides its intensities.
 
     Attributes:
         spacing_mm: of the patch.
@@ -44,7 +44,7 @@ Artefact = Callable[..., Tensor]
 def bias(image: Tensor, frame: Frame, *, coefficient: float, generator: np.random.Generator) -> Tensor:
     """Multiply by the exponential of a random polynomial of the position, another one for each channel, of mean 1.
 
-    The field acts above the floor, for on z-scored intensities it would darken what lies below zero. TorchIO's own
+    The field acts above the floor, because on z-scored intensities it would darken values below zero. TorchIO's own
     computes the polynomial voxel by voxel, in 64 ms for 64³; by its three factors it takes less than 2 ms.
 
     Source: Van Leemput et al. 1999; the same polynomial as `torchio.BiasField`.

@@ -1,13 +1,10 @@
-"""A data set -> every file opened: facts of the cases, and findings of what must be mended or looked at."""
+"""A data set -> every file opened: facts about the cases, and findings: what must be repaired or checked."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +20,7 @@ from segmed.data.cases import Dataset
 from segmed.data.findings import Finding
 from segmed.data.fingerprint import CaseFacts
 from segmed.data.integrity import CaseReport, check_case, check_together
+from segmed.data.processes import map_in_processes
 from segmed.data.repair import Repair, fix_geometry
 from segmed.errors import DatasetError
 from segmed.files import write_json
@@ -39,7 +37,7 @@ class Audit:
         findings: errors first, then in the order of the cases.
         modalities: names of the images.
         labels: names of the labels.
-        miniatures: case -> its first image, small, by which copies are found; not in the file.
+        miniatures: case -> its first image, small, used to find copies; not saved in the file.
     """
 
     facts: tuple[CaseFacts, ...]
@@ -50,7 +48,7 @@ class Audit:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What must be mended."""
+        """Findings that must be repaired."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +74,7 @@ class Audit:
         )
 
     def save_json(self, path: Path | str) -> None:
-        """Write the audit to a file that is whole or not there."""
+        """Write the audit to a file, completely or not at all."""
         write_json(path, self.to_dict())
 
     @classmethod
@@ -93,7 +91,7 @@ class Audit:
 
 
 def audit_dataset(
-    dataset: Dataset, *, workers: int = 1, progress: bool = False, found: Sequence[Finding] = ()
+    dataset: Dataset, *, workers: int = 1, progress: bool = False, other_findings: Sequence[Finding] = ()
 ) -> Audit:
     """Open every file of a data set once.
 
@@ -101,7 +99,7 @@ def audit_dataset(
         dataset: its cases; they may be a part of it, say those of training.
         workers: processes; 1: this one.
         progress: show a bar on stderr.
-        found: findings from other parts of an audit, e.g. `integrity.check_files`.
+        other_findings: findings from other parts of an audit, e.g. `integrity.check_files`.
 
     Raises:
         DatasetError: no case, or a worker was killed.
@@ -116,7 +114,7 @@ def audit_dataset(
         for report in bar.track(_reports(check, dataset.cases, workers), total=len(dataset.cases)):
             reports.append(report)
     facts = tuple(report.facts for report in reports if report.facts is not None)
-    findings = [*found, *(finding for report in reports for finding in report.findings)]
+    findings = [*other_findings, *(finding for report in reports for finding in report.findings)]
     findings += check_together(facts, dataset.labels)
     findings.sort(key=lambda finding: finding.severity != "error")
     small = {report.facts.id: report.small for report in reports if report.facts and report.small is not None}
@@ -139,14 +137,4 @@ def _reports(check: Callable[[Case], CaseReport], cases: Sequence[Case], workers
         finally:
             torch.set_num_threads(threads)
         return
-    # a forked worker has torch and MONAI at once; a fresh one imports them for four seconds
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            yield from pool.map(check, cases)
-        except BrokenProcessPool as error:
-            raise DatasetError("a worker was killed, for want of memory perhaps: give fewer --workers") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    yield from map_in_processes(check, cases, workers=workers)

@@ -24,7 +24,7 @@ from segmed.data.spatial import (
 )
 from segmed.labels import LabelSet
 
-FLOOR_SAMPLES = 32  # voxels an axis that are looked at for a volume's lowest intensity
+FLOOR_SAMPLES = 32  # voxels an axis that are read for a volume's lowest intensity
 
 
 class Augmentation:
@@ -80,8 +80,8 @@ class Augmentation:
             generator: the only source of randomness.
 
         Returns:
-            Image (C, *size) float32, where it reaches out of the volume the nearest voxel; and label (*size) uint8,
-            0 outside, or None.
+            Image (C, *size) float32, outside the volume the value of the nearest voxel; and label (*size) uint8,
+            0 outside the volume, or None.
 
         Raises:
             ValueError: the sizes do not fit the dimensions, or the centre lies outside the volume.
@@ -125,7 +125,7 @@ class Augmentation:
 
 
 def _artefacts(config: AugmentConfig) -> dict[str, artefacts.Artefact]:
-    """Those that can be drawn, with their strengths: the fields of the config that begin with the artefact's name."""
+    """Artefacts of probability above 0, with their strengths: the fields that begin with the artefact's name."""
     strengths = config.model_dump()
     possible: dict[str, artefacts.Artefact] = {}
     for artefact in artefacts.ARTEFACTS:

@@ -14,14 +14,14 @@ from segmed.volumes import Source
 
 @dataclass(frozen=True)
 class Case:
-    """What is looked at once.
+    """One examination: the unit that is trained on, predicted and scored.
 
     Attributes:
         id: unique in its data set; names its predictions.
         subject: who was scanned, the unit of splitting.
         images: modality -> where it is, in the order of a network's channels.
         label: where the label map is; None without one.
-        meta: further columns of a manifest, `site` and `split` among them.
+        meta: other columns of a manifest, `site` and `split` among them.
     """
 
     id: str
@@ -32,18 +32,18 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a layout says, before a config chooses from it.
+class LayoutCases:
+    """All that a layout says of a folder, before a config chooses from it.
 
     Attributes:
         name: of the data set.
-        cases: with the images that are there: some may be missing, all where a label map stands alone.
+        cases: with the images that exist; some may be missing, or all where there is only a label map.
         modalities: that every case should have.
         labels: name -> values, where the layout names them.
         ignore: values to ignore, where the layout names them.
         regions: name -> labels whose union it is, where the layout names them.
         test_images: cases of a layout's test folder, without label maps; they are used where a config lists them.
-        subjects_known: whether the layout says who was scanned; else every case counts as a subject.
+        subjects_known: whether the layout names the subjects; otherwise every case counts as a subject.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Found:
 
 
 def composed(text: str) -> str:
-    """Letters with their accents in one character: macOS takes them apart, and the same names would differ."""
+    """Accented letters as one character each: macOS stores them as two, and equal names would differ."""
     return unicodedata.normalize("NFC", text)
 
 
 def listed_file(folder: Path, text: str) -> Path:
-    """The file that a table or a dataset.json means: with / for \\ where Windows wrote it, and accents either way."""
+    """The file that a table or a dataset.json names; Windows' \\ counts as /, and accents in either Unicode form."""
     path = folder / text
     if path.exists():
         return path
@@ -71,7 +71,7 @@ def listed_file(folder: Path, text: str) -> Path:
     return next((folder / each for each in spellings if (folder / each).exists()), path)
 
 
-def with_subjects(found: Found, expression: str) -> Found:
+def with_subjects(layout_cases: LayoutCases, expression: str) -> LayoutCases:
     """The cases with the subject that a regular expression finds in their ids: its first group, or all of it.
 
     Raises:
@@ -84,5 +84,5 @@ def with_subjects(found: Found, expression: str) -> Found:
             raise DatasetError(f"data.layout.subject '{expression}' is not found in case '{case.id}': adapt it")
         return replace(case, subject=match[1] if match.re.groups and match[1] is not None else match[0])
 
-    cases, tests = (tuple(map(named, group)) for group in (found.cases, found.test_images))
-    return replace(found, cases=cases, test_images=tests, subjects_known=True)
+    cases, tests = (tuple(map(named, group)) for group in (layout_cases.cases, layout_cases.test_images))
+    return replace(layout_cases, cases=cases, test_images=tests, subjects_known=True)

@@ -1,4 +1,4 @@
-"""A folder of volumes -> the cases of a data set, complete and with names for images and labels."""
+"""A folder of volumes -> the cases of a data set, complete, with names of images and labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from segmed.config import DataConfig, Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
-from segmed.data.case import Case, Found, with_subjects
+from segmed.data.case import Case, LayoutCases, with_subjects
 from segmed.data.dataset_json import read_msd, read_nnunet
 from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
@@ -38,7 +38,7 @@ class Dataset:
         modalities: names of the images, in the order of channels; every case has them all.
         labels: what the label maps mean; empty where no case has one.
         unlabelled: ids of the cases that the config lists as unlabelled; their label maps, if any, are left out.
-        subjects_known: whether something says who was scanned; else every case counts as a subject.
+        subjects_known: whether the subjects are named anywhere; otherwise every case counts as a subject.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Dataset:
 
     @property
     def are_pictures(self) -> bool:
-        """Whether all images are pictures, which know no millimetres."""
+        """Whether all images are pictures, which have no spacing in mm."""
         return all(is_picture(source.path) for case in self.cases for source in case.images.values())
 
 
@@ -60,20 +60,19 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
 
     Args:
         data: any layout but `phantom`.
-        complete: whether a case without a partner (an image that is missing, a label map that other cases have, a
-            listed file that is not there) and an id that stands twice are errors; an audit takes such cases as they
-            are.
+        complete: whether incomplete cases (a missing image, a missing label map where other cases have one, a listed
+            file that does not exist) and duplicate ids are errors; an audit accepts them and reports them.
 
     Raises:
         DatasetError: nothing there; files that don't fit the layout; incomplete cases; unknown names.
         VolumeError: labels that contradict each other.
     """
     listed = data.unlabelled if isinstance(data.unlabelled, tuple) else ()
-    found = _read_layout(data.root, data.layout, test=bool(listed))
+    layout_cases = _read_layout(data.root, data.layout, test=bool(listed))
     if (expression := getattr(data.layout, "subject", None)) is not None:
-        found = with_subjects(found, expression)
-    named = tuple(case for case in found.test_images if _fits(case, listed))
-    modalities, cases = _choose_images(replace(found, cases=found.cases + named), data)
+        layout_cases = with_subjects(layout_cases, expression)
+    named = tuple(case for case in layout_cases.test_images if _fits(case, listed))
+    modalities, cases = _choose_images(replace(layout_cases, cases=layout_cases.cases + named), data)
     _check_names(cases, data.root)
     twice = [case.id for first, case in pairwise(cases) if first.id == case.id]
     if twice and complete:
@@ -85,11 +84,11 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
         cases, unlabelled = _set_apart(cases, listed, data.root)
     if complete:
         _check_complete(cases, modalities, data.root, unlabelled)
-    labels = _labels(found, data, cases, readable_only=not complete)
+    labels = _labels(layout_cases, data, cases, readable_only=not complete)
     for name in (name for pair in data.mirror_pairs for name in pair):
         labels.index(name)
-    known = found.subjects_known
-    return Dataset(found.name, data.root, tuple(cases), modalities, labels, unlabelled, known)
+    known = layout_cases.subjects_known
+    return Dataset(layout_cases.name, data.root, tuple(cases), modalities, labels, unlabelled, known)
 
 
 def _check_names(cases: Sequence[Case], root: Path) -> None:
@@ -100,7 +99,7 @@ def _check_names(cases: Sequence[Case], root: Path) -> None:
 
 
 def _set_apart(cases: Sequence[Case], listed: Sequence[str], root: Path) -> tuple[list[Case], tuple[str, ...]]:
-    """The cases, those that are listed as unlabelled without their label maps; and the ids of these."""
+    """All cases, without the label maps of those listed as unlabelled; and the ids of the unlabelled cases."""
     idle = [pattern for pattern in listed if not any(_fits(case, [pattern]) for case in cases)]
     if idle:
         raise DatasetError(
@@ -115,7 +114,7 @@ def _fits(case: Case, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(case.id, pattern) for pattern in patterns)
 
 
-def _read_layout(root: Path, layout: Layout, *, test: bool) -> Found:
+def _read_layout(root: Path, layout: Layout, *, test: bool) -> LayoutCases:
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder: set data.root to the folder of the data set")
     if not any(root.iterdir()):
@@ -129,13 +128,13 @@ def _read_layout(root: Path, layout: Layout, *, test: bool) -> Found:
             return read_patterns(root, layout)
         case ManifestLayout():
             return read_manifest(root, layout)
-    raise DatasetError(f"layout '{layout.name}' is made, not read: make the data set first")
+    raise DatasetError(f"layout '{layout.name}' describes a synthetic data set: make it first")
 
 
-def _choose_images(found: Found, data: DataConfig) -> tuple[tuple[str, ...], list[Case]]:
+def _choose_images(layout_cases: LayoutCases, data: DataConfig) -> tuple[tuple[str, ...], list[Case]]:
     """Modalities in the order of channels, and the cases with these images only, sorted by id."""
-    cases = sorted(found.cases, key=lambda case: case.id)
-    available = found.modalities
+    cases = sorted(layout_cases.cases, key=lambda case: case.id)
+    available = layout_cases.modalities
     if data.components:
         cases = [replace(case, images=_components(case, data.components)) for case in cases]
         available = tuple(data.components)
@@ -164,12 +163,12 @@ def _components(case: Case, components: Mapping[str, int]) -> dict[str, Source]:
 
 
 def colour_names(image: str, *, several: bool) -> tuple[str, ...]:
-    """Names of the images that the colours of a picture are."""
+    """Names of the three images that a colour picture is split into."""
     return tuple(f"{image}_{colour}" if several else colour for colour in ("red", "green", "blue"))
 
 
 def _colours(case: Case, names: Mapping[str, Sequence[str]]) -> dict[str, Source]:
-    """An image a colour, where the file is a picture."""
+    """One image for each colour of a picture."""
     images: dict[str, Source] = {}
     for image, source in case.images.items():
         if not is_picture(source.path):
@@ -206,10 +205,10 @@ def _sources(case: Case) -> list[Source]:
 # ---------------------------------------------------------------- labels
 
 
-def _labels(found: Found, data: DataConfig, cases: Sequence[Case], *, readable_only: bool) -> LabelSet:
+def _labels(layout_cases: LayoutCases, data: DataConfig, cases: Sequence[Case], *, readable_only: bool) -> LabelSet:
     if data.labels != "auto":
         return LabelSet.from_config(data.labels, data.ignore, data.regions, data.background)
-    named = found.labels
+    named = layout_cases.labels
     if named is None:
         values = _values_in_files(cases, readable_only=readable_only)
         named = {f"label_{value}": [value] for value in values if value not in (*data.ignore, *data.background)}
@@ -217,14 +216,14 @@ def _labels(found: Found, data: DataConfig, cases: Sequence[Case], *, readable_o
         return LabelSet((), ())
     return LabelSet.from_config(
         {name: list(values) for name, values in named.items()},
-        data.ignore or found.ignore,
-        data.regions or {name: list(members) for name, members in found.regions.items()},
+        data.ignore or layout_cases.ignore,
+        data.regions or {name: list(members) for name, members in layout_cases.regions.items()},
         data.background,
     )
 
 
 def _values_in_files(cases: Sequence[Case], *, readable_only: bool) -> list[int]:
-    """Every value but 0 in the label maps, which are all read: only for data sets whose labels nobody named."""
+    """Every value but 0 in the label maps. All of them are read, so only for data sets without names of labels."""
     values: set[int] = set()
     for case in cases:
         if case.label is None:
@@ -245,7 +244,7 @@ def _values_in_files(cases: Sequence[Case], *, readable_only: bool) -> list[int]
 
 
 def find_volumes(path: Path) -> list[Path]:
-    """The volume that a path names, or all below a folder: files, and folders of DICOM slices.
+    """The volume at a path, or all volumes below a folder: files, and folders of DICOM slices.
 
     Raises:
         DatasetError: nothing there.
@@ -254,7 +253,7 @@ def find_volumes(path: Path) -> list[Path]:
         raise DatasetError(f"{path} does not exist: check the path")
     if path.is_file():
         return [path]
-    found: list[Path] = []
+    volumes: list[Path] = []
     seen: set[str] = set()
     for folder, folders, files in os.walk(path, followlinks=True):
         real = os.path.realpath(folder)
@@ -262,12 +261,12 @@ def find_volumes(path: Path) -> list[Path]:
         if real in seen:  # a link back up
             continue
         seen.add(real)
-        found += [Path(folder, name) for name in files if is_volume_file(Path(folder, name))]
+        volumes += [Path(folder, name) for name in files if is_volume_file(Path(folder, name))]
         if is_dicom_folder(Path(folder)):
-            found.append(Path(folder))
-    if not found:
+            volumes.append(Path(folder))
+    if not volumes:
         raise DatasetError(f"{path} holds no volumes: give NIfTI, NRRD, MHA or image files, or DICOM folders")
-    return sorted(found)
+    return sorted(volumes)
 
 
 def cases_of(dataset: Dataset, ids: Sequence[str]) -> list[Case]:

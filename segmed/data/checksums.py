@@ -1,4 +1,4 @@
-"""Arrays on disk that notice damage: each with its size, a checksum of samples and one of every byte."""
+"""Arrays on disk with their size and two checksums, one of samples and one of every byte, so that damage is noticed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK = 1 << 22
 
 
 def write_array(path: Path, array: np.ndarray) -> dict[str, int]:
-    """Write .npy and return what recognises it: its size, a checksum of samples and one of the whole."""
+    """Write a .npy file and return its size and its checksums, of samples and of the whole file."""
     array = np.ascontiguousarray(array)
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
@@ -29,7 +29,7 @@ def write_array(path: Path, array: np.ndarray) -> dict[str, int]:
 
 
 def digest(content: Any) -> str:
-    """Forty letters that identify what JSON can hold."""
+    """A hash of 40 characters of anything that JSON can hold."""
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=20).hexdigest()
 
 
@@ -43,7 +43,7 @@ def whole_checksum(path: Path) -> int:
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether every byte of an entry is as it was written; False for one of a version that had no such checksum."""
+    """Whether every byte of an entry is as it was written; False for entries of versions without this checksum."""
     try:
         entry = json.loads((folder / "entry.json").read_bytes())
         stated = entry.pop("digest")
@@ -56,7 +56,7 @@ def is_intact(folder: Path) -> bool:
 
 
 def _sampled_checksum(path: Path) -> int:
-    """Check both ends and places between: truncated, emptied and overwritten files show, at the cost of 32 kB."""
+    """CRC-32 of eight samples from start to end: reading 32 kB reveals truncated, emptied and overwritten files."""
     value = 0
     with open(path, "rb", buffering=0) as file:
         last = max(0, os.fstat(file.fileno()).st_size - SAMPLE_BYTES)
@@ -67,7 +67,7 @@ def _sampled_checksum(path: Path) -> int:
 
 
 def map_array(path: Path, check: dict[str, int]) -> np.ndarray:
-    """Map a .npy file read only. Torch's mapping holds no file descriptor, so that thousands of cases stay open."""
+    """Map a .npy file read only. Torch's mapping needs no open file, so thousands of cases can stay mapped."""
     if path.stat().st_size != check["bytes"] or _sampled_checksum(path) != check["checksum"]:
         raise ValueError(f"{path} is damaged")
     with open(path, "rb") as file:

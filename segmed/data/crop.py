@@ -12,11 +12,11 @@ from skimage.filters import threshold_otsu
 from segmed.volumes import spacing_mm
 
 BODY_MARGIN_MM = 10.0
-BODY_GRID = 96  # voxels an axis of the coarse copy on which the body is sought
+BODY_GRID = 96  # voxels an axis of the coarse copy in which the body is segmented
 
 
 def crop_box(image: MetaTensor, crop: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Find what is kept of an image.
+    """The box that is kept of an image.
 
     Args:
         image: (C, X, Y, Z).

@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segmed.data.case import Case, Found, composed, listed_file
+from segmed.data.case import Case, LayoutCases, composed, listed_file
 from segmed.errors import DatasetError
 from segmed.volumes import Source, is_volume_file, strip_suffix
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
-def read_msd(root: Path, *, test: bool = False) -> Found:
+def read_msd(root: Path, *, test: bool = False) -> LayoutCases:
     """Medical Segmentation Decathlon; a 4D file's components are the modalities, by name.
 
     Args:
@@ -36,7 +36,7 @@ def read_msd(root: Path, *, test: bool = False) -> Found:
     labels, ignore, regions = _label_names(described, root)
     name = str(described.get("name") or root.name)
     unlabelled = tuple(replace(case, label=None) for case in tests)
-    return Found(name, tuple(cases), modalities, labels, ignore, unlabelled, regions)
+    return LayoutCases(name, tuple(cases), modalities, labels, ignore, unlabelled, regions)
 
 
 def _msd_case(root: Path, entry: Any, modalities: Sequence[str], where: str) -> Case:
@@ -64,7 +64,7 @@ def _msd_entry(entry: Any, where: str) -> tuple[str, str | None]:
     return entry["image"], label
 
 
-def read_nnunet(root: Path, *, test: bool = False) -> Found:
+def read_nnunet(root: Path, *, test: bool = False) -> LayoutCases:
     """nnU-Net raw: one file a channel, named CASE_0000, CASE_0001 and so on; dataset.json names the channels.
 
     Args:
@@ -90,7 +90,7 @@ def read_nnunet(root: Path, *, test: bool = False) -> Found:
     tests = tuple(replace(case(name, files), label=None) for name, files in others.items() if name not in images)
     values, ignore, regions = _label_names(described, root)
     name = str(described.get("name") or root.name)
-    return Found(name, cases, tuple(names.values()), values, ignore, tests, regions)
+    return LayoutCases(name, cases, tuple(names.values()), values, ignore, tests, regions)
 
 
 def _files_by_name(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:

@@ -1,4 +1,4 @@
-"""Public data sets -> a folder on disk that is whole or not there: resumed, checked, safely unpacked."""
+"""Public data sets -> a folder on disk that is complete or absent: resumed, checked, safely unpacked."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def find_task(name: str) -> Task:
 
 
 def is_there(task: Task, output: Path) -> bool:
-    """Whether the data set stands whole below `output`."""
+    """Whether the complete data set is in `output`."""
     return (output / task.folder / "dataset.json").is_file()
 
 
@@ -91,21 +91,21 @@ def download_task(
     attempts: int = 5,
     wait_s: float = 1.0,
 ) -> Path:
-    """Fetch, check and unpack one task; what a former call left is gone on with.
+    """Download, check and unpack one task; an interrupted download is continued.
 
     Args:
         task: the data set.
-        output: folder in which the folder of the task appears, at the very end.
+        output: folder in which the folder of the task appears, once it is complete.
         base_url: address of the folder that holds the archives.
         progress: show progress bars on stderr.
-        attempts: connections in a row that may fail without a byte gained.
-        wait_s: pause after the first of them; it doubles up to half a minute.
+        attempts: failed connections in a row, without a byte received, before it gives up.
+        wait_s: pause after the first failure; it doubles, up to half a minute.
 
     Returns:
-        The folder of the data set. Nothing is fetched where it is there.
+        The folder of the data set. Nothing is downloaded where it exists already.
 
     Raises:
-        DownloadError: no network, not on the server, a wrong checksum, no space, a hostile archive.
+        DownloadError: no network, not on the server, a wrong checksum, no space, an unsafe archive.
     """
     target = output / task.folder
     if is_there(task, output):
@@ -134,8 +134,8 @@ def _check(part: Path, md5: str, report: Report) -> None:
     if digest.hexdigest() != md5:
         forget(part)
         name = part.name.removesuffix(".part")
-        found = f"checksum {digest.hexdigest()} instead of the published {md5}"
-        raise DownloadError(f"{name}: {found}: it was removed, run again or try another --base-url")
+        difference = f"checksum {digest.hexdigest()} instead of the published {md5}"
+        raise DownloadError(f"{name}: {difference}: it was removed, run again or try another --base-url")
 
 
 @contextmanager

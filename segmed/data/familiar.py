@@ -1,4 +1,4 @@
-"""What the training images of a run were like -> what a new image has that none of them had."""
+"""Facts about a run's training images -> in what a new image differs from all of them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from segmed.errors import DatasetError
 from segmed.geometry import as_affine
 from segmed.volumes import spacing_mm
 
-VIEW = 2.0  # times smaller or larger than any training image: another field of view ...
-VOXELS = 2.5  # ... or other voxels
+VIEW = 2.0  # a field of view this many times smaller or larger than that of any training image is unfamiliar ...
+VOXELS = 2.5  # ... and so are voxels this many times smaller or larger
 SHARE = 0.35  # of the range of grey values, or of the voxels, outside what training images had
 BELOW = 0.1  # of the range of grey values that lie below 0, where training images had none
 
@@ -28,9 +28,9 @@ class Familiar:
     """The images that a run has learned from.
 
     Attributes:
-        facts: of the cases that trained or selected it.
+        facts: of the training and validation cases.
         modalities: in the order of channels.
-        spacing_known: false: sizes in mm mean nothing.
+        spacing_known: whether sizes in mm have a meaning.
     """
 
     facts: tuple[CaseFacts, ...]
@@ -38,35 +38,35 @@ class Familiar:
     spacing_known: bool = True
 
     def unlike(self, image: MetaTensor) -> str | None:
-        """What an image has that no training image had, in one line; None where it might be one of them.
+        """In what an image differs from every training image, in one line; None where it might be one of them.
 
         Args:
             image: (C, X, Y, Z), as it is in the file, the channels in the order of the modalities.
         """
-        found = self._sizes(image) if self.spacing_known else []
+        differences = self._sizes(image) if self.spacing_known else []
         for modality, channel in zip(self.modalities, image.as_tensor(), strict=True):
             values = intensity_facts(MetaTensor(channel[None], affine=torch.from_numpy(as_affine(image.affine))))
             name = f"{modality}: " if len(self.modalities) > 1 else ""
             known = [fact.intensity[modality] for fact in self.facts]
-            found += [f"{name}{what}" for what in _strange_values(values, known)]
-        return f"unlike all {len(self.facts)} training scans: {'; '.join(found)}" if found else None
+            differences += [f"{name}{what}" for what in _strange_values(values, known)]
+        return f"unlike all {len(self.facts)} training scans: {'; '.join(differences)}" if differences else None
 
     def _sizes(self, image: MetaTensor) -> list[str]:
         spacing = np.array(spacing_mm(as_affine(image.affine)))
         view = np.sort(spacing * np.array(image.shape[1:]))
         views = np.sort([np.array(fact.shape) * fact.spacing_mm for fact in self.facts], axis=1)
         spacings = np.sort([fact.spacing_mm for fact in self.facts], axis=1)
-        found = []
+        differences = []
         if _outside(view, views, VIEW):
-            found.append(f"it shows {_mm(view)} mm, those {_mm(views.min(0))} to {_mm(views.max(0))} mm")
+            differences.append(f"it shows {_mm(view)} mm, those {_mm(views.min(0))} to {_mm(views.max(0))} mm")
         if _outside(np.sort(spacing), spacings, VOXELS):
             small, large = _mm(spacings.min(0)), _mm(spacings.max(0))
-            found.append(f"its voxels have {_mm(np.sort(spacing))} mm, theirs {small} to {large} mm")
-        return found
+            differences.append(f"its voxels have {_mm(np.sort(spacing))} mm, theirs {small} to {large} mm")
+        return differences
 
 
 def familiar_with(run: Path, *, spacing_known: bool = True) -> Familiar | None:
-    """What a run's folder says of its training images; None where it does not (any more)."""
+    """The training images of a run, from its folder; None where the record is missing or can't be read."""
     try:
         audit, split = Audit.load(run / "audit.json"), Split.load(run / "split.json")
     except DatasetError:
@@ -85,10 +85,10 @@ def _mm(values: np.ndarray) -> str:
 
 
 def _strange_values(values: Mapping[str, float], known: Sequence[Mapping[str, float]]) -> list[str]:
-    found = []
+    differences = []
     width = values["p99_5"] - values["p0_5"]
     if values["p0_5"] < -BELOW * width and min(each["min"] for each in known) >= 0:
-        found.append("many of its values are below 0, none of theirs")
+        differences.append("many of its values are below 0, none of theirs")
     features: tuple[tuple[str, Callable[[Mapping[str, float]], float]], ...] = (
         ("of its voxels are 0", lambda each: each["zero_fraction"]),
         ("of its range of grey values lies its median", _middle),
@@ -97,8 +97,8 @@ def _strange_values(values: Mapping[str, float], known: Sequence[Mapping[str, fl
         own, theirs = feature(values), [feature(each) for each in known]
         if own < min(theirs) - SHARE or own > max(theirs) + SHARE:
             at = "at " if "median" in what else ""
-            found.append(f"{at}{own:.0%} {what}, theirs {min(theirs):.0%} to {max(theirs):.0%}")
-    return found
+            differences.append(f"{at}{own:.0%} {what}, theirs {min(theirs):.0%} to {max(theirs):.0%}")
+    return differences
 
 
 def _middle(values: Mapping[str, float]) -> float:

@@ -1,4 +1,4 @@
-"""What an audit says of a data set: one line each, with what to do."""
+"""Findings of an audit of a data set: one line each, with what to do."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something in a data set that must be mended (error) or looked at (warning).
+    """Something in a data set that must be repaired (error) or checked (warning).
 
     Attributes:
-        severity: `error`: training or a figure would be wrong or impossible.
+        severity: `error`: training is impossible, or a result would be wrong.
         case: id of the case; empty where the finding is about the whole data set.
-        what: what was found, and where.
+        what: the fault, and where it is.
         fix: what to do.
-        kind: what findings of one sort share, e.g. `grid`, `unreadable`.
+        kind: name of this sort of finding, e.g. `grid`, `unreadable`.
     """
 
     severity: Severity
@@ -28,7 +28,7 @@ class Finding:
 
 
 def from_error(error: Exception, *, case: str, kind: str) -> Finding:
-    """An error as a finding; our errors end in `: what to do`."""
+    """An error as a finding; segmed's errors end in `: what to do`."""
     line = " ".join(str(error).split())
     what, colon, fix = line.rpartition(": ")
     if not colon:

@@ -1,4 +1,4 @@
-"""One case's voxels -> the facts that a plan needs: grid, intensities, size of the body, volumes of the labels."""
+"""Voxels of one case -> the facts that a plan needs: grid, intensities, size of the body, volumes of the labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MASKED = 0.2  # share of exact zeros from which on an image counts as masked (sk
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What one case is like. Shapes and spacings are in canonical axes (right, anterior, superior).
+    """Facts about one case. Shapes and spacings are in canonical axes (right, anterior, superior).
 
     Attributes:
         id: of the case.
@@ -32,7 +32,7 @@ class CaseFacts:
         intensity: modality -> min, p0_5, p50, p99_5, max, mean, sd, zero_fraction.
         label_ml: label name -> volume.
         label_voxels: label name -> voxels.
-        body_shape: voxels of the box around what is no background.
+        body_shape: voxels of the box around the foreground.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""A folder that nobody described -> how its files are most likely arranged."""
+"""A folder without a description -> the most likely layout of its files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def guess_layout(root: Path) -> Layout:
     manifest.json, a folder of images beside one of label maps, one folder a subject or a case, image files.
 
     Raises:
-        DatasetError: nothing there, or nothing that looks alike.
+        DatasetError: nothing there, or no layout fits.
     """
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder: give the folder of a data set")
@@ -86,7 +86,7 @@ def _pair_of_folders(folders: list[Path]) -> PatternLayout | None:
 
 
 def _ending(paths: Iterable[Path]) -> str:
-    """The suffix that all names share, or any."""
+    """The suffix that all names share, else `.*`."""
     endings = {_suffix(path) for path in paths}
     return endings.pop() if len(endings) == 1 else ".*"
 
@@ -96,7 +96,7 @@ def _suffix(path: Path) -> str:
 
 
 def _folder_a_case(folders: list[Path]) -> PatternLayout | None:
-    """{case}/{case}_LGE.nii.gz or {case}/lgemri.nii.gz: the same names in every folder, its own name aside."""
+    """{case}/{case}_LGE.nii.gz or {case}/lgemri.nii.gz: equal names in all folders, but for the folder's own name."""
     looked_at = folders[:MOST_FOLDERS]
     templates: Counter[str] = Counter()
     example: dict[str, Path] = {}
@@ -179,7 +179,7 @@ def _narrow_case(holding: dict[Path, list[str]], pair: tuple[str, str]) -> str |
 
 
 def _paired_suffixes(names: list[str]) -> tuple[str, str] | None:
-    """Endings of images and label maps, where most names are those of another and a little more."""
+    """Endings of images and label maps, where most label maps have the name of their image plus an ending."""
     stems = {strip_suffix(name): _suffix(Path(name)) for name in names}
     endings: Counter[tuple[str, str]] = Counter()
     for stem, suffix in stems.items():

@@ -1,4 +1,4 @@
-"""What a user points at -> the cases to predict: a file, a DICOM folder, a folder of volumes, a data set."""
+"""A path -> the cases to predict: a file, a DICOM folder, a folder of volumes, a data set."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ class Input:
 def find_inputs(path: Path, data: DataConfig, *, output: Path | None = None) -> tuple[Input, ...]:
     """The cases of a file or a folder, with the modalities that a run was trained on.
 
-    A folder is read in the run's own layout where it fits, so that label maps are told from images. Otherwise all
+    A folder is read in the run's own layout where it fits, so that label maps are not taken for images. Otherwise all
     its volumes are taken: files named `_0000`, `_0001` are the modalities of one case; a file with as many components
     as there are modalities is a case; with one modality each file is a case, from which `data.components` may choose.
-    A label map is called as the image, or as the case where that has several; folders are kept where two names are
-    the same. Label maps in a folder (`a_seg` beside `a`, `labelsTr/a`) are no inputs: see `label_maps`.
+    An output has the name of its image, or of its case where that has several images; folders are kept where two
+    names are equal. Label maps in a folder (`a_seg` beside `a`, `labelsTr/a`) are no inputs: see `label_maps`.
 
     Args:
         path: file, DICOM folder, folder of volumes at any depth, or data set.
-        data: of the run, resolved; its root does not matter.
+        data: of the run, resolved; its root is not used.
         output: folder of label maps, left out if it lies in `path`.
 
     Raises:
@@ -72,7 +72,7 @@ def find_inputs(path: Path, data: DataConfig, *, output: Path | None = None) -> 
 
 
 def _readable(data: DataConfig) -> DataConfig:
-    """With names of images, and a phantom read as the files it consists of."""
+    """The config with names of images; a phantom is read as its files."""
     changes: dict[str, object] = {"images": ("image",)} if data.images == "auto" else {}
     if isinstance(data.layout, PhantomLayout):
         changes["layout"] = PHANTOM_FILES
@@ -96,10 +96,10 @@ def _from_layout(path: Path, data: DataConfig) -> list[Case]:
     for root in roots:
         for layout in layouts:
             try:
-                found = read_dataset(data.model_copy(update={"root": root, "layout": layout}), complete=False)
+                dataset = read_dataset(data.model_copy(update={"root": root, "layout": layout}), complete=False)
             except (DatasetError, VolumeError, OSError):
                 continue
-            cases = [case for case in found.cases if _is_there(case) and _touches(case, path)]
+            cases = [case for case in dataset.cases if _is_there(case) and _touches(case, path)]
             labels = _labels_among(cases, root) if path.is_dir() else set()
             cases = [case for case in cases if not labels.issuperset(source.path for source in case.images.values())]
             if cases:
@@ -108,12 +108,12 @@ def _from_layout(path: Path, data: DataConfig) -> list[Case]:
 
 
 def _labels_among(cases: Sequence[Case], root: Path) -> set[Path]:
-    """Label maps that a wide pattern of images fits, too."""
+    """Label maps that a pattern of images matches as well."""
     return set(label_maps([source.path for case in cases for source in case.images.values()], root))
 
 
 def _is_there(case: Case) -> bool:
-    """Not just listed, as in a part of a published data set."""
+    """Whether an image exists; those of a partly copied data set may only be listed."""
     return any(source.path.exists() for source in case.images.values())
 
 
@@ -124,7 +124,7 @@ def _touches(case: Case, path: Path) -> bool:
 
 
 def _test_images(root: Path, data: DataConfig) -> list[Case]:
-    """Images without label maps that MSD and nnU-Net keep apart."""
+    """Images without label maps, which MSD and nnU-Net keep in a folder of their own."""
     folder = root / "imagesTs"
     if not isinstance(data.layout, MsdLayout | NnunetLayout) or not folder.is_dir():
         return []
@@ -138,7 +138,7 @@ def _test_images(root: Path, data: DataConfig) -> list[Case]:
 
 
 def _files(path: Path, data: DataConfig, output: Path | None) -> list[Path]:
-    """What lies in a folder; of a file, the other modalities of its case too."""
+    """The volumes of a folder; for a file, also the other modalities of its case."""
     if path.is_file():
         case = _channel(path, data)
         return (
@@ -148,9 +148,9 @@ def _files(path: Path, data: DataConfig, output: Path | None) -> list[Path]:
         )
     if is_dicom_folder(path):
         return [path]
-    found = [each for each in find_volumes(path) if not _is_output(each, path, output)]
-    labels = set(label_maps(found, path))
-    return [each for each in found if each not in labels]
+    volumes = [each for each in find_volumes(path) if not _is_output(each, path, output)]
+    labels = set(label_maps(volumes, path))
+    return [each for each in volumes if each not in labels]
 
 
 def _is_output(path: Path, root: Path, output: Path | None) -> bool:
@@ -238,7 +238,7 @@ def _components(path: Path) -> int:
 
 
 def _with_outputs(cases: Sequence[Case], data: DataConfig, root: Path) -> tuple[Input, ...]:
-    """Names of the label maps; below their folders where two are the same.
+    """The cases with the paths of their outputs; folders are kept where two names are equal.
 
     Raises:
         DatasetError: two inputs in one folder that differ by suffix alone would have one output.

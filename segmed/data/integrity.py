@@ -1,4 +1,4 @@
-"""One case's files, and the cases among each other -> findings and facts."""
+"""Files of each case, and the cases compared with each other -> findings and facts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from segmed.volumes import Source, grid_difference, header_remarks, is_picture, 
 
 SPACING_RATIO = 1.5  # a spacing this many times the median, or the median this many times it, may be an outlier ...
 SPACING_MADS = 5.0  # ... where it also lies this many (scaled) median deviations off
-FEWEST = 4  # cases from which on one can stand out
+FEWEST = 4  # fewer cases have no outliers
 GRID_FIXES = {
     "header": "if the label map was drawn on this image, run segmed audit with --fix-geometry",
     "axes": "the axes only come in another order: run segmed audit with --fix-geometry",
@@ -32,7 +32,7 @@ GRID_FIXES = {
 
 @dataclass(frozen=True)
 class CaseReport:
-    """What was found in one case; `facts` is None where its images can't be used, as is `small`, its miniature."""
+    """Findings and facts of one case; `facts` and `small`, its miniature, are None where its images can't be used."""
 
     facts: CaseFacts | None
     findings: tuple[Finding, ...]
@@ -79,7 +79,7 @@ def _constant(case: Case, modality: str, value: float) -> Finding:
 
 
 def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding]) -> dict[str, MetaTensor]:
-    """The modalities that can be read, a channel each; a file that holds several is decoded once."""
+    """The modalities that can be read, one channel each; a file that holds several is decoded once."""
     images: dict[str, MetaTensor] = {}
     whole: dict[Path, MetaTensor] = {}
     uses = Counter(source.path for source in case.images.values())
@@ -111,7 +111,7 @@ def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding])
 
 
 def _headers(case: Case) -> list[Finding]:
-    """What files say twice and differently, and what is lost of them: places, mm and ml hang on it."""
+    """Contradictions within a file's header, and what reading it loses: positions, mm and ml depend on it."""
     findings = []
     sources = [*case.images.values(), *([case.label] if case.label else [])]
     for path, source in {source.path: source for source in sources}.items():
@@ -128,14 +128,14 @@ def _headers(case: Case) -> list[Finding]:
 
 def _grids_of_images(case: Case, images: dict[str, MetaTensor]) -> list[Finding]:
     first, *others = images or [""]
-    found = []
+    findings = []
     for modality in others:
         difference = _difference(images[modality], images[first])
         if difference:
             what = f"image '{modality}' is not on the grid of '{first}': {difference}"
             fix = "resample one onto the grid of the other"
-            found.append(Finding("error", case.id, what, fix, "grid"))
-    return found
+            findings.append(Finding("error", case.id, what, fix, "grid"))
+    return findings
 
 
 def _read_label(
@@ -185,18 +185,18 @@ def _difference(a: MetaTensor, b: MetaTensor) -> str | None:
     return grid_difference(_grid(a), _grid(b))
 
 
-# ---------------------------------------------------------------- the cases among each other
+# ---------------------------------------------------------------- cases compared with each other
 
 
 def check_together(facts: Sequence[CaseFacts], labels: LabelSet) -> list[Finding]:
-    """Findings that only show when the cases stand side by side; all of them warnings."""
+    """Findings that need all cases, compared with each other; all of them are warnings."""
     return [*_mixed_sides(facts), *_spacing_outliers(facts), *_absent_labels(facts, labels)]
 
 
 def check_files(dataset: Dataset) -> list[Finding]:
-    """Findings that need no voxels: ids that stand twice, and volumes below the root that belong to no case.
+    """Findings that need no voxels: duplicate ids, and volumes below the root that belong to no case.
 
-    Folders of test images without labels (`imagesTs`) are left alone.
+    Folders of test images without labels (`imagesTs`) are ignored.
     """
     counts = Counter(case.id for case in dataset.cases)
     findings = [
@@ -223,7 +223,7 @@ def check_files(dataset: Dataset) -> list[Finding]:
 
 
 def _mixed_sides(facts: Sequence[CaseFacts]) -> list[Finding]:
-    """Cases whose axes are a mirror image of most others': where left and right get lost, if they get lost."""
+    """Cases whose axes are mirrored against those of most others: left and right may be exchanged."""
     mirrored = [is_mirrored(fact.orientation) for fact in facts]
     usual, count = Counter(mirrored).most_common(1)[0] if facts else (False, 0)
     if count == len(facts):
@@ -252,9 +252,9 @@ def is_mirrored(orientation: str) -> bool:
 
 
 def _spacing_outliers(facts: Sequence[CaseFacts]) -> list[Finding]:
-    """Cases whose spacing lies far off the median, by ratio and by the spread of the others.
+    """Cases whose spacing is far from the median, by ratio and relative to the spread of the others.
 
-    Spacings are compared from fine to thick, so that stacks may point in different ways.
+    Spacings are sorted before they are compared, so the direction of a stack does not matter.
     """
     if len(facts) < FEWEST:
         return []

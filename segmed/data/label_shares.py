@@ -1,4 +1,4 @@
-"""Label map -> the same on another grid: labels are given by their shares of a voxel, so that each keeps its volume."""
+"""Label map -> label map on another grid, by the share of each label in a voxel, so that each keeps its volume."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SKIPPED = 1e-9  # weights below are rounding
 def resample_labels(labels: MetaTensor, *, affine: Any, shape: Sequence[int]) -> MetaTensor:
     """A label map on another grid; values are never mixed, no label shifts, and each keeps its volume.
 
-    A label's share of a new voxel is what of it the old voxels of that label cover, along an axis that gets coarser;
-    along one that gets finer, shares are interpolated linearly. The largest share wins; but a label gets as many
+    Along an axis that gets coarser, a label's share of a new voxel is the part that old voxels of the label cover.
+    Along an axis that gets finer, shares are interpolated linearly. The largest share wins; but a label gets as many
     voxels as its shares add up to, so where two shares are nearly equal the label that lacks volume takes the voxel.
-    Of voxels where they are equal, as on a flat face that halves voxels, some are taken, spread evenly and alike from
-    both ends of the label: it is moved to neither side. Grids that are oblique to each other: the nearest voxel.
+    Of voxels where they are equal, as on a flat face that halves voxels, some are taken, spread evenly and
+    symmetrically, so the label does not shift. Where the grids are oblique to each other, the nearest voxel counts.
 
     Args:
         labels: (1, X, Y, Z), whole numbers.
@@ -77,9 +77,9 @@ def _along(values: np.ndarray, step: tuple[int, sparse.csr_array]) -> np.ndarray
 
 
 def _weights(start: float, step: float, count: int, length: int) -> sparse.csr_array:
-    """(count, length) what the old voxels of a line are to new ones at start + step * i; rows sum to 1.
+    """(count, length) weights of the old voxels of a line for new voxels at start + step * i; rows sum to 1.
 
-    A new voxel beyond the map's end sees the last old one.
+    A new voxel outside the old line takes the value at its end.
     """
     places = start + step * np.arange(count)
     places = np.where(np.abs(places - np.round(places)) < SNAP_VOXELS, np.round(places), places)
@@ -120,7 +120,7 @@ def _give(parts: Sequence[_Share], commonest: Any, shape: tuple[int, ...]) -> np
 
 
 def _kept(lead: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Which voxels a label has in the end: as many as its shares add up to, first those with the largest lead."""
+    """The voxels that a label gets: as many as its shares add up to, those with the largest lead first."""
     sure, open_ = lead >= NEAR, np.abs(lead) < NEAR
     order = np.round(lead[open_] / TIE) + _turns(np.nonzero(open_), lead.shape) / 4
     levels, counts = np.unique(-order, return_counts=True)

@@ -1,4 +1,4 @@
-"""CSV and JSON tables, one row a case -> cases."""
+"""CSV and JSON tables with one row for each case -> cases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.config import ManifestLayout
-from segmed.data.case import Case, Found, composed, listed_file
+from segmed.data.case import Case, LayoutCases, composed, listed_file
 from segmed.data.dataset_json import read_json
 from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
@@ -22,7 +22,7 @@ DELIMITERS = ",;\t"
 SEPARATOR_LINE = re.compile(r"\"?sep=(.)\"?", re.IGNORECASE)
 
 
-def read_manifest(root: Path, layout: ManifestLayout) -> Found:
+def read_manifest(root: Path, layout: ManifestLayout) -> LayoutCases:
     """Columns: `image`, or `image:MODALITY` for each of several; `label`, `subject`, `case`, `site`, `split`, others.
 
     Paths are relative to the table. Without `case` the id is the name of the image; without `subject` every case is
@@ -45,7 +45,7 @@ def read_manifest(root: Path, layout: ManifestLayout) -> Found:
         cases.append(_case(row, images, table.parent, where))
     _check_labels_once(cases, table)
     known = all(row.get("subject") for row in rows)
-    return Found(
+    return LayoutCases(
         root.resolve().name, tuple(_with_unique_ids(cases, rows, table)), tuple(modalities), subjects_known=known
     )
 

@@ -1,4 +1,4 @@
-"""A volume -> its detail on a small grid, by which the same scan is found again whatever its own grid."""
+"""A volume -> its detail on a small grid, by which copies of a scan are recognised on any grid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segmed.geometry import to_canonical
 SIZE = 24  # cells an axis of a miniature
 BROAD = 2.0  # cells: what is broader is common to all hearts, or all brains
 BLUR = 0.6  # cells: what is finer gets lost when a scan is resampled
-MOST_USUAL = 2.0  # times the usual size of detail at most, so that bright edges don't outweigh all the rest
+MOST_USUAL = 2.0  # times the usual size of detail at most, so that bright edges don't dominate
 
 
 def miniature(volume: MetaTensor) -> np.ndarray:

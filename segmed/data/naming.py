@@ -1,4 +1,4 @@
-"""Names of files -> what in them tells cases apart, and what people add to say that it is an image or a label map."""
+"""Names of files -> the part that names the case, without words that say image, label map or prediction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST_CHANNEL = "_0000"
 def plain_name(name: str) -> str:
     """A name without the words that say what the file is: `case1_gt` -> `case1`, `label0007` -> `0007`.
 
-    Numbers stay, whatever they look like: `case_0001` and `case_0002` are two cases.
+    Numbers are always kept: `case_0001` and `case_0002` are two cases.
     """
     while (match := APPENDED.search(name)) and match.start() > 0:
         name = name[: match.start()]
@@ -36,7 +36,7 @@ def plain_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class FileName:
-    """A name as it is compared.
+    """The parts of a file's name that are compared.
 
     Attributes:
         below: path below the folder of all files, without suffix.
@@ -50,7 +50,7 @@ class FileName:
 
     @property
     def tokens(self) -> frozenset[str]:
-        """Whatever may tell the case: folders, and the plain name where it is not just a word such as `seg`."""
+        """Everything that may name the case: folders, and the plain name unless it is just a word such as `seg`."""
         plain = plain_name(self.stem)
         return frozenset(self.folders) | (frozenset() if ROLE.fullmatch(plain) else {plain})
 
@@ -72,7 +72,7 @@ def without_common_folders(names: Sequence[FileName]) -> frozenset[str]:
 
 
 def agree(a: frozenset[str], b: frozenset[str]) -> bool:
-    """Whether the folders of two files may be those of one case: what one side says, the other doesn't contradict."""
+    """Whether the folders of two files may be those of one case: one set contains the other."""
     return a <= b or b <= a
 
 

@@ -11,7 +11,7 @@ from segmed.config import PatternLayout
 from segmed.volumes import is_volume_file, strip_suffix
 
 LABEL_WORDS = re.compile(r"(^|[^a-z])(gt|d?seg|label|mask|annot|truth|contour)", re.IGNORECASE)
-MOST_FOLDERS = 50  # of a large data set, looked at
+MOST_FOLDERS = 50  # of a large data set that are read
 SHARE = 0.8  # of the cases that must have a file for it to belong to every case
 DEEPEST = 6  # levels below the root
 MOST_FILES = 2000
@@ -21,7 +21,7 @@ FIELDS = {1: ("case",), 2: ("subject", "case")}
 def nested_layout(folders: list[Path]) -> PatternLayout | None:
     """`{case}/Images/{case}` beside `{case}/Contours/{case}`; `{subject}/{case}/anat/{subject}_{case}_T1w` (BIDS).
 
-    A folder whose name recurs in the names of its files tells the case; of two the first tells the subject.
+    A folder whose name recurs in the names of its files names the case; of two such folders the first is the subject.
 
     Args:
         folders: of the first level.
@@ -32,10 +32,11 @@ def nested_layout(folders: list[Path]) -> PatternLayout | None:
     counts: Counter[str] = Counter()
     cases: dict[str, set[tuple[str, ...]]] = {}
     for path in _files(folders):
-        found = _template(path.relative_to(root))
-        if found is not None:
-            counts[found[0]] += 1
-            cases.setdefault(found[0], set()).add(found[1])
+        template = _template(path.relative_to(root))
+        if template is not None:
+            text, values = template
+            counts[text] += 1
+            cases.setdefault(text, set()).add(values)
     everyone = max((len(own) for own in cases.values()), default=0)
     common = [text for text, own in cases.items() if len(own) >= SHARE * everyone and counts[text] == len(own)]
     labels = [text for text in common if LABEL_WORDS.search(_literal(text))]
@@ -47,17 +48,17 @@ def nested_layout(folders: list[Path]) -> PatternLayout | None:
 
 def _files(folders: list[Path]) -> list[Path]:
     """Volumes below the first folders, links not followed."""
-    found: list[Path] = []
+    volumes: list[Path] = []
     top = len(folders[0].parent.parts)
     for folder in folders if len(folders) <= MOST_FOLDERS else [*folders[:MOST_FOLDERS], *_others(folders)]:
         for current, inner, names in os.walk(folder):
             inner[:] = sorted(name for name in inner if not name.startswith("."))
             if len(Path(current).parts) - top >= DEEPEST:
                 inner.clear()
-            found += [Path(current, name) for name in sorted(names) if is_volume_file(name)]
-            if len(found) > MOST_FILES:
-                return found
-    return found
+            volumes += [Path(current, name) for name in sorted(names) if is_volume_file(name)]
+            if len(volumes) > MOST_FILES:
+                return volumes
+    return volumes
 
 
 def _others(folders: list[Path]) -> list[Path]:
@@ -67,7 +68,7 @@ def _others(folders: list[Path]) -> list[Path]:
 
 
 def _template(path: Path) -> tuple[str, tuple[str, ...]] | None:
-    """The pattern that a path fits and the values of its fields; None where no folder tells the case."""
+    """The pattern that a path fits and the values of its fields; None where no folder names the case."""
     stem = strip_suffix(path)
     telling = [part for part in dict.fromkeys(path.parts[:-1]) if part in stem]
     if len(telling) not in FIELDS:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from segmed.config import PatternLayout
-from segmed.data.case import Case, Found, composed
+from segmed.data.case import Case, LayoutCases, composed
 from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_volume_file
@@ -111,7 +111,7 @@ def _regex(part: str, known: Mapping[str, str]) -> re.Pattern[str]:
 # ---------------------------------------------------------------- cases
 
 
-def read_patterns(root: Path, layout: PatternLayout) -> Found:
+def read_patterns(root: Path, layout: PatternLayout) -> LayoutCases:
     """Files named by patterns; a file that fits several belongs to the pattern with the most literal text."""
     if not layout.images:
         raise DatasetError("data.layout.images is empty: name at least one image and its pattern")
@@ -137,7 +137,7 @@ def read_patterns(root: Path, layout: PatternLayout) -> Found:
         there = {name: source for name, source in images.items() if source}
         cases.append(Case(case_id, key.get("subject", case_id), there, label))
     known = bool(keys) and all("subject" in key for key in keys)
-    return Found(root.name, tuple(cases), tuple(patterns), subjects_known=known)
+    return LayoutCases(root.name, tuple(cases), tuple(patterns), subjects_known=known)
 
 
 def _give_each_file_to_one(claims: Sequence[tuple[Pattern | None, dict[tuple[str, ...], list[Path]]]]) -> None:

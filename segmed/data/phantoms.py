@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +13,11 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from segmed.data.anatomy import LABEL_VALUES, Anatomy, chest_wall, draw_anatomy, draw_heart, organs
-from segmed.errors import DatasetError
+from segmed.data.phantom_folder import SETTINGS_FILE, is_complete
 from segmed.files import write_json
 from segmed.volumes import write_volume
 
 PHANTOM_VERSION = 2  # raised whenever the same seed gives another data set
-SETTINGS_FILE = "phantom.json"  # written last: a folder that has it is complete
 FRAME = np.array([[-0.70, -0.06, -0.58], [-0.70, 0.20, 0.66], [-0.08, -0.97, -0.42]])  # columns: u, v, w in RAS
 
 
@@ -53,11 +49,11 @@ class Acquisition:
 
 
 def make_phantom(folder: Path | str, *, cases: int, seed: int, isotropic: bool = False, progress: bool = False) -> None:
-    """Make a data set of synthetic short-axis LGE stacks, or leave it where it is complete.
+    """Write a data set of synthetic short-axis LGE stacks; a complete one is left as it is.
 
     Writes `{case}/{case}_LGE.nii.gz`, `{case}/{case}_label.nii.gz` (1 healthy myocardium, 2 blood pool, 3 right
     ventricle, 4 scar) and `{case}/truth.json` with the true volumes in ml, the scars and the direction of the RV, for
-    cases phantom_000 and on. A case depends on the seed and on its number only.
+    phantom_000, phantom_001 and so on. A case depends on the seed and its number only.
 
         >>> segmed.make_phantom("data/phantom", cases=3, seed=0)  # is complete: it stays as it is
 
@@ -75,33 +71,12 @@ def make_phantom(folder: Path | str, *, cases: int, seed: int, isotropic: bool =
     folder = Path(folder)
     settings = {"version": PHANTOM_VERSION, "cases": cases, "seed": seed, "isotropic": isotropic}
     names = [f"phantom_{index:03d}" for index in range(cases)]
-    if _is_complete(folder, settings, names):
+    if is_complete(folder, settings, own=names):
         return
     numbered = enumerate(names)
     for index, name in track(numbered, "making the phantom", total=cases, disable=not progress):
         _make_case(folder / name, name, np.random.default_rng([seed, index]), isotropic=isotropic)
     write_json(folder / SETTINGS_FILE, settings)
-
-
-def _is_complete(folder: Path, settings: dict[str, Any], names: list[str]) -> bool:
-    """Tell whether the data set is there; refuse a folder that holds something else."""
-    note = folder / SETTINGS_FILE
-    if note.is_file():
-        try:
-            found = json.loads(note.read_bytes())
-        except ValueError:
-            found = None
-        if found == settings:
-            return True
-        raise DatasetError(f"{folder} holds a phantom of other settings ({found}): choose another folder or remove it")
-    if folder.exists() and not folder.is_dir():
-        raise DatasetError(f"{folder} is a file: choose another folder for the phantom")
-    present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    foreign = [name for name in present if name not in names and not name.startswith(".")]
-    if foreign:
-        kind = "cases of another phantom" if re.fullmatch(r"phantom_\d{3,}", foreign[0]) else "other files"
-        raise DatasetError(f"{folder} holds {kind} ({foreign[0]}): choose another folder for the phantom")
-    return False
 
 
 def _make_case(folder: Path, name: str, rng: np.random.Generator, *, isotropic: bool) -> None:
@@ -205,8 +180,8 @@ def _render_plane(
 
 
 def _window(mask: np.ndarray) -> tuple[slice, slice]:
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    return found[0] if found else (slice(0), slice(0))
+    boxes = ndimage.find_objects(mask.astype(np.uint8))
+    return boxes[0] if boxes else (slice(0), slice(0))
 
 
 def _positions(count: int, samples: int, spacing_mm: float) -> np.ndarray:

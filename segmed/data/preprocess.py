@@ -1,4 +1,4 @@
-"""A case's files -> image and label map on one grid; scanner's grid -> the network's, with MONAI transforms."""
+"""Files of a case -> image and label map on one grid -> the network's grid and intensities, with MONAI transforms."""
 
 from __future__ import annotations
 
@@ -85,9 +85,10 @@ def _read_modalities(sources: Mapping[str, Source], case: Case) -> dict[str, Met
         else:
             volume = read_volume(source)
         if len(volume) != 1:
-            found = f"{len(volume)} components" if len(volume) else f"no component {source.component}"
+            components = f"{len(volume)} components" if len(volume) else f"no component {source.component}"
             raise VolumeError(
-                f"case {case.id}: image '{modality}' ({source.path}) has {found}: name the right one in data.components"
+                f"case {case.id}: image '{modality}' ({source.path}) has {components}: name the right one in "
+                "data.components"
             )
         channels[modality] = volume
     return channels
@@ -110,9 +111,9 @@ def _check_grid(case: Case, volume: MetaTensor, path: Path, reference: MetaTenso
 def prepare(
     image: MetaTensor, label: MetaTensor | None, config: PreprocessConfig
 ) -> tuple[MetaTensor, MetaTensor | None]:
-    """Orient, crop, respace and normalise; the label map goes along, never interpolated in value.
+    """Orient, crop, respace and normalise; the label map follows, and its values are never interpolated.
 
-    The affines of the results place them in the world, so `volumes.resample_onto` brings a result home.
+    The affines of the results are exact, so `volumes.resample_onto` brings a prediction back to the native grid.
 
     Args:
         image: (C, X, Y, Z) on the native grid.
@@ -144,7 +145,7 @@ def prepare(
 
 
 def axis_codes(affine: np.ndarray, orientation: str) -> str:
-    """Name the directions that axes shall point to.
+    """The directions that the axes will point to.
 
     With `slices_last` the coarsest axis, if there is one, comes last, pointing so that the frame is right-handed: a
     short-axis stack lies halfway between front and side, its closest axis differs between patients, but its frame
@@ -219,7 +220,7 @@ def _respace(volume: MetaTensor, spacing: tuple[float, ...], mode: Mode) -> Meta
     """Resample onto MONAI's grid of another spacing over the same extent.
 
     MONAI's `Spacing` would do both, but misplaces spline interpolation on such a grid (1.6), and takes four times
-    as long; `resample_onto` is also the way home.
+    as long; `resample_onto` also brings predictions back.
     """
     affine, shape = _respaced_grid(volume, spacing)
     return resample_onto(volume, affine=affine, shape=shape, mode=mode)
@@ -294,7 +295,7 @@ def _median_minmax(channel: torch.Tensor, cap: float) -> torch.Tensor:
 
 
 def _apply(transform: Transform, volume: MetaTensor) -> MetaTensor:
-    """Call a MONAI transform, which keeps a MetaTensor one though its annotation doesn't say so."""
+    """Call a MONAI transform; it returns a MetaTensor, though its annotation doesn't say so."""
     return cast(MetaTensor, transform(volume))
 
 
@@ -303,5 +304,5 @@ def _affine(volume: MetaTensor) -> np.ndarray:
 
 
 def _plain(volume: MetaTensor, dtype: torch.dtype) -> MetaTensor:
-    """Drop MONAI's record of transforms: it would keep the tensors before it alive."""
+    """Drop MONAI's record of transforms, which keeps all earlier tensors in memory."""
     return MetaTensor(volume.as_tensor().to(dtype).contiguous(), affine=volume.affine)

@@ -105,7 +105,7 @@ def draw_deformation(
 
 
 def _draw_matrix(config: AugmentConfig, axes: Sequence[int], generator: np.random.Generator) -> np.ndarray:
-    """Rotation, shear and zoom, from the patch to the volume: the inverse of what the picture seems to do."""
+    """Rotation, shear and zoom, from the patch to the volume: the inverse of the visible change."""
     matrix = np.eye(3)
     pairs = [(a, b) for a in axes for b in axes if a < b]
     for a, b in pairs:
@@ -171,7 +171,7 @@ def resample_patch(
     Args:
         image: (C, X, Y, Z), sampled linearly; outside, the nearest voxel of the volume.
         label: (X, Y, Z) uint8 or None, sampled by the largest share; outside, 0.
-        deformation: what to do.
+        deformation: of the patch.
         centre: of the patch, in voxels of the volume.
         size: of the patch, in voxels.
         spacing_mm: of the volume and of the patch.

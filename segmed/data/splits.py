@@ -1,4 +1,4 @@
-"""Which cases train, select and test: by subject or site, seeded, stratified, saved with the run."""
+"""The cases of training, validation and test: drawn by subject or site, seeded, stratified, saved with the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Split(SplitRecord):
         train, validation, test: case ids.
         unlabelled: ids of cases in no part; their label maps, if there are any, are not read.
         seed: of the drawing.
-        by: unit that never stands on two sides, `subject` or `site`.
+        by: unit that is never divided between parts, `subject` or `site`.
         fold: number of the fold that is the test part, from 0; None: hold-out.
         folds: how many there are; None: hold-out.
     """
@@ -47,7 +47,7 @@ def make_split(
     strata: Mapping[str, str] | None = None,
     unlabelled: Sequence[str] = (),
 ) -> Split:
-    """Share the cases out.
+    """Distribute the cases over training, validation and test.
 
     Hold-out: the test part is drawn first, the validation part from the rest. With `config.fold` the test part is
     that fold, so that over all folds every subject is tested once, and the validation part is drawn from the rest.
@@ -55,13 +55,13 @@ def make_split(
 
     Args:
         cases: of a data set.
-        config: fractions or folds, or where the parts are written down.
+        config: fractions or folds, or the file that names the parts.
         strata: case id -> class that the parts share evenly; the cases' sites are balanced too.
         unlabelled: ids of cases that are in no part; `config.withhold` adds training cases to them.
 
     Raises:
         DatasetError: fewer units than folds or parts, a case without a site, unknown ids or none for a case in a
-            file, a subject on two sides, an unlabelled case in a part.
+            file, a subject in two parts, an unlabelled case in a part.
     """
     everyone, cases = cases, [case for case in cases if case.id not in unlabelled]
     if config.file is not None:
@@ -171,7 +171,7 @@ def _take(units: Sequence[Unit], fraction: float) -> tuple[list[Unit], list[Unit
 
 
 def _in_proportion(units: Sequence[Unit], number: int) -> set[Unit]:
-    """So many units, from each stratum its share, the largest remainders rounded up."""
+    """A number of units, from each stratum its share; the largest remainders are rounded up."""
     sizes = Counter(unit.stratum for unit in units)
     shares = {stratum: number * size / len(units) for stratum, size in sizes.items()}
     quota = {stratum: int(share) for stratum, share in shares.items()}
@@ -215,7 +215,7 @@ def _fold(units: Sequence[Unit], config: SplitConfig) -> tuple[list[Unit], list[
     return [unit for unit in units if part[unit] == fold], [unit for unit in units if part[unit] != fold]
 
 
-# ---------------------------------------------------------------- written down
+# ---------------------------------------------------------------- parts from a manifest or a file
 
 
 def _from_manifest(cases: Sequence[Case], config: SplitConfig, strata: Mapping[str, str] | None) -> Split:
@@ -265,7 +265,7 @@ def _check_manifest(cases: Sequence[Case], unlabelled: Sequence[str]) -> None:
 
 
 def _check_apart(split: Split, cases: Sequence[Case], by: str) -> None:
-    """No subject (and with `by` site, no site) on two sides; the unlabelled stand on the side of training."""
+    """Check that no subject (with `by` site, no site) is in two parts; unlabelled cases count as training."""
     part_of = {case_id: part for part in PARTS for case_id in getattr(split, part)}
     part_of |= dict.fromkeys(split.unlabelled, "train")
     for unit in {"subject", by}:

@@ -1,4 +1,4 @@
-"""Ids of cases -> what to say where nobody knows who was scanned, and which ids look like those of one person."""
+"""Ids of cases -> a warning where the subjects are not known, and groups of ids that look like one subject's."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ SHOWN = 3
 
 
 def shared_prefixes(ids: Sequence[str]) -> tuple[str, Mapping[str, int]] | None:
-    """A regular expression that may find the subject in ids, and subject -> cases; None where no ids look like it.
+    """A regular expression that may find the subject in ids, and subject -> number of cases; None without such a one.
 
-    Ids look like it where most share their beginning with a few others, and the rest of the name recurs from one
-    beginning to the next: `p1_scan1`, `p1_scan2`, `p2_scan1`, `p2_scan2`.
+    Most ids must share their beginning with a few others, and the rest of the name must recur with different
+    beginnings: `p1_scan1`, `p1_scan2`, `p2_scan1`, `p2_scan2`.
     """
     for expression in EXPRESSIONS:
-        found = {name: match[0] for name in ids if (match := re.search(expression, name))}
-        groups = Counter(found.values())
-        if len(found) < len(ids) or not 2 <= len(groups) < len(ids) or max(groups.values()) > MOST:
+        beginnings = {name: match[0] for name in ids if (match := re.search(expression, name))}
+        groups = Counter(beginnings.values())
+        if len(beginnings) < len(ids) or not 2 <= len(groups) < len(ids) or max(groups.values()) > MOST:
             continue
-        rests = Counter(name[len(begin) :] for name, begin in found.items())
+        rests = Counter(name[len(beginning) :] for name, beginning in beginnings.items())
         together = sum(count for count in groups.values() if count > 1)
         recurring = sum(count for count in rests.values() if count > 1)
         if 2 * together >= len(ids) and 2 * recurring >= len(ids):

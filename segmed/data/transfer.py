@@ -1,4 +1,4 @@
-"""A file on a web server -> a file here, going on where it was cut."""
+"""A file on a web server -> a local file; an interrupted download is continued."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIMEOUT_S = 30.0
 _CHUNK = 1 << 20
 
 Report = Callable[[str, int, int | None], None]
-"""Called with what is being done, the bytes done, and the bytes in all (None: not known)."""
+"""Called with the current step, the bytes done, and the total number of bytes (None: not known)."""
 
 
 class _Cut(Exception):
@@ -36,18 +36,18 @@ class _Cut(Exception):
 
 
 def fetch(url: str, part: Path, stream: BinaryIO, *, attempts: int, wait_s: float, report: Report) -> None:
-    """Bring the file at `url` to `part`, going on from its end where the server still has the same file.
+    """Download `url` to `part`, continuing at its end where the server still has the same file.
 
     Args:
         url: http or https address.
-        part: the growing file; what tells its version stands beside it in `part` + `.json`.
+        part: the partial file; its version on the server is noted beside it in `part` + `.json`.
         stream: `part`, as `held` opened it.
-        attempts: connections in a row that may fail without a byte gained.
-        wait_s: pause after the first of them; it doubles up to half a minute.
+        attempts: failed connections in a row, without a byte received, before it gives up.
+        wait_s: pause after the first failure; it doubles, up to half a minute.
         report: called as bytes come.
 
     Raises:
-        DownloadError: the server can't be reached or says no, or the connection was cut too often.
+        DownloadError: the server can't be reached or refuses, or the connection was cut too often.
     """
     if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{url} is no http or https address: correct --base-url")
@@ -66,7 +66,7 @@ def fetch(url: str, part: Path, stream: BinaryIO, *, attempts: int, wait_s: floa
 
 
 def _transfer(url: str, part: Path, stream: BinaryIO, report: Report) -> None:
-    """One connection: the rest of the file, or all of it where the server gives no rest."""
+    """One connection: the rest of the file, or all of it where the server can't resume."""
     known = _remembered(part, url)
     have = _size(stream) if known else _restart(stream)
     if known and have and known["size"] == have:
@@ -93,7 +93,7 @@ def _transfer(url: str, part: Path, stream: BinaryIO, report: Report) -> None:
 
 @contextmanager
 def _opened(url: str, stream: BinaryIO, have: int, validator: str | None) -> Iterator[http.client.HTTPResponse]:
-    """The server's answer; its refusals in one line each."""
+    """The server's answer; refusals become errors of one line."""
     headers = {"User-Agent": "segmed", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -141,13 +141,13 @@ def _promised_size(response: http.client.HTTPResponse, have: int) -> int | None:
 
 
 def _validator(response: http.client.HTTPResponse) -> str | None:
-    """What tells one version of the file from the next; a weak ETag may not be used for ranges (RFC 9110, 13.1.5)."""
+    """The identifier of this version of the file; a weak ETag may not be used for ranges (RFC 9110, 13.1.5)."""
     etag = response.headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
 
 
 def _check_space(folder: Path, size: int | None, have: int) -> None:
-    """The archive's rest and what is unpacked from it (compressed inside, so about as large) must fit."""
+    """The rest of the archive and its unpacked files (compressed themselves, so about as large) must fit."""
     if size is None:
         return
     needed, free = 2 * size - have, shutil.disk_usage(folder).free
@@ -156,7 +156,7 @@ def _check_space(folder: Path, size: int | None, have: int) -> None:
         raise DownloadError(f"{folder}: {figures}: free some space or choose another --output")
 
 
-# ---------------------------------------------------------------- the file that is growing
+# ---------------------------------------------------------------- the partial file
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def _memory(part: Path) -> Path:
 
 
 def _remembered(part: Path, url: str) -> dict[str, Any]:
-    """What was written down of the file when its download began; empty where that is of no use."""
+    """The note of the file's version from the start of its download; empty where it can't be used."""
     try:
         known = json.loads(_memory(part).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -207,6 +207,6 @@ def _remembered(part: Path, url: str) -> dict[str, Any]:
 
 
 def forget(part: Path) -> None:
-    """Remove a partial file and what is remembered of it."""
+    """Remove a partial file and its note."""
     part.unlink(missing_ok=True)
     _memory(part).unlink(missing_ok=True)

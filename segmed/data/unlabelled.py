@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from segmed.data.cache import CachedVolume
-from segmed.data.patches import PatchDataset
+from segmed.data.training_patches import PatchDataset
 from segmed.errors import DatasetError
 
 
 class UnlabelledPatches(PatchDataset):
     """Patches from anywhere in volumes without label maps; arguments as for `PatchDataset`.
 
-    Their draws are apart from those of the labelled patches of the same seed.
+    They are drawn independently of the labelled patches of the same seed.
 
     Raises:
         DatasetError: no case, a case with a label map, or patches much larger than every case.
@@ -22,7 +22,7 @@ class UnlabelledPatches(PatchDataset):
     streams = (2, 3)
 
     def check_labels(self, volumes: tuple[CachedVolume, ...]) -> None:
-        """Refuse label maps: what is held back must not be at hand."""
+        """Refuse label maps, which unlabelled cases must not have."""
         labelled = [volume.id for volume in volumes if volume.label is not None]
         if labelled:
             raise DatasetError(f"case {labelled[0]} is listed as unlabelled and comes with a label map: drop the map")

@@ -56,13 +56,13 @@ def evaluate_case(
         )
     diagonal_mm = image_diagonal_mm(reference.shape, spacing_mm)
     prediction, reference = _cut_together(prediction, reference)
-    found, true = labels.masks(prediction), labels.masks(reference)
+    predicted, true = labels.masks(prediction), labels.masks(reference)
 
     def metrics(name: str) -> dict[str, float]:
         if not spacing_known:
-            return overlaps(found[name], true[name])
+            return overlaps(predicted[name], true[name])
         return measure(
-            found[name],
+            predicted[name],
             true[name],
             spacing_mm=spacing_mm,
             tolerance_mm=config.surface_dice_tolerance_mm,

@@ -1,4 +1,4 @@
-"""Validation part -> what it decides about the test part: the temperature, and the thresholds of the positive class."""
+"""Validation part -> the temperature and the thresholds with which the test part is evaluated."""
 
 from __future__ import annotations
 

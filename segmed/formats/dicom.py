@@ -1,4 +1,4 @@
-"""A DICOM series, in a folder or in one file of many frames: components, stacked where each frame says that it lies."""
+"""A DICOM series, in a folder or in one multi-frame file -> time points, stacked by the position of each frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIRECTION_TOLERANCE = 1e-3
 GAP_TOLERANCE = 0.05  # of the distance between slices: positions in headers are rounded
 SAME_PLACE_MM = 0.01
 SAME_SPACING = 1e-3  # relative
-AGREE: dict[str, Callable[[Frame], Hashable]] = {  # what every slice of a series says alike
+AGREE: dict[str, Callable[[Frame], Hashable]] = {  # what must be equal in all slices of a series
     "columns and rows": lambda frame: frame.size,
     "bits": lambda frame: frame.bits,
     "sign": lambda frame: frame.signed,
@@ -95,7 +95,7 @@ def _stacked(frames: Sequence[Frame], path: Path) -> list[list[Frame]]:
 
 
 def _check_times(place: Sequence[Frame]) -> None:
-    """Frames of one place are time points only where something tells them apart."""
+    """Check that frames at one place differ in time."""
     for one, other in pairwise(place):
         if one.order[:-1] == other.order[:-1] and one.frames > 1 and one.file == other.file:
             raise VolumeError(
@@ -109,7 +109,7 @@ def _position(frame: Frame) -> np.ndarray:
 
 
 def _step(stack: Sequence[Frame], path: Path) -> np.ndarray | None:
-    """From a slice to the next, LPS mm."""
+    """Vector from one slice to the next, LPS mm."""
     if len(stack) == 1:
         return None
     positions = np.array([_position(frame) for frame in stack])
@@ -138,7 +138,7 @@ def _affine(first: Frame, step: np.ndarray | None) -> np.ndarray:
 
 
 def _check_copies(frames: Sequence[Frame]) -> None:
-    """A series that was copied into its own folder would pass for two time points."""
+    """Refuse slices stored twice, which would be taken for two time points."""
     first: dict[str, Path] = {}
     for frame in frames:
         other = first.setdefault(frame.instance, frame.file) if frame.instance else frame.file
@@ -147,7 +147,7 @@ def _check_copies(frames: Sequence[Frame]) -> None:
 
 
 def _check_owner(frames: Sequence[Frame]) -> None:
-    """One series has one patient, one study and one frame of reference; a tag that is missing says nothing."""
+    """Check that a series has one patient, study and frame of reference; missing tags are ignored."""
     for tag in frames[0].owner:
         known = [frame for frame in frames if frame.owner[tag]]
         odd = _odd_one([frame.owner[tag] for frame in known])
@@ -196,7 +196,7 @@ def _contradiction(frame: Frame, what: str, odd: object, common: object) -> Volu
 
 
 class _Decoder:
-    """Values of frames, one after the other; of a file of many frames the numbers are kept."""
+    """Decodes the values of frames one by one; the numbers of a multi-frame file are kept in memory."""
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         scalings = {(frame.file, frame.scaling) for frame in frames}
@@ -207,7 +207,7 @@ class _Decoder:
         self._numbers = np.empty(0)
 
     def values(self, frame: Frame) -> np.ndarray:
-        """(rows, columns[, colours]): scaled, and bright where a viewer shows them so."""
+        """(rows, columns[, colours]): scaled, and bright where a viewer shows them bright."""
         slope, inter = frame.scaling
         unscaled = frame.file in self._unscaled
         if frame.file != self._file:

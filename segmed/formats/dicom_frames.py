@@ -1,4 +1,4 @@
-"""DICOM files -> their frames: where each lies, how its numbers are stored, whose it is; no pixel is decoded."""
+"""DICOM files -> their frames: position, number format, patient and series; no pixel is decoded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Frame:
         position: LPS mm, of the centre of the first pixel; None: the file does not say.
         directions: cosines of the rows and of the columns, LPS.
         spacing_mm: between columns and between rows.
-        thickness_mm: what a single slice is thick.
+        thickness_mm: thickness of a single slice.
         bits: allocated and stored.
         signed: whether stored numbers may be negative.
         samples: numbers a pixel: 1 grey, 3 colours.
@@ -63,7 +63,7 @@ class Frame:
         order: what sorts the frames of one place: time, trigger time, dimensions, number.
         series: UID.
         instance: UID of the object that the file holds.
-        owner: name of a tag -> its value, of the tags that say whose the series is, and where.
+        owner: name of a tag -> its value, of the tags that identify patient, study and frame of reference.
     """
 
     file: Path
@@ -139,7 +139,7 @@ def stored_numbers(path: Path) -> np.ndarray:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """What pydicom says of a file, in one line."""
+    """Turn pydicom's errors into one line that names the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -153,7 +153,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _is_image(data: Dataset) -> bool:
-    """Of an image's class, or of one that is not known; reports, PDFs and segmentations are none."""
+    """Whether a file is of an image class, or of an unknown one; reports, PDFs and segmentations are not."""
     kind = UID(str(data.get("SOPClassUID", "")))
     return "Image Storage" in kind.name or kind.name == str(kind)
 
@@ -175,7 +175,7 @@ def _check_pixels(data: Dataset, path: Path) -> None:
 
 
 def _frame(path: Path, data: Dataset, index: int, count: int, groups: list[Dataset | None]) -> Frame:
-    """A frame of a file; what it does not say itself is shared by all or stands at the top."""
+    """A frame of a file; its own tags count before those shared by all frames, and these before the file's."""
 
     def value(sequence: str, tag: str) -> Any:
         for group in groups:

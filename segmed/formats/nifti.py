@@ -21,7 +21,7 @@ from segmed.geometry import Header
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".nii.gz", ".nii")
 UNIT_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # of header field xyzt_units: metre, millimetre, micrometre
-ALIGNED, LAST_FORM_CODE = 2, 5  # of sform and qform; a code that is not known still says that there is a form
+ALIGNED, LAST_FORM_CODE = 2, 5  # of sform and qform; an unknown code still says that there is a form
 TIME_UNITS = (0, 8, 16, 24, 32, 40, 48)  # that the standard knows
 DECODING_ERRORS = (OSError, EOFError, ValueError, cast(type[Exception], isal_zlib.error))
 LARGEST_RATIO = 1032  # deflate packs no tighter: a header that promises more voxels than this is wrong
@@ -141,12 +141,12 @@ def _described(header: nib.Nifti1Header, path: Path) -> Header:
 
 @lru_cache(maxsize=10_000)
 def _warn_once(line: str) -> None:
-    """A file is opened several times."""
+    """Warn once, though a file is opened several times."""
     LOG.warning("%s", line)
 
 
 def remarks(path: Path) -> tuple[str, ...]:
-    """What a header says twice and differently, or not at all: on the place or the spacing of its voxels.
+    """Contradictions and gaps of a header about the position or the spacing of its voxels.
 
     Raises:
         VolumeError: the header can't be read.
@@ -158,7 +158,7 @@ def remarks(path: Path) -> tuple[str, ...]:
 
 
 def _check_size(header: nib.Nifti1Header, count: int, path: Path) -> None:
-    """Where the voxels begin and how many bytes they take, against the file."""
+    """Check the offset and the number of bytes of the voxels against the file's size."""
     offset, smallest = float(header["vox_offset"]), int(header["sizeof_hdr"]) + 4
     if not offset >= smallest or offset != round(offset):
         raise VolumeError(

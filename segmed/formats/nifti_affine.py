@@ -1,4 +1,4 @@
-"""A NIfTI header -> where its voxels lie, and what it says twice and differently about that."""
+"""A NIfTI header -> the affine of its voxels, and contradictions about it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SPACING_RATIO = 1e-2  # relative difference from which on two spacings are two
 
 @np.errstate(invalid="ignore")  # NaN is looked for below
 def placed(header: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, str]:
-    """The affine of a header, in its own unit, and what had to be chosen or mended for it (empty: nothing).
+    """The affine of a header, in its own unit, and a note on what was chosen or repaired for it (empty: nothing).
 
     The sform counts before the qform, and the qform before the spacing alone. A sheared sform gives way to a rigid
-    qform. What is mended is changed in `header`, too.
+    qform. Repairs are made in `header`, too.
 
     Raises:
         VolumeError: no form and a spacing that is not positive.
@@ -55,7 +55,7 @@ def placed(header: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, str]:
 
 @np.errstate(invalid="ignore")
 def contradictions(header: nib.Nifti1Header) -> list[str]:
-    """Where sform, qform and pixdim of a header as it is stored disagree."""
+    """Disagreements of sform, qform and pixdim in a header as stored."""
     header = header.copy()
     if int(header["sform_code"]) <= 0:
         return []

@@ -1,4 +1,4 @@
-"""What a file's header promises against the memory that is free: what does not fit is refused before it is read."""
+"""The size of a volume by its header, compared with free memory: too large a volume is refused before it is read."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def read(path: Path, component: int | None, dtype: np.dtype | None) -> tuple[np.
 
 
 def remarks(path: Path) -> tuple[str, ...]:
-    """What a header does not say: the old Analyze format knows no left and right."""
+    """A warning for the old Analyze format, which does not define left and right."""
     image = _opened(path)
     if isinstance(image, nib.Nifti1Pair) or not isinstance(image, nib.AnalyzeImage):
         return ()
@@ -88,7 +88,7 @@ def _described(image: Any, path: Path) -> Header:
 
 
 def _check_length(image: Any, count: int, path: Path) -> None:
-    """A header that promises more voxels than its file can hold is refused before room is made for them."""
+    """Refuse a header with more voxels than its file can hold, before memory is allocated for them."""
     files = [holder.filename for holder in image.file_map.values() if holder.filename]
     on_disk = max((Path(name).stat().st_size for name in files if Path(name).exists()), default=0)
     size = count * image.get_data_dtype().itemsize

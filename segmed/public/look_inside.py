@@ -15,9 +15,9 @@ from segmed.data.audit import Audit
 from segmed.data.augment import Augmentation
 from segmed.data.cache import VolumeCache
 from segmed.data.cases import Dataset, cases_of
-from segmed.data.patches import PatchDataset
 from segmed.data.preprocess import prepare
 from segmed.data.splits import Split
+from segmed.data.training_patches import PatchDataset
 from segmed.errors import VolumeError
 from segmed.networks.models import SegmentationModel
 from segmed.public.experiments import PathLike, experiment_of

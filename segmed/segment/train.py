@@ -17,11 +17,11 @@ from segmed.builders.segmenters import network_segmenter, plane_axis
 from segmed.config import known
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
-from segmed.data.case_classes import KnownClasses, with_targets
 from segmed.data.cases import cases_of
+from segmed.data.class_column import KnownClasses, with_targets
 from segmed.data.content import check_content
-from segmed.data.patches import PatchDataset, patch_loader
 from segmed.data.splits import Split
+from segmed.data.training_patches import PatchDataset, patch_loader
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.machine import this_machine
 from segmed.runs import Run, read_config
@@ -64,7 +64,7 @@ class Training:
         self.loss = build_loss(self.config.loss, self.network)
 
     def fit(self, tracker: Tracker, *, resume: bool) -> FitState:
-        """Take an encoder over, cache, choose the precision, train, and keep what validation taught for inference."""
+        """Load a given encoder, fill the cache, choose the precision, train, and choose which labels are cleaned."""
         tracker.line(f"run: {self.run.path}")
         if not resume:
             self._take_encoder(tracker)
@@ -194,7 +194,7 @@ class Training:
         )
 
     def _clean_what_gains(self, validator: Validator | None) -> None:
-        """Keep the largest piece of the labels for which validation, with the best weights, says so."""
+        """Choose by validation, with the best weights, of which labels only the largest piece is kept."""
         if self.config.inference.largest_component != "auto":
             return
         names: tuple[str, ...] = ()
@@ -233,5 +233,5 @@ class Training:
         return choice
 
     def _keep(self, section: str, values: Mapping[str, Any], reason: str) -> None:
-        """Put measured values where the config says `auto`, here and in the run folder."""
+        """Write measured values in place of `auto`, here and into the run folder."""
         self.config = keep_measured(self.run, self.config, section, values, reason, ranks=self.ranks)

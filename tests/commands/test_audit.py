@@ -91,7 +91,7 @@ def dataset_of(folder: Path, layout: PatternLayout | MsdLayout = LAYOUT, **data)
 
 def audit_of(folder: Path, layout: PatternLayout | MsdLayout = LAYOUT, **data) -> Audit:
     dataset = dataset_of(folder, layout, **data)
-    return audit_dataset(dataset, found=check_files(dataset))
+    return audit_dataset(dataset, other_findings=check_files(dataset))
 
 
 # ---------------------------------------------------------------- facts

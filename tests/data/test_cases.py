@@ -648,7 +648,7 @@ def test_a_data_set_without_label_maps_has_no_labels(tmp_path):
 
 def test_a_phantom_is_made_before_it_is_read(tmp_path):
     put(tmp_path / "a.nii.gz")
-    with pytest.raises(DatasetError, match="layout 'phantom' is made, not read"):
+    with pytest.raises(DatasetError, match="layout 'phantom' describes a synthetic data set"):
         read(tmp_path, PhantomLayout())
 
 

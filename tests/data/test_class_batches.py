@@ -20,13 +20,13 @@ LABELS = [0] * 12 + [1] * 4 + [2] * 2
 ITEMS = tuple(Item(f"i{number:02d}", Path(), label, f"s{number}") for number, label in enumerate(LABELS))
 
 
-def made(shape=(1, 10, 12)) -> ImageArrays:
+def random_arrays(shape=(1, 10, 12)) -> ImageArrays:
     values = np.random.default_rng(0).standard_normal((len(ITEMS), *shape)).astype(np.float16)
     return ImageArrays(tuple(item.id for item in ITEMS), values, Path())
 
 
 def samples(*, shape=(1, 10, 12), items=ITEMS, **options) -> ImageSamples:
-    return ImageSamples(made(shape), items, **options)
+    return ImageSamples(random_arrays(shape), items, **options)
 
 
 def changing(name="light", **fields) -> Augmentation:
@@ -160,7 +160,7 @@ def test_zoom_and_shear_move_the_border():
 
 
 def test_ordered_batches_give_every_item_once_and_unchanged():
-    data, chosen = made(), ITEMS[5:12]
+    data, chosen = random_arrays(), ITEMS[5:12]
     batches = list(ordered_batches(data, chosen, batch_size=3))
     assert [len(batch["case"]) for batch in batches] == [3, 3, 1]
     assert [case for batch in batches for case in batch["case"]] == [item.id for item in chosen]

@@ -16,7 +16,7 @@ from segmed.errors import DatasetError
 PARTS = ("train", "validation", "test")
 
 
-def made(subjects, *, slices=(3,), known=True, parts=None) -> ClassDataset:
+def class_dataset(subjects, *, slices=(3,), known=True, parts=None) -> ClassDataset:
     """Class -> number of subjects; the slices of each in turn."""
     items = []
     for label, (name, count) in enumerate(subjects.items()):
@@ -46,7 +46,7 @@ configs = st.builds(
     slices=st.lists(st.integers(1, 6), min_size=1, max_size=3),
 )
 def test_subjects_stay_whole_and_every_class_is_in_every_part(config, counts, slices):
-    dataset = made({f"c{index}": count for index, count in enumerate(counts)}, slices=tuple(slices))
+    dataset = class_dataset({f"c{index}": count for index, count in enumerate(counts)}, slices=tuple(slices))
     split = make_class_split(dataset, config)
     assert sorted(sum(sides(split), ())) == [item.id for item in dataset.items]
     assert leaks(split, {item.id: item.subject for item in dataset.items}) == ()
@@ -58,7 +58,7 @@ def test_subjects_stay_whole_and_every_class_is_in_every_part(config, counts, sl
 @settings(max_examples=30, deadline=None)
 @given(rare=st.integers(3, 6), common=st.integers(6, 60), seed=st.integers(0, 9))
 def test_over_all_folds_every_image_is_tested_once_and_no_fold_misses_a_rare_class(rare, common, seed):
-    dataset = made({"rare": rare, "common": common}, slices=(2, 5, 1))
+    dataset = class_dataset({"rare": rare, "common": common}, slices=(2, 5, 1))
     splits = [make_class_split(dataset, ClassSplitConfig(folds=3, fold=fold, seed=seed)) for fold in range(3)]
     tested = [name for split in splits for name in split.test]
     assert sorted(tested) == [item.id for item in dataset.items]
@@ -69,7 +69,7 @@ def test_over_all_folds_every_image_is_tested_once_and_no_fold_misses_a_rare_cla
 
 
 def test_shares_are_as_asked_in_every_class():
-    dataset = made({"a": 100, "b": 40}, slices=(4,))
+    dataset = class_dataset({"a": 100, "b": 40}, slices=(4,))
     split = make_class_split(dataset, ClassSplitConfig(test=0.2, validation=0.25))
     assert dataset.counts(split.test) == {"a": 80, "b": 32}
     assert dataset.counts(split.validation) == {"a": 80, "b": 32}
@@ -77,20 +77,20 @@ def test_shares_are_as_asked_in_every_class():
 
 
 def test_the_same_seed_gives_the_same_parts_and_another_seed_others():
-    dataset = made({"a": 20, "b": 20})
+    dataset = class_dataset({"a": 20, "b": 20})
     first, again, other = (make_class_split(dataset, ClassSplitConfig(seed=seed)) for seed in (1, 1, 2))
     assert first == again
     assert first.test != other.test
 
 
 def test_the_validation_share_does_not_change_the_test_part():
-    dataset = made({"a": 20, "b": 20})
+    dataset = class_dataset({"a": 20, "b": 20})
     few, many = (make_class_split(dataset, ClassSplitConfig(validation=share)) for share in (0.1, 0.4))
     assert few.test == many.test
 
 
 def test_shares_of_zero_leave_parts_empty():
-    dataset = made({"a": 3, "b": 3})
+    dataset = class_dataset({"a": 3, "b": 3})
     split = make_class_split(dataset, ClassSplitConfig(test=0, validation=0))
     assert [len(part) for part in sides(split)] == [18, 0, 0]
 
@@ -106,7 +106,7 @@ def test_shares_of_zero_leave_parts_empty():
     ],
 )
 def test_a_class_with_too_few_subjects_is_one_line(subjects, config, message):
-    dataset = made(subjects)
+    dataset = class_dataset(subjects)
     if message is None:
         assert all(dataset.counts(make_class_split(dataset, ClassSplitConfig(**config)).test).values())
         return
@@ -118,7 +118,7 @@ def test_a_class_with_too_few_subjects_is_one_line(subjects, config, message):
 
 
 def test_twins_stay_together():
-    dataset = made({"a": 12, "b": 12}, slices=(1,), known=False)
+    dataset = class_dataset({"a": 12, "b": 12}, slices=(1,), known=False)
     twins = {item.id: f"g{index // 3}" for index, item in enumerate(dataset.items)}
     for by in ("twins", "auto"):
         split = make_class_split(dataset, ClassSplitConfig(by=by), twins=twins)
@@ -128,7 +128,7 @@ def test_twins_stay_together():
 
 
 def test_subjects_that_share_a_twin_become_one_group():
-    dataset = made({"a": 4, "b": 4}, slices=(2,))
+    dataset = class_dataset({"a": 4, "b": 4}, slices=(2,))
     twins = {"a000_01.png": "g", "b003_00.png": "g", "a001_00.png": "h", "a001_01.png": "h"}
     groups = split_groups(dataset, "auto", twins=twins)
     assert groups["a000_00.png"] == groups["b003_01.png"] == "a000"
@@ -144,7 +144,7 @@ def test_leaks_name_the_groups_on_two_sides():
 
 
 def test_a_random_split_of_slices_leaks_nearly_every_subject():
-    dataset = made({"a": 20, "b": 20}, slices=(30,))
+    dataset = class_dataset({"a": 20, "b": 20}, slices=(30,))
     split = make_class_split(dataset, ClassSplitConfig(by="image"))
     assert len(leaks(split, {item.id: item.subject for item in dataset.items})) == 40
 
@@ -154,14 +154,14 @@ def test_a_random_split_of_slices_leaks_nearly_every_subject():
 )
 def test_there_must_be_something_to_split_by(by, message):
     with pytest.raises(DatasetError, match=message):
-        make_class_split(made({"a": 9, "b": 9}, known=False), ClassSplitConfig(by=by))
+        make_class_split(class_dataset({"a": 9, "b": 9}, known=False), ClassSplitConfig(by=by))
 
 
 # ---------------------------------------------------------------- published parts and files
 
 
 def test_published_parts_are_kept_and_validation_comes_from_training():
-    dataset = made({"a": 12, "b": 12}, parts=("train", "train", "test"))
+    dataset = class_dataset({"a": 12, "b": 12}, parts=("train", "train", "test"))
     split = make_class_split(dataset, ClassSplitConfig(by="given", validation=0.25))
     assert split.test == tuple(sorted(dataset.parts["test"]))
     assert sorted((*split.train, *split.validation)) == sorted(dataset.parts["train"])
@@ -170,7 +170,7 @@ def test_published_parts_are_kept_and_validation_comes_from_training():
 
 
 def test_a_published_validation_part_is_kept():
-    dataset = made({"a": 6, "b": 6}, parts=PARTS)
+    dataset = class_dataset({"a": 6, "b": 6}, parts=PARTS)
     split = make_class_split(dataset, ClassSplitConfig(by="given"))
     assert {part: tuple(sorted(ids)) for part, ids in dataset.parts.items()} == dict(
         zip(PARTS, sides(split), strict=True)
@@ -179,19 +179,19 @@ def test_a_published_validation_part_is_kept():
 
 def test_parts_that_are_not_there_are_one_line():
     with pytest.raises(DatasetError, match="no published train part"):
-        make_class_split(made({"a": 6, "b": 6}), ClassSplitConfig(by="given"))
+        make_class_split(class_dataset({"a": 6, "b": 6}), ClassSplitConfig(by="given"))
     with pytest.raises(DatasetError, match="no published test part"):
-        make_class_split(made({"a": 6, "b": 6}, parts=("train", "validation")), ClassSplitConfig(by="given"))
+        make_class_split(class_dataset({"a": 6, "b": 6}, parts=("train", "validation")), ClassSplitConfig(by="given"))
 
 
 def test_a_test_class_that_training_never_saw_is_one_line():
-    dataset = made({"a": 6, "b": 1}, parts=("test", "train", "train"))
+    dataset = class_dataset({"a": 6, "b": 1}, parts=("test", "train", "train"))
     with pytest.raises(DatasetError, match="class 'b' is in the test part, but training never saw it"):
         make_class_split(dataset, ClassSplitConfig(by="given"))
 
 
 def test_a_split_comes_back_from_its_file(tmp_path):
-    dataset = made({"a": 6, "b": 6})
+    dataset = class_dataset({"a": 6, "b": 6})
     split = make_class_split(dataset, ClassSplitConfig(fold=1, folds=3, seed=4))
     split.save(tmp_path / "split.json")
     assert ClassSplit.load(tmp_path / "split.json") == split
@@ -209,7 +209,7 @@ def test_a_split_comes_back_from_its_file(tmp_path):
     ],
 )
 def test_files_that_do_not_fit_are_one_line(tmp_path, change, message):
-    dataset = made({"a": 6, "b": 6})
+    dataset = class_dataset({"a": 6, "b": 6})
     path = tmp_path / "split.json"
     make_class_split(dataset, ClassSplitConfig()).save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -218,7 +218,7 @@ def test_files_that_do_not_fit_are_one_line(tmp_path, change, message):
 
 
 def test_an_image_in_two_parts_of_a_file_is_one_line(tmp_path):
-    dataset = made({"a": 6, "b": 6})
+    dataset = class_dataset({"a": 6, "b": 6})
     split = make_class_split(dataset, ClassSplitConfig())
     ClassSplit(split.train, split.validation, (*split.test, split.train[0])).save(tmp_path / "s.json")
     with pytest.raises(DatasetError, match="twice: every image belongs to one part"):

@@ -50,8 +50,8 @@ def test_a_run_that_took_colours_takes_them_of_a_new_picture(folder, tmp_path_fa
     new = tmp_path_factory.mktemp("new") / "x.png"
     Image.open(folder / "p0.tif").save(new)
     data = DataConfig(root=folder, layout=LAYOUT, colours="channels", images=("red", "green", "blue"))
-    (found,) = find_inputs(new, data)
-    assert dict(found.case.images) == {
+    (only,) = find_inputs(new, data)
+    assert dict(only.case.images) == {
         name: Source(new, number, colours=True) for number, name in enumerate(("red", "green", "blue"))
     }
 

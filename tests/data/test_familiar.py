@@ -60,19 +60,19 @@ def test_files_that_are_label_maps_by_their_names_are_no_inputs(tmp_path):
     files = sorted(tmp_path.rglob("*.gz"))
     left_out = {path.relative_to(tmp_path).as_posix().removesuffix(".nii.gz") for path in label_maps(files, tmp_path)}
     assert left_out == {"a_seg", "b_mask", "p/seg", "labelsTr/a"}
-    found = find_inputs(tmp_path, DataConfig(images=("MR",)))
-    assert len(found) == len(names) - len(left_out)
+    inputs = find_inputs(tmp_path, DataConfig(images=("MR",)))
+    assert len(inputs) == len(names) - len(left_out)
 
 
 def test_the_output_folder_is_told_by_its_place_not_by_its_text(tmp_path, monkeypatch):
     write_volume(tmp_path / "in" / "a.nii.gz", scan())
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
-    (found,) = find_inputs(tmp_path.joinpath("out", "..", "in"), DataConfig(images=("MR",)), output=tmp_path / "out")
-    assert found.case.id == "a"
+    (only,) = find_inputs(tmp_path.joinpath("out", "..", "in"), DataConfig(images=("MR",)), output=tmp_path / "out")
+    assert only.case.id == "a"
     write_volume(tmp_path / "out" / "a.nii.gz", scan())
-    (found,) = find_inputs(tmp_path, DataConfig(images=("MR",)), output=tmp_path / "in" / ".." / "out")
-    assert found.paths == (tmp_path / "in" / "a.nii.gz",)
+    (only,) = find_inputs(tmp_path, DataConfig(images=("MR",)), output=tmp_path / "in" / ".." / "out")
+    assert only.paths == (tmp_path / "in" / "a.nii.gz",)
 
 
 def test_what_is_done_is_known_from_another_folder_and_after_the_folder_moved(tmp_path, monkeypatch):

@@ -47,12 +47,12 @@ def counted(monkeypatch, *, stop_after=None) -> list[str]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_rows_are_the_prepared_images(items, cache, workers):
-    made = cache.get(items[::-1], CONFIG, workers=workers)
-    assert made.ids == tuple(item.id for item in items)
-    assert (made.images.shape, made.images.dtype) == ((9, 1, 8, 8), np.float16)
+    arrays = cache.get(items[::-1], CONFIG, workers=workers)
+    assert arrays.ids == tuple(item.id for item in items)
+    assert (arrays.images.shape, arrays.images.dtype) == ((9, 1, 8, 8), np.float16)
     expected = np.stack([prepared(item.path, CONFIG) for item in items]).astype(np.float16)
-    np.testing.assert_array_equal(made.images, expected)
-    assert not made.images.flags.writeable
+    np.testing.assert_array_equal(arrays.images, expected)
+    assert not arrays.images.flags.writeable
 
 
 def test_a_second_time_nothing_is_prepared(items, cache, monkeypatch):
@@ -68,9 +68,9 @@ def test_a_killed_build_goes_on(items, cache, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         cache.get(items, CONFIG, workers=0)
     names = counted(monkeypatch)
-    made = cache.get(items, CONFIG, workers=0)
+    arrays = cache.get(items, CONFIG, workers=0)
     assert names == [item.path.name for item in items[6:]]
-    np.testing.assert_array_equal(made.images[0], prepared(items[0].path, CONFIG).astype(np.float16))
+    np.testing.assert_array_equal(arrays.images[0], prepared(items[0].path, CONFIG).astype(np.float16))
 
 
 def test_a_changed_file_another_size_and_other_filters_are_other_arrays(items, cache):
@@ -86,18 +86,18 @@ def test_a_changed_file_another_size_and_other_filters_are_other_arrays(items, c
 
 @pytest.mark.parametrize("damage", ["cut", "no note", "foreign", "a bit"])
 def test_a_damaged_array_is_made_again(items, cache, damage):
-    made = cache.get(items, CONFIG, workers=0)
-    expected = np.array(made.images)
-    image = made.folder / "images.npy"
+    arrays = cache.get(items, CONFIG, workers=0)
+    expected = np.array(arrays.images)
+    image = arrays.folder / "images.npy"
     if damage == "cut":
         image.write_bytes(image.read_bytes()[:-10])
     elif damage == "a bit":
         content = image.read_bytes()
         image.write_bytes(content[:-33] + bytes([content[-33] ^ 1]) + content[-32:])
     elif damage == "no note":
-        (made.folder / "entry.json").unlink()
+        (arrays.folder / "entry.json").unlink()
     else:
-        (made.folder / "entry.json").write_text("[]")
+        (arrays.folder / "entry.json").write_text("[]")
     np.testing.assert_array_equal(cache.get(items, CONFIG, workers=0).images, expected)
 
 
@@ -145,14 +145,14 @@ def test_a_full_disk_is_named(items, cache):
 
 
 def test_arrays_are_pickled_by_their_folder(items, cache):
-    made = cache.get(items, CONFIG, workers=0)
-    content = pickle.dumps(made)
+    arrays = cache.get(items, CONFIG, workers=0)
+    content = pickle.dumps(arrays)
     assert len(content) < 1000
-    np.testing.assert_array_equal(pickle.loads(content).images, made.images)  # noqa: S301
-    np.testing.assert_array_equal(made.rows([made.ids[3], made.ids[0]]), [3, 0])
+    np.testing.assert_array_equal(pickle.loads(content).images, arrays.images)  # noqa: S301
+    np.testing.assert_array_equal(arrays.rows([arrays.ids[3], arrays.ids[0]]), [3, 0])
     with pytest.raises(DatasetError, match=r"'x' was not prepared \(1 were not\)"):
-        made.rows(["x"])
-    (made.folder / "entry.json").unlink()
+        arrays.rows(["x"])
+    (arrays.folder / "entry.json").unlink()
     with pytest.raises(DatasetError, match="gone or damaged"):
         pickle.loads(content)  # noqa: S301
 
@@ -165,14 +165,14 @@ def test_odd_pictures_of_a_folder_are_prepared(tmp_path, cache):
     Image.fromarray(colour[..., 0]).convert("P").save(root / "b" / "palette.png")
     Image.fromarray(colour[..., 0] > 99).save(root / "b" / "png_in_truth.jpg", format="PNG")
     items = read_classes(ClassDataConfig(root=root, layout=FoldersLayout())).items
-    made = cache.get(items, CONFIG, workers=0)
-    assert np.isfinite(made.images).all()
-    assert (made.images.std(axis=(1, 2, 3)) > 0.5).all()
+    arrays = cache.get(items, CONFIG, workers=0)
+    assert np.isfinite(arrays.images).all()
+    assert (arrays.images.std(axis=(1, 2, 3)) > 0.5).all()
 
 
 def test_slices_of_alzheimer_are_kept_as_they_are(real_data, cache):
     config = ClassDataConfig(root=real_data("alzheimer_128"), layout=ClassManifestLayout())
     items = read_classes(config).items[::40]
-    made = cache.get(items, ImageConfig(intensity="unit"), workers=0)
+    arrays = cache.get(items, ImageConfig(intensity="unit"), workers=0)
     pixels = np.stack([np.asarray(Image.open(item.path)) for item in items])
-    np.testing.assert_array_equal(np.round(made.images[:, 0].astype(np.float32) * 255), pixels)
+    np.testing.assert_array_equal(np.round(arrays.images[:, 0].astype(np.float32) * 255), pixels)

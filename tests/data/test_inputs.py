@@ -21,13 +21,13 @@ def write(path: Path, *, shape=(4, 3, 2)) -> Path:
 
 def inputs_of(path: Path, **data) -> dict[str, list[str]]:
     """Output name -> names of the files, with the component where one is chosen."""
-    found = find_inputs(path, DataConfig(**{"labels": {"scar": 1}, "images": ("T1",), "layout": MsdLayout(), **data}))
+    inputs = find_inputs(path, DataConfig(**{"labels": {"scar": 1}, "images": ("T1",), "layout": MsdLayout(), **data}))
     return {
         str(item.output): [
             f"{source.path.name}" + ("" if source.component is None else f"[{source.component}]")
             for source in item.case.images.values()
         ]
-        for item in found
+        for item in inputs
     }
 
 
@@ -48,8 +48,8 @@ def test_nnunet_channels_are_the_modalities_of_a_case(tmp_path):
     for name in ("x_0000.nii.gz", "x_0001.nii.gz", "y_0001.nii.gz", "y_0000.nii.gz"):
         write(tmp_path / name)
     expected = {"x.nii.gz": ["x_0000.nii.gz", "x_0001.nii.gz"], "y.nii.gz": ["y_0000.nii.gz", "y_0001.nii.gz"]}
-    found = inputs_of(tmp_path, images=("T1", "T2"), layout=NnunetLayout())
-    assert {name: sorted(files) for name, files in found.items()} == expected
+    inputs = inputs_of(tmp_path, images=("T1", "T2"), layout=NnunetLayout())
+    assert {name: sorted(files) for name, files in inputs.items()} == expected
     alone = inputs_of(tmp_path / "x_0001.nii.gz", images=("T1", "T2"))
     assert alone == {"x.nii.gz": ["x_0000.nii.gz", "x_0001.nii.gz"]}
 
@@ -88,9 +88,9 @@ def test_patterns_of_the_run_tell_images_from_label_maps(tmp_path, given):
             write(tmp_path / case / f"{case}_{kind}.nii.gz")
     patterns = {"T1": "{case}/{case}_T1.nii.gz", "T2": "{case}/{case}_T2.nii.gz"}
     layout = PatternLayout(images=patterns, label="{case}/{case}_gt.nii.gz")
-    found = inputs_of(tmp_path / given, images=("T1", "T2"), layout=layout)
-    assert found["p1.nii.gz"] == ["p1_T1.nii.gz", "p1_T2.nii.gz"]
-    assert len(found) == (1 if given else 2)
+    inputs = inputs_of(tmp_path / given, images=("T1", "T2"), layout=layout)
+    assert inputs["p1.nii.gz"] == ["p1_T1.nii.gz", "p1_T2.nii.gz"]
+    assert len(inputs) == (1 if given else 2)
 
 
 def test_one_modality_keeps_the_name_of_its_file(tmp_path):

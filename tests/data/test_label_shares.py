@@ -120,9 +120,9 @@ def test_a_sure_majority_wins_and_no_value_is_invented():
     values = np.kron(np.random.default_rng(1).integers(0, 4, (6, 6, 6)), np.ones((4, 4, 4))).astype(np.uint8) * 40
     target = np.diag([4.0, 4.0, 4.0, 1.0])
     target[:3, 3] = 1.5
-    found = resample_labels(label_map(values, np.eye(4)), affine=target, shape=(6, 6, 6))
-    assert found.dtype == torch.uint8
-    np.testing.assert_array_equal(found.numpy()[0], values[::4, ::4, ::4])
+    resampled = resample_labels(label_map(values, np.eye(4)), affine=target, shape=(6, 6, 6))
+    assert resampled.dtype == torch.uint8
+    np.testing.assert_array_equal(resampled.numpy()[0], values[::4, ::4, ::4])
 
 
 def test_the_same_grid_gives_the_same_map_and_oblique_grids_the_nearest_voxel():

@@ -88,7 +88,7 @@ def parts_of(dataset: ClassDataset, *, by_subject: bool) -> dict[str, list[str]]
     return parts
 
 
-def found(audit: ClassAudit, kind: str) -> list[str]:
+def findings_of(audit: ClassAudit, kind: str) -> list[str]:
     return [finding.what for finding in audit.findings if finding.kind == kind]
 
 
@@ -370,7 +370,7 @@ def test_a_clean_set_by_subject_has_nothing_to_mend(clean):
     audit = audit_classes(dataset, parts=parts_of(dataset, by_subject=True), cache=clean / "cache")
     assert audit.errors == ()
     assert {finding.kind for finding in audit.findings} == {"image_split", "few_subjects"}
-    assert "of 8 subjects on both sides" in found(audit, "image_split")[0]
+    assert "of 8 subjects on both sides" in findings_of(audit, "image_split")[0]
     assert (audit.subjects, audit.classes, audit.parts) == (8, {"ill": 12, "well": 12}, {"train": 18, "test": 6})
     assert min(audit.within) > max(audit.across)
     assert audit.neighbours["images"].accuracy > audit.neighbours["subjects"].accuracy + 0.2
@@ -388,10 +388,10 @@ def test_every_fault_of_the_files_is_one_line(folder):
     unreadable = [finding for finding in audit.findings if finding.kind == "unreadable"]
     assert [finding.case for finding in unreadable] == ["ill/s01_0.png", "ill/s01_1.png"]
     assert "truncated" in unreadable[0].what
-    assert found(audit, "suffix") == ["1 images, ill/s01_2.png: 1 BMP named .png"]
+    assert findings_of(audit, "suffix") == ["1 images, ill/s01_2.png: 1 BMP named .png"]
     assert [finding.case for finding in audit.errors if finding.kind == "constant"] == ["well/s00_0.png"]
-    assert found(audit, "range")[0].startswith("1 images, well/s00_1.png")
-    assert found(audit, "sizes")[0].startswith("2 sizes, from 88 × 96 to 96 × 96; most common 96 × 96 (21 of 22)")
+    assert findings_of(audit, "range")[0].startswith("1 images, well/s00_1.png")
+    assert findings_of(audit, "sizes")[0].startswith("2 sizes, from 88 × 96 to 96 × 96; most common 96 × 96 (21 of 22)")
     assert not any("\n" in finding.what + finding.fix for finding in audit.findings)
 
 
@@ -400,7 +400,7 @@ def test_where_no_image_can_be_read_all_are_named(folder):
         path.write_bytes(b"no image")
     dataset = with_subjects(folder)
     audit = audit_classes(dataset, parts=parts_of(dataset, by_subject=True))
-    assert len(found(audit, "unreadable")) == SUBJECTS * SLICES
+    assert len(findings_of(audit, "unreadable")) == SUBJECTS * SLICES
     assert (audit.twins, audit.shortcuts, audit.neighbours, audit.within) == ((), (), {}, ())
 
 
@@ -410,8 +410,8 @@ def test_colour_modes_and_depths_are_counted(folder):
     Image.open(folder / "ill" / "s01_0.png").convert("RGB").save(folder / "ill" / "s01_0.png")
     Image.fromarray((HEADS[1, 1] * 60000).astype(np.uint16)).save(folder / "ill" / "s01_1.png")
     audit = audit_classes(with_subjects(folder))
-    assert found(audit, "colour_modes")[0].startswith("3 colour modes: L (22)")
-    assert found(audit, "bits") == ["2 depths: 8 bit (23), 16 bit (1)"]
+    assert findings_of(audit, "colour_modes")[0].startswith("3 colour modes: L (22)")
+    assert findings_of(audit, "bits") == ["2 depths: 8 bit (23), 16 bit (1)"]
     assert audit.twins == ()
 
 
@@ -422,8 +422,8 @@ def test_twins_of_two_classes_are_errors_and_twins_of_one_a_warning(folder):
     (error,) = audit.errors
     assert (error.kind, error.case) == ("twins_of_two_classes", "ill/s01_0.png")
     assert "well/s50_0.png, but they are in 'ill' and 'well'" in error.what
-    assert found(audit, "twins_pixels")[0].startswith("1 of 26 images have the pixels of another one")
-    assert found(audit, "twins_near")[0].startswith("1 of 26 images are changed copies of another one")
+    assert findings_of(audit, "twins_pixels")[0].startswith("1 of 26 images have the pixels of another one")
+    assert findings_of(audit, "twins_near")[0].startswith("1 of 26 images are changed copies of another one")
 
 
 def test_a_class_of_one_subject_is_an_error_and_of_few_a_warning(folder):
@@ -447,7 +447,7 @@ def test_a_class_that_was_saved_larger_is_a_shortcut(folder):
     assert size.balanced_accuracy == 1
     assert size.tells
     assert any(
-        line.startswith("size alone tells the class: balanced accuracy 1.00") for line in found(audit, "shortcut")
+        line.startswith("size alone tells the class: balanced accuracy 1.00") for line in findings_of(audit, "shortcut")
     )
 
 

@@ -39,56 +39,56 @@ def noise(shape=(12, 10, 5), *, low: int = 1, high: int = 2000, seed: int = 0) -
 def test_what_is_brighter_than_the_cap_takes_the_median_of_its_slice_before_it_is_scaled():
     """Of 18 voxels only the 1000 is above the 95th percentile; the median of its slice, 1000 among it, is 5."""
     volume = stacked([[1, 2, 3], [4, 5, 6], [7, 8, 1000]], [[10, 20, 30], [40, 50, 60], [70, 80, 90]])
-    found = scaled(volume, cap=95.0)
+    result = scaled(volume, cap=95.0)
     first = (np.array([[1, 2, 3], [4, 5, 6], [7, 8, 5]]) - 1) / 7
     second = (volume[..., 1] - 10) / 80
-    np.testing.assert_allclose(found, stacked(first, second), atol=1e-6)
+    np.testing.assert_allclose(result, stacked(first, second), atol=1e-6)
 
 
 def test_the_cap_is_one_of_the_volume_and_the_scale_one_of_the_slice():
     dim, bright = noise(high=100), noise(high=100) + 1000
     volume = np.concatenate([dim, bright], axis=-1)
-    found = scaled(volume, cap=50.0)  # every bright slice lies above it
-    np.testing.assert_array_equal(found[..., 5:], 0)
-    assert (found[..., :5].max(axis=(0, 1)) == 1).all()
+    result = scaled(volume, cap=50.0)  # every bright slice lies above it
+    np.testing.assert_array_equal(result[..., 5:], 0)
+    assert (result[..., :5].max(axis=(0, 1)) == 1).all()
 
 
 def test_without_a_cap_each_slice_runs_from_zero_to_one():
     volume = noise()
     low, high = volume.min(axis=(0, 1)), volume.max(axis=(0, 1))
-    found = scaled(volume)
-    np.testing.assert_allclose(found, (volume - low) / (high - low), atol=1e-6)
-    assert (found.min(axis=(0, 1)) == 0).all()
-    assert (found.max(axis=(0, 1)) == 1).all()
+    result = scaled(volume)
+    np.testing.assert_allclose(result, (volume - low) / (high - low), atol=1e-6)
+    assert (result.min(axis=(0, 1)) == 0).all()
+    assert (result.max(axis=(0, 1)) == 1).all()
 
 
 @settings(max_examples=30, deadline=None)
 @given(cap=st.floats(1, 100), seed=st.integers(0, 99), low=st.sampled_from([-500, 0, 1]))
 def test_slices_lie_between_zero_and_one_whatever_the_cap(cap, seed, low):
-    found = scaled(noise(seed=seed, low=low), cap=cap)
-    assert found.min() >= 0
-    assert found.max() <= 1
+    result = scaled(noise(seed=seed, low=low), cap=cap)
+    assert result.min() >= 0
+    assert result.max() <= 1
 
 
 def test_zeros_of_a_masked_volume_stay_zero_and_count_for_nothing():
     """The mask leaves 3 of 9 voxels; neither its zeros nor how many there are change what these become."""
     masked = np.zeros((3, 3, 1))
     masked[0, :, 0] = 100, 200, 5000
-    found = scaled(masked, cap=60.0)
-    np.testing.assert_allclose(found[0, :, 0], [0, 1, 1], atol=1e-6)  # the cap is 760, the median of the three 200
-    assert not found[1:].any()
+    result = scaled(masked, cap=60.0)
+    np.testing.assert_allclose(result[0, :, 0], [0, 1, 1], atol=1e-6)  # the cap is 760, the median of the three 200
+    assert not result[1:].any()
     wider = np.zeros((20, 20, 1))
     wider[:3, :3] = masked
-    np.testing.assert_array_equal(scaled(wider, cap=60.0)[:3, :3], found)
+    np.testing.assert_array_equal(scaled(wider, cap=60.0)[:3, :3], result)
 
 
 def test_a_slice_without_anything_stays_empty_beside_others():
     volume = noise()
     volume[..., 2] = 0
-    found = scaled(volume, cap=99.0)
-    assert not found[..., 2].any()
+    result = scaled(volume, cap=99.0)
+    assert not result[..., 2].any()
     rest = [0, 1, 3, 4]
-    np.testing.assert_array_equal(found[..., rest], scaled(volume[..., rest], cap=99.0))
+    np.testing.assert_array_equal(result[..., rest], scaled(volume[..., rest], cap=99.0))
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -3.0, 1e30])
@@ -99,9 +99,9 @@ def test_a_constant_volume_becomes_zero(value):
 def test_a_constant_slice_becomes_zero_and_the_others_do_not_notice():
     volume = noise()
     volume[..., 1] = 900
-    found = scaled(volume)
-    assert not found[..., 1].any()
-    assert (found.max(axis=(0, 1)) == [1, 0, 1, 1, 1]).all()
+    result = scaled(volume)
+    assert not result[..., 1].any()
+    assert (result.max(axis=(0, 1)) == [1, 0, 1, 1, 1]).all()
 
 
 @settings(max_examples=30, deadline=None)
@@ -115,8 +115,8 @@ def test_gain_and_offset_change_nothing_where_no_voxel_is_zero(gain, offset, see
 
 def test_channels_are_scaled_apart():
     one, two = noise(seed=1), 10 * noise(seed=2) + 7
-    found = scaled(np.stack([one, two]), cap=99.0)
-    np.testing.assert_array_equal(found, np.stack([scaled(one, cap=99.0), scaled(two, cap=99.0)]))
+    result = scaled(np.stack([one, two]), cap=99.0)
+    np.testing.assert_array_equal(result, np.stack([scaled(one, cap=99.0), scaled(two, cap=99.0)]))
 
 
 def test_slices_are_those_of_the_last_axis_of_the_prepared_volume():

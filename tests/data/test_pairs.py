@@ -20,9 +20,9 @@ def files(folder, *names):
 def paired(tmp_path, predictions, references, *, data=None):
     """Reference file -> prediction file, both below their folders; then names of what is left on both sides."""
     files(tmp_path / "ref", *references)
-    found, _ = find_references(tmp_path / "ref", data=data)
-    pairing = pair(files(tmp_path / "pred", *predictions), found, folder=tmp_path / "pred")
-    labels = {reference.id: reference.label.path.relative_to(tmp_path / "ref").as_posix() for reference in found}
+    references, _ = find_references(tmp_path / "ref", data=data)
+    pairing = pair(files(tmp_path / "pred", *predictions), references, folder=tmp_path / "pred")
+    labels = {reference.id: reference.label.path.relative_to(tmp_path / "ref").as_posix() for reference in references}
     together = {labels[case]: p.relative_to(tmp_path / "pred").as_posix() for case, p in pairing.predictions.items()}
     return together, sorted(labels[case] for case in pairing.missing), sorted(path.name for path in pairing.unused)
 
@@ -99,9 +99,9 @@ def test_in_a_run_of_nnunet_layout_the_first_channel_names_the_case(tmp_path):
 
 def test_of_the_channels_of_an_image_the_first_is_taken_and_numbered_cases_stay_apart(tmp_path):
     files(tmp_path / "ref", *nii("h_1", "h_2", "p_0000", "p_0001"))
-    found, _ = find_references(tmp_path / "ref")
+    references, _ = find_references(tmp_path / "ref")
     images = files(tmp_path / "im", *nii("h_1_0000", "h_1_0001", "h_2_0000", "h_2_0001", "p_0000", "p_0001", "q_0000"))
-    pairing = pair_images(images, found, folder=tmp_path / "im")
+    pairing = pair_images(images, references, folder=tmp_path / "im")
     assert {case: path.name for case, path in pairing.predictions.items()} == {
         "h_1": "h_1_0000.nii.gz",
         "h_2": "h_2_0000.nii.gz",

@@ -72,10 +72,10 @@ def test_label_volumes_agree_with_the_truth(phantom):
 
 
 def test_volumes_of_an_isotropic_phantom_agree_closely(isotropic):
-    found, true = label(isotropic, "phantom_000"), truth(isotropic, "phantom_000")["volumes_ml"]
-    np.testing.assert_allclose(spacing_mm(np.asarray(found.affine)), 1.3, rtol=1e-5)
+    label_map, true = label(isotropic, "phantom_000"), truth(isotropic, "phantom_000")["volumes_ml"]
+    np.testing.assert_allclose(spacing_mm(np.asarray(label_map.affine)), 1.3, rtol=1e-5)
     for name, value in LABEL_VALUES.items():
-        assert volume_ml(found, value) == pytest.approx(true[name], rel=0.03)
+        assert volume_ml(label_map, value) == pytest.approx(true[name], rel=0.03)
 
 
 def test_volumes_are_those_of_hearts(phantom):
@@ -216,9 +216,9 @@ FROM_SEPTUM_DEG = {
 
 
 def segments_of(folder, name):
-    found = label(folder, name)
-    values = found.numpy()[0]
-    heart = HeartLabels(np.isin(values, (MYOCARDIUM, SCAR)), np.asarray(found.affine), values == 2, values == 3)
+    label_map = label(folder, name)
+    values = label_map.numpy()[0]
+    heart = HeartLabels(np.isin(values, (MYOCARDIUM, SCAR)), np.asarray(label_map.affine), values == 2, values == 3)
     return scar_report(heart, values == SCAR).segments
 
 

@@ -161,7 +161,7 @@ def test_a_truncated_picture_is_one_line(tmp_path, suffix, share):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "message"), [("gone.png", "No such file"), ("folder.png", "directory")])
+@pytest.mark.parametrize(("name", "message"), [("gone.png", "No such file"), ("folder.png", "is a folder")])
 def test_what_is_no_file_is_one_line(tmp_path, name, message):
     (tmp_path / "folder.png").mkdir()
     for read in (read_picture, facts):
@@ -179,8 +179,8 @@ def test_facts_of_a_truncated_file_are_known(tmp_path):
     path = tmp_path / "a.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
-    found = facts(path)
-    assert (found.size, found.mode, found.bits, found.frames) == ((50, 70), "RGB", 8, 1)
+    known = facts(path)
+    assert (known.size, known.mode, known.bits, known.frames) == ((50, 70), "RGB", 8, 1)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -206,9 +206,9 @@ def test_green_is_brighter_than_blue(tmp_path):
 
 def test_the_suffixes_of_tumor_yesno_lie_six_times(real_data):
     files = [path for path in sorted(real_data("tumor_yesno").rglob("*")) if path.is_file()]
-    found = [facts(path) for path in files]
-    assert len(found) == 253
-    assert sum(not each.suffix_fits for each in found) == 6
-    assert {each.mode for each in found} == {"L", "RGB", "RGBA", "P"}
-    odd = [path for path, each in zip(files, found, strict=True) if each.mode in ("RGBA", "P")]
+    all_facts = [facts(path) for path in files]
+    assert len(all_facts) == 253
+    assert sum(not each.suffix_fits for each in all_facts) == 6
+    assert {each.mode for each in all_facts} == {"L", "RGB", "RGBA", "P"}
+    odd = [path for path, each in zip(files, all_facts, strict=True) if each.mode in ("RGBA", "P")]
     assert all(read_picture(path).pixels.dtype == np.uint8 for path in odd)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segmed.config.filters import GaussianConfig, MedianConfig
+from segmed.config.image_filters import GaussianConfig, MedianConfig
 from segmed.config.images import ImageConfig
-from segmed.data.filters import filtered
+from segmed.data.image_filters import filtered
 from segmed.data.images.prepare_image import axis_weights, prepared
 from segmed.errors import VolumeError
 
@@ -92,8 +92,8 @@ def test_a_single_pixel_can_be_prepared(tmp_path):
 def test_a_ball_of_thick_slices_becomes_a_ball(tmp_path, fit):
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (40, 40, 10)), indexing="ij")
     volume = put_volume(tmp_path / "a.nii.gz", np.sqrt(x**2 + y**2 + z**2) < 0.6, spacing=(1, 1, 4))
-    made = prepared(volume, ImageConfig(dims=3, size=(20, 20, 20), fit=fit, intensity="unit"))[0]
-    widths = [np.any(made > 0.5, axis=tuple({0, 1, 2} - {axis})).sum() for axis in range(3)]
+    ball = prepared(volume, ImageConfig(dims=3, size=(20, 20, 20), fit=fit, intensity="unit"))[0]
+    widths = [np.any(ball > 0.5, axis=tuple({0, 1, 2} - {axis})).sum() for axis in range(3)]
     assert max(widths) - min(widths) <= 2
     assert widths[0] in range(10, 14)
 

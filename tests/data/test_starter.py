@@ -75,9 +75,9 @@ def test_frames_with_label_maps_are_cases_and_the_whole_cine_beside_them_is_not(
             tmp_path,
             *(f"{name}/{name}_{end}.nii.gz" for end in ("frame01", "frame01_gt", "frame12", "frame12_gt", "4d")),
         )
-    found = guess_layout(tmp_path)
-    assert found.images == {"image": "{subject}/{subject}_frame{case}.nii.gz"}
-    assert found.label == "{subject}/{subject}_frame{case}_gt.nii.gz"
+    layout = guess_layout(tmp_path)
+    assert layout.images == {"image": "{subject}/{subject}_frame{case}.nii.gz"}
+    assert layout.label == "{subject}/{subject}_frame{case}_gt.nii.gz"
 
 
 def test_a_copy_of_the_classes_within_them_is_refused(tmp_path):
@@ -104,8 +104,8 @@ def test_beginnings_that_ids_share_are_written_as_subjects(tmp_path):
     ],
 )
 def test_shared_prefixes_are_those_of_few_cases_each(ids, expression):
-    found = shared_prefixes(ids)
-    assert (found and found[0]) == expression
+    shared = shared_prefixes(ids)
+    assert (shared and shared[0]) == expression
 
 
 def test_a_folder_of_classes_becomes_a_config_of_classification_with_yes_and_no_as_words(tmp_path):
@@ -122,8 +122,8 @@ def test_a_table_from_excel_is_read_with_its_first_line_empty_rows_and_backslash
     text = "sep=;\r\nimage;label;subject\r\nscans\\a b.nii.gz;scans\\a b_seg.nii.gz;P1\r\n;;\r\n;;;\r\n"
     (tmp_path / "manifest.csv").write_bytes(text.encode("utf-8-sig"))
     assert len(csv_rows(tmp_path / "manifest.csv")) == 1
-    found = read_manifest(tmp_path, ManifestLayout())
-    assert (found.cases[0].label.path, found.subjects_known) == (tmp_path / "scans/a b_seg.nii.gz", True)
+    content = read_manifest(tmp_path, ManifestLayout())
+    assert (content.cases[0].label.path, content.subjects_known) == (tmp_path / "scans/a b_seg.nii.gz", True)
 
 
 def test_two_rows_with_one_label_map_are_refused(tmp_path):

@@ -17,7 +17,7 @@ from tiny_data import ADVERSARY, Lines, Stop, make_balls, tiny, trained, trainin
 
 from segmed.builders.trained import load_run, load_run_config
 from segmed.commands.command_line import run_tool
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.config import SegmentationConfig
 from segmed.data.splits import Split
 from segmed.errors import TrainingError
@@ -160,7 +160,7 @@ def test_a_run_predicts_without_checkpoint_and_without_a_discriminator(finished,
 
 
 def test_run_folders_are_named_after_the_discriminator(balls, tmp_path):
-    run = experiment.start(tiny(balls, tmp_path / "runs", adversary={"discriminator": {"name": "pixel"}}), None)
+    run = compose_run.start(tiny(balls, tmp_path / "runs", adversary={"discriminator": {"name": "pixel"}}), None)
     assert run.path.name.startswith("tiny-pixel-")
 
 
@@ -189,7 +189,7 @@ class Parts:
 def test_the_adversary_changes_neither_patches_nor_split_nor_the_first_weights(balls, tmp_path, monkeypatch):
     given = {"augment": {"name": "light"}, "inference": {"largest_component": []}}
     runs = [
-        experiment.start(tiny(balls, tmp_path, adversary=adversary, **given), tmp_path / name)
+        compose_run.start(tiny(balls, tmp_path, adversary=adversary, **given), tmp_path / name)
         for name, adversary in (("supervised", None), ("adversarial", ADVERSARY))
     ]
     assert runs[0].split.read_text() == runs[1].split.read_text()

@@ -16,12 +16,12 @@ from tiny_data import Lines, Stop, make_balls, tiny, trained, training_of
 
 from segmed.builders.architectures import build_classifier, build_network
 from segmed.builders.first_weights import start_weights
-from segmed.classify import run as class_experiment
+from segmed.classify import run as classify_run
 from segmed.classify import train as class_session
 from segmed.classify.plan import planned_network
 from segmed.classify.prepare import start as start_class
 from segmed.classify.train import Training
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.config import EncoderConfig, SegmentationConfig, SegResNetConfig, known
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_yaml, validate
@@ -218,8 +218,8 @@ def test_a_relative_path_is_made_absolute_for_a_run_and_for_folds(sources, balls
     monkeypatch.chdir(source.parent)
     assert with_absolute_paths(tiny(balls, tmp_path, init_encoder=Path("segmentation"))).init_encoder == source
     given = {
-        experiment: tiny(balls, tmp_path, init_encoder="segmentation"),
-        class_experiment: config_of(tmp_path, images, init_encoder="segmentation"),
+        compose_run: tiny(balls, tmp_path, init_encoder="segmentation"),
+        classify_run: config_of(tmp_path, images, init_encoder="segmentation"),
     }
     for module, config in given.items():
         monkeypatch.setattr(module, "_run_folds", lambda config, parent: 0)
@@ -236,7 +236,7 @@ def test_test_cases_that_the_source_has_learnt_from_are_named(sources, balls, tm
     other = Split((*learnt.test, *learnt.train[1:]), learnt.validation, learnt.train[:1])
     other.save(tmp_path / "split.json")
     sections = {"split": {"file": tmp_path / "split.json"}, "init_encoder": sources["segmentation"].path}
-    run = experiment.start(tiny(balls, tmp_path, **FLAT, **sections), tmp_path / "run")
+    run = compose_run.start(tiny(balls, tmp_path, **FLAT, **sections), tmp_path / "run")
     note = f"learnt from 1 of these 1 test cases ({learnt.train[0]})"
     assert note in run.config.read_text()
     assert note in json.loads(run.plan.read_text())["reasons"]["init_encoder"]

@@ -22,7 +22,7 @@ from segmed.builders.architectures import build_classifier
 from segmed.builders.losses import build_case_class_loss
 from segmed.builders.trained import load_case_classifier, load_run
 from segmed.commands.command_line import parse_as, run_tool
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.config import (
     CaseClassConfig,
     InferenceConfig,
@@ -34,7 +34,7 @@ from segmed.config import (
 )
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.data.case import Case
-from segmed.data.case_classes import UNKNOWN, class_indices, class_names, classes_of, with_targets
+from segmed.data.class_column import UNKNOWN, class_indices, class_names, classes_of, with_targets
 from segmed.data.splits import Split
 from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
 from segmed.evaluate.answers import read_answers
@@ -372,7 +372,7 @@ def config_of(balls: Path, runs: Path, dims: int = 3, **sections) -> Segmentatio
 def finished(balls, tmp_path_factory) -> Run:
     """A 3D run that is trained and tested."""
     folder = tmp_path_factory.mktemp("finished")
-    experiment.run(config_of(balls, folder), folder / "run")
+    compose_run.run(config_of(balls, folder), folder / "run")
     return Run(folder / "run")
 
 
@@ -445,7 +445,7 @@ def test_predict_writes_the_classes_of_new_volumes(finished, balls, tmp_path, mo
 
 
 def test_a_run_that_segments_alone_has_no_classes(balls, tmp_path):
-    run = experiment.start(config_of(balls, tmp_path, classification=None), tmp_path / "run")
+    run = compose_run.start(config_of(balls, tmp_path, classification=None), tmp_path / "run")
     with pytest.raises(RunError, match="segments alone"):
         load_case_classifier(run.path)
 

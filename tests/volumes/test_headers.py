@@ -293,8 +293,8 @@ def test_nan_of_a_data_set_is_zero_from_the_audit_to_the_network(tmp_path):
     assert not audit_dataset(dataset).findings
     image, _ = read_case(dataset.cases[0], dataset)
     assert np.array_equal(image[0].numpy(), np.nan_to_num(data))
-    (found,) = find_inputs(tmp_path / "a.nii.gz", DataConfig(images=("T1",), layout=layout, nan="zero"))
-    assert found.case.images["T1"].nan == "zero"
+    (only,) = find_inputs(tmp_path / "a.nii.gz", DataConfig(images=("T1",), layout=layout, nan="zero"))
+    assert only.case.images["T1"].nan == "zero"
 
 
 def test_another_treatment_of_nan_is_another_entry_of_the_cache(tmp_path):

@@ -1,4 +1,4 @@
-"""Training samples of classification: sample number n -> one augmented image, the same whenever it is asked for."""
+"""Training samples of classification: sample number n -> one augmented image, the same in any process and order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segmed.config import AugmentConfig
 from segmed.data.augment import Augmentation
 from segmed.data.images.image_cache import ImageArrays
 from segmed.data.images.image_dataset import Item
-from segmed.data.patches import patch_loader
+from segmed.data.training_patches import patch_loader
 from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 
@@ -25,9 +25,9 @@ ORDERS_KEPT = 16  # orders of rounds that are remembered: of each class the last
 class ImageSamples(Dataset[dict[str, Any]]):
     """Images of the training part, numbered without end.
 
-    Sample n is a function of (seed, n) alone: neither the worker that makes it, nor the order, nor a restart changes
-    it. Images come in shuffled rounds, so that all are drawn equally often; with `balanced`, every run of K samples
-    holds each of the K classes once, and the images of each class come in rounds of their own.
+    Sample n is a function of (seed, n) alone: it depends neither on the worker, nor on the order, nor on a restart.
+    Images come in shuffled rounds, so that all are drawn equally often; with `balanced`, every run of K samples holds
+    each of the K classes once, and the images of each class come in rounds of their own.
 
     Augmentation is that of patches, on whole images: the lengths that it takes in mm are pixels or voxels here, and a
     flip is one of left and right.
@@ -135,8 +135,7 @@ def training_batches(
     """Batches for the steps from `start_step` up to `total_steps` (counted from the start of the run).
 
     A batch holds `image` (B, C, *spatial) float32, `target` (B,) int64, `case`, a list of ids, and `index` (B,).
-    Arguments and errors are those of `segmed.data.patches.patch_loader`; a run that goes on at a step sees the batches
-    that it would have seen.
+    Arguments and errors are those of `patch_loader`; a resumed run sees the batches that it would have seen.
     """
     return patch_loader(
         samples,

@@ -1,4 +1,4 @@
-"""Class folders and CSV tables -> rows: a file, its label, and what else the layout says of it."""
+"""Class folders and CSV tables -> rows: a file, its label, and its subject, slice and part where they are given."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 
 PART_NAMES = {**{part: part for part in PARTS}, **NAMES_IN_MANIFESTS}
-SHOWN = 5  # of many things that are wrong in the same way
+SHOWN = 5  # examples in a message
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Row:
         path: the file or DICOM folder; None: the row stands for a class folder without images.
         label: of the folder or the table.
         subject, slice, part: where they are given.
-        file: what tells whether two paths are one file; None where the system does not say.
-        hint: for a folder without images: what it holds instead.
+        file: device and inode, equal for two paths to one file; None where the system does not say.
+        hint: what a folder without images holds instead.
     """
 
     id: str
@@ -51,7 +51,7 @@ def read_folders(root: Path, layout: ClassFolders) -> list[Row]:
     """Class folders below the root, or below folders of parts.
 
     Raises:
-        DatasetError: no class folders; images beside them; parts that are not there or stand twice.
+        DatasetError: no class folders; images beside them; parts that are missing or duplicate.
     """
     rows = []
     for part, folder in _part_folders(root, layout):
@@ -97,7 +97,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def check_no_copy(folder: Path) -> None:
-    """Refuse a folder that holds the others again, as the zips of some published sets do.
+    """Refuse a folder that contains copies of the others, as in the zips of some published data sets.
 
     Raises:
         DatasetError: there is one; it would count as a class of its own.
@@ -150,10 +150,10 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 def _volumes(folder: Path) -> Iterator[Path]:
     try:
-        found = find_volumes(folder)
+        volumes = find_volumes(folder)
     except DatasetError:  # none at all
         return
-    yield from (path for path in found if not _is_picture(path.name))
+    yield from (path for path in volumes if not _is_picture(path.name))
 
 
 def _is_picture(name: str) -> bool:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from segmed.errors import DatasetError
+from segmed.data.phantom_folder import SETTINGS_FILE, is_complete
 from segmed.files import atomic_path, atomic_write_text, write_json
 
 CLASSES = ("non_contrast", "post_contrast")
 CONTRAST_PHANTOM_VERSION = 2  # raised whenever the same seed gives another data set
-SETTINGS_FILE, TABLE = "phantom.json", "manifest.csv"  # the settings are written last: then the folder is complete
+TABLE = "manifest.csv"
 AIR, BONE, FAT, CSF, GREY, WHITE = 0.02, 0.08, 0.95, 0.15, 0.5, 0.72  # T1-weighted signal
 FLOW_VOID, ENHANCED = 0.2, 1.0  # moving blood, and blood or a leaking lesion with all the agent that one sees
 DURA, DURA_ENHANCED = 0.12, 0.6
@@ -68,14 +66,14 @@ class Brain:
 
 
 def make_contrast_phantom(folder: Path | str, *, subjects: int, slices: int, size: int, seed: int) -> None:
-    """Make the data set, or leave it where it is complete.
+    """Write the data set; a complete one is left as it is.
 
     Writes `non_contrast/sub_000_0.png` and so on, `post_contrast/sub_000_0.png`, and `manifest.csv` with the columns
     image, label, subject, slice, lesion, uptake. Vessels, the dura and the rim of a lesion (in two of three subjects)
     get brighter after the agent, by a share that each scan draws for itself: dose and delay differ, and a scan with
     hardly any looks like one without. Before it, blood that flows in is bright in the lowest slices (the entry
     phenomenon: Bradley and Waluch 1985, Radiology 154:443), and fast blood is dark in both. Each scan has its own gain,
-    coil, noise and position, so that neither the mean intensity nor the difference of two scans tells the class. A
+    coil, noise and position, so that neither the mean intensity nor the difference of two scans reveals the class. A
     subject depends on the seed, its number, `slices` and `size`.
 
     Args:
@@ -98,7 +96,7 @@ def make_contrast_phantom(folder: Path | str, *, subjects: int, slices: int, siz
         "size": size,
         "seed": seed,
     }
-    if _is_complete(folder, settings):
+    if is_complete(folder, settings, own=(*CLASSES, TABLE)):
         return
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -116,26 +114,6 @@ def make_contrast_phantom(folder: Path | str, *, subjects: int, slices: int, siz
                 writer.writerow((path.as_posix(), label, name, number, lesion, f"{uptake:.3f}"))
     atomic_write_text(folder / TABLE, table.getvalue())
     write_json(folder / SETTINGS_FILE, settings)
-
-
-def _is_complete(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether the data set is there; refuse a folder that holds something else."""
-    if folder.exists() and not folder.is_dir():
-        raise DatasetError(f"{folder} is a file: choose another folder for the phantom")
-    note = folder / SETTINGS_FILE
-    if note.is_file():
-        try:
-            found = json.loads(note.read_bytes())
-        except ValueError:
-            found = None
-        if found == settings:
-            return True
-        raise DatasetError(f"{folder} holds a phantom of other settings ({found}): choose another folder or remove it")
-    present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    foreign = [name for name in present if name not in (*CLASSES, TABLE) and not name.startswith(".")]
-    if foreign:
-        raise DatasetError(f"{folder} holds other files ({foreign[0]}): choose another folder for the phantom")
-    return False
 
 
 # ---------------------------------------------------------------- the subject
@@ -188,7 +166,7 @@ def _draw_agent(brain: Brain, rng: np.random.Generator, *, enhanced: bool) -> Ag
 
 
 def _scan(brain: Brain, rng: np.random.Generator, *, enhanced: bool) -> tuple[list[np.ndarray], float]:
-    """Slices (size, size) uint8 of one scan: its own position, coil, gain, noise and uptake, which is told."""
+    """Slices (size, size) uint8 of one scan: its own position, coil, gain and noise; and its uptake."""
     slices, size = brain.folds.shape[:2]
     turn = np.deg2rad(rng.uniform(-8, 8))
     zoom = rng.uniform(0.96, 1.04)

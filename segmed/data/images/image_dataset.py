@@ -32,7 +32,7 @@ class Item:
         id: its path below the root, unique; names its row in every table.
         path: the file, or a folder of DICOM slices.
         label: index of its class.
-        subject: who was scanned; the id where nobody knows.
+        subject: who was scanned; the id where that is not known.
         slice: its number in the volume it was taken from, where a table says so.
         part: `train`, `validation` or `test`, where it was published with parts.
     """
@@ -56,7 +56,7 @@ class ClassDataset:
         classes: names, in the order of a network's outputs.
         parts: part -> ids, where it was published with parts.
         dropped: label that no class names -> number of images left out.
-        subjects_known: false where every image counts as a subject of its own, because nothing says who was scanned.
+        subjects_known: false where the subjects are not known, so every image counts as a subject.
     """
 
     name: str
@@ -70,8 +70,8 @@ class ClassDataset:
     def counts(self, ids: Sequence[str] | None = None) -> dict[str, int]:
         """Number of images of every class, of all or of some ids."""
         items = self.items if ids is None else self.of(ids)
-        found = Counter(item.label for item in items)
-        return {name: found[index] for index, name in enumerate(self.classes)}
+        numbers = Counter(item.label for item in items)
+        return {name: numbers[index] for index, name in enumerate(self.classes)}
 
     def of(self, ids: Sequence[str]) -> tuple[Item, ...]:
         """Items by id, in the order of ids.
@@ -97,7 +97,7 @@ class ClassDataset:
 
 
 def read_classes(config: ClassDataConfig) -> ClassDataset:
-    """The data set of a config; a phantom is made first where it is not there.
+    """The data set of a config; a phantom is written first where it is absent.
 
     Raises:
         DatasetError: nothing there; an empty class; unknown files, labels or columns; one image in two classes; fewer
@@ -105,7 +105,7 @@ def read_classes(config: ClassDataConfig) -> ClassDataset:
         DatasetError: the root holds something else than the phantom.
         DiskError: the phantom can't be written.
     """
-    layout = _made(config)
+    layout = _readable_layout(config)
     if not config.root.is_dir():
         raise DatasetError(f"{config.root} is not a folder: set data.root to the folder of the data set")
     rows = _read(config.root, layout)
@@ -119,8 +119,8 @@ def read_classes(config: ClassDataConfig) -> ClassDataset:
     return ClassDataset(config.root.resolve().name, config.root, tuple(items), classes, parts, dropped, known)
 
 
-def _made(config: ClassDataConfig) -> ClassLayout:
-    """The layout to read; the phantom is a manifest once it is made."""
+def _readable_layout(config: ClassDataConfig) -> ClassLayout:
+    """The layout to read; a phantom is written first and read as a manifest."""
     layout = config.layout
     if not isinstance(layout, ContrastPhantomLayout):
         return layout
@@ -146,23 +146,23 @@ def _read(root: Path, layout: ClassLayout) -> list[Row]:
 
 def _merges(config: ClassDataConfig, rows: Sequence[Row], root: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """Names of the classes, and label of the files -> class."""
-    found = sorted({row.label for row in rows})
+    labels = sorted({row.label for row in rows})
     merges = config.merges
     if merges is None:
-        _check_spelling(found, root)
-        merges = {label: (label,) for label in found}
+        _check_spelling(labels, root)
+        merges = {label: (label,) for label in labels}
     for name, members in merges.items():
         if not members:
             raise DatasetError(f"data.classes: '{name}' names no folder or label: name those it merges")
         for label in members:
-            if label not in found:
+            if label not in labels:
                 raise DatasetError(
-                    f"data.classes: '{name}' names an unknown class '{label}'{did_you_mean(label, found)}"
+                    f"data.classes: '{name}' names an unknown class '{label}'{did_you_mean(label, labels)}"
                 )
     if len(merges) < 2:
         left = f"only class '{next(iter(merges))}'" if merges else "no class"
         raise DatasetError(
-            f"{root} with data.classes leaves {left}: classification needs two; found: {', '.join(found)}"
+            f"{root} with data.classes leaves {left}: classification needs two; it has {', '.join(labels)}"
         )
     return tuple(merges), {label: name for name, members in merges.items() for label in members}
 

@@ -1,4 +1,4 @@
-"""Which images train, select and test: by subject or twins, every class shared out evenly, saved with the run."""
+"""The images of training, validation and test: drawn by subject or twins, stratified by class, saved with the run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ClassSplit(SplitRecord):
 def make_class_split(
     dataset: ClassDataset, config: ClassSplitConfig, *, twins: Mapping[str, str] | None = None
 ) -> ClassSplit:
-    """Share the images out.
+    """Distribute the images over training, validation and test.
 
     Hold-out: the test part is drawn first, the validation part from the rest. With `config.fold` the test part is
     that fold, so that over all folds every image is tested once. Every class stands in every part. Of published parts
@@ -49,7 +49,7 @@ def make_class_split(
 
     Args:
         dataset: the images.
-        config: what stays together, and how much goes where.
+        config: unit that stays together, and fractions of the parts.
         twins: id -> group of equal or nearly equal images, from the audit; ids without a group are alone.
 
     Raises:
@@ -86,7 +86,7 @@ def split_groups(dataset: ClassDataset, by: str, *, twins: Mapping[str, str] | N
         twins: id -> group, from the audit.
 
     Raises:
-        DatasetError: by subject where nothing says who was scanned, by twins where nobody looked for them.
+        DatasetError: by subject where the subjects are not known, by twins without an audit.
     """
     if by == "image":
         return {item.id: item.id for item in dataset.items}
@@ -118,7 +118,7 @@ def _joined(ids: Sequence[str], subjects: Sequence[str], linked: Sequence[str]) 
 
 
 def leaks(split: ClassSplit, groups: Mapping[str, str]) -> tuple[str, ...]:
-    """Groups that stand on two or three sides of a split, sorted; ids without a group are alone."""
+    """Groups with images in two or three parts of a split, sorted; an id without a group is its own."""
     sides: dict[str, set[str]] = {}
     for part in PARTS:
         for name in getattr(split, part):
@@ -215,7 +215,7 @@ def _sorted(ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(ids))
 
 
-# ---------------------------------------------------------------- written down
+# ---------------------------------------------------------------- parts from folders or a file
 
 
 def _given(dataset: ClassDataset, config: ClassSplitConfig, groups: Mapping[str, str]) -> ClassSplit:

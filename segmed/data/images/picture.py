@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from segmed.errors import VolumeError
-from segmed.formats import pictures
+from segmed.formats import through_pillow
 from segmed.formats.room import check_room
 
-PICTURE_SUFFIXES = (*pictures.SUFFIXES, ".webp")
+PICTURE_SUFFIXES = (*through_pillow.SUFFIXES, ".webp")
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP")  # others may start programs (EPS) or are no pictures
 SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
 LUMA = (299, 587, 114)  # of red, green and blue, in thousandths: ITU-R BT.601, as in Pillow
@@ -65,7 +65,7 @@ class PictureFacts:
         mode: colour mode in Pillow's words.
         size: (height, width) in pixels, upright.
         bits: of a stored channel: 1, 8, 16 or 32.
-        orientation: of EXIF, 1 to 8; 1: upright, or not said.
+        orientation: of EXIF, 1 to 8; 1: upright, or not given.
         frames: images or pages in the file.
     """
 
@@ -102,7 +102,7 @@ def read_picture(path: Path | str) -> Picture:
 
 
 def facts(path: Path | str) -> PictureFacts:
-    """Read what the header says; of a truncated file, too.
+    """Read the facts of the header, which a truncated file has as well.
 
     Raises:
         VolumeError: missing, not an image, larger than Pillow's limit.
@@ -138,7 +138,7 @@ def grey(picture: Picture) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
-    """Open an image; whatever Pillow says while it is used becomes one line."""
+    """Open an image; Pillow's errors become a VolumeError of one line."""
     if path.exists() and not path.is_file():
         raise VolumeError(f"{path} is a folder, a pipe or a device: give an image file")
     Image.init()  # all formats, not only the common ones; done once
@@ -171,7 +171,7 @@ def _fits(path: Path, name: str) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 where there is none or none that makes sense."""
+    """EXIF's orientation; 1 where it is absent or invalid."""
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):

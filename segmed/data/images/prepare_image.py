@@ -1,4 +1,4 @@
-"""An image or volume file -> what a network sees: filtered, of one size, with comparable intensities."""
+"""An image or volume file -> the input of a network: filtered, of one size, with comparable intensities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segmed.config.images import ImageConfig
-from segmed.data.filters import filtered
+from segmed.data.image_filters import filtered
 from segmed.data.images.picture import PICTURE_SUFFIXES, Picture, grey, read_picture
 from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import is_dicom_folder, is_volume_file, read_volume, spacing_mm, to_canonical
@@ -97,7 +97,7 @@ def _resized(channels: np.ndarray, config: ImageConfig, spacing: Sequence[float]
 
 
 def axis_weights(before: int, after: int, *, area: bool) -> np.ndarray:
-    """What every old pixel of an axis gives to every new one: (after, before) float32; each row sums to 1.
+    """Weights of the old pixels of an axis for each new one: (after, before) float32; each row sums to 1.
 
     Args:
         before, after: numbers of pixels.

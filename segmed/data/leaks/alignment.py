@@ -1,4 +1,4 @@
-"""Pairs of small pictures -> how alike they are once shifted, turned, scaled and set to the same brightness."""
+"""Pairs of small pictures -> their likeness after shift, rotation, scaling and a change of brightness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 FINE, BROAD = 1.0, 2.0  # pixels of the Gaussians between which detail counts: above noise and blocks of JPEG
 LEVELS = ((16, 6), (32, 8))  # pixels a side on which pictures are brought together, and steps
 FINISH = 5  # steps at full size
-PROMISING = (0.93, 0.995)  # between which it is worth finishing
+PROMISING = (0.93, 0.995)  # likeness between which pairs are aligned at full size, too
 FEWEST = 0.6  # of the frame that both pictures must cover while they are brought together
 SHARED = 0.3  # of the frame that must be inside both when their likeness is measured
 RIDGE = 1e-6  # of the fit of grey values: flat pictures have nothing to fit
@@ -25,7 +25,7 @@ def likeness(
 ) -> torch.Tensor:
     """Correlation of the detail of two pictures, the higher of: as they are, and after b is laid on a.
 
-    Detail is what lies between two Gaussians: what all heads share is broader, what a compression leaves is finer.
+    Detail is the difference of two Gaussians: broader structure is common to all heads, finer is compression noise.
     Grey values are first mapped by a polynomial, so that brightness, contrast and gamma do not matter.
 
     Args:
@@ -62,7 +62,7 @@ class _Pair(NamedTuple):
     def under(self, maps: torch.Tensor | None) -> torch.Tensor:
         """(N,) correlation of detail with b laid on a; None: as they are.
 
-        In both directions, since a clipped picture can be made from the whole one but not the reverse.
+        In both directions, since a clipped picture follows from the whole one but not the reverse.
         """
         a, b, both = self.a, self.b, self.inside_a * self.inside_b
         if maps is not None:
@@ -111,7 +111,7 @@ def _detail(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def _still(count: int) -> torch.Tensor:
-    """(N, 2, 3) maps that leave everything where it is."""
+    """(N, 2, 3) identity maps."""
     return torch.eye(2, 3).repeat(count, 1, 1)
 
 
@@ -144,9 +144,9 @@ def _align(still: torch.Tensor, moving: torch.Tensor, maps: torch.Tensor, steps:
     for step in range(steps + 1):
         laid, covered = _laid(moving[:, None], maps)
         laid = laid[:, 0]
-        found = torch.where(covered.mean((1, 2)) > FEWEST, _correlation(still, laid, covered), -1.0)
-        better = found > best
-        best, chosen[better] = torch.where(better, found, best), maps[better]
+        correlation = torch.where(covered.mean((1, 2)) > FEWEST, _correlation(still, laid, covered), -1.0)
+        better = correlation > best
+        best, chosen[better] = torch.where(better, correlation, best), maps[better]
         if step == steps:
             break
         gain = (still * laid * covered).sum((1, 2)) / (laid * laid * covered).sum((1, 2)).clamp_min(1e-9)

@@ -14,14 +14,14 @@ from segmed.data.leaks.neighbours import expected_across
 from segmed.data.leaks.shortcuts import TOGETHER, Shortcut
 from segmed.data.leaks.twins import Twin, twin_groups
 
-FEW_SUBJECTS = 5  # of a class: fewer can't be in every fold
+FEW_SUBJECTS = 5  # of a class with fewer subjects some folds have none
 DIM = 4.0  # a picture whose range is this many times below the median is dark, or of another scale
-TEST = 0.2  # of a random split of pictures, of which is said what it would do
+TEST = 0.2  # share of the pictures that a random split would take for its test part
 SHOWN = 3
 
 
 def check_records(records: Sequence[Record]) -> list[Finding]:
-    """What the files are like: unreadable, misnamed, flat, of different colour modes, depths, sizes and brightness."""
+    """Findings about the files: unreadable, misnamed, flat, of different colour modes, depths, sizes and brightness."""
     findings = [from_error(ValueError(r.error), case=r.id, kind="unreadable") for r in records if r.error]
     good = [record for record in records if not record.error]
     flat = [record.id for record in good if record.flat]
@@ -117,7 +117,7 @@ def check_classes(dataset: ClassDataset) -> list[Finding]:
     labels: dict[str, set[int]] = {}
     for item in dataset.items:
         labels.setdefault(item.subject, set()).add(item.label)
-    changing = [subject for subject, found in labels.items() if len(found) > 1]
+    changing = [subject for subject, classes in labels.items() if len(classes) > 1]
     what = "their images are in several classes"
     findings += _several(
         changing, "subject_classes", what, "right for before and after: else check the labels", what_are="subjects"
@@ -126,7 +126,7 @@ def check_classes(dataset: ClassDataset) -> list[Finding]:
 
 
 def check_twins(dataset: ClassDataset, twins: Sequence[Twin]) -> list[Finding]:
-    """Twins with different labels (errors), and twins as such (a warning)."""
+    """Errors for twins with different labels, and a warning for all twins."""
     label = {item.id: dataset.classes[item.label] for item in dataset.items}
     findings = [
         _error(twin.a, f"{_says(twin)} {twin.b}, but they are in '{label[twin.a]}' and '{label[twin.b]}'",
@@ -154,7 +154,7 @@ def _says(twin: Twin) -> str:
 
 
 def check_shortcuts(shortcuts: Sequence[Shortcut]) -> list[Finding]:
-    """Features that tell the class without anatomy."""
+    """Features that reveal the class without anatomy."""
     return [
         _warning(
             f"{_alone(s.feature)} the class: balanced accuracy {s.balanced_accuracy:.2f}, chance {s.chance:.2f} "
@@ -183,7 +183,7 @@ def _warning(what: str, fix: str, kind: str) -> Finding:
 
 
 def _several(names: Sequence[str], kind: str, what: str, fix: str, *, what_are: str = "images") -> list[Finding]:
-    """One warning for all; none for none."""
+    """One warning that counts all of them; no warning without any."""
     if not names:
         return []
     some = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""A folder that nobody described -> whether it holds images with classes, and how they are arranged."""
+"""A folder without a description -> whether it holds images with classes, and their layout."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ SEGMENTATION = ("dataset.json", "manifest.json", "imagesTr", "labelsTr", "phanto
 PLACES = re.compile(r"(^|[^a-z])(images?|imgs?|pictures|scans)([^a-z]|$)", re.IGNORECASE)  # of images, not classes
 FEW, MANY = 4, 5  # images in a folder, and folders, from which numbered ones are cases and no classes
 MASKS = 0.2  # of the names, from which label maps lie among the images
-ROWS = 50  # of a table that are looked at
+ROWS = 50  # of a table that are read
 
 
 def guess_class_layout(root: Path, *, table: str | None = None) -> ClassLayout | None:
     """The layout of images or volumes with classes; None where label maps or cases are more likely.
 
-    A table is one of classes where its labels are no files. Folders of images are classes where no name of a folder,
-    and few of files, speak of label maps. Folders of volumes are where they are nothing else.
+    A table lists classes if its labels are no files. Folders of images are classes if no name of a folder, and few
+    of files, suggest label maps. Folders of volumes are classes if no segmentation layout fits them.
 
     Args:
         root: the folder.
         table: name of a CSV table below it; None: `manifest.csv`, if it is there.
 
     Raises:
-        DatasetError: one of the folders holds all the others again.
+        DatasetError: one of the folders contains copies of all others.
     """
     name = table or MANIFEST
     if table is not None or (root / name).is_file():
@@ -60,7 +60,7 @@ def _labels_are_classes(table: Path) -> bool:
 
 
 def _holds_classes(root: Path, layout: ClassFolders) -> bool:
-    """Folders, two or more with several files, and no names that speak of label maps."""
+    """Whether there are folders with several files each, and no names that suggest label maps."""
     try:
         rows = read_folders(root, layout)
     except DatasetError:
@@ -78,7 +78,7 @@ def _holds_classes(root: Path, layout: ClassFolders) -> bool:
 
 
 def _are_cases(counts: Mapping[str, int]) -> bool:
-    """Whether folders are people: BIDS calls them sub-01; or many that differ by a number and hold little each."""
+    """Whether folders are subjects: sub-01 as in BIDS, or many numbered folders with few images each."""
     if all(name.startswith("sub-") for name in counts):
         return True
     alike = {re.sub(r"\d+", "#", name) for name in counts}

@@ -1,4 +1,4 @@
-"""A data set for classification -> everything that would make its figures wrong, and a file that remembers it."""
+"""A data set for classification -> everything that would make its results wrong, saved in a file."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class ClassAudit:
 
     Attributes:
         name: of the data set.
-        key: hash of the files, classes, subjects and parts that it was made of.
+        key: hash of the files, classes, subjects and parts that were audited.
         classes: class -> number of images.
-        subjects: number of subjects; None: nobody says who was scanned.
+        subjects: number of subjects; None: they are not known.
         parts: part -> number of images; empty without a split.
         findings: errors first.
         twins: pairs that show the same, equal pixels first, then by falling correlation.
-        shortcuts: what tells the class without anatomy, and how well.
-        neighbours: `images`, `subjects` or `twins` -> figures of a nearest neighbour on pixels, split so.
+        shortcuts: features that reveal the class without anatomy, and how well.
+        neighbours: `images`, `subjects` or `twins` -> scores of a nearest neighbour on pixels, split by these.
         within, across: correlation of each image with the most alike one of its subject, and of another subject
             (without subjects: of its group of twins, and of another one).
-        same_pixels: part -> images that stand in the training part pixel for pixel.
+        same_pixels: part -> images whose exact pixels are in the training part as well.
     """
 
     name: str
@@ -61,7 +61,7 @@ class ClassAudit:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What must be mended."""
+        """Findings that must be repaired."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class ClassAudit:
     def from_dict(cls, data: Mapping[str, Any]) -> ClassAudit:
         """From `to_dict`."""
         known = {field.name: data[field.name] for field in fields(cls)}
-        made: dict[str, Any] = {
+        values: dict[str, Any] = {
             "findings": tuple(Finding(**each) for each in known["findings"]),
             "twins": tuple(Twin(**each) for each in known["twins"]),
             "shortcuts": tuple(Shortcut(**each) for each in known["shortcuts"]),
@@ -85,11 +85,11 @@ class ClassAudit:
             "same_pixels": {part: tuple(names) for part, names in known["same_pixels"].items()},
         }
         for name in ("within", "across"):
-            made[name] = tuple(known[name])
-        return cls(**{**known, **made})
+            values[name] = tuple(known[name])
+        return cls(**{**known, **values})
 
     def save_json(self, path: Path | str) -> None:
-        """Write the audit to a file that is whole or not there."""
+        """Write the audit to a file, completely or not at all."""
         write_json(path, self.to_dict())
 
     @classmethod
@@ -116,7 +116,7 @@ def audit_classes(
     near: float = NEAR,
     progress: bool = False,
 ) -> ClassAudit:
-    """Decode every image once, compare all with all, and say what must be mended.
+    """Decode every image once, compare all with all, and report what must be repaired.
 
     Args:
         dataset: its images or volumes.
@@ -187,14 +187,14 @@ def _audit(dataset: ClassDataset, survey: Survey, parts: Mapping[str, Sequence[s
 
 
 def groups_of(dataset: ClassDataset, twins: Sequence[Twin]) -> dict[str, str]:
-    """Id -> group that must stay on one side of a split: subjects, joined where they share twins."""
+    """Id -> group that must stay in one part of a split: subjects, joined where they share twins."""
     return twin_groups(
         [item.id for item in dataset.items], twins, subjects={item.id: item.subject for item in dataset.items}
     )
 
 
 def features_of(records: Sequence[Record]) -> dict[str, np.ndarray]:
-    """What could tell the class without anatomy: name -> (N, ...) numbers."""
+    """Features that could reveal the class without anatomy: name -> (N, ...) numbers."""
     shapes = np.array([(*record.shape, 1)[:3] for record in records], dtype=float).reshape(-1, 3)  # a picture is flat
     return {
         "size": shapes,

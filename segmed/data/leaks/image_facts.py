@@ -15,13 +15,13 @@ from segmed.errors import VolumeError
 from segmed.geometry import to_canonical
 from segmed.volumes import read_volume
 
-BORDER = 0.05  # of height and width: the rim whose brightness is looked at
+BORDER = 0.05  # of height and width: the rim whose brightness is measured
 VOLUME = "volume"
 
 
 @dataclass(frozen=True)
 class Record:
-    """What one file is like.
+    """Facts about one file.
 
     Attributes:
         id: of the item.
@@ -59,7 +59,7 @@ class Record:
 
 
 def record(name: str, path: Path) -> tuple[Record, Thumbnail | None]:
-    """Facts and small copies of a file; an unreadable one has its fault in the record, and no small copy.
+    """Facts and small copies of a file; of an unreadable file, the error in the record and no small copy.
 
     Args:
         name: id of the item.
@@ -78,11 +78,11 @@ def record(name: str, path: Path) -> tuple[Record, Thumbnail | None]:
 def _of_picture(name: str, path: Path) -> tuple[Record, Thumbnail]:
     picture = read_picture(path)
     values = grey(picture)
-    found = Record(
+    facts = Record(
         name, format=picture.format, suffix=path.suffix.lower(), suffix_fits=picture.suffix_fits, mode=picture.mode,
         bits=8 * picture.pixels.dtype.itemsize, rotated=picture.rotated, shape=values.shape, **_brightness(values),
     )  # fmt: skip
-    return found, thumbnail(values)
+    return facts, thumbnail(values)
 
 
 def _of_volume(name: str, path: Path) -> tuple[Record, Thumbnail]:
@@ -92,11 +92,11 @@ def _of_volume(name: str, path: Path) -> tuple[Record, Thumbnail]:
         raise VolumeError(f"{path} holds values that are not finite: export it again")
     shown = _middle(voxels)
     suffixes = "".join(path.suffixes[-2:]).lower() if path.is_file() else "dicom"
-    found = Record(
+    facts = Record(
         name, format=VOLUME, suffix=suffixes, mode=str(volume.dtype).removeprefix("torch."), shape=voxels.shape[1:],
         bits=8 * volume.element_size(), **_brightness(shown),
     )  # fmt: skip
-    return found, replace(thumbnail(shown), key=voxel_key(voxels))
+    return facts, replace(thumbnail(shown), key=voxel_key(voxels))
 
 
 def shown_pixels(path: Path) -> np.ndarray:

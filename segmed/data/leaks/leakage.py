@@ -1,4 +1,4 @@
-"""A survey and a split -> what its parts have in common: twins, subjects, neighbouring slices."""
+"""A survey and a split -> what parts share: twins, subjects, neighbouring slices."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SHOWN = 3  # examples in a line
 
 @dataclass(frozen=True)
 class Leakage:
-    """What stands on several sides of a split.
+    """What several parts of a split share.
 
     Attributes:
         sizes: part -> number of pictures.
-        same_pixels: part but train -> ids whose very pixels stand in the training part.
+        same_pixels: part but train -> ids whose exact pixels are in the training part as well.
         twins: part but train -> ids that have a twin in the training part, equal pixels or a changed copy.
         pairs: two parts, as `test + train` -> the twins with a picture in each.
         subjects: subject -> part -> pictures, of subjects in several parts.
-        slices: pairs of neighbouring slices of a subject in different parts; None: nobody says which are neighbours.
+        slices: pairs of neighbouring slices of a subject in different parts; None: slice numbers are not known.
         alike: part but train -> share of its pictures whose most alike training picture is as alike as neighbouring
             slices of one head are; twins included.
         subjects_known: whether it is known who was scanned.
@@ -44,7 +44,7 @@ class Leakage:
 
     @property
     def leaks(self) -> bool:
-        """Whether a figure of this split would be too good."""
+        """Whether results on this split would be too good."""
         return bool(self.pairs or self.subjects)
 
     @property
@@ -54,7 +54,7 @@ class Leakage:
 
 
 def find_leakage(dataset: ClassDataset, survey: Survey, parts: Mapping[str, Sequence[str]]) -> Leakage:
-    """What the parts of a split have in common.
+    """What the parts of a split share.
 
     Args:
         dataset: whose subjects and slices count.
@@ -86,7 +86,7 @@ def find_leakage(dataset: ClassDataset, survey: Survey, parts: Mapping[str, Sequ
 
 
 def _also_in_training(groups: Mapping[str, str], part_of: Mapping[str, str], part: str) -> tuple[str, ...]:
-    """Pictures of a part whose group has a member that trains."""
+    """Pictures of a part whose group has a member in the training part."""
     trained = {group for name, group in groups.items() if part_of[name] == TRAIN}
     return tuple(name for name, group in groups.items() if part_of[name] == part and group in trained)
 
@@ -109,19 +109,19 @@ def _alike(survey: Survey, part_of: Mapping[str, str], others: Sequence[str]) ->
 # ---------------------------------------------------------------- findings
 
 
-def _twin_findings(found: Leakage) -> list[Finding]:
+def _twin_findings(leakage: Leakage) -> list[Finding]:
     findings = []
-    for part, names in found.twins.items():
+    for part, names in leakage.twins.items():
         if not names:
             continue
-        same = len(found.same_pixels[part])
+        same = len(leakage.same_pixels[part])
         how = f"{same} pixel for pixel" if same == len(names) else f"{same} pixel for pixel, the others changed"
         what = (
-            f"{len(names)} of {found.sizes[part]} {part} images stand in the training part too, {how}: {_some(names)}"
+            f"{len(names)} of {leakage.sizes[part]} {part} images stand in the training part too, {how}: {_some(names)}"
         )
         fix = "split by subject or twins (split.by), or take them out of one part"
         findings.append(Finding("error", "", what, fix, "twins_across_parts"))
-    both = found.pairs.get("test + validation", ())
+    both = leakage.pairs.get("test + validation", ())
     if both:
         what = (
             f"{len(both)} pairs of equal or nearly equal images stand in validation and test: {both[0].a}, {both[0].b}"
@@ -131,19 +131,19 @@ def _twin_findings(found: Leakage) -> list[Finding]:
     return findings
 
 
-def _subject_findings(found: Leakage) -> list[Finding]:
-    if not found.subjects:
+def _subject_findings(leakage: Leakage) -> list[Finding]:
+    if not leakage.subjects:
         return []
-    what = f"{len(found.subjects)} subjects have images in several parts: {_some(list(found.subjects))}"
-    if found.slices:
-        what += f"; {found.slices} pairs of neighbouring slices of one subject lie in different parts"
+    what = f"{len(leakage.subjects)} subjects have images in several parts: {_some(list(leakage.subjects))}"
+    if leakage.slices:
+        what += f"; {leakage.slices} pairs of neighbouring slices of one subject lie in different parts"
     return [Finding("error", "", what, "split by subject (split.by)", "subjects_across_parts")]
 
 
-def _unknown_findings(found: Leakage) -> list[Finding]:
-    if found.subjects_known:
+def _unknown_findings(leakage: Leakage) -> list[Finding]:
+    if leakage.subjects_known:
         return []
-    shares = ", ".join(f"{share:.0%} of the {part} images" for part, share in found.alike.items())
+    shares = ", ".join(f"{share:.0%} of the {part} images" for part, share in leakage.alike.items())
     what = "nobody says who was scanned: neighbouring slices of one subject in different parts can't be excluded"
     if shares:
         what += f"; {shares} have a training image as alike (correlation {CUT:g} on) as neighbouring slices are"

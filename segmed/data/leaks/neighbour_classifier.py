@@ -1,4 +1,4 @@
-"""What a leak is worth: accuracy of the nearest neighbour on pixels, once with pictures apart, once with groups."""
+"""The effect of a leak: accuracy of a nearest-neighbour classifier on pixels, split by picture and by group."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NeighbourScore:
 
     Attributes:
         accuracy, balanced_accuracy: over all pictures, each predicted once.
-        majority: share of the largest class, what a constant answer gets.
+        majority: share of the largest class, the accuracy of a constant answer.
         folds: of the cross-validation.
     """
 
@@ -70,6 +70,6 @@ def splitter(folds: int, grouped: bool, seed: int) -> StratifiedKFold | Stratifi
 
 
 def fewest_groups(labels: np.ndarray, groups: np.ndarray) -> int:
-    """Of the class with the second most groups: with fewer than two classes to tell apart, folds make no sense."""
+    """Number of groups of the class with the second most: cross-validation needs two classes in every fold."""
     counts = sorted(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     return counts[-2] if len(counts) > 1 else 0

@@ -1,4 +1,4 @@
-"""Which subjects and neighbouring slices stand on several sides of a split, and how alike its sides are."""
+"""Subjects and neighbouring slices in several parts of a split, and the likeness of pictures across parts."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def slices_across(
     for name in parts:
         if name in subjects and name in slices:
             places.setdefault((subjects[name], slices[name]), []).append(name)
-    found = []
+    pairs = []
     for (subject, number), here in sorted(places.items()):
         same = ((a, b) for place, a in enumerate(here) for b in here[place + 1 :])
         above = ((a, b) for a in here for b in places.get((subject, number + 1), ()))
-        found += [(a, b) for a, b in (*same, *above) if parts[a] != parts[b]]
-    return found
+        pairs += [(a, b) for a, b in (*same, *above) if parts[a] != parts[b]]
+    return pairs
 
 
 def expected_across(sizes: Iterable[int], *, test: float) -> float:
-    """How many subjects a random split of pictures puts on both sides, on average.
+    """Expected number of subjects in both parts of a random split of pictures.
 
     Args:
         sizes: pictures of each subject.
@@ -64,7 +64,7 @@ def expected_across(sizes: Iterable[int], *, test: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Alike:
-    """How alike each picture is to the most alike other ones.
+    """Likeness of each picture to the most similar other ones.
 
     Attributes:
         within: (N,) correlation with the most alike one of the same group; NaN where it is alone.

@@ -1,4 +1,4 @@
-"""How well the class is predicted from what is no anatomy: size, aspect, brightness, file type, colour mode, border."""
+"""Balanced accuracy of the class from features without anatomy: size, aspect, brightness, file type, border."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MATTERS = 0.1  # of balanced accuracy above chance, from which it is worth a lin
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A feature and how far it gets alone.
+    """A feature and how well it predicts the class alone.
 
     Attributes:
         feature: its name, or `together`.
         balanced_accuracy: mean recall of the classes, cross-validated by group.
         chance: one in the number of classes.
         chance_low, chance_high: between which 95 % of the figures lie when the groups' classes are exchanged at random.
-        p: share of these figures that reach the one found.
+        p: share of these figures that reach `balanced_accuracy`.
     """
 
     feature: str
@@ -38,7 +38,7 @@ class Shortcut:
 
     @property
     def tells(self) -> bool:
-        """Whether it is no chance, and enough to matter."""
+        """Whether the feature predicts the class significantly, and well enough to matter."""
         return self.p <= SURE and self.balanced_accuracy >= self.chance + MATTERS
 
 
@@ -74,11 +74,11 @@ def _scored(name: str, values: np.ndarray, truth: np.ndarray, units: np.ndarray,
     folds = min(FOLDS, fewest_groups(truth, units))
     tree = DecisionTreeClassifier(max_depth=3, min_samples_leaf=3, class_weight="balanced", random_state=seed)
     predicted = cross_val_predict(tree, values, truth, groups=units, cv=splitter(folds, True, seed))
-    found = _balanced(truth, predicted)
+    accuracy = _balanced(truth, predicted)
     drawn = _by_chance(truth, predicted, units, seed)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    p = (1 + int((drawn >= found).sum())) / (1 + RESAMPLES)
-    return Shortcut(name, found, 1 / (int(truth.max()) + 1), float(low), float(high), p)
+    p = (1 + int((drawn >= accuracy).sum())) / (1 + RESAMPLES)
+    return Shortcut(name, accuracy, 1 / (int(truth.max()) + 1), float(low), float(high), p)
 
 
 def _by_chance(truth: np.ndarray, predicted: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:

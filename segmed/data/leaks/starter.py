@@ -1,4 +1,4 @@
-"""A folder that nobody described -> a commented YAML to begin an experiment with."""
+"""A folder without a description -> a commented YAML to start an experiment with."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SHOWN = 3
 
 
 def starter_config(root: Path) -> str:
-    """Look at a folder, and write down what its images, label maps, labels or classes, and subjects most likely are.
+    """A config with the most likely images, label maps, labels or classes, and subjects of a folder.
 
-    What is only guessed says so in a comment. The text is a config of segmed train, or of segmed train-cls
+    Comments mark what is only guessed. The text is a config of segmed train, or of segmed train-cls
     where the folder holds images with classes.
 
     Args:
@@ -59,9 +59,9 @@ def _segmentation(root: Path) -> str:
     ]
     if len(dataset.labels):
         named = {name: list(v) for name, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
-        found = "from dataset.json" if (root / "dataset.json").is_file() else "the values in the label maps: name them"
+        source = "from dataset.json" if (root / "dataset.json").is_file() else "the values in the label maps: name them"
         labels = {name: values[0] if len(values) == 1 else values for name, values in named.items()}
-        lines.append(f"  labels: {_value(labels)}    # {found}")
+        lines.append(f"  labels: {_value(labels)}    # {source}")
     if 0 < len(labelled) < len(dataset.cases):
         without = ", ".join(case.id for case in dataset.cases if case.label is None)[:80]
         lines.append(f"  unlabelled: skip    # {len(dataset.cases) - len(labelled)} have no label map: {without}")

@@ -1,23 +1,19 @@
-"""Pictures or volumes -> what each file is like, and which show the same; remembered until a file changes."""
+"""Pictures or volumes -> facts about each file, and pairs that show the same; cached until a file changes."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -26,6 +22,7 @@ from segmed.data.images.image_dataset import Item
 from segmed.data.leaks.image_facts import Record, record
 from segmed.data.leaks.thumbnails import Thumbnail
 from segmed.data.leaks.twins import NEAR, Twin, coarse, descriptors, twins_of
+from segmed.data.processes import map_in_processes
 from segmed.errors import DatasetError
 from segmed.files import atomic_path
 
@@ -35,7 +32,7 @@ CHUNK = 16  # files that a worker takes at once
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What is known of the pictures of a data set, whatever their classes and parts.
+    """Facts about the pictures of a data set, independent of classes and parts.
 
     Attributes:
         records: one a picture, in the order of the items.
@@ -72,7 +69,7 @@ def make_survey(
 
     Args:
         items: of a data set.
-        cache: folder in which the survey is remembered; None: nowhere.
+        cache: folder for the cached survey; None: it is not cached.
         workers: processes that decode; 1: this one.
         near: correlation of the detail from which two pictures are near twins.
         progress: show a bar on stderr.
@@ -104,7 +101,7 @@ def make_survey(
 
 
 def survey_file(items: Sequence[Item], cache: Path, *, near: float = NEAR) -> Path:
-    """Where a survey of these files is remembered, if it is."""
+    """Path of the cached survey of these files."""
     return Path(cache) / f"survey-{survey_key(items, near=near)}.npz"
 
 
@@ -119,14 +116,14 @@ def survey_key(items: Sequence[Item], *, near: float = NEAR) -> str:
 
 
 def _states(item: Item) -> Iterator[tuple[str, os.stat_result]]:
-    """Files that are not there have none; they are reported when they are read."""
+    """State of each file; missing files have none and are reported when they are read."""
     with suppress(OSError):
         for path in files_of(item.path):
             yield os.path.realpath(path), os.stat(path)
 
 
 def _settled(items: Sequence[Item]) -> bool:
-    """Whether no file was written so lately that it may change again within one tick of the clock."""
+    """Whether all files are old enough that another change would change their times."""
     newest = max((state.st_mtime_ns for item in items for _, state in _states(item)), default=0)
     return time.time_ns() - newest > SETTLED_NS
 
@@ -138,17 +135,7 @@ def _observed(items: Sequence[Item], workers: int) -> Iterator[tuple[Record, Thu
     if workers <= 1:
         yield from map(record, names, paths)
         return
-    # a forked worker has torch and MONAI at once; a fresh one imports them for four seconds
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            yield from pool.map(record, names, paths, chunksize=CHUNK)
-        except BrokenProcessPool as error:
-            raise DatasetError("a worker was killed, for want of memory perhaps: give fewer workers") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    yield from map_in_processes(record, names, paths, workers=workers, chunk=CHUNK)
 
 
 # ---------------------------------------------------------------- memory
@@ -162,7 +149,7 @@ def _remember(survey: Survey, file: Path) -> None:
 
 
 def _remembered(file: Path) -> Survey | None:
-    """What was remembered; None where there is nothing, or nothing whole."""
+    """The cached survey; None where it is absent or damaged."""
     try:
         with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as data:
             facts = json.loads(data["facts"].tobytes())

@@ -1,4 +1,4 @@
-"""A grey picture -> a key of its exact pixels, and small copies on which copies of one picture come out alike."""
+"""A grey picture -> a hash of its pixels, and small normalised views that are alike for copies of one picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FRAMES = ("whole", "centred", "turned", "inner")
 
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
-    """What a picture is compared by.
+    """Hash and small views by which a picture is compared.
 
     Attributes:
         key: hash of the pixels and their arrangement; equal for equal pixels, whatever the file's name or format.
@@ -55,8 +55,8 @@ def thumbnail(picture: np.ndarray) -> Thumbnail:
     within = np.zeros((SIZE, SIZE), bool)
     within[MARGIN:-MARGIN, MARGIN:-MARGIN] = True
     framed = [_framed(small, turned=turned) or (whole, within) for turned in (False, True)]
-    made = [(whole, within), *framed, (_resized(inner, SIZE, SIZE), within)]
-    frames, inside = (np.stack(parts) for parts in zip(*made, strict=True))
+    views = [(whole, within), *framed, (_resized(inner, SIZE, SIZE), within)]
+    frames, inside = (np.stack(parts) for parts in zip(*views, strict=True))
     return Thumbnail(pixel_key(picture), frames.astype(np.float16), inside)
 
 
@@ -69,7 +69,7 @@ def pixel_key(picture: np.ndarray) -> str:
 
 
 def _resized(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Averaged where it gets smaller, interpolated where it gets larger."""
+    """Values averaged where the picture shrinks, interpolated where it grows."""
     return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
 
 

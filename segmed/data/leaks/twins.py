@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from segmed.data.leaks.alignment import likeness
-from segmed.data.leaks.thumbnails import FRAMES, SIZE, Thumbnail, thumbnail
+from segmed.data.leaks.thumbnails import FRAMES, SIZE, Thumbnail
 
 Kind = Literal["pixels", "near"]
 
@@ -65,22 +65,17 @@ class Twin:
     transform: str = ""
 
 
-def find_twins(ids: Sequence[str], pictures: Sequence[np.ndarray], *, near: float = NEAR) -> tuple[Twin, ...]:
+def twins_of(ids: Sequence[str], thumbnails: Sequence[Thumbnail], *, near: float = NEAR) -> tuple[Twin, ...]:
     """Pairs of pictures that show the same, equal pixels first, then by falling correlation.
 
     Args:
         ids: one a picture, unique.
-        pictures: each (H, W), grey, 0 to 1.
+        thumbnails: one a picture.
         near: correlation of the detail from which a pair is a twin.
 
     Raises:
-        ValueError: ids and pictures of different number, an id twice, or something that is no picture.
+        ValueError: ids and thumbnails of different number, or an id twice.
     """
-    return twins_of(ids, [thumbnail(picture) for picture in pictures], near=near)
-
-
-def twins_of(ids: Sequence[str], thumbnails: Sequence[Thumbnail], *, near: float = NEAR) -> tuple[Twin, ...]:
-    """`find_twins` of pictures that are thumbnails already."""
     if len(ids) != len(thumbnails) or len(set(ids)) != len(ids):
         raise ValueError(f"{len(ids)} ids of {len(thumbnails)} pictures: give each picture an id of its own")
     same: dict[str, list[int]] = {}
@@ -89,8 +84,8 @@ def twins_of(ids: Sequence[str], thumbnails: Sequence[Thumbnail], *, near: float
     equal = [Twin(ids[a], ids[b], "pixels", 1.0) for members in same.values() for a, b in _pairs(members)]
     firsts = [members[0] for members in same.values()]
     alike = _near([thumbnails[index] for index in firsts], near)
-    found = [Twin(ids[firsts[a]], ids[firsts[b]], "near", value, move) for a, b, value, move in alike]
-    return (*equal, *sorted(found, key=lambda twin: (-twin.correlation, twin.a, twin.b)))
+    changed = [Twin(ids[firsts[a]], ids[firsts[b]], "near", value, move) for a, b, value, move in alike]
+    return (*equal, *sorted(changed, key=lambda twin: (-twin.correlation, twin.a, twin.b)))
 
 
 def _pairs(members: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -102,12 +97,12 @@ def _pairs(members: Sequence[int]) -> Iterator[tuple[int, int]]:
 def twin_groups(
     ids: Sequence[str], twins: Sequence[Twin], *, subjects: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Id -> name of its group, the first of the ids that hang together through twins.
+    """Id -> name of its group, the first of the ids that are linked through twins.
 
     Args:
         ids: of all pictures; one without a twin is a group of its own.
-        twins: between some of them; those that name others are left out.
-        subjects: id -> subject; pictures of a subject hang together too.
+        twins: between some of them; twins with other ids are left out.
+        subjects: id -> subject; pictures of a subject are linked, too.
     """
     place = {name: number for number, name in enumerate(ids)}
     links = [(place[twin.a], place[twin.b]) for twin in twins if twin.a in place and twin.b in place]
@@ -179,12 +174,12 @@ def _near(thumbnails: Sequence[Thumbnail], near: float) -> list[tuple[int, int, 
     best = values[first][which]
     doubtful = np.flatnonzero((values == -1) & (best >= near - DOUBT) & (best < near))
     values[doubtful] = _confirmed(frames, inside, candidates[doubtful])
-    found: dict[int, tuple[float, str]] = {}
+    best_of_pair: dict[int, tuple[float, str]] = {}
     for index in np.flatnonzero(values >= near):
         name = _transform(int(candidates.view[index]), int(candidates.move[index]))
-        known = found.get(int(which[index]), (-1.0, ""))
-        found[int(which[index])] = max(known, (min(1.0, float(values[index])), name))
-    return [(int(pair[0, number]), int(pair[1, number]), *each) for number, each in found.items()]
+        known = best_of_pair.get(int(which[index]), (-1.0, ""))
+        best_of_pair[int(which[index])] = max(known, (min(1.0, float(values[index])), name))
+    return [(int(pair[0, number]), int(pair[1, number]), *each) for number, each in best_of_pair.items()]
 
 
 def _transform(view: int, move: int) -> str:
@@ -196,20 +191,20 @@ def _transform(view: int, move: int) -> str:
 def _candidates(frames: np.ndarray) -> _Candidates:
     """Pairs that are alike in any view, and those that are most alike to one of their two; frames: (N, 4, 64, 64)."""
     own = {name: descriptors(coarse(frames[:, number])) for number, name in enumerate(FRAMES)}
-    found: list[tuple[np.ndarray, ...]] = [(np.zeros(0, int),) * 4 + (np.zeros(0, np.float32),)]
+    pairs: list[tuple[np.ndarray, ...]] = [(np.zeros(0, int),) * 4 + (np.zeros(0, np.float32),)]
     for view, (first, second, moves) in enumerate(VIEWS):
         for move in moves:
             grid = own[second].reshape(-1, COARSE, COARSE)
             other = np.ascontiguousarray(moved(grid, move)).reshape(len(grid), -1)
             rows, columns, values = _alike(own[first], other)
             whole = np.full(len(rows), view), np.full(len(rows), MOVES.index(move))
-            found.append((rows, columns, *whole, values))
-    return _Candidates(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+            pairs.append((rows, columns, *whole, values))
+    return _Candidates(*(np.concatenate(parts) for parts in zip(*pairs, strict=True)))
 
 
 def _alike(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows < columns and values of the pairs at the cut, and of each row's and each column's highest above the low."""
-    found: list[tuple[np.ndarray, ...]] = []
+    pairs: list[tuple[np.ndarray, ...]] = []
     top, owner = np.full(len(own), LOW, np.float32), np.full(len(own), -1)
     for start in range(0, len(own), BLOCK):
         products = np.triu(own[start : start + BLOCK] @ other[start:].T, k=1)
@@ -217,13 +212,13 @@ def _alike(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
         best = products.argmax(axis=1)
         lone = np.flatnonzero((products.max(axis=1) >= LOW) & (products.max(axis=1) < CUT))
         rows, columns = np.concatenate([rows, lone]), np.concatenate([columns, best[lone]])
-        found.append((rows + start, columns + start, products[rows, columns]))
+        pairs.append((rows + start, columns + start, products[rows, columns]))
         highest = products.max(axis=0)
         better = np.flatnonzero(highest > top[start:])
         top[start + better], owner[start + better] = highest[better], products.argmax(axis=0)[better] + start
     below = np.flatnonzero((owner >= 0) & (top < CUT))
-    found.append((owner[below], below, top[below]))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))  # type: ignore[return-value]
+    pairs.append((owner[below], below, top[below]))
+    return tuple(np.concatenate(parts) for parts in zip(*pairs, strict=True))  # type: ignore[return-value]
 
 
 def _best_views(candidates: _Candidates) -> _Candidates:

@@ -1,4 +1,4 @@
-"""Cases of a segmentation data set -> volumes that stand under two names, and what a split has on several sides."""
+"""Cases of a segmentation data set -> volumes that occur twice, and what several parts of a split share."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ KEPT = 256  # volumes of candidates in memory
 
 
 def volume_twins(dataset: Dataset, audit: Audit, *, near: float = NEAR, memory: Path | None = None) -> tuple[Twin, ...]:
-    """Pairs of cases that show the same scan: the very voxels, or a copy on another grid, either perhaps flipped.
+    """Pairs of cases that show the same scan: equal voxels, or a copy on another grid; either may be flipped.
 
     Only cases that look alike in the audit are decoded again.
 
@@ -54,22 +54,22 @@ def volume_twins(dataset: Dataset, audit: Audit, *, near: float = NEAR, memory: 
         dataset: of the audit.
         audit: with facts and miniatures.
         near: correlation of the detail from which two volumes show the same.
-        memory: folder in which the pairs are remembered for the same content; None: nowhere.
+        memory: folder for the cached pairs, keyed by content; None: they are not cached.
     """
     file = None if memory is None else memory / f"volumes-{_content(audit, near)}.json"
     if file is not None and (known := _remembered(file)) is not None:
         return known
     cases = {case.id: case for case in dataset.cases}
-    found = _equal_pairs(cases, audit.facts, dataset.modalities)
-    copies = {twin.b for twin in found.values()}  # of each set of equal volumes one is compared with the others
+    twins_by_pair = _equal_pairs(cases, audit.facts, dataset.modalities)
+    copies = {twin.b for twin in twins_by_pair.values()}  # of each set of equal volumes one is compared with the others
     first = {name: small for name, small in audit.miniatures.items() if name not in copies and name in cases}
     shapes = {fact.id: fact.shape for fact in audit.facts}
     for a, b in _candidates(first):
         twin = _near((cases[a], cases[b]), (shapes[a], shapes[b]), dataset.modalities[0], near)
         if twin is not None:
-            found[a, b] = twin
+            twins_by_pair[a, b] = twin
     _detail_of.cache_clear()
-    twins = tuple(found[pair] for pair in sorted(found))
+    twins = tuple(twins_by_pair[pair] for pair in sorted(twins_by_pair))
     if file is not None:
         with suppress(OSError):  # a read-only or full folder: they are found again next time
             write_json(file, [asdict(twin) for twin in twins])
@@ -77,7 +77,7 @@ def volume_twins(dataset: Dataset, audit: Audit, *, near: float = NEAR, memory: 
 
 
 def _content(audit: Audit, near: float) -> str:
-    """Hash of what the audit has seen of the voxels."""
+    """Hash of the audit's facts and miniatures, which depend on the voxels."""
     total = hashlib.blake2b(f"{VERSION} {near} {audit.modalities}".encode(), digest_size=20)
     for fact in audit.facts:
         total.update(json.dumps([fact.id, fact.shape, fact.intensity]).encode())
@@ -98,7 +98,7 @@ def _remembered(file: Path) -> tuple[Twin, ...] | None:
 def _equal_pairs(
     cases: Mapping[str, Case], facts: Sequence[CaseFacts], modalities: Sequence[str]
 ) -> dict[tuple[str, str], Twin]:
-    found: dict[tuple[str, str], Twin] = {}
+    twins_by_pair: dict[tuple[str, str], Twin] = {}
     for modality in modalities:
         alike: dict[tuple, list[str]] = {}
         for fact in facts:
@@ -106,8 +106,8 @@ def _equal_pairs(
             alike.setdefault((fact.shape, *numbers), []).append(fact.id)
         for names in alike.values():
             if len(names) > 1:
-                found |= {(t.a, t.b): t for t in _equal([cases[name] for name in names], modality)}
-    return found
+                twins_by_pair |= {(t.a, t.b): t for t in _equal([cases[name] for name in names], modality)}
+    return twins_by_pair
 
 
 def _equal(cases: Sequence[Case], modality: str) -> list[Twin]:
@@ -179,13 +179,13 @@ def _detail_of(source: Source, grid: tuple[int, ...]) -> np.ndarray:
     return detail(read_volume(source), grid)
 
 
-# ---------------------------------------------------------------- what that means
+# ---------------------------------------------------------------- findings
 
 
 def check_volumes(dataset: Dataset, twins: Sequence[Twin], split: Split | None = None) -> tuple[Finding, ...]:
-    """Findings about volumes of two subjects that show the same, and about what stands on several sides of a split.
+    """Findings about equal volumes of two subjects, and about subjects and volumes in several parts of a split.
 
-    All are errors: whatever is drawn or was drawn from such cases, a figure may be too good.
+    All are errors: results on such cases may be too good.
 
     Args:
         dataset: whose subjects count.
@@ -204,12 +204,12 @@ def check_volumes(dataset: Dataset, twins: Sequence[Twin], split: Split | None =
 
 
 def parts_of(split: Split) -> dict[str, str]:
-    """Case -> its part; the unlabelled stand on the side of training."""
+    """Case -> its part; unlabelled cases count as training."""
     return {name: part for part in PARTS for name in getattr(split, part)} | dict.fromkeys(split.unlabelled, "train")
 
 
 def leaking(twins: Sequence[Twin], split: Split) -> str | None:
-    """One sentence on the volumes that stand on two sides of a split; None where none do."""
+    """One sentence on volumes that occur in two parts of a split; None without any."""
     part_of = parts_of(split)
     across = [twin for twin in twins if part_of.get(twin.a) != part_of.get(twin.b)]
     across = [twin for twin in across if twin.a in part_of and twin.b in part_of]

@@ -66,7 +66,7 @@ def _results(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pictures(folder: Path) -> list[Picture]:
-    """Those that are known first."""
+    """The pictures of the folder, those with a known caption first."""
     others = {path.stem: path.stem for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
     return pictures_in(folder, CAPTIONS | {stem: stem for stem in others if stem not in CAPTIONS})
 

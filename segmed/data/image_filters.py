@@ -11,7 +11,7 @@ from scipy import ndimage, signal
 from skimage.exposure import equalize_adapthist
 from skimage.filters import threshold_otsu
 
-from segmed.config.filters import (
+from segmed.config.image_filters import (
     ClaheConfig,
     Filter,
     GaussianConfig,
@@ -32,8 +32,9 @@ FEWEST_OF_N4 = 64  # pixels of tissue below which there is no field to estimate
 def filtered(image: np.ndarray, filters: Sequence[Filter], *, spacing_mm: Sequence[float] | None = None) -> np.ndarray:
     """Apply filters one after the other.
 
-    Every filter commutes with a change of the intensities' scale and offset (N4: of scale), so any range will do; what
-    needs [0, 1] (CLAHE, noise as a share of the range) is scaled there and back. A constant image stays as it is.
+    Every filter commutes with a change of the intensities' scale and offset (N4: of scale), so any range will do.
+    Filters that need [0, 1] (CLAHE, noise as a share of the range) are applied to a scaled copy. A constant image
+    stays as it is.
 
     Args:
         image: (H, W) or (X, Y, Z).
@@ -50,7 +51,7 @@ def filtered(image: np.ndarray, filters: Sequence[Filter], *, spacing_mm: Sequen
         raise DatasetError(f"image of shape {image.shape} can't be filtered: two or three axes are needed")
     lost = int(image.size - np.isfinite(image).sum())
     if lost:
-        raise DatasetError(f"{lost} voxels are NaN or infinite: mend the file before it is filtered")
+        raise DatasetError(f"{lost} voxels are NaN or infinite: repair the file before it is filtered")
     image = np.asarray(image, np.float32)
     for each in filters:
         if image.min() == image.max():
@@ -159,7 +160,7 @@ def _sigma(unit: np.ndarray, config: SigmaConfig, window: Sequence[int]) -> np.n
 
 
 def _wiener(unit: np.ndarray, config: WienerConfig, window: Sequence[int]) -> np.ndarray:
-    """scipy's filter, with mirrored borders, and without 0 / 0 where neither noise nor structure is."""
+    """scipy's filter, with mirrored borders, and without 0 / 0 where there is neither noise nor structure."""
     noise = noise_sd(unit) if config.noise_sd is None else config.noise_sd
     if noise == 0:
         return unit

@@ -13,16 +13,16 @@ from segmed.data.case import Case
 from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 
-UNKNOWN = -1  # in the place of a class that nobody gives
+UNKNOWN = -1  # index of a case whose class is not known
 
 
 @dataclass(frozen=True)
 class KnownClasses:
-    """The classes that are told apart, and the cases that are known to be of one.
+    """The classes to tell apart, and the cases whose class is known.
 
     Attributes:
         names: of the classes.
-        indices: case id -> index of its class; cases without one are left out.
+        indices: case id -> index of its class; cases without a class are left out.
     """
 
     names: tuple[str, ...]
@@ -30,7 +30,7 @@ class KnownClasses:
 
     @classmethod
     def of(cls, cases: Iterable[Case], column: str, names: Sequence[str]) -> KnownClasses:
-        """Of a data set's cases.
+        """From the cases of a data set.
 
         Raises:
             DatasetError: no case has the column.
@@ -39,44 +39,44 @@ class KnownClasses:
 
     def counts(self, ids: Iterable[str]) -> list[int]:
         """How many of some cases are of each class."""
-        found = Counter(self.indices[case] for case in ids if case in self.indices)
-        return [found[index] for index in range(len(self.names))]
+        numbers = Counter(self.indices[case] for case in ids if case in self.indices)
+        return [numbers[index] for index in range(len(self.names))]
 
 
 def classes_of(cases: Iterable[Case], column: str) -> dict[str, str]:
-    """Case id -> what its column says; cases that say nothing are left out.
+    """Case id -> its class in a column; cases with an empty cell are left out.
 
     Raises:
         DatasetError: no case has the column.
     """
     cases = list(cases)
-    found = {case.id: case.meta[column] for case in cases if case.meta.get(column)}
+    classes = {case.id: case.meta[column] for case in cases if case.meta.get(column)}
     columns = sorted({name for case in cases for name in case.meta})
     if not columns:
         raise DatasetError(
             f"no case has a column '{column}' (classification.column): use the layout manifest, its table has some"
         )
-    if not found:
+    if not classes:
         raise DatasetError(
             f"column '{column}' (classification.column) is absent or empty in every case{did_you_mean(column, columns)}"
         )
-    return found
+    return classes
 
 
 def class_names(
-    found: Mapping[str, str], parts: Mapping[str, Sequence[str]], wanted: Sequence[str] | None = None
+    classes: Mapping[str, str], parts: Mapping[str, Sequence[str]], wanted: Sequence[str] | None = None
 ) -> tuple[str, ...]:
-    """The classes that are told apart.
+    """The classes to tell apart.
 
     Args:
-        found: of `classes_of`.
+        classes: of `classes_of`.
         parts: `train`, `validation` and `test` -> ids of their cases.
         wanted: the classes in their order; none: all of the training part, sorted.
 
     Raises:
         DatasetError: fewer than two classes to learn, or a class that training never sees.
     """
-    counts = Counter(found[name] for name in parts["train"] if name in found)
+    counts = Counter(classes[name] for name in parts["train"] if name in classes)
     names = tuple(sorted(counts)) if wanted is None else tuple(wanted)
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise DatasetError(
@@ -91,18 +91,18 @@ def class_names(
         )
     if wanted is None:
         for part in ("validation", "test"):
-            strange = [name for name in parts[part] if name in found and found[name] not in counts]
+            strange = [name for name in parts[part] if name in classes and classes[name] not in counts]
             if strange:
                 raise DatasetError(
-                    f"{part} case {strange[0]} is of class '{found[strange[0]]}', which no training case has: split "
+                    f"{part} case {strange[0]} is of class '{classes[strange[0]]}', which no training case has: split "
                     "otherwise, or name classification.classes without it"
                 )
     return names
 
 
-def class_indices(found: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:
+def class_indices(classes: Mapping[str, str], names: Sequence[str]) -> dict[str, int]:
     """Case id -> index of its class; cases of other classes are left out."""
-    return {case: names.index(name) for case, name in found.items() if name in names}
+    return {case: names.index(name) for case, name in classes.items() if name in names}
 
 
 def with_targets(batch: Mapping[str, Any], indices: Mapping[str, int]) -> dict[str, Any]:

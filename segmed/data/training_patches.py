@@ -1,4 +1,4 @@
-"""Training samples: sample number n -> one augmented patch, the same whenever and wherever it is asked for."""
+"""Training samples: sample number n -> one augmented patch, the same in any process and order."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PREFETCH = 4  # batches a worker: a resampled patch takes a hundred times as lon
 class PatchDataset(Dataset[dict[str, Any]]):
     """Patches of training cases, numbered without end.
 
-    Sample n is a function of (seed, n) alone: neither the worker that makes it, nor the order, nor a restart changes
-    it. Cases come in shuffled rounds, so that all are drawn equally often. A share of the patches holds a voxel of a
-    label that is drawn first (evenly, so that rare labels are seen as often) and shifts its centre from there.
+    Sample n is a function of (seed, n) alone: it depends neither on the worker, nor on the order, nor on a restart.
+    Cases come in shuffled rounds, so that all are drawn equally often. A share of the patches holds a voxel of a label
+    that is drawn first (evenly, so that rare labels are seen as often) and shifts its centre from there.
 
     Args:
         volumes: the cases, with labels.
@@ -204,8 +204,8 @@ class StepSampler(Sampler[int]):
 class PatchLoader(DataLoader[dict[str, Any]]):
     """A DataLoader whose workers' faults are DatasetErrors of one line.
 
-    Torch tells of a death by a signal handler, which may also strike while the main process does something else: a
-    training loop has to expect its RuntimeError, too.
+    Torch reports a dead worker from a signal handler, which may also run while the main process does something
+    else, so a training loop has to expect its RuntimeError as well.
     """
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
@@ -276,7 +276,7 @@ def patch_loader(
 
 
 def _start_worker(worker: int) -> None:
-    """One thread each, in torch and in TorchIO's SimpleITK; Ctrl-C is the main process's affair."""
+    """Set up a worker: one thread in torch and in TorchIO's SimpleITK; Ctrl-C is left to the main process."""
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -5,7 +5,7 @@ import pytest
 from pydantic import TypeAdapter
 from scipy import ndimage
 
-from segmed.config.filters import (
+from segmed.config.image_filters import (
     ClaheConfig,
     Filter,
     GaussianConfig,
@@ -15,7 +15,7 @@ from segmed.config.filters import (
     SigmaConfig,
     WienerConfig,
 )
-from segmed.data.filters import filtered, noise_sd
+from segmed.data.image_filters import filtered, noise_sd
 from segmed.errors import DatasetError
 
 SMOOTHING = (MeanConfig(), GaussianConfig(), MedianConfig(), SigmaConfig(), WienerConfig())

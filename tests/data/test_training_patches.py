@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from segmed.config import AugmentConfig, PatchConfig
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume
-from segmed.data.patches import PatchDataset, StepSampler, patch_loader
+from segmed.data.training_patches import PatchDataset, StepSampler, patch_loader
 from segmed.errors import DatasetError
 from segmed.labels import IGNORE, LabelSet
 
@@ -129,10 +129,10 @@ def test_jitter_moves_the_label_away_from_the_middle():
         "a", volume.image, volume.label, volume.affine, volume.spacing_mm, (np.array([[20] * 3]),) * 2
     )
     data = dataset([volume], size=(9, 9, 9), foreground=1, jitter=0.5)
-    found = np.array([np.argwhere(data[n]["label"].numpy() == 1)[0] for n in range(200)])
-    assert found.min() == 2
-    assert found.max() == 6
-    assert np.abs(found.mean(axis=0) - 4).max() < 0.4
+    places = np.array([np.argwhere(data[n]["label"].numpy() == 1)[0] for n in range(200)])
+    assert places.min() == 2
+    assert places.max() == 6
+    assert np.abs(places.mean(axis=0) - 4).max() < 0.4
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

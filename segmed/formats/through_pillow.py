@@ -49,7 +49,8 @@ def read(path: Path, dtype: np.dtype | None, *, colours: bool = False) -> tuple[
 def read_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Values (1, width, height, 1) of a label map as they are stored, and identity affine.
 
-    Indices of a palette and 0 and 1 of a bitmap are kept; of a GIF, whose palette is made as it is saved, grey values.
+    Indices of a palette and 0 and 1 of a bitmap are kept. Of a GIF the grey values count, since its palette depends on
+    the program that saved it.
 
     Raises:
         VolumeError: colours that differ; a lossy format.
