@@ -62,7 +62,7 @@ def scar_report(
         segments=_segments(heart, counted, placed, options),
         slices=_slices(placed),
         apex_from=None if placed.view is None else placed.view.apex_from,
-        septum_from=None if placed.septum is None else placed.septum.found_from,
+        septum_from=None if placed.septum is None else placed.septum.source,
         unknown=unknown,
         notes=notes,
         maps=ScarMaps(counted, dark, placed.numbers, zones),

@@ -28,14 +28,14 @@ class Septum:
         anterior_rad: angle of the anterior insertion, as angles of the view.
         inferior_rad: of the inferior one; None where only the anterior one was given.
         turn: 1 where angles grow from the anterior insertion through the septum, -1 where they fall.
-        found_from: `rv`: the RV's label; `points`: given.
+        source: `rv`: the RV's label; `points`: given.
         notes: what a reader of the segments has to know, one line each.
     """
 
     anterior_rad: float
     inferior_rad: float | None
     turn: int
-    found_from: Literal["rv", "points"]
+    source: Literal["rv", "points"]
     notes: tuple[str, ...] = ()
 
     @property

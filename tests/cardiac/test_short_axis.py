@@ -170,7 +170,7 @@ def test_sixteen_segments_share_the_cap_of_the_apex_out(fine):
 def test_the_septum_is_found_where_the_rv_lies(thick):
     view = short_axis_view(thick.heart)
     septum = find_septum(view)
-    assert septum.found_from == "rv"
+    assert septum.source == "rv"
     for angle_rad, angle_deg in ((septum.anterior_rad, 30), (septum.inferior_rad, 150)):
         direction = view.cut.axes @ (np.cos(angle_rad), np.sin(angle_rad), 0) @ USUAL
         assert np.degrees(np.arctan2(direction[1], direction[0])) == pytest.approx(angle_deg, abs=5)
