@@ -54,8 +54,9 @@ def main() -> None:
 
     from benchmarks.report import show, write
     from benchmarks.timing import Outcome, Setting
+    from segmed.files import bounds
     from segmed.machine import this_machine
-    from segmed.runs import environment
+    from segmed.runs import environment, own_files
 
     threads = this_machine().cores if arguments.threads == "auto" else arguments.threads
     torch.set_num_threads(threads)
@@ -79,7 +80,8 @@ def main() -> None:
             outcomes.append(measure(row, setting))
             show(outcomes[-1], console, judged=not arguments.quick)
             if arguments.output is not None:
-                write(arguments.output, outcomes, facts, machine, judged=not arguments.quick)
+                with bounds(arguments.output, inputs=[] if arguments.run is None else own_files(arguments.run)):
+                    write(arguments.output, outcomes, facts, machine, judged=not arguments.quick)
     if arguments.output is not None:
         console.print(f"written: {arguments.output / 'benchmark.md'}, benchmark.json", markup=False)
 

@@ -271,6 +271,8 @@ def _named_errors(path: Path) -> Iterator[None]:
     """Turn the system's errors about a file into one line that names it."""
     if not path.exists():
         raise VolumeError(f"{path} does not exist: check the path")
+    if not (path.is_file() or path.is_dir()):
+        raise VolumeError(f"{path} is a pipe, a socket or a device: give a file")
     try:
         yield
     except OSError as error:

@@ -17,7 +17,7 @@ from segmed.segmenters.base import Segmenter
 from segmed.segmenters.case_class import CaseClassifier
 from segmed.segmenters.combine import LargestComponent
 from segmed.segmenters.network import NetworkSegmenter
-from segmed.training.checkpoint import load_weights
+from segmed.training.checkpoint import check_weights, load_weights
 from segmed.training.precision import Choice
 
 
@@ -84,13 +84,16 @@ def _trained(
     run: Run, config: SegmentationConfig, *, device: str, inference: InferenceConfig, weights: str
 ) -> NetworkSegmenter:
     """The network of a run of one, with its weights, in evaluation mode and the memory format of its training."""
-    network = build_network(
+    build = partial(
+        build_network,
         config.network,
         in_channels=len(known(config.data.images)),
         out_channels=label_set(config).classes,
         dims=known(config.patches.dims),
         class_head=config.classification,
     )
+    check_weights(run.weights(weights), build(device="meta"))
+    network = build()
     load_weights(run.weights(weights), network)
     last = config.train.memory_format == "channels_last"  # measured as the faster one where it was trained
     Choice(memory_format="channels_last" if last else "contiguous").place(network, torch.device(device)).eval()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from segmed.data.images.picture import PICTURE_SUFFIXES
 from segmed.data.images.prepare_image import prepared
 from segmed.errors import RunError, SegmenterError
 from segmed.evaluate.answers import note_lines
-from segmed.files import atomic_write_text
+from segmed.files import atomic_write_text, csv_text
 from segmed.runs import open_run, read_class_config
 from segmed.volumes import is_dicom_folder, is_volume_file
 
@@ -191,24 +189,24 @@ def write_answers(answers: Answers, path: Path) -> None:
     Raises:
         DiskError: no space, or no permission.
     """
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
     blocks = (
         ["probability", "calibrated"] if any(a.calibrated is not None for a in answers.answers) else ["probability"]
     )
     decided = answers.positive is not None and answers.threshold is not None
     decision = [f"{answers.positive} at {answers.threshold:.4g}"] if decided else []
-    columns = [f"{block} {name}" for block in blocks for name in answers.classes] + decision
-    writer.writerow(["id", "predicted", *columns, "error"])
+    columns = ["id", "predicted", *(f"{block} {name}" for block in blocks for name in answers.classes), *decision]
+    columns.append("error")
+    rows = []
     for answer in answers.answers:
         found = answer.probabilities
         if found is None:
-            writer.writerow([answer.id, "", *[""] * len(columns), answer.error])
+            rows.append({"id": answer.id, "error": answer.error})
             continue
         values = [*found, *(answer.calibrated if answer.calibrated is not None else ())]
-        row = [answer.id, answers.classes[int(found.argmax())], *(format(value, ".6g") for value in values)]
+        told = answers.classes[int(found.argmax())]
+        row = [answer.id, told, *(format(value, ".6g") for value in values)]
         if decided:
             called = found[answers.classes.index(str(answers.positive))] >= float(answers.threshold or 0)
             row.append("yes" if called else "no")
-        writer.writerow([*row, ""])
-    atomic_write_text(path, note_lines(answers.notes) + table.getvalue())
+        rows.append(dict(zip(columns, [*row, ""], strict=True)))
+    atomic_write_text(path, note_lines(answers.notes) + csv_text(columns, rows))

@@ -14,11 +14,10 @@ from segmed.classify.train import Training
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import load_written
 from segmed.evaluate.answers import Answers
-from segmed.holding import holding
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
-from segmed.runs import Folds, Run, new_folds, open_run
+from segmed.runs import Folds, Run, holding, new_folds, open_run
 from segmed.training.folds import run_folds
 from segmed.training.launch import launch, open_tracker, require_one_process
 from segmed.training.ranks import Ranks

@@ -38,7 +38,7 @@ class Training:
     def __init__(self, run: Run, fabric: Fabric, ranks: Ranks) -> None:
         self.run, self.fabric, self.ranks = run, fabric, ranks
         self.config = read_class_config(run)
-        self.images = Images.of(self.config, ClassSplit.load(run.split))
+        self.images = Images.of(self.config, ClassSplit.load(run.split), content=run.content)
         image, dataset = self.config.image, self.images.dataset
         torch.manual_seed(self.config.seed)
         self.network = build_classifier(

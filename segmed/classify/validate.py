@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from segmed.classify.prepare import known_cache
 from segmed.config.classification import ClassificationConfig
+from segmed.data.content import check_content
 from segmed.data.images.batches import ordered_batches
 from segmed.data.images.image_cache import ImageArrays, ImageCache
 from segmed.data.images.image_dataset import ClassDataset, read_classes
@@ -37,10 +39,21 @@ class Images:
     batch_size: int
 
     @classmethod
-    def of(cls, config: ClassificationConfig, split: ClassSplit) -> Images:
-        """Those of a run's resolved config; they are prepared first where that has not been done."""
+    def of(cls, config: ClassificationConfig, split: ClassSplit, *, content: Path) -> Images:
+        """Those of a run's resolved config; they are prepared first where that has not been done.
+
+        Args:
+            config, split: of the run.
+            content: where the run keeps what its images hold.
+
+        Raises:
+            DatasetError: an image that trains or selects is not what it was when the run began.
+        """
         dataset, cache = read_classes(config.data), ImageCache(known_cache(config))
         arrays = cache.get(dataset.items, config.image, workers=this_machine().cores, progress=True)
+        learned = {*split.train, *split.validation}
+        found = {name: str(check) for name, check in zip(arrays.ids, arrays.checksums, strict=True) if name in learned}
+        check_content(content, found)
         return cls(dataset, split, arrays, config.train.batch_size)
 
     def image(self, name: str) -> np.ndarray:

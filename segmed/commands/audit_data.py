@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +14,12 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.images import ClassDataConfig
 from segmed.config.reading import classifies, load_as, load_config
 from segmed.errors import ConfigError
+from segmed.files import bounds
+from segmed.machine import cores
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from segmed.data.audit import Audit, Repair
     from segmed.data.cases import Dataset
 
@@ -89,7 +92,7 @@ def _output(arguments: Arguments) -> Path:
 
 
 def _workers(arguments: Arguments) -> int:
-    return min(8, os.cpu_count() or 1) if arguments.workers == "auto" else arguments.workers
+    return min(8, cores()) if arguments.workers == "auto" else arguments.workers
 
 
 def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
@@ -110,9 +113,11 @@ def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
     split = None if arguments.split is None else ClassSplit.load(arguments.split)
     parts = None if split is None else {part: getattr(split, part) for part in PARTS}
     cache = _output(arguments) / "cache"
-    audit = audit_classes(dataset, parts=parts, cache=cache, workers=_workers(arguments), progress=True)
-    audit.save_json(_output(arguments) / "audit.json")
-    save_figure(leak_figure(audit, dataset, parts=parts), _output(arguments) / "leaks.png")
+    tables = [path for path in (arguments.config, arguments.split) if path is not None]
+    with bounds(_output(arguments), inputs=[*(item.path for item in dataset.items), *tables]):
+        audit = audit_classes(dataset, parts=parts, cache=cache, workers=_workers(arguments), progress=True)
+        audit.save_json(_output(arguments) / "audit.json")
+        save_figure(leak_figure(audit, dataset, parts=parts), _output(arguments) / "leaks.png")
     console.print(class_audit_text(audit))
     console.print(f"all of it: {_output(arguments) / 'audit.json'} and leaks.png", markup=False)
     return 1 if audit.errors else 0
@@ -121,13 +126,30 @@ def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
 def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
     from rich.console import Console
 
-    from segmed.data.audit import audit_dataset, fix_geometry
     from segmed.data.cases import read_dataset
-    from segmed.data.integrity import check_files
-    from segmed.reports.audit.text import audit_text
 
     console = Console(soft_wrap=True, highlight=False)
     dataset = read_dataset(data, complete=False)
+    with bounds(_output(arguments), inputs=_read_files(arguments, dataset)):
+        return _audited(data, arguments, dataset, console)
+
+
+def _read_files(arguments: Arguments, dataset: Dataset) -> list[Path]:
+    """What is audited; of label maps that are to be mended only the images."""
+    from dataclasses import replace
+
+    from segmed.data.content import case_files
+
+    cases = [replace(case, label=None) for case in dataset.cases] if arguments.fix_geometry else dataset.cases
+    tables = [path for path in (arguments.config, arguments.split, dataset.root / "dataset.json") if path is not None]
+    return [*case_files(cases), *tables, *([dataset.root / arguments.manifest] if arguments.manifest else ())]
+
+
+def _audited(data: DataConfig, arguments: Arguments, dataset: Dataset, console: Console) -> int:
+    from segmed.data.audit import audit_dataset, fix_geometry
+    from segmed.data.integrity import check_files
+    from segmed.reports.audit.text import audit_text
+
     if arguments.fix_geometry:
         log = _output(arguments) / "geometry_repairs.json"
         for repair in fix_geometry(dataset, log=log):

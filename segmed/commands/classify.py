@@ -8,6 +8,7 @@ from pydantic import Field
 
 from segmed.commands.command_line import parse
 from segmed.config import Section
+from segmed.files import bounds, check_target, printable
 
 
 class Arguments(Section):
@@ -26,13 +27,16 @@ class Arguments(Section):
 def main() -> int:
     arguments = parse(Arguments, description=Arguments.__doc__)
     from segmed.classify.predict import classify, find_images, write_answers
-    from segmed.runs import open_run, read_class_config
+    from segmed.runs import open_run, own_files, read_class_config
 
     images = find_images(arguments.input, read_class_config(open_run(arguments.run[0])).image)
-    answers = classify(arguments.run, images, device=arguments.device, progress=True)
-    write_answers(answers, arguments.output)
+    read = [*images.values(), *(file for run in arguments.run for file in own_files(run))]
+    with bounds(arguments.output.parent, inputs=read):
+        check_target(arguments.output)  # before the work, not after it
+        answers = classify(arguments.run, images, device=arguments.device, progress=True)
+        write_answers(answers, arguments.output)
     lost = [answer for answer in answers.answers if answer.probabilities is None]
     for answer in lost[:5]:
-        print(f"not classified: {answer.id}: {answer.error}")
+        print(printable(f"not classified: {answer.id}: {answer.error}"))
     print(f"{len(answers.answers) - len(lost)} of {len(answers.answers)} images classified: {arguments.output}")
     return 1 if lost else 0

@@ -25,9 +25,12 @@ from segmed.config.reading import (
     validate,
 )
 from segmed.errors import ConfigError
+from segmed.files import printable
+from segmed.machine import cores
 
 HELP = {"-h", "--help"}
 STYLE = (tyro.conf.AvoidSubcommands,)
+LIMITS = "raise the limits of this shell (ulimit -v, ulimit -u) or of the job, or do less at once"
 
 # ---------------------------------------------------------------- command line
 
@@ -161,10 +164,15 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Run a tool's `main`; user errors become one line on stderr and exit code 2.
 
     Threads of torch that wait for each other sleep instead of spinning: where other processes (data workers, other
-    people) want the processor too, training is several times faster. libgomp takes this from the environment only,
-    when it is loaded; what the user has set stays.
+    people) want the processor too, training is several times faster. There are as many as the container or the batch
+    job has cores. libgomp takes this from the environment only, when it is loaded; what the user has set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(cores()))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files that are not UTF-8, terminals that are not
     try:
         code = main() or 0
     except KeyboardInterrupt as stop:
@@ -174,6 +182,13 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         sys.stderr.close()
         code = 141
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         code = 2
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "start new thread" in str(error)):
+            raise
+        print(
+            f"error: no memory or no thread is left ({error or 'MemoryError'}): {LIMITS}", file=sys.stderr, flush=True
+        )
+        os._exit(2)  # the end of Python waits for threads that never began
     sys.exit(code)

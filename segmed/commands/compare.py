@@ -19,7 +19,8 @@ from segmed.config.compare import CompareConfig, Convention
 from segmed.config.reading import load_yaml, validate
 from segmed.errors import ConfigError
 from segmed.evaluate.structures import parse_structures
-from segmed.runs import is_run
+from segmed.files import bounds
+from segmed.runs import is_run, own_files
 
 if TYPE_CHECKING:
     from segmed.evaluate.results import Method, Result
@@ -110,10 +111,31 @@ def compare_results(arguments: Arguments) -> None:
 
     from segmed.evaluate.classifier_runs import is_classifier
 
-    if any(is_classifier(path) for own in paths.values() for path in own):
-        compare_classifier_runs(arguments, paths, reference, arguments.output)
-        return
+    with bounds(arguments.output, inputs=_read_files(arguments, paths)):
+        if any(is_classifier(path) for own in paths.values() for path in own):
+            compare_classifier_runs(arguments, paths, reference, arguments.output)
+        else:
+            compare_segmentations(arguments, paths, reference, arguments.output)
 
+
+def _read_files(arguments: Arguments, paths: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """The files of runs, evaluations and folders of label maps that are compared."""
+    from segmed.data.content import volume_files
+
+    found: list[Path] = []
+    for path in [*(path for own in paths.values() for path in own), *([arguments.run] if arguments.run else ())]:
+        if is_run(path) or not path.is_dir():
+            found += own_files(path) if path.is_dir() else [path]
+        else:
+            found += [path / "cases.csv", path / "summary.json"]
+            found += [] if (path / "cases.csv").is_file() else volume_files(path)
+    return found + (volume_files(arguments.references) if arguments.references else [])
+
+
+def compare_segmentations(
+    arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str, output: Path
+) -> None:
+    """Compare runs of segmentation, evaluations, label maps."""
     from segmed.evaluate.comparison import compare_methods
     from segmed.evaluate.results import Method, has_table, read_result
     from segmed.reports.comparison.text import write_comparison
@@ -127,8 +149,8 @@ def compare_results(arguments: Arguments) -> None:
     comparison = compare_methods(
         methods, reference=reference, resamples=arguments.bootstrap or 2000, common_cases=arguments.common_cases
     )
-    _say(write_comparison(comparison, arguments.output, title=_title(arguments, paths, reference)), comparison.notes)
-    print(f"written: {arguments.output} ({FILES})")
+    _say(write_comparison(comparison, output, title=_title(arguments, paths, reference)), comparison.notes)
+    print(f"written: {output} ({FILES})")
 
 
 def compare_classifier_runs(
@@ -183,6 +205,7 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
 
     from segmed.compare.prepare import prepare_comparison
     from segmed.compare.rows import run_rows
+    from segmed.data.content import case_files
 
     comparison = prepare_comparison(config, skip_missing=arguments.skip_missing)
     for line in comparison.missing.values():
@@ -190,7 +213,11 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
     folds = f" in {len(comparison.splits)} folds" if len(comparison.splits) > 1 else ""
     print(f"{len(config.rows) - len(comparison.missing)} rows on {len(comparison.tested)} test cases{folds}")
     left_out = [f"left out: {line}" for line in comparison.missing.values()]
-    write_rows(run_rows(comparison), config, arguments.convention, left_out)
+    used = [run.path for runs in comparison.runs.values() for run in runs]
+    used += [region.path for region in comparison.regions.values()]
+    read = [path, *case_files(comparison.dataset.cases), *(file for run in used for file in own_files(run))]
+    with bounds(config.output, inputs=read):
+        write_rows(run_rows(comparison), config, arguments.convention, left_out)
 
 
 def write_rows(

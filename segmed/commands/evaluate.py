@@ -17,6 +17,7 @@ from segmed.config import EvaluateConfig, Section, SegmentationConfig
 from segmed.config.reading import load_written
 from segmed.errors import ConfigError, VolumeError
 from segmed.evaluate.structures import parse_structures
+from segmed.files import bounds, printable
 
 if TYPE_CHECKING:
     from segmed.data.pairs import Pairing, Reference
@@ -114,10 +115,22 @@ def main() -> int:
         resample=arguments.resample,
     )
     learned = [case for case in pairing.predictions if parts.get(case) in ("train", "validation")]
-    return _evaluate(arguments, references, pairing, scoring, learned)
+    with bounds(arguments.output, inputs=_read_files(arguments, references, pairing)):
+        return _evaluate(arguments, references, pairing, scoring, learned)
 
 
 # ---------------------------------------------------------------- options -> what to do
+
+
+def _read_files(arguments: Arguments, references: Sequence[Reference], pairing: Pairing) -> list[Path]:
+    """The files of label maps, images and the run that are read."""
+    from segmed.data.content import files_of, volume_files
+    from segmed.runs import own_files
+
+    labels = [*pairing.predictions.values(), *(reference.label.path for reference in references)]
+    read = [file for path in labels for file in files_of(path)]
+    read += volume_files(arguments.images) if arguments.images is not None else []
+    return [*read, arguments.references / "dataset.json", *(own_files(arguments.run) if arguments.run else ())]
 
 
 def _experiment(run: Path | None) -> SegmentationConfig | None:
@@ -202,7 +215,7 @@ def _evaluate(
     if arguments.run is not None:
         notes += [note for note in notes_of_run(Run(arguments.run)) if LEAKING in note]
     for note in notes:
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     if not scores.rows:
         raise ConfigError(f"none of {len(references)} cases could be scored: see the lines above")
     summary = write_evaluation(

@@ -6,7 +6,7 @@ import hashlib
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,8 +16,10 @@ from pydantic import Field
 from segmed.commands.command_line import parse
 from segmed.config import InferenceConfig, Section, SegmentationConfig, known
 from segmed.errors import ConfigError
+from segmed.files import bounds, printable
 
 if TYPE_CHECKING:
+    from segmed.data.inputs import Input
     from segmed.segment.predict import CaseReport
     from segmed.segmenters.base import Segmenter
 
@@ -62,15 +64,24 @@ def main() -> int:
         raise ConfigError("no run is named: give --run RUN, a folder that segmed train made")
 
     from segmed.builders.trained import load_run_config
-    from segmed.data.familiar import familiar_with
+    from segmed.data.content import case_files
     from segmed.data.inputs import find_inputs
-    from segmed.segment.predict import Extras, Record, check_outputs, predict_cases
+    from segmed.runs import own_files
 
     started = time.perf_counter()
     configs = [load_run_config(run) for run in arguments.run]
     _check_ensemble(arguments, configs)
     inputs = find_inputs(arguments.input, configs[0].data, output=arguments.output)
     _say_label_maps(arguments.input)
+    read = [*case_files(item.case for item in inputs), *(file for run in arguments.run for file in own_files(run))]
+    with bounds(arguments.output, inputs=read):
+        return _predict(arguments, configs, inputs, started)
+
+
+def _predict(arguments: Arguments, configs: list[SegmentationConfig], inputs: Sequence[Input], started: float) -> int:
+    from segmed.data.familiar import familiar_with
+    from segmed.segment.predict import Extras, Record, check_outputs, predict_cases
+
     familiar = familiar_with(arguments.run[0], spacing_known=configs[0].data.spacing_known)
     segmenter = _segmenter(arguments, configs)
     about = _about(arguments, configs, segmenter)
@@ -94,7 +105,7 @@ def main() -> int:
         outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
             report.status, f"failed: {report.error}"
         )
-        print(f"[{number}/{len(inputs)}] {report.case}: {outcome}", flush=True)
+        print(printable(f"[{number}/{len(inputs)}] {report.case}: {outcome}"), flush=True)
         if report.warning is not None:
             print(f"warning: {report.case} is {report.warning}", file=sys.stderr)
         (failed if report.status == "failed" else done).append(report)
@@ -106,7 +117,7 @@ def main() -> int:
     if failed:
         print(f"{len(failed)} failed:", file=sys.stderr)
         for report in failed:
-            print(f"  {report.case}: {report.error}", file=sys.stderr)
+            print(printable(f"  {report.case}: {report.error}"), file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -15,6 +15,7 @@ from segmed.commands.command_line import parse
 from segmed.commands.short_help import Groups
 from segmed.config import Section
 from segmed.errors import CardiacError, ConfigError, DiskError, SegmenterError, VolumeError
+from segmed.files import bounds, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,12 +101,22 @@ def main() -> int:
     except OSError as error:
         raise ConfigError(f"cannot make folder {arguments.output}: {error.strerror}; choose another") from error
 
-    from segmed.reports.scar.files import clear_reports, write_error
-    from segmed.runs import environment
-    from segmed.volumes import strip_suffix
+    from segmed.data.content import volume_files
+    from segmed.reports.scar.files import clear_reports
+    from segmed.runs import environment, own_files
 
     about = {"image": arguments.image, "labels": arguments.labels, "run": arguments.run, **environment()}
-    clear_reports(arguments.output)
+    given = [path for path in (arguments.image, arguments.labels) if path is not None]
+    read = [file for path in given for file in volume_files(path, besides=arguments.output)]
+    with bounds(arguments.output, inputs=[*read, *(own_files(arguments.run) if arguments.run else ())]):
+        clear_reports(arguments.output)
+        return _quantified(arguments, about)
+
+
+def _quantified(arguments: Arguments, about: dict[str, Any]) -> int:
+    from segmed.reports.scar.files import write_error
+    from segmed.volumes import strip_suffix
+
     try:
         _check(arguments)
         meaning, jobs, read = _prepared(arguments)
@@ -319,7 +330,7 @@ def _measured(
             case = measure(job)
             write_case(case, folder)
             rows.append(summary_row(case))
-            print(f"{job.name}: {case_line(case)}", flush=True)
+            print(printable(f"{job.name}: {case_line(case)}"), flush=True)
         except DiskError:
             raise
         except Exception as error:  # whatever is wrong with one case, the others are measured
@@ -337,7 +348,7 @@ def _measured(
     if failed:
         print(f"{len(failed)} of {len(jobs)} cases can't be measured:", file=sys.stderr)
         for name, text in failed.items():
-            print(f"  {name}: {text}", file=sys.stderr)
+            print(printable(f"  {name}: {text}"), file=sys.stderr)
     if len(failed) == len(jobs):
         print(f"error: {nothing}", file=sys.stderr)
         return 2

@@ -24,6 +24,7 @@ from segmed.data.splits import Split
 from segmed.data.subjects import UNKNOWN
 from segmed.errors import SegmenterError
 from segmed.evaluate.results import Result
+from segmed.files import remove
 from segmed.machine import this_machine
 from segmed.volumes import spacing_mm, write_volume
 
@@ -146,7 +147,7 @@ class CaseByCaseRow(ABC):
             error = " ".join(str(failure).split())
         seconds = time.perf_counter() - began
         path = self._map_path(case.id)
-        path.unlink(missing_ok=True)
+        remove(path)
         if found is not None:
             values = torch.from_numpy(self.comparison.dataset.labels.decode(found.indices))[None]
             like = next(iter(case.images.values())).path

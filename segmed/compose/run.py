@@ -15,11 +15,10 @@ from segmed.config import SegmentationConfig
 from segmed.config.reading import load_written
 from segmed.data.splits import Split
 from segmed.evaluate.case_rows import Row
-from segmed.holding import holding
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
 from segmed.reports.segmentation.tables import table_text
-from segmed.runs import Folds, Run, new_folds, open_run, read_config
+from segmed.runs import Folds, Run, holding, new_folds, open_run, read_config
 from segmed.segment import prepare as single
 from segmed.segment.test import final_figures, run_test, sum_up
 from segmed.segment.train import Training

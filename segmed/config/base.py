@@ -13,6 +13,8 @@ Probability = Fraction
 Positive = Annotated[float, Field(gt=0)]
 Length = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=65_536)]  # feature maps of a level: more fill any memory
+Depth = Annotated[int, Field(ge=1, le=64)]  # repetitions of a level: more take any time
 Spacing = tuple[Length, Length, Length]
 
 

@@ -73,7 +73,9 @@ class ClassEvaluateConfig(Section):
     least: Fraction = Field(0.95, description="sensitivity or specificity that rule asks for")
     calibrate: bool = Field(True, description="fit a temperature on validation; figures are given before and after")
     pool: Literal["mean", "vote", "max"] = Field("mean", description="of a subject's images to one decision")
-    bootstrap: Count = Field(2000, description="resamplings of subjects for the 95 % intervals")
+    bootstrap: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        2000, description="resamplings of subjects for the 95 % intervals"
+    )
     gallery: Annotated[int, Field(ge=0)] = Field(24, description="misclassified test images that are shown")
     maps: Annotated[int, Field(ge=0)] = Field(6, description="test images for which Grad-CAM and occlusion are drawn")
 

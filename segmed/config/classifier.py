@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from segmed.config.base import Count, Fraction, Section
+from segmed.config.base import Depth, Fraction, Section, Width
 from segmed.config.encoder import ClassifierEncoderConfig
 
 Pretrained = Literal["hub"] | Path | None
@@ -52,10 +52,10 @@ class ResNetConfig(ColourConfig):
 
     name: Literal["resnet"] = "resnet"
     depth: Literal[18, 34, 50] = Field(18, description="layers")
-    first_kernel: Count = Field(7, description="size of the first convolution; odd")
-    first_stride: Count = Field(2, description="step of the first convolution")
+    first_kernel: Width = Field(7, description="size of the first convolution; odd")
+    first_stride: Width = Field(2, description="step of the first convolution")
     max_pool: bool = Field(True, description="halve the map after the first convolution")
-    width: Count = Field(
+    width: Width = Field(
         64, description="feature maps of the first level, doubled with each; published weights have 64"
     )
 
@@ -93,11 +93,11 @@ class VitConfig(ColourConfig):
     """Vision transformer, from MONAI; as it stands ViT-B/16."""
 
     name: Literal["vit"] = "vit"
-    patch: Count = Field(16, description="voxels along an axis that become one token; they divide the image")
-    width: Count = Field(768, description="features of a token; a multiple of the heads")
-    layers: Count = Field(12, description="transformer blocks")
-    heads: Count = Field(12, description="of the attention")
-    hidden: Count = Field(3072, description="features inside a block's two dense layers")
+    patch: Width = Field(16, description="voxels along an axis that become one token; they divide the image")
+    width: Width = Field(768, description="features of a token; a multiple of the heads")
+    layers: Depth = Field(12, description="transformer blocks")
+    heads: Width = Field(12, description="of the attention")
+    hidden: Width = Field(3072, description="features inside a block's two dense layers")
     dropout: Fraction = Field(0.0, description="of tokens, attention and dense layers")
 
 
@@ -127,7 +127,7 @@ class AlexNetConfig(BackboneConfig):
     """AlexNet, as torchvision has it."""
 
     name: Literal["alexnet"] = "alexnet"
-    hidden: Count = Field(4096, description="features of the two dense layers")
+    hidden: Width = Field(4096, description="features of the two dense layers")
     dropout: Fraction = Field(0.5, description="before the dense layers")
 
 
@@ -135,7 +135,7 @@ class Vgg16Config(BackboneConfig):
     """VGG-16, as torchvision has it."""
 
     name: Literal["vgg16"] = "vgg16"
-    hidden: Count = Field(4096, description="features of the two dense layers")
+    hidden: Width = Field(4096, description="features of the two dense layers")
     dropout: Fraction = Field(0.5, description="after the dense layers")
 
 
@@ -143,8 +143,8 @@ class ContrastCnnConfig(Section):
     """The small published CNN that tells images with contrast agent from those without."""
 
     name: Literal["contrast_cnn"] = "contrast_cnn"
-    channels: tuple[Count, ...] = Field((16, 16, 32, 32, 64, 64), description="feature maps of each convolution")
-    hidden: Count = Field(64, description="features of the dense layer")
+    channels: tuple[Width, ...] = Field((16, 16, 32, 32, 64, 64), description="feature maps of each convolution")
+    hidden: Width = Field(64, description="features of the dense layer")
     dropout: Fraction = Field(0.2, description="before the dense layer")
 
 

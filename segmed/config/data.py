@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from segmed.config.base import Auto, Count, Fraction, Section, Spacing
+from segmed.config.base import Auto, Fraction, Section, Spacing
 
 Subject = Annotated[
     str | None,
@@ -57,7 +57,7 @@ class PhantomLayout(Section):
     """A synthetic cardiac LGE data set, made below the root when it is not there yet."""
 
     name: Literal["phantom"] = "phantom"
-    cases: Count = Field(20, description="number of synthetic subjects")
+    cases: Annotated[int, Field(ge=1, le=100_000)] = Field(20, description="number of synthetic subjects")
     seed: int = Field(0, description="seed of the data set")
     isotropic: bool = Field(False, description="3D LGE of 1.3 mm instead of thick slices displaced by breathing")
 
@@ -114,7 +114,7 @@ class SplitConfig(Section):
 
     test: Fraction = Field(0.2, description="fraction of subjects used once, at the end")
     validation: Fraction = Field(0.15, description="fraction of the remaining subjects that selects the weights")
-    folds: Annotated[int, Field(ge=2)] = Field(
+    folds: Annotated[int, Field(ge=2, le=1000)] = Field(
         5, description="number of cross-validation folds, where folds are asked for"
     )
     fold: Annotated[int, Field(ge=0)] | None = Field(

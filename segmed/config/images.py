@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from segmed.config.base import Auto, Count, Fraction, Section
+from segmed.config.base import Auto, Count, Fraction, Section, Width
 from segmed.config.filters import Filter
 
 Part = Literal["train", "validation", "test"]
@@ -164,7 +164,7 @@ class ImageConfig(Section):
     """From a file to what the network sees: grey or colour, filtered, of one size, with comparable intensities."""
 
     dims: Literal[2, 3] = Field(2, description="2: images; 3: volumes")
-    size: tuple[Count, ...] = Field((128, 128), description="height and width; or X, Y and Z of volumes")
+    size: tuple[Width, ...] = Field((128, 128), description="height and width; or X, Y and Z of volumes")
     channels: Literal[1, 3] = Field(
         1, description="1: grey; 3: red, green and blue, for networks trained on photographs (grey is tripled)"
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from segmed.config.base import Auto, Count, Fraction, Positive, Section
+from segmed.config.base import Auto, Fraction, Positive, Section, Width
 from segmed.config.encoder import EncoderConfig, Strides
 
 
@@ -23,7 +23,9 @@ class DynUNetConfig(Section):
     """MONAI's DynUNet, nnU-Net's network."""
 
     name: Literal["dynunet"] = "dynunet"
-    channels: tuple[Count, ...] | Auto = Field("auto", description="feature maps of each level, finest first")
+    channels: Annotated[tuple[Width, ...], Field(max_length=12)] | Auto = Field(
+        "auto", description="feature maps of each level, finest first"
+    )
     strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis")
 
 
@@ -31,14 +33,14 @@ class SegResNetConfig(Section):
     """MONAI's SegResNet."""
 
     name: Literal["segresnet"] = "segresnet"
-    init_filters: Count = Field(16, description="feature maps of the finest level")
+    init_filters: Width = Field(16, description="feature maps of the finest level")
 
 
 class SwinUNETRConfig(Section):
     """MONAI's SwinUNETR; patch sizes must be multiples of 32."""
 
     name: Literal["swinunetr"] = "swinunetr"
-    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = Field(
+    feature_size: Annotated[int, Field(ge=12, le=4096, multiple_of=12)] = Field(
         24, description="feature maps of the finest level"
     )
 
@@ -47,9 +49,11 @@ class PatchCnnConfig(Section):
     """A CNN that decides on each voxel from the patch around it; mostly for the voxels of a region that is known."""
 
     name: Literal["patch_cnn"] = "patch_cnn"
-    patch: Count = Field(21, description="voxels along an axis; with two levels 13 + 4 n")
-    channels: tuple[Count, ...] = Field((32, 48), description="feature maps of each level; a level halves the patch")
-    hidden: Count = Field(96, description="features before the decision")
+    patch: Annotated[int, Field(ge=1, le=512)] = Field(21, description="voxels along an axis; with two levels 13 + 4 n")
+    channels: Annotated[tuple[Width, ...], Field(max_length=12)] = Field(
+        (32, 48), description="feature maps of each level; a level halves the patch"
+    )
+    hidden: Width = Field(96, description="features before the decision")
     dropout: Fraction = Field(0.0, description="of these features")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from segmed.config.base import Auto, Fraction, Probability, Section
+from segmed.config.base import Auto, Fraction, Probability, Section, Width
 
 AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; the others stay at their defaults
     "none": {},
@@ -98,7 +98,9 @@ class PatchConfig(Section):
     plane: Literal["auto", "sagittal", "coronal", "axial", "slices"] = Field(
         "auto", description="of 2D slices; slices: those of a thick stack, whatever way it points"
     )
-    size: tuple[int, ...] | Auto = Field("auto", description="voxels; 2 or 3 numbers")
+    size: Annotated[tuple[Width, ...], Field(min_length=2, max_length=3)] | Auto = Field(
+        "auto", description="voxels; 2 or 3 numbers"
+    )
     foreground: Fraction = Field(0.5, description="fraction of patches that are centred near a labelled voxel")
     jitter: Fraction = Field(0.5, description="largest shift of such a centre, in half patches")
     balance_labels: bool = Field(True, description="draw the label first, so that rare labels are seen as often")

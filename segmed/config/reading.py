@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from segmed.config import SegmentationConfig
+from segmed.config.aliases import constructed
 from segmed.config.classification import ClassificationConfig
 from segmed.config.renames import renamed
 from segmed.config.shipped import find_config
@@ -36,14 +37,20 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
         ConfigError: the file is missing, is not YAML, or is no mapping.
     """
     path = find_config(path)
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"cannot read config {path}: it is a folder, a pipe or a device: name a YAML file")
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"config {path} is larger than {MOST_BYTES} bytes: name the YAML file of an experiment")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"config {path} is not a text file: name a YAML file") from error
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of the safe loader)
+        data = constructed(_Loader(text))
+    except RecursionError as error:
+        raise ConfigError(f"config {path} is not valid YAML: it is nested too deeply, or refers to itself") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
@@ -77,6 +84,7 @@ def _classifies(data: dict[str, Any]) -> bool | None:
     return None
 
 
+MOST_BYTES = 1_000_000  # of a config
 MERGE = "tag:yaml.org,2002:merge"
 
 

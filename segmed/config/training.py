@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from segmed.config.base import Auto, Count, Fraction, Positive, Section
+from segmed.config.base import Auto, Count, Fraction, Positive, Section, Width
 
 
 class TrainConfig(Section):
@@ -47,13 +47,13 @@ class TrainConfig(Section):
 class InferenceConfig(Section):
     """From a volume to a label map."""
 
-    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="of neighbouring windows")
+    overlap: Annotated[float, Field(ge=0, le=0.95)] = Field(0.5, description="of neighbouring windows")
     window: Literal["patch", "slice"] = Field(
         "patch",
         description="what a network sees at once: a patch, as in training, or, in 2D, a whole slice: less than half of "
         "the work where slices are much larger; not with instance norm, whose statistics are those of patches",
     )
-    windows: Count | Auto = Field("auto", description="windows in one batch")
+    windows: Width | Auto = Field("auto", description="windows in one batch")
     mirror: bool = Field(False, description="average over mirrored copies (slower, a little better)")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: as in training")
     largest_component: tuple[str, ...] | Auto = Field(
@@ -65,7 +65,7 @@ class EvaluateConfig(Section):
     """What is measured, and how misses count."""
 
     surface_dice_tolerance_mm: Positive = Field(1.0, description="surface Dice counts distances up to here as right")
-    bootstrap: Count = Field(2000, description="resamplings for the 95 % intervals")
+    bootstrap: Annotated[int, Field(ge=1, le=1_000_000)] = Field(2000, description="resamplings for the 95 % intervals")
     missed: Literal["diagonal", "skip"] = Field(
         "diagonal", description="distance of a missed or invented structure: the image's diagonal, or left out of means"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,16 @@ from segmed.data.cases import Case, Dataset
 from segmed.data.checksums import digest, is_intact, map_array, write_array
 from segmed.data.content import ContentHashes
 from segmed.data.preprocess import prepare, read_case
-from segmed.errors import DatasetError
+from segmed.errors import DatasetError, VolumeError
 from segmed.files import atomic_folder, write_json
-from segmed.volumes import Source, spacing_mm
+from segmed.machine import free_ram_bytes
+from segmed.volumes import Source, read_header, spacing_mm
 
 CACHE_VERSION = 3  # raised whenever `preprocess` or the files of an entry change, so that old entries are not used
 FOREGROUND_POSITIONS = 10_000  # kept for each label
+
+WORKER_BYTES = 100 << 20  # of a forked process, beside its volume
+VOXEL_BYTES = 32  # stored, in float32, respaced, with what respacing and z-scoring take for a while
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +156,7 @@ class VolumeCache:
     def _build_absent(
         self, cases: list[Case], dataset: Dataset, config: PreprocessConfig, workers: int
     ) -> Iterator[None]:
+        workers = _fitting(cases, workers)
         if workers <= 1 or len(cases) <= 1:
             for case in cases:
                 self._build_one(case, dataset, config)
@@ -237,6 +244,17 @@ def _prepared(
         arrays["foreground"] = np.concatenate(positions) if positions else np.zeros((0, 3), np.int32)
         counts = [len(each) for each in positions]
     return arrays, {"affine": np.asarray(image.affine, dtype=np.float64).tolist(), "counts": counts}
+
+
+def _fitting(cases: Sequence[Case], workers: int) -> int:
+    """As many workers as there is memory for, of the container or the batch job if that is less; at least one."""
+    voxels = [0]
+    for source in (source for case in cases for source in case.images.values()):
+        with suppress(VolumeError):  # said when it is read
+            header = read_header(source.path)
+            voxels.append(math.prod(header.shape) * (header.components if source.component is None else 1))
+    each = WORKER_BYTES + VOXEL_BYTES * max(voxels)
+    return max(1, min(workers, free_ram_bytes() // each))
 
 
 def _positions(indices: np.ndarray, index: int) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from segmed.data.expressions import found_in
 from segmed.errors import DatasetError
 from segmed.volumes import Source
 
@@ -75,20 +75,14 @@ def with_subjects(layout_cases: LayoutCases, expression: str) -> LayoutCases:
     """The cases with the subject that a regular expression finds in their ids: its first group, or all of it.
 
     Raises:
-        DatasetError: no regular expression, or it is not found in an id.
+        DatasetError: no regular expression, one that never ends, or it is not found in an id.
     """
-    try:
-        compiled = re.compile(expression)
-    except re.error as error:
-        raise DatasetError(
-            f"data.layout.subject '{expression}' is no regular expression ({error}): repair it"
-        ) from error
 
     def named(case: Case) -> Case:
-        match = compiled.search(case.id)
+        match = found_in(expression, case.id, key="data.layout.subject")
         if match is None:
             raise DatasetError(f"data.layout.subject '{expression}' is not found in case '{case.id}': adapt it")
-        return replace(case, subject=match[1] if compiled.groups and match[1] is not None else match[0])
+        return replace(case, subject=match[1] if match.re.groups and match[1] is not None else match[0])
 
     cases, tests = (tuple(map(named, group)) for group in (layout_cases.cases, layout_cases.test_images))
     return replace(layout_cases, cases=cases, test_images=tests, subjects_known=True)

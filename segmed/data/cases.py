@@ -18,6 +18,7 @@ from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
 from segmed.data.patterns import read_patterns
 from segmed.errors import DatasetError, VolumeError
+from segmed.files import printable, what_is_odd
 from segmed.labels import LabelSet, did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_picture, is_volume_file, read_label_volume
 
@@ -72,6 +73,7 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
         layout_cases = with_subjects(layout_cases, expression)
     named = tuple(case for case in layout_cases.test_images if _fits(case, listed))
     modalities, cases = _choose_images(replace(layout_cases, cases=layout_cases.cases + named), data)
+    _check_names(cases, data.root)
     twice = [case.id for first, case in pairwise(cases) if first.id == case.id]
     if twice and complete:
         raise DatasetError(f"{data.root} has case '{twice[0]}' twice: give the cases different names")
@@ -87,6 +89,13 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
         labels.index(name)
     known = layout_cases.subjects_known
     return Dataset(layout_cases.name, data.root, tuple(cases), modalities, labels, unlabelled, known)
+
+
+def _check_names(cases: Sequence[Case], root: Path) -> None:
+    """See that ids are plain: they name files, so one with a path in it would be written somewhere else."""
+    for case in cases:
+        if (odd := what_is_odd(case.id)) is not None:
+            raise DatasetError(f"{root}: case id '{printable(case.id)}' {odd}: give the case a plain name")
 
 
 def _set_apart(cases: Sequence[Case], listed: Sequence[str], root: Path) -> tuple[list[Case], tuple[str, ...]]:

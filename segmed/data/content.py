@@ -7,10 +7,11 @@ import json
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from segmed.data.cases import Case, find_volumes
 from segmed.errors import DatasetError
 from segmed.files import write_json
 
@@ -72,11 +73,30 @@ def check_content(record: Path, found: Mapping[str, str]) -> None:
         raise DatasetError(f"{record} is damaged: start the run anew, or remove it to go on unchecked") from error
     if changed:
         raise DatasetError(
-            f"case {changed[0]} is not what it was when the run began ({len(changed)} of {len(found)} cases were "
-            f"changed): put the old files back, start the run anew, or remove {record} to go on with the new ones"
+            f"{changed[0]} is not what it was when the run began ({len(changed)} of {len(found)} were "
+            f"replaced): put the old files back, start the run anew, or remove {record} to go on with the new ones"
         )
     if not found.keys() <= known.keys():
         write_json(record, known | dict(found))
+
+
+def case_files(cases: Iterable[Case]) -> Iterator[Path]:
+    """The files of the images and label maps of cases, as far as they are there."""
+    for case in cases:
+        for source in (*case.images.values(), *((case.label,) if case.label else ())):
+            with suppress(OSError):
+                yield from files_of(source.path)
+
+
+def volume_files(path: Path, *, besides: Path | None = None) -> list[Path]:
+    """The files of all volumes that a path names, but those below `besides`, where results are; none without any."""
+    try:
+        volumes = find_volumes(path)
+    except DatasetError:
+        return []
+    if besides is not None and path.is_dir():
+        volumes = [volume for volume in volumes if not volume.resolve().is_relative_to(besides.resolve())]
+    return [file for volume in volumes for file in files_of(volume)]
 
 
 def files_of(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from segmed.config import PHANTOM_FILES, DataConfig, NnunetLayout, PatternLayout, PhantomLayout
 from segmed.data.case import Case, composed
 from segmed.data.cases import find_volumes, read_dataset
+from segmed.data.expressions import found_in
 from segmed.data.guess import guess_layout
 from segmed.data.naming import (
     FIRST_CHANNEL,
@@ -198,10 +199,7 @@ def _also_called(reference: Reference, names: Iterable[str]) -> Reference:
 
 
 def _subject(case: str, subject: str) -> str:
-    try:
-        found = re.search(subject, case)
-    except re.error as error:
-        raise DatasetError(f"subject '{subject}' is no regular expression ({error}): repair it") from error
+    found = found_in(subject, case, key="subject")
     if found is None:
         raise DatasetError(f"subject '{subject}' is not found in case '{case}': adapt it")
     return found[1] if found.re.groups and found[1] is not None else found[0]

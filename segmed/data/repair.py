@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.errors import DatasetError, VolumeError
-from segmed.files import write_json
+from segmed.files import bounds, write_json
 from segmed.volumes import grid_difference, read_header, read_label_volume, write_volume
 
 Disagreement = Literal["header", "axes", "shape"]
@@ -74,8 +74,8 @@ def _turn(label: np.ndarray, image: np.ndarray) -> np.ndarray:
 def fix_geometry(dataset: Dataset, *, log: Path) -> tuple[Repair, ...]:
     """Rewrite the label maps whose header, but not whose content, disagrees with their image.
 
-    Images are never written. Every change is in the log, with the old affine, before the file is touched; an
-    existing log is added to.
+    Images are never written, and nothing outside the data set's folder. Every change is in the log, with the old
+    affine, before the file is touched; an existing log is added to.
 
     Args:
         dataset: whose first modality gives the right grid.
@@ -85,19 +85,28 @@ def fix_geometry(dataset: Dataset, *, log: Path) -> tuple[Repair, ...]:
         The changes, in the order of the cases. Cases that can't be read, and those whose shapes differ, are left.
 
     Raises:
-        DatasetError: the log is there but is no list, or a label map's format can't be written.
+        DatasetError: the log is there but is no list, or a label map's format can't be written, or it lies elsewhere.
         OSError: no space or no permission; what was rewritten until then is in the log.
     """
     entries = _earlier(log)
+    planned = [repair for case in dataset.cases if (repair := _planned(case, dataset)) is not None]
+    _check_inside(planned, dataset.root)
     repairs: list[Repair] = []
-    for case in dataset.cases:
-        repair = _planned(case, dataset)
-        if repair is None:
-            continue
-        write_json(log, [*entries, *(asdict(done) for done in repairs), asdict(repair)])
-        _apply(repair)
-        repairs.append(repair)
+    with bounds(dataset.root, inputs=[source.path for case in dataset.cases for source in case.images.values()]):
+        for repair in planned:
+            write_json(log, [*entries, *(asdict(done) for done in repairs), asdict(repair)])
+            _apply(repair)
+            repairs.append(repair)
     return tuple(repairs)
+
+
+def _check_inside(planned: Sequence[Repair], root: Path) -> None:
+    """A table or dataset.json of a stranger may name files anywhere; a link may lead there."""
+    for repair in planned:
+        if not Path(repair.file).resolve().is_relative_to(root.resolve()):
+            raise DatasetError(
+                f"{repair.file} lies outside {root}, and nothing is rewritten there: audit the folder that it is in"
+            )
 
 
 def _planned(case: Case, dataset: Dataset) -> Repair | None:

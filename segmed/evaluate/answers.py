@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import softmax
 
 from segmed.errors import RunError
-from segmed.files import atomic_write_text
+from segmed.files import atomic_write_text, csv_text, from_cell
 
 NOTE = "# "  # begins the lines above the header of a table
 LEAKING = "LEAKING SPLIT"  # begins or is in the notes that no reader may miss
@@ -151,13 +151,13 @@ def save_predictions(
     blocks = [(PROBABILITY, softmax(logits, axis=1), ".6g")]
     blocks += [] if temperature is None else [(CALIBRATED, softmax(logits / temperature, axis=1), ".6g")]
     blocks += [(LOGIT, logits, "")]  # all digits: the same figures come out of the table
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["id", *known, "predicted", *(f"{kind}{name}" for kind, _, _ in blocks for name in classes)])
+    columns = ["id", *known, "predicted", *(f"{kind}{name}" for kind, _, _ in blocks for name in classes)]
+    rows = []
     for number, (name, label) in enumerate(zip(ids, logits.argmax(axis=1), strict=True)):
-        values = [format(float(value), digits) for _, rows, digits in blocks for value in rows[number]]
-        writer.writerow([name, *(column[number] for column in known.values()), classes[label], *values])
-    atomic_write_text(path, note_lines(notes) + table.getvalue())
+        values = [format(float(value), digits) for _, outputs, digits in blocks for value in outputs[number]]
+        texts = [name, *(column[number] for column in known.values()), classes[label]]
+        rows.append(dict(zip(columns, [*texts, *values], strict=True)))
+    atomic_write_text(path, note_lines(notes) + csv_text(columns, rows))
 
 
 def note_lines(notes: Sequence[str]) -> str:
@@ -182,7 +182,7 @@ def read_answers(path: Path) -> Answers:
     if missing or len(classes) < 2:
         what = f"no column '{missing[0]}'" if missing else "no column of logits for each of two or more classes"
         raise RunError(f"{path} has {what}: give a table that segmed wrote")
-    rows = list(reader)
+    rows = [{key: from_cell(cell) if key in NEEDED and cell else cell for key, cell in row.items()} for row in reader]
     unknown = [row for row in rows if row["truth"] not in classes]
     if unknown:
         raise RunError(f"{path}: truth '{unknown[0]['truth']}' of '{unknown[0]['id']}' is no class of the table")

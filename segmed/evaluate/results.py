@@ -17,6 +17,7 @@ from segmed.data.subjects import UNKNOWN
 from segmed.errors import RunError, UnfinishedError
 from segmed.evaluate.answers import LEAKING
 from segmed.evaluate.case_rows import Row
+from segmed.files import from_cell
 from segmed.metrics.segmentation import METRICS
 from segmed.runs import Run, is_run, read_history, runs_of
 
@@ -273,13 +274,14 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
         except ValueError:
             raise RunError(f"{path} has a figure in line {number} that is no number: {hint}") from None
         kind = line.get("kind") or "label"
-        rows.append({"case": line["case"], "label": line["label"], "kind": kind, **figures, "missed": missed})
+        case, label = from_cell(line["case"]), from_cell(line["label"])
+        rows.append({"case": case, "label": label, "kind": kind, **figures, "missed": missed})
     seen: set[tuple[str, str]] = set()
     for row in rows:
         if (row["case"], row["label"]) in seen:
             raise RunError(f"{path} has two rows for '{row['label']}' of case {row['case']}: leave one out")
         seen.add((row["case"], row["label"]))
-    return rows, {line["case"]: line["subject"] for line in lines if line.get("subject")}
+    return rows, {from_cell(line["case"]): from_cell(line["subject"]) for line in lines if line.get("subject")}
 
 
 def _figure(cell: str | None) -> float:

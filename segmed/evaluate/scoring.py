@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -24,6 +23,7 @@ from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.evaluate.results import Result, first_few, predicting_seconds
 from segmed.evaluate.structures import Structures, encode_known
 from segmed.labels import LabelSet
+from segmed.machine import cores
 from segmed.volumes import (
     Source,
     grid_difference,
@@ -216,8 +216,7 @@ def score_folder(folder: Path, references: Sequence[Reference], scoring: Scoring
 
 def default_workers() -> int:
     """One for each processor that this process may use, at most 8: a case holds two volumes in memory."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, available)
+    return min(8, cores())
 
 
 # ---------------------------------------------------------------- one case

@@ -52,6 +52,28 @@ def fit_batch(config: SegmentationConfig, channels: int, classes: int, machine: 
     return batch, summary, fixed + batch * each
 
 
+def check_parameters(config: SegmentationConfig, channels: int, classes: int, machine: Machine) -> None:
+    """See that the weights alone fit, of a run that was planned elsewhere and is gone on with here.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    network = build_network(
+        config.network,
+        in_channels=channels,
+        out_channels=classes,
+        dims=known(config.patches.dims),
+        class_head=config.classification,
+        device="meta",
+    )
+    need = sum(parameter.numel() for parameter in network.parameters()) * STATE_BYTES
+    if need > machine.memory_bytes:
+        raise ConfigError(
+            f"the network's weights need {need / GIB:.1f} GiB, {machine.memory_bytes / GIB:.1f} GiB are free: go on "
+            "where there is more memory"
+        )
+
+
 class _Judged(nn.Module):
     """A discriminator that takes image and maps as one tensor, for a summary."""
 

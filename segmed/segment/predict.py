@@ -292,8 +292,9 @@ class Record:
                 f"{output} holds label maps of other runs or settings (see {self.NAME}): choose another output "
                 "folder, or replace them with --overwrite"
             )
-        self.reports = {report["case"]: report for report in earlier["cases"]} if same else {}
-        known = [] if overwrite else [_report(r) for r in self.reports.values() if r["status"] != "failed"]
+        reports = [_report(data) for data in earlier["cases"]] if earlier and same else []
+        self.reports = {report.case: report.to_dict() for report in reports}
+        known = [] if overwrite else [report for report in reports if report.status != "failed"]
         places = [(_found_again(str(report.output), output), report) for report in known]
         self.done = {place_of(place): report for place, report in places if place is not None}
 
@@ -308,8 +309,10 @@ class Record:
             return {}
         try:
             earlier = json.loads(self.path.read_text(encoding="utf-8"))
+            for data in earlier["cases"]:
+                _report(data)
             return {key: earlier[key] for key in ("runs", "settings", "cases")}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {"runs": None, "settings": None, "cases": []}
 
 
@@ -328,4 +331,13 @@ def _found_again(noted: str, output: Path) -> Path | None:
 
 
 def _report(data: Mapping[str, Any]) -> CaseReport:
-    return CaseReport(**{**data, "inputs": tuple(data["inputs"])})
+    """A case of a record.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is of another version or damaged.
+    """
+    report = CaseReport(**{**data, "inputs": tuple(map(str, data["inputs"]))})
+    texts = (report.case, report.stamp, *((report.output,) if report.status != "failed" else ()))
+    if report.status not in ("done", "kept", "failed") or not all(isinstance(text, str) for text in texts):
+        raise ValueError("not the report of a case")
+    return report

@@ -25,6 +25,7 @@ from segmed.data.training_patches import PatchDataset, patch_loader
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.machine import this_machine
 from segmed.runs import Run, read_config
+from segmed.segment.memory import check_parameters
 from segmed.segment.validate import ValidationCase, Validator, spread
 from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_weights
@@ -51,6 +52,7 @@ class Training:
         self.run, self.fabric, self.ranks = run, fabric, ranks
         self.config, self.split = read_config(run), Split.load(run.split)
         self.dataset = build_dataset(self.config)
+        check_parameters(self.config, len(self.dataset.modalities), self.dataset.labels.classes, this_machine())
         torch.manual_seed(self.config.seed)
         self.network = build_network(
             self.config.network,

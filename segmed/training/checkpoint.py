@@ -9,6 +9,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -95,6 +96,27 @@ def save_weights(path: Path, network: nn.Module, metadata: Mapping[str, object])
     one = {METADATA: json.dumps(text, sort_keys=True)}  # safetensors shuffles several: equal weights, equal bytes
     content = to_safetensors(tensors, metadata=one)
     _write(path, lambda file: file.write(content))
+
+
+def check_weights(path: Path, network: nn.Module) -> None:
+    """See that a file holds the weights of a network before that takes memory.
+
+    Args:
+        path: of safetensors.
+        network: on the device `meta`, built from a config that may be a stranger's.
+
+    Raises:
+        RunError: the file is missing, damaged, or of another network.
+    """
+    read_metadata(path)
+    with safe_open(path, framework="pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (no dict)
+    stored = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    own = network.state_dict()
+    absent = {name: tensor for name, tensor in own.items() if name not in stored}  # a tensor of two names stands once
+    if sum(tensor.numel() for tensor in absent.values()) <= sum(tensor.numel() for tensor in stored.values()):
+        own = {name: tensor for name, tensor in own.items() if name not in absent}
+    check_same_network(own, stored, where=str(path))
 
 
 @torch.no_grad()
@@ -231,9 +253,28 @@ class Checkpoints:
         """Read the checkpoint."""
         return load_state(self.path)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within the block a checkpoint is taken over; what is missing, unknown or null in it is named.
+
+        Raises:
+            RunError: it is of another version or damaged.
+        """
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            words = " ".join(str(error).split())[:200]
+            raise RunError(
+                f"checkpoint {self.path} does not fit this version of segmed, or is damaged ({words}): go on with the "
+                "version that wrote it, or start the run anew"
+            ) from error
+
     def last_step(self) -> int:
         """Step of the checkpoint; 0 where there is none yet."""
-        return int(load_state(self.path, lazy=True)["fit"]["step"]) if self.path.is_file() else 0
+        if not self.path.is_file():
+            return 0
+        with self.reading():
+            return int(load_state(self.path, lazy=True)["fit"]["step"])
 
     def save_weights(self, which: str, network: nn.Module, **metadata: object) -> None:
         """Write the `best` or `last` weights."""

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from segmed.errors import RunError
 from segmed.files import atomic_write_text, disk_errors
 
 
@@ -30,10 +31,18 @@ class History:
         """All complete rows, as text by column; empty cells are left out."""
         if not self.path.exists():
             return []
-        lines = list(csv.reader(io.StringIO(self.path.read_text(encoding="utf-8"))))
+        try:
+            lines = list(csv.reader(io.StringIO(self.path.read_text(encoding="utf-8"))))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise self._damaged() from error
         columns = lines[0] if lines else []
-        complete = [line for line in lines[1:] if len(line) == len(columns) and line[0].isdigit()]
+        if columns and columns[0] != "step":
+            raise self._damaged()
+        complete = [line for line in lines[1:] if len(line) == len(columns) and line[0].isdecimal()]
         return [{name: cell for name, cell in zip(columns, line, strict=True) if cell} for line in complete]
+
+    def _damaged(self) -> RunError:
+        return RunError(f"{self.path} is damaged or of another version: move it away, and the run goes on without it")
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """Add a row; values of the same step as the last row join it.

@@ -99,8 +99,6 @@ def fit(
     keeper = _Bookkeeper(step, budget, settings=settings, checkpoints=checkpoints, tracker=tracker, validate=validate)
     with StopSignals() as stop, one_line_faults(settings.resume_command):
         resumed = keeper.restore() if settings.resume else None
-        if keeper.state.ended:
-            keeper.complete()
         state, journal = keeper.state, keeper.journal
         data = iter(batches(state.step)) if not state.ended else iter(())
         keeper.seed(resumed)  # after the loader was made: it draws a seed of its own
@@ -160,9 +158,14 @@ class _Bookkeeper:
     def restore(self) -> dict[str, Any]:
         """Put everything back to the checkpoint; returns it."""
         saved = self.checkpoints.load()
-        self.step.load_state_dict(saved["step"])
-        self.budget.load_state_dict(saved["budget"])
-        self.state = FitState(**saved["fit"])
+        with self.checkpoints.reading():
+            self.step.load_state_dict(saved["step"])
+            self.budget.load_state_dict(saved["budget"])
+            self.state = FitState(**saved["fit"])
+            self.state.step = int(self.state.step)
+            len(saved["random"])
+        if self.state.ended and self.ranks.lead(lambda: not self.checkpoints.weights("last").is_file()):
+            self.keep_weights()  # of a run of an earlier version, which was killed between its checkpoint and them
         self._saved_step, self._saved_seconds = self.state.step, self.budget.seconds
         self.tracker.line(f"going on after step {self.state.step}")
         if len(saved["random"]) != self.ranks.world:
@@ -175,14 +178,10 @@ class _Bookkeeper:
     def seed(self, saved: Mapping[str, Any] | None) -> None:
         """Set torch's generators, differently on each process."""
         if saved is not None and len(saved["random"]) == self.ranks.world:
-            set_random_state(saved["random"][self.ranks.rank])
+            with self.checkpoints.reading():
+                set_random_state(saved["random"][self.ranks.rank])
         else:
             torch.manual_seed(self.settings.seed * self.ranks.world + self.ranks.rank)
-
-    def complete(self) -> None:
-        """Write the last weights where a run of an earlier version was killed between its checkpoint and them."""
-        if self.ranks.lead(lambda: not self.checkpoints.weights("last").is_file()):
-            self.keep_weights()
 
     # ------------------------------------------------------------ around a step
 
@@ -332,5 +331,4 @@ class _Bookkeeper:
         self.keep_weights()
         self.state.ended = True
         self.save()
-        step = self.state.step
-        self.tracker.line(f"trained {step} steps in {self.budget.seconds / 60:.1f} minutes")
+        self.tracker.line(f"trained {self.state.step} steps in {self.budget.seconds / 60:.1f} minutes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from segmed.files import disk_errors
+from segmed.files import disk_errors, printable
 from segmed.training.history import History
 from segmed.training.pictures import patch_picture, view_picture
 
@@ -107,6 +108,8 @@ class RunTracker(Tracker):
         self._latest: dict[str, float] = {}
 
     def __enter__(self) -> RunTracker:
+        self._hook = threading.excepthook
+        threading.excepthook = partial(_overlook_full_disk, self._hook)
         self._logger.setLevel(logging.INFO)
         for handler in self._handlers:
             self._logger.addHandler(handler)
@@ -126,10 +129,12 @@ class RunTracker(Tracker):
             handler.close()
         self._logger.setLevel(self._level)
         try:
-            self._writer.close()
+            self._board(self._writer.close)
         except OSError:
             if error is None:
                 raise
+        finally:
+            threading.excepthook = self._hook
 
     # ------------------------------------------------------------ figures
 
@@ -228,6 +233,12 @@ class RunTracker(Tracker):
 # ---------------------------------------------------------------- parts
 
 
+def _overlook_full_disk(before: Callable[[Any], object], failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread prints a stack of what the next call of its writer raises, and what then is one line."""
+    if not (type(failed.thread).__name__ == "_AsyncWriterThread" and isinstance(failed.exc_value, OSError)):
+        before(failed)
+
+
 class _ConsoleHandler(logging.Handler):
     """Prints above the progress bar."""
 
@@ -238,7 +249,7 @@ class _ConsoleHandler(logging.Handler):
         self.addFilter(lambda record: not getattr(record, FILE_ONLY, False))
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        text = "\n".join(map(printable, self.format(record).splitlines()))
         text = text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -252,7 +263,7 @@ class _FileHandler(logging.FileHandler):
 
 def _handlers(log: Path, console: Console) -> tuple[logging.Handler, logging.Handler]:
     with disk_errors(log):
-        file = _FileHandler(log, encoding="utf-8")
+        file = _FileHandler(log, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     return file, _ConsoleHandler(console)
 

@@ -259,7 +259,14 @@ def empty(path):
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [truncate, blank_the_end, empty, os.remove])
+def flip_a_bit(path):
+    """Somewhere that no sample looks at."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 + 5] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, blank_the_end, empty, os.remove, flip_a_bit])
 @pytest.mark.parametrize("name", ["image.npy", "label.npy", "foreground.npy", "entry.json"])
 def test_a_damaged_entry_is_built_again(data, tmp_path, name, damage):
     good = np.array(get(data, tmp_path / "cache").image)

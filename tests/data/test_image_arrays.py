@@ -84,13 +84,16 @@ def test_a_changed_file_another_size_and_other_filters_are_other_arrays(items, c
     assert not np.array_equal(cache.get(items, CONFIG, workers=0).images[0], first.images[0])
 
 
-@pytest.mark.parametrize("damage", ["cut", "no note", "foreign"])
+@pytest.mark.parametrize("damage", ["cut", "no note", "foreign", "a bit"])
 def test_a_damaged_array_is_made_again(items, cache, damage):
     arrays = cache.get(items, CONFIG, workers=0)
     expected = np.array(arrays.images)
     image = arrays.folder / "images.npy"
     if damage == "cut":
         image.write_bytes(image.read_bytes()[:-10])
+    elif damage == "a bit":
+        content = image.read_bytes()
+        image.write_bytes(content[:-33] + bytes([content[-33] ^ 1]) + content[-32:])
     elif damage == "no note":
         (arrays.folder / "entry.json").unlink()
     else:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
+from isal import isal_zlib
 from rich.progress import Progress
 from torch.utils.data import DataLoader, Dataset
 
@@ -42,11 +43,18 @@ class ImageArrays:
         ids: of the images, in the order of the array.
         images: (N, C, *size) float16, read only.
         folder: where the array lies.
+        checksums: N, of the images as they were prepared.
     """
 
     ids: tuple[str, ...]
     images: np.ndarray
     folder: Path
+    checksums: tuple[int, ...] = ()
+
+    @property
+    def intact(self) -> bool:
+        """Whether every byte is as it was prepared; reads them all."""
+        return _checksums(self.images) == list(self.checksums)
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """Places of some ids in the array, in their order.
@@ -113,11 +121,11 @@ class ImageCache:
         key = self.key(items, config)
         folder = self.folder / "images" / key
         found = _open(folder)
-        if found is not None:
+        if found is not None and found.intact:
             return found
         with cache_lock(self.folder, key):
             found = _open(folder)  # another process was first
-            if found is not None:
+            if found is not None and found.intact:
                 return found
             shutil.rmtree(folder, ignore_errors=True)  # damaged
             growing = folder.with_name(f".{key}")
@@ -207,7 +215,8 @@ def _build(folder: Path, items: Sequence[Item], config: ImageConfig, *, workers:
         os.fsync(file.fileno())
     if faults:
         raise DatasetError(_listed(faults, len(items), "can't be used"))
-    write_json(folder / NOTE, {"version": ARRAYS_VERSION, "bytes": path.stat().st_size, "ids": [i.id for i in items]})
+    note_of = {"version": ARRAYS_VERSION, "bytes": path.stat().st_size, "ids": [i.id for i in items]}
+    write_json(folder / NOTE, {**note_of, "checksums": _checksums(np.load(path, mmap_mode="r"))})
     note.unlink()
 
 
@@ -227,6 +236,11 @@ def _resumed(path: Path, note: Path, shape: tuple[int, ...], chunks: int) -> tup
         file.truncate(offset + size)
     note.write_bytes(bytes(chunks))
     return offset, bytes(chunks)
+
+
+def _checksums(images: np.ndarray) -> list[int]:
+    """CRC-32 of each image."""
+    return [isal_zlib.crc32(np.ascontiguousarray(image)) for image in images]
 
 
 def _data_offset(file: Any) -> int | None:
@@ -292,10 +306,10 @@ def _open(folder: Path) -> ImageArrays | None:
         if note["version"] != ARRAYS_VERSION or path.stat().st_size != note["bytes"]:
             return None
         images = np.load(path, mmap_mode="r")
-        ids = tuple(note["ids"])
+        ids, checksums = tuple(note["ids"]), tuple(note["checksums"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return ImageArrays(ids, images, folder) if len(ids) == len(images) else None
+    return ImageArrays(ids, images, folder, checksums) if len(ids) == len(images) == len(checksums) else None
 
 
 def _reopened(folder: Path, ids: tuple[str, ...]) -> ImageArrays:

@@ -139,6 +139,8 @@ def grey(picture: Picture) -> np.ndarray:
 @contextmanager
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open an image; Pillow's errors become a VolumeError of one line."""
+    if path.exists() and not path.is_file():
+        raise VolumeError(f"{path} is a folder, a pipe or a device: give an image file")
     Image.init()  # all formats, not only the common ones; done once
     try:
         with warnings.catch_warnings():

@@ -11,7 +11,7 @@ import numpy as np
 from segmed.config.classification import ClassEvaluateConfig
 from segmed.evaluate.answers import Answers, save_answers
 from segmed.evaluate.class_summary import levels_shown, summarise_classification, temperature_of
-from segmed.files import write_json
+from segmed.files import remove, write_json
 from segmed.reports.classification.figures import (
     confusion_figure,
     curves_figure,
@@ -61,13 +61,13 @@ def write_classification(
     write_json(folder / "figures.json", summary)
     temperature = temperature_of(summary)
     save_answers(test, folder / "predictions.csv", temperature=temperature, notes=notes)
-    (folder / "predictions_validation.csv").unlink(missing_ok=True)  # of an earlier test, if this one has none
+    remove(folder / "predictions_validation.csv")  # of an earlier test, if this one has none
     if validation is not None:
         save_answers(validation, folder / "predictions_validation.csv", temperature=temperature, notes=notes)
     write_tables(summary, levels_shown(test, summary), folder)
     pictures = draw_classification(test, summary, config=config, load=load)
     for name in DRAWN:
-        (folder / f"{name}.png").unlink(missing_ok=True)
+        remove(folder / f"{name}.png")
     for name, figure in pictures.items():
         save_figure(figure, folder / f"{name}.png")
     return summary

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from segmed.evaluate.answers import Answers
 from segmed.evaluate.explanations import ExplainedImage, Explanation
+from segmed.files import remove
 from segmed.reports.classification.figures import (
     RIGHT_COLOUR,
     answer_text,
@@ -72,7 +73,7 @@ def write_maps(
     Raises:
         DiskError: the folder can't be written.
     """
-    (folder / "maps.png").unlink(missing_ok=True)  # of an earlier test, if this one has none
+    remove(folder / "maps.png")  # of an earlier test, if this one has none
     figure = maps_figure(test, explained, title=title, notes=notes)
     if figure is not None:
         save_figure(figure, folder / "maps.png")

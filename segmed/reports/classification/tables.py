@@ -9,8 +9,7 @@ from typing import Any
 
 from segmed.evaluate.answers import note_lines
 from segmed.evaluate.decisions import Level
-from segmed.files import atomic_write_text
-from segmed.reports.csv_table import csv_text
+from segmed.files import atomic_write_text, csv_text
 
 Row = tuple[Any, ...]
 

@@ -9,7 +9,7 @@ from typing import Any
 from segmed.evaluate.answers import note_lines
 from segmed.evaluate.classifier_comparison import ClassifierComparison, ClassifierFigure, ClassifierMethod
 from segmed.evaluate.decisions import Unit
-from segmed.files import atomic_write_text, write_json
+from segmed.files import atomic_write_text, csv_text, write_json
 from segmed.metrics.repeated import COMPARED
 from segmed.reports.classification.text import POOLED, UNIT_TITLES
 from segmed.reports.classifier_comparison.figures import FIGURE_TITLES, classifier_comparison_figure
@@ -28,7 +28,6 @@ from segmed.reports.comparison.document import (
     with_ends,
     write_comparison_page,
 )
-from segmed.reports.csv_table import csv_text
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.segmentation.tables import NONE, escaped
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segmed.evaluate.comparison import Comparison, Figure, volumes_of
 from segmed.evaluate.results import Method
-from segmed.files import atomic_write_text
+from segmed.files import atomic_write_text, csv_text, remove
 from segmed.metrics.segmentation import metric_named
 from segmed.reports.comparison.document import (
     Document,
@@ -20,7 +20,6 @@ from segmed.reports.comparison.document import (
     signed_interval,
     with_ends,
 )
-from segmed.reports.csv_table import csv_text
 from segmed.reports.drawing.distributions import bland_altman
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.segmentation.tables import NONE, digits, escaped, mean_sd
@@ -130,7 +129,7 @@ def write_agreement(methods: Sequence[Method], label: str, path: Path, *, title:
         OSError: it can't be written.
     """
     rows = volumes_of(methods, label, truth=truth)
-    path.unlink(missing_ok=True)
+    remove(path)
     if rows:
         save_figure(bland_altman(rows, title=title), path, dpi=150)
     return bool(rows)

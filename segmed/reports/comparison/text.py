@@ -8,7 +8,7 @@ from typing import Any
 from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparison import Comparison, Figure
 from segmed.evaluate.results import Method
-from segmed.files import atomic_write_text, write_json
+from segmed.files import atomic_write_text, csv_text, write_json
 from segmed.metrics.segmentation import metric_named
 from segmed.metrics.statistics import interval_method
 from segmed.reports.comparison.document import (
@@ -28,7 +28,6 @@ from segmed.reports.comparison.document import (
     write_comparison_page,
 )
 from segmed.reports.comparison.figures import comparison_figure
-from segmed.reports.csv_table import csv_text
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.segmentation.tables import NONE, digits, escaped, interval, mean_sd
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from segmed.cardiac.chords import CLASSES
 from segmed.cardiac.report import ScarReport
-from segmed.files import atomic_write_text, write_json
-from segmed.reports.csv_table import csv_text
+from segmed.files import atomic_write_text, csv_text, remove, write_json
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.scar.figures import Tiles, extent_bullseye, scar_montage, transmurality_bullseye
 from segmed.reports.scar.page import write_scar_page
@@ -145,7 +144,7 @@ def case_line(case: ScarCase) -> str:
 def clear_reports(folder: Path) -> None:
     """Remove the files of an earlier report, so that no old number stands beside a new one."""
     for name in OWN_FILES:
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / name)
 
 
 def _plain(value: Any) -> Any:

@@ -9,8 +9,7 @@ from typing import Any
 from segmed.config import EvaluateConfig
 from segmed.evaluate.case_rows import Row, columns, ranked_cases, summarise_cases
 from segmed.evaluate.case_volumes import CaseVolumes
-from segmed.files import atomic_write_text, write_json
-from segmed.reports.csv_table import csv_text
+from segmed.files import atomic_write_text, csv_text, remove, write_json
 from segmed.reports.drawing.distributions import bland_altman, box_plots
 from segmed.reports.drawing.slices import montage, save_figure
 from segmed.reports.segmentation.tables import markdown, table_text
@@ -55,7 +54,7 @@ def write_evaluation(
     write_json(folder / "summary.json", summary)
     atomic_write_text(folder / "summary.md", markdown(summary))
     for name in ("bland_altman", "montage"):  # of an earlier evaluation, if this one has none
-        (folder / f"{name}.png").unlink(missing_ok=True)
+        remove(folder / f"{name}.png")
     save_figure(box_plots(rows, title=title), folder / "box_plots.png")
     if summary["spacing_known"]:
         save_figure(bland_altman(rows, title=title), folder / "bland_altman.png")

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from segmed.errors import RunError
 from segmed.files import bounds, check_target
-from segmed.runs import LOCK, Run
+from segmed.runs.run_folder import LOCK, Run
 
 WAIT_S = 10.0  # data workers of a run that was killed notice it within 5 s; until then they hold its lock
 

@@ -1,0 +1,38 @@
+"""Files that are whole or not there, and the texts of strangers in them: names, lines, cells of tables."""
+
+from __future__ import annotations
+
+from segmed.files.atomic import (
+    TEMPORARY,
+    atomic_folder,
+    atomic_path,
+    atomic_write_text,
+    bounds,
+    check_target,
+    disk_errors,
+    put,
+    remove,
+    sweep,
+    write_json,
+)
+from segmed.files.csv_table import as_cell, csv_text, from_cell
+from segmed.files.plain import printable, what_is_odd
+
+__all__ = [
+    "TEMPORARY",
+    "as_cell",
+    "atomic_folder",
+    "atomic_path",
+    "atomic_write_text",
+    "bounds",
+    "check_target",
+    "csv_text",
+    "disk_errors",
+    "from_cell",
+    "printable",
+    "put",
+    "remove",
+    "sweep",
+    "what_is_odd",
+    "write_json",
+]

@@ -1,0 +1,44 @@
+"""Run folders: what is in one, how it is made and found, and what keeps it whole."""
+
+from __future__ import annotations
+
+from segmed.runs.run_folder import (
+    BEFORE_CONFIG,
+    LOCK,
+    Folds,
+    Run,
+    begin_run,
+    environment,
+    is_run,
+    new_folds,
+    new_run,
+    open_run,
+    read_class_config,
+    read_config,
+    read_config_as,
+    read_history,
+    runs_of,
+    write_config,
+)
+from segmed.runs.run_lock import holding, own_files
+
+__all__ = [
+    "BEFORE_CONFIG",
+    "LOCK",
+    "Folds",
+    "Run",
+    "begin_run",
+    "environment",
+    "holding",
+    "is_run",
+    "new_folds",
+    "new_run",
+    "open_run",
+    "own_files",
+    "read_class_config",
+    "read_config",
+    "read_config_as",
+    "read_history",
+    "runs_of",
+    "write_config",
+]
