@@ -68,7 +68,7 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
 
 
 def _check_metaimage(path: Path, bytes_of_voxels: int) -> None:
-    """What ITK mends in silence (a negative spacing) or tells on stderr (missing voxels), from the header's text."""
+    """Check the header for what ITK repairs silently (a negative spacing) or only prints (missing voxels)."""
     with open(path, "rb") as file:
         text = file.read(1 << 16)
     fields = {
@@ -94,7 +94,7 @@ def _check_metaimage(path: Path, bytes_of_voxels: int) -> None:
 
 
 def _check_nrrd(path: Path, bytes_of_voxels: int) -> None:
-    """Voxels that a file can't hold are not made room for."""
+    """Refuse a header with more voxels than the file can hold, before memory is allocated."""
     with open(path, "rb") as file:
         text = file.read(1 << 16).split(b"\n\n")[0].split(b"\r\n\r\n")[0].lower()
     on_disk = path.stat().st_size

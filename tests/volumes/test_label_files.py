@@ -136,6 +136,6 @@ def test_a_label_that_no_training_case_has_is_said_before_training(tmp_path, cap
     make_balls(tmp_path / "data")
     config = tiny(tmp_path / "data", tmp_path / "runs", data={"labels": {"shell": 1, "core": 2, "ghost": 3}})
     with caplog.at_level(logging.WARNING):
-        _, _, split, _ = prepare(config)
+        split = prepare(config).split
     said = [record.getMessage() for record in caplog.records]
     assert [f"label 'ghost' is in none of the {len(split.train)} training cases" in line for line in said] == [True]
