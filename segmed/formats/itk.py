@@ -148,8 +148,8 @@ def _dtype(pixel_id: int, path: Path) -> str:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line.partition("ERROR:")[2] or line for line in lines if "ERROR" in line]
-    text = re.sub(r"\(0x[0-9a-f]+\)", "", (told or lines or ["unknown reason"])[-1])
+    errors = [line.partition("ERROR:")[2] or line for line in lines if "ERROR" in line]
+    text = re.sub(r"\(0x[0-9a-f]+\)", "", (errors or lines or ["unknown reason"])[-1])
     return text.strip(" :.") or "unknown reason"
 
 

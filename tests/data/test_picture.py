@@ -161,7 +161,7 @@ def test_a_truncated_picture_is_one_line(tmp_path, suffix, share):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "message"), [("gone.png", "No such file"), ("folder.png", "directory")])
+@pytest.mark.parametrize(("name", "message"), [("gone.png", "No such file"), ("folder.png", "is a folder")])
 def test_what_is_no_file_is_one_line(tmp_path, name, message):
     (tmp_path / "folder.png").mkdir()
     for read in (read_picture, facts):

@@ -220,7 +220,7 @@ def _build(folder: Path, items: Sequence[Item], config: ImageConfig, *, workers:
 
 
 def _resumed(path: Path, note: Path, shape: tuple[int, ...], chunks: int) -> tuple[int, bytes]:
-    """Where the array's data begin in its file, and which chunks are done; a new file where there is none to go on."""
+    """Where the array's data begin in its file, and which chunks are done; without an old file a new one is begun."""
     header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.float16)) | {"shape": shape}
     size = 2 * math.prod(shape)
     done = note.read_bytes() if note.is_file() else b""
