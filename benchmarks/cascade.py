@@ -23,9 +23,9 @@ from segmed.config.reading import load_config
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
 from segmed.segment.plan import resolve
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.region import Known
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.training.precision import Choice
 
 CONFIG = ROOT / "configs" / "seg" / "lge_cmpunet.yaml"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.synthetic import LABELS, heart
 from benchmarks.timing import Contender, Outcome, Setting, Target, alternate, timed
-from segmed.metrics.segmentation import measure
+from segmed.metrics.mask_metrics import measure
 
 OURS = "segmed, all four with Dice and volumes"
 SPACING_MM, TOLERANCE_MM = (1.2, 1.2, 2.0), 2.0

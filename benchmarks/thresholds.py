@@ -13,8 +13,8 @@ from benchmarks.timing import Outcome, Setting, Target, alternate, timed
 from segmed.builders.classical import build_method
 from segmed.config.methods import ClassicalMethod, FullWidthConfig, OtsuConfig, StandardDeviationsConfig
 from segmed.labels import LabelSet
-from segmed.segmenters.base import on_grid_of
 from segmed.segmenters.region import Inside, Known
+from segmed.segmenters.segmenter import on_grid_of
 
 OTSU, FWHM, STRM = "Otsu", "FWHM", "STRM, 5 SD"
 METHODS: dict[str, ClassicalMethod] = {OTSU: OtsuConfig(), FWHM: FullWidthConfig(), STRM: StandardDeviationsConfig()}

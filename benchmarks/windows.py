@@ -18,7 +18,7 @@ from segmed.builders.trained import load_run
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.errors import DatasetError
-from segmed.metrics.segmentation import overlaps
+from segmed.metrics.mask_metrics import overlaps
 from segmed.runs import open_run, read_config
 from segmed.segmenters.sliding import sliding_window, window_batch, window_starts
 

@@ -35,10 +35,10 @@ from segmed.networks.backbones import backbone
 from segmed.networks.classic import AlexNet, ContrastCnn, LogisticRegression, Vgg16
 from segmed.networks.classifiers import ClassificationModel, Classifier
 from segmed.networks.discriminators import ImageDiscriminator, MultiScaleCritic, PatchDiscriminator, PixelDiscriminator
+from segmed.networks.encoders.base_encoder import Encoder, PyramidEncoder
 from segmed.networks.encoders.convnext import ConvNextEncoder
 from segmed.networks.encoders.dense import DenseEncoder
-from segmed.networks.encoders.encoder import Encoder, PyramidEncoder
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.encoders.residual import ResidualEncoder
 from segmed.networks.models import SegmentationModel, SegmentationNet
 from segmed.networks.patchwise import PatchwiseNet
@@ -147,7 +147,7 @@ NOT_OPTIONS = {"name", "pretrained", "grey"}
 def build_classifier(
     config: ClassifierNetwork, *, in_channels: int, classes: int, size: Sequence[int]
 ) -> ClassificationModel:
-    """The network of a resolved config, with drawn weights.
+    """The network of a resolved config, with random weights.
 
     Args:
         config: without `auto`.

@@ -74,8 +74,8 @@ class TreeFlow(TissueMethod):
             iterations=self.iterations,
         )
         image = torch.from_numpy(np.ascontiguousarray(scene.image))[None]
-        found = flow.probabilities(MetaTensor(image, affine=affine)).as_tensor()[2].numpy()
-        return np.where(scene.region, found, 0).astype(np.float32)
+        probabilities = flow.probabilities(MetaTensor(image, affine=affine)).as_tensor()[2].numpy()
+        return np.where(scene.region, probabilities, 0).astype(np.float32)
 
 
 def build_method(config: ClassicalMethod, scenes: Sequence[Scene] | None = None) -> TissueMethod:
@@ -157,4 +157,4 @@ class _Targets(Sequence[np.ndarray]):
         return len(self._scenes)
 
     def __getitem__(self, number: Any) -> Any:
-        return self._scenes[number].found[TISSUE]
+        return self._scenes[number].masks[TISSUE]

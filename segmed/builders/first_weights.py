@@ -1,4 +1,4 @@
-"""Config -> the weights that a classifier begins with, where they are not drawn."""
+"""Config -> the weights that a classifier starts from in place of random ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segmed.training.pretrained import load_pretrained
 
 
 def start_weights(network: ClassificationModel, config: ClassificationConfig) -> Transfer | None:
-    """Fill a network with published weights, or its encoder with another run's; None: the weights stay as drawn.
+    """Fill a network with published weights, or its encoder with another run's; None: the weights stay random.
 
     Args:
         network: is changed.

@@ -8,8 +8,8 @@ from torch import nn
 
 from segmed.config import CaseClassConfig, Loss
 from segmed.config.classification import ClassLoss, FocalConfig
-from segmed.losses.classification import ClassificationLoss
-from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
+from segmed.losses.classification_loss import ClassificationLoss
+from segmed.losses.segmentation_loss import DeepSupervisionLoss, segmentation_loss
 from segmed.networks.models import SegmentationModel
 
 

@@ -10,11 +10,11 @@ from torch import nn
 
 from segmed.config import InferenceConfig, SegmentationConfig, StageConfig, known
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.case_class import TwoHeadSegmenter
 from segmed.segmenters.combine import Mean, Tidied, Vote
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters.segmenter import Segmenter
+from segmed.segmenters.trained_network import NetworkSegmenter
 
 PLANE_AXES = {"sagittal": 0, "coronal": 1, "axial": 2, "slices": 2}
 

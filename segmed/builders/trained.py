@@ -13,10 +13,10 @@ from segmed.config import InferenceConfig, SegmentationConfig, known
 from segmed.errors import RunError
 from segmed.networks.classifiers import ClassificationModel
 from segmed.runs import Run, open_run, read_class_config, read_config
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.case_class import CaseClassifier
 from segmed.segmenters.combine import LargestComponent
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters.segmenter import Segmenter
+from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.training.checkpoint import check_weights, load_weights
 from segmed.training.precision import Choice
 

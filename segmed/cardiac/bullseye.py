@@ -90,7 +90,7 @@ def draw_bullseye(
     colours: str = COLOURS,
     classes: bool = False,
 ) -> ScalarMappable:
-    """Draw a bullseye into axes that are there.
+    """Draw a bullseye into given axes.
 
     Args:
         axes: emptied of ticks and frame.

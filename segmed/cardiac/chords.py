@@ -30,13 +30,13 @@ def radial_chords(view: ShortAxis, scar: np.ndarray, *, count: int = 100) -> Cho
     """The share of scar along chords from the centre of the LV outwards, in every slice.
 
     A chord is what a ray from the centre meets of the wall. The cap of the apex has no cavity, so none of its
-    directions is across the wall: it has no chords. Source: 100 chords a slice as Sheehan et al. 1986, Circulation
+    directions is across the wall: it has no chords. Source: 100 chords per slice as Sheehan et al. 1986, Circulation
     74:293, here radial; classes of Kim et al. 2000, N Engl J Med 343:1445.
 
     Args:
         view: of the LV.
         scar: (R, C, S) bool, on the grid of the view (`view.cut.bring`).
-        count: chords a slice, at equal angles.
+        count: chords per slice, at equal angles.
 
     Raises:
         CardiacError: a scar on another grid; fewer than four chords.
@@ -44,7 +44,7 @@ def radial_chords(view: ShortAxis, scar: np.ndarray, *, count: int = 100) -> Cho
     if scar.shape != view.cut.wall.shape:
         raise CardiacError(f"the scar has shape {scar.shape}, the view {view.cut.wall.shape}: bring it onto the view")
     if count < 4:
-        raise CardiacError(f"{count} chords a slice are too few: take 100")
+        raise CardiacError(f"{count} chords per slice are too few: take 100")
     angles = (np.arange(count) + 0.5) * 2 * np.pi / count
     share = np.full((len(view.slices), count), np.nan)
     for one in view.slices:

@@ -65,7 +65,7 @@ class HeartLabels:
 
 @dataclass(frozen=True)
 class HeartPosition:
-    """What is known of how a heart lies in its image; all of it may be left to be found.
+    """What is known of how a heart lies in its image; what is not given is estimated.
 
     Attributes:
         long_axis: `slices`: across the stored slices; `found`: from the shape of the LV, whose short-axis slices are

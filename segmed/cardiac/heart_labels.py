@@ -84,15 +84,15 @@ def _values(tissue: str, text: str | None, labels: LabelSet | None) -> tuple[int
             raise VolumeError(f"which labels of the run are the {tissue} can't be known: give --{tissue} of {names}")
         return ()
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    found: list[int] = []
+    values: list[int] = []
     for part in parts:
         if part.lstrip("-").isdigit():
-            found.append(int(part))
+            values.append(int(part))
         elif labels is not None:
-            found += _of_name(part, labels)
+            values += _of_name(part, labels)
         else:
             raise VolumeError(f"--{tissue} {text}: '{part}' is no whole number; give the values in the label map")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(values))
 
 
 def _of_name(name: str, labels: LabelSet) -> tuple[int, ...]:
@@ -134,7 +134,7 @@ def heart_of(values: np.ndarray, affine: np.ndarray, meaning: HeartValues) -> tu
 
 
 def doubts(report: ScarReport, image: np.ndarray) -> tuple[str, ...]:
-    """Numbers that the image does not bear out, one line each.
+    """Results that the image contradicts, one line each.
 
     Args:
         report: of a heart.

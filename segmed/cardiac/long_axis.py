@@ -80,7 +80,7 @@ def _find_axis(heart: HeartLabels) -> np.ndarray:
         raise CardiacError(f"{len(points)} voxels of the LV are too few to find its long axis: check the label map")
     _, starts = np.linalg.eigh(np.cov(points.T))
     turned = [_turn_into_centres(heart, starts[:, number]) for number in range(3)]
-    share, axis = max(turned, key=lambda found: found[0])
+    share, axis = max(turned, key=lambda pair: pair[0])
     if share < 0.3:
         raise CardiacError(
             f"the LV wall makes full rings in no direction (at best {100 * share:.0f} % of it lies in one): "
@@ -95,10 +95,10 @@ def _turn_into_centres(heart: HeartLabels, axis: np.ndarray) -> tuple[float, np.
     best = (0.0, axis)
     for _ in range(TURNS):
         slices = cut(heart, *_grid_across(heart, axis, step_mm, step_mm))
-        found = rings(slices)
-        share = sum(ring.wall_mm2 for ring in found if ring.is_full) / sum(ring.wall_mm2 for ring in found)
+        slice_rings = rings(slices)
+        share = sum(ring.wall_mm2 for ring in slice_rings if ring.is_full) / sum(ring.wall_mm2 for ring in slice_rings)
         best = max(best, (share, axis), key=lambda pair: pair[0])
-        centres = np.array([(*ring.centre, z) for z, ring in enumerate(found) if ring.is_full and ring.centre])
+        centres = np.array([(*ring.centre, z) for z, ring in enumerate(slice_rings) if ring.is_full and ring.centre])
         if len(centres) < 3:
             return best
         slope = np.polyfit(centres[:, 2], centres[:, :2], 1)[0]

@@ -114,22 +114,24 @@ def short_axis_view(heart: HeartLabels, position: HeartPosition | None = None) -
     """
     position = position or HeartPosition()
     heart_cut, stored = sliced(heart, position)
-    found = rings(heart_cut)
-    if not any(ring.centre for ring in found):
+    slice_rings = rings(heart_cut)
+    if not any(ring.centre for ring in slice_rings):
         raise CardiacError(
             "the LV wall encloses no cavity in any slice: give the blood pool's label, or check that the wall is closed"
         )
     trouble = _axes_trouble(heart_cut, stored, position)
-    from_end, apex_from = _apex_end(heart_cut, found, position, oriented=trouble is None)
+    from_end, apex_from = _apex_end(heart_cut, slice_rings, position, oriented=trouble is None)
     if from_end < 0:
-        heart_cut, found = _reversed(heart_cut), found[::-1]
-    kinds = _kinds(found, apex_known=apex_from is not None)
+        heart_cut, slice_rings = _reversed(heart_cut), slice_rings[::-1]
+    kinds = _kinds(slice_rings, apex_known=apex_from is not None)
     _check_rings(kinds, stored)
-    levels = _levels(found, kinds, position, apex_known=apex_from is not None)
-    stored_indices = _stored_indices(heart, heart_cut) if stored else [None] * len(found)
+    levels = _levels(slice_rings, kinds, position, apex_known=apex_from is not None)
+    stored_indices = _stored_indices(heart, heart_cut) if stored else [None] * len(slice_rings)
     slices = tuple(
         ShortSlice(number, stored_indices[number], number * heart_cut.spacing_mm[2], centre, ring, kind, level)
-        for number, (centre, ring, kind, level) in enumerate(zip(_centres(found), found, kinds, levels, strict=True))
+        for number, (centre, ring, kind, level) in enumerate(
+            zip(_centres(slice_rings), slice_rings, kinds, levels, strict=True)
+        )
     )
     if trouble is None and apex_from in ("given", "shape") and BODY_APEX @ heart_cut.axes[:, 2] < 0:
         trouble = "by the image's header the apex points up, back and to the right"
@@ -157,14 +159,14 @@ def _reversed(heart: Cut) -> Cut:
 
 
 def _apex_end(
-    heart: Cut, found: list[Ring], position: HeartPosition, *, oriented: bool
+    heart: Cut, slice_rings: list[Ring], position: HeartPosition, *, oriented: bool
 ) -> tuple[int, Literal["given", "shape", "body"] | None]:
     """1 where the apex lies at the last slice, -1 where it lies at the first, and what told so."""
     axis = heart.axes[:, 2]
     if position.apex_mm is not None:
         middle = heart.affine @ np.array([*((np.array(heart.wall.shape) - 1) / 2), 1.0])
         return (1 if (np.array(position.apex_mm) - middle[:3]) @ axis > 0 else -1), "given"
-    votes = sum((_by_cavity(found), _by_cap(found), _by_rv(heart)))
+    votes = sum((_by_cavity(slice_rings), _by_cap(slice_rings), _by_rv(heart)))
     if votes != 0:
         return (1 if votes > 0 else -1), "shape"
     along = float(BODY_APEX @ axis)
@@ -173,8 +175,8 @@ def _apex_end(
     return 1, None
 
 
-def _by_cavity(found: list[Ring]) -> int:
-    full = [(number, np.sqrt(ring.cavity_mm2)) for number, ring in enumerate(found) if ring.is_full]
+def _by_cavity(slice_rings: list[Ring]) -> int:
+    full = [(number, np.sqrt(ring.cavity_mm2)) for number, ring in enumerate(slice_rings) if ring.is_full]
     if len(full) < 2:
         return 0
     places, radii = np.array(full).T
@@ -182,11 +184,11 @@ def _by_cavity(found: list[Ring]) -> int:
     return 0 if abs(change) < TAPER else -int(np.sign(change))
 
 
-def _by_cap(found: list[Ring]) -> int:
+def _by_cap(slice_rings: list[Ring]) -> int:
     def closes(ring: Ring) -> bool:
         return ring.centre is None and ring.compact >= COMPACT
 
-    first, last = closes(found[0]), closes(found[-1])
+    first, last = closes(slice_rings[0]), closes(slice_rings[-1])
     return int(last) - int(first)
 
 
@@ -202,12 +204,12 @@ def _by_rv(heart: Cut) -> int:
 # ---------------------------------------------------------------- what the slices are
 
 
-def _kinds(found: list[Ring], *, apex_known: bool) -> list[Kind]:
+def _kinds(slice_rings: list[Ring], *, apex_known: bool) -> list[Kind]:
     """The kind of each slice; without a known apex, a closed slice at either end is a cap."""
-    with_cavity = [number for number, ring in enumerate(found) if ring.centre is not None]
+    with_cavity = [number for number, ring in enumerate(slice_rings) if ring.centre is not None]
     first, last = with_cavity[0], with_cavity[-1]
     kinds: list[Kind] = []
-    for number, ring in enumerate(found):
+    for number, ring in enumerate(slice_rings):
         beyond = number > last or (not apex_known and number < first and ring.compact >= COMPACT)
         kinds.append("cap" if beyond else "ring" if ring.is_full else "partial")
     return kinds
@@ -222,13 +224,15 @@ def _check_rings(kinds: list[Kind], stored: bool) -> None:
         raise CardiacError(f"{what}: the wall goes all around in {full} of {len(sides)} slices; {advice}")
 
 
-def _levels(found: list[Ring], kinds: list[Kind], position: HeartPosition, *, apex_known: bool) -> list[Level | None]:
-    if len(found) == 1:
+def _levels(
+    slice_rings: list[Ring], kinds: list[Kind], position: HeartPosition, *, apex_known: bool
+) -> list[Level | None]:
+    if len(slice_rings) == 1:
         return [position.level]
     if not apex_known:
-        return [None] * len(found)
+        return [None] * len(slice_rings)
     first = kinds.index("ring")
-    last = max(number for number, ring in enumerate(found) if ring.centre is not None)
+    last = max(number for number, ring in enumerate(slice_rings) if ring.centre is not None)
     levels: list[Level | None] = []
     for number, kind in enumerate(kinds):
         share = (number - first + 0.5) / (last - first + 1)
@@ -239,12 +243,14 @@ def _levels(found: list[Ring], kinds: list[Kind], position: HeartPosition, *, ap
     return levels
 
 
-def _centres(found: list[Ring]) -> list[tuple[float, float]]:
+def _centres(slice_rings: list[Ring]) -> list[tuple[float, float]]:
     """Centres of all slices: that of the nearest full ring where there is no cavity, or a part of one."""
-    full = [number for number, ring in enumerate(found) if ring.is_full]
+    full = [number for number, ring in enumerate(slice_rings) if ring.is_full]
     centres = []
-    for number in range(len(found)):
-        nearest = found[number if found[number].is_full else min(full, key=lambda other: abs(other - number))]
+    for number in range(len(slice_rings)):
+        nearest = slice_rings[
+            number if slice_rings[number].is_full else min(full, key=lambda other: abs(other - number))
+        ]
         centres.append(nearest.centre or (0.0, 0.0))
     return centres
 

@@ -97,7 +97,7 @@ class Zones:
 def scar_zones(image: np.ndarray, heart: HeartLabels, scar: np.ndarray, grey: GreyZone) -> Zones:
     """Core and grey zone by intensity, within the wall.
 
-    Only what hangs together with the scar counts: by chance, some of the remote muscle lies 2 SD above its mean.
+    Only voxels connected with the scar count: by chance, some of the remote muscle lies 2 SD above its mean.
 
     Args:
         image: (X, Y, Z), intensities.
@@ -141,10 +141,10 @@ def obstruction(heart: HeartLabels, scar: np.ndarray) -> np.ndarray:
     axis = heart.slice_axis
     wall, bright = np.moveaxis(heart.wall, axis, -1), np.moveaxis(scar, axis, -1)
     pool = enclosed(wall) if heart.pool is None else np.moveaxis(heart.pool, axis, -1)
-    found = np.zeros(wall.shape, bool)
+    dark = np.zeros(wall.shape, bool)
     for number in np.flatnonzero(bright.any(axis=(0, 1))):
-        found[..., number] = _dark_cores(wall[..., number], bright[..., number], pool[..., number])
-    return np.ascontiguousarray(np.moveaxis(found, -1, axis))
+        dark[..., number] = _dark_cores(wall[..., number], bright[..., number], pool[..., number])
+    return np.ascontiguousarray(np.moveaxis(dark, -1, axis))
 
 
 def _dark_cores(wall: np.ndarray, scar: np.ndarray, pool: np.ndarray) -> np.ndarray:

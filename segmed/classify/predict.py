@@ -75,11 +75,11 @@ def find_images(path: Path, config: ImageConfig) -> dict[str, Path]:
         return {path.name: path}
     if not path.is_dir():
         raise SegmenterError(f"{path} is not there: name an image or a folder of images")
-    found = {str(each.relative_to(path)): each for each in sorted(path.rglob("*")) if fits(each)}
-    if not found:
+    paths = {str(each.relative_to(path)): each for each in sorted(path.rglob("*")) if fits(each)}
+    if not paths:
         what = "volume (NIfTI, NRRD, MHA, DICOM folder)" if config.dims == 3 else "image (PNG, JPEG, TIFF, BMP)"
         raise SegmenterError(f"{path} holds no {what}: name another folder")
-    return found
+    return paths
 
 
 def _is_picture(path: Path) -> bool:
@@ -160,17 +160,17 @@ def _logits(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
     return network(torch.from_numpy(images).to(device)).double().cpu().numpy()
 
 
-def _decided(run: Path) -> dict[str, Any]:
+def _decided(folder: Path) -> dict[str, Any]:
     """Temperature, positive class and threshold that the run's validation chose; none where it has no test part.
 
     Raises:
         RunError: the run was not tested.
     """
-    made = open_run(run)
-    if made.finished and not ClassSplit.load(made.split).test:
+    run = open_run(folder)
+    if run.finished and not ClassSplit.load(run.split).test:
         return {"temperature": None, "positive": None, "threshold": None}
     try:
-        summary = json.loads((made.test / "figures.json").read_text(encoding="utf-8"))
+        summary = json.loads((run.test / "figures.json").read_text(encoding="utf-8"))
         threshold, temperature = summary["image"].get("threshold") or {}, summary["temperature"]
         return {
             "temperature": None if temperature is None else float(temperature["value"]),
@@ -178,9 +178,9 @@ def _decided(run: Path) -> dict[str, Any]:
             "threshold": threshold.get("value"),
         }
     except OSError as error:
-        raise RunError(f"run {run} was not tested: go on with segmed train-cls --resume {run}") from error
+        raise RunError(f"run {folder} was not tested: go on with segmed train-cls --resume {folder}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{made.test / 'figures.json'} is damaged or of another version: test the run again") from error
+        raise RunError(f"{run.test / 'figures.json'} is damaged or of another version: test the run again") from error
 
 
 def write_answers(answers: Answers, path: Path) -> None:
@@ -198,15 +198,15 @@ def write_answers(answers: Answers, path: Path) -> None:
     columns.append("error")
     rows = []
     for answer in answers.answers:
-        found = answer.probabilities
-        if found is None:
+        probabilities = answer.probabilities
+        if probabilities is None:
             rows.append({"id": answer.id, "error": answer.error})
             continue
-        values = [*found, *(answer.calibrated if answer.calibrated is not None else ())]
-        told = answers.classes[int(found.argmax())]
-        row = [answer.id, told, *(format(value, ".6g") for value in values)]
+        values = [*probabilities, *(answer.calibrated if answer.calibrated is not None else ())]
+        predicted = answers.classes[int(probabilities.argmax())]
+        row = [answer.id, predicted, *(format(value, ".6g") for value in values)]
         if decided:
-            called = found[answers.classes.index(str(answers.positive))] >= float(answers.threshold or 0)
-            row.append("yes" if called else "no")
+            is_positive = probabilities[answers.classes.index(str(answers.positive))] >= float(answers.threshold or 0)
+            row.append("yes" if is_positive else "no")
         rows.append(dict(zip(columns, [*row, ""], strict=True)))
     atomic_write_text(path, note_lines(answers.notes) + csv_text(columns, rows))

@@ -24,7 +24,7 @@ from segmed.training.encoder_transfer import leak_note, source_encoder
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run begins with.
+    """The data, checks and parts of a run, and its resolved config.
 
     Attributes:
         config: without `auto`.
@@ -64,16 +64,16 @@ def prepare(config: ClassificationConfig) -> Prepared:
         notes.append(f"{removed} images left out of training and validation: twins, or subjects, of test images")
     if survey is not None:
         leakage = find_leakage(dataset, survey, {part: getattr(split, part) for part in PARTS})
-        notes += _judged(leakage, config)
+        notes += _leak_notes(leakage, config)
     elif not config.leaks.check:
         notes.append("nobody looked for leaks (leaks.check is false)")
-    notes += _source_seen(config, split)
+    notes += _encoder_notes(config, split)
     config, reasons = resolve(config, dataset, split, machine=this_machine())
     return Prepared(config, reasons, dataset, split, tuple(notes), leakage)
 
 
 def _without_twins(split: ClassSplit, groups: Mapping[str, str]) -> tuple[ClassSplit, int]:
-    """The split without what test knows already, of validation and of training; and how many images that were."""
+    """The split without training and validation images that have a twin in a later part; and how many were left out."""
     tested = {groups[name] for name in split.test}
     validation = tuple(name for name in split.validation if groups[name] not in tested)
     seen = tested | {groups[name] for name in validation}
@@ -114,7 +114,7 @@ def describe(ready: Prepared) -> list[str]:
 
 
 def _survey(config: ClassificationConfig, dataset: ClassDataset) -> Survey | None:
-    """Twins and the rest, remembered beside the cache; none where nobody asks for it."""
+    """Twins and other signs of leaks, stored beside the cache; None where the config switches the check off."""
     if not config.leaks.check:
         return None
     return make_survey(
@@ -131,11 +131,11 @@ def known_cache(config: ClassificationConfig) -> Path:
     return config.cache or config.runs / "cache"
 
 
-def _judged(leakage: Leakage, config: ClassificationConfig) -> list[str]:
-    """What is to be said of a split that leaks, and is allowed to.
+def _leak_notes(leakage: Leakage, config: ClassificationConfig) -> list[str]:
+    """Notes on leaks of the split, where they are allowed.
 
     Raises:
-        DatasetError: it is not.
+        DatasetError: it is not allowed.
     """
     errors = [finding for finding in leakage.findings if finding.severity == "error"]
     warnings = [finding.what for finding in leakage.findings if finding.severity != "error"]
@@ -151,11 +151,11 @@ def _judged(leakage: Leakage, config: ClassificationConfig) -> list[str]:
     return [f"{LEAKING}, allowed: {finding.what}" for finding in errors] + warnings
 
 
-def _source_seen(config: ClassificationConfig, split: ClassSplit) -> list[str]:
-    """What is to be said of an encoder that has learnt from test images, and is allowed to.
+def _encoder_notes(config: ClassificationConfig, split: ClassSplit) -> list[str]:
+    """Notes on an encoder that was trained on test images, where that is allowed.
 
     Raises:
-        DatasetError: it is not.
+        DatasetError: it is not allowed.
     """
     if config.init_encoder is None:
         return []
@@ -179,7 +179,7 @@ def _notes(dataset: ClassDataset) -> list[str]:
 
 
 def with_absolute_paths(config: ClassificationConfig) -> ClassificationConfig:
-    """The run's config works from whichever folder the run is gone on with."""
+    """The config with absolute paths: the run can be resumed from any folder."""
     data = config.data.model_copy(update={"root": config.data.root.absolute()})
     paths = {name: path.absolute() for name in ("init_encoder",) if (path := getattr(config, name)) is not None}
     return config.model_copy(update={"data": data, "cache": known_cache(config).absolute(), **paths})

@@ -1,4 +1,4 @@
-"""A classification experiment: run, go on with, plan, cross-validate."""
+"""A classification experiment: run, resume, plan, cross-validate."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def run(config: ClassificationConfig, folder: Path | None) -> None:
 
 
 def resume(folder: Path) -> None:
-    """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
+    """Resume a run or a cross-validation that was stopped; the result is the same as without the stop."""
     if (folds := Folds(folder)).begun:
         _run_folds(load_written(ClassificationConfig, folds.config), folds)
         return
-    made = open_run(folder)
-    if made.finished:
-        print(f"run {folder} is finished, nothing is left to do: {made.page}")
+    run = open_run(folder)
+    if run.finished:
+        print(f"run {folder} is finished, nothing is left to do: {run.page}")
         return
-    train_and_test(made, *_launch(), resume=True)
+    train_and_test(run, *_launch(), resume=True)
 
 
 def show_plan(config: ClassificationConfig) -> None:
@@ -48,7 +48,7 @@ def show_plan(config: ClassificationConfig) -> None:
 
 
 def cross_validate(config: ClassificationConfig, folder: Path | None) -> None:
-    """Train and test every fold, and sum up over all images: each was tested once, by a model that never saw it."""
+    """Train and test every fold, and sum up over all images: each is tested once, by a model that never saw it."""
     config = with_absolute_paths(config)
     _run_folds(config, new_folds(config, folder))
 
@@ -64,7 +64,7 @@ def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> A
 
 
 def _test(training: Training, tracker: Tracker, best: Mapping[str, float]) -> Answers | None:
-    """Test what was trained where there is a test part, and say where one looks."""
+    """Test the trained network where there is a test part, and print where the results are."""
     run, config, images = training.run, training.config, training.images
     test, figures = None, {}
     if images.split.test:

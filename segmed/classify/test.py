@@ -44,8 +44,8 @@ def notes_of(run: Run) -> tuple[str, ...]:
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
     """Test figures by image, by name, for TensorBoard's table of runs."""
-    found = {f"test/{name}": figure["value"] for name, figure in summary["image"]["overall"].items()}
-    return {name: float(value) for name, value in found.items() if value is not None}
+    figures = {f"test/{name}": figure["value"] for name, figure in summary["image"]["overall"].items()}
+    return {name: float(value) for name, value in figures.items() if value is not None}
 
 
 def sum_up(config: ClassificationConfig, folds: Folds, tests: Sequence[Answers]) -> None:

@@ -66,7 +66,7 @@ class Training:
         )
 
     def _start_weights(self, tracker: Tracker) -> None:
-        """Begin with published weights, or with the encoder of another run, where the config names them."""
+        """Load published weights, or the encoder of another run, where the config names them."""
         moved, source = start_weights(self.network, self.config), self.config.init_encoder
         if moved is not None:
             note = "" if source is None else leak_note(source, self.config.data.root, self.images.split.test)

@@ -18,7 +18,7 @@ from segmed.data.images.image_dataset import ClassDataset, read_classes
 from segmed.data.images.image_splits import ClassSplit
 from segmed.evaluate.answers import Answers
 from segmed.machine import this_machine
-from segmed.metrics.classification import VALIDATED, figures
+from segmed.metrics.class_figures import VALIDATED, figures
 from segmed.training.loop import ValidationResult
 
 
@@ -40,7 +40,7 @@ class Images:
 
     @classmethod
     def of(cls, config: ClassificationConfig, split: ClassSplit, *, content: Path) -> Images:
-        """Those of a run's resolved config; they are prepared first where that has not been done.
+        """The images of a run's resolved config; those that are not in the cache are prepared first.
 
         Args:
             config, split: of the run.
@@ -52,8 +52,8 @@ class Images:
         dataset, cache = read_classes(config.data), ImageCache(known_cache(config))
         arrays = cache.get(dataset.items, config.image, workers=this_machine().cores, progress=True)
         learned = {*split.train, *split.validation}
-        found = {name: str(check) for name, check in zip(arrays.ids, arrays.checksums, strict=True) if name in learned}
-        check_content(content, found)
+        checksums = zip(arrays.ids, arrays.checksums, strict=True)
+        check_content(content, {name: str(checksum) for name, checksum in checksums if name in learned})
         return cls(dataset, split, arrays, config.train.batch_size)
 
     def image(self, name: str) -> np.ndarray:
@@ -97,7 +97,7 @@ class Validator:
 
     def __call__(self, network: nn.Module) -> ValidationResult:
         """Classify every validation image and measure."""
-        found = self.images.answers(network, "validation")
-        overall = figures(found.truth, found.probabilities, found.classes).overall
+        answers = self.images.answers(network, "validation")
+        overall = figures(answers.truth, answers.probabilities, answers.classes).overall
         score = -overall[self.select] if self.select == "log_loss" else overall[self.select]
         return ValidationResult(score, {f"validation/{name}": overall[name] for name in VALIDATED})

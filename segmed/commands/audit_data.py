@@ -173,8 +173,10 @@ def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None, memory: Path
     from segmed.data.subjects import subject_findings
 
     parts = None if split is None else Split.load(split)
-    found = [*check_volumes(dataset, volume_twins(dataset, audit, memory=memory), parts), *subject_findings(dataset)]
-    return replace(audit, findings=tuple(sorted((*audit.findings, *found), key=lambda f: f.severity != "error")))
+    findings = [*check_volumes(dataset, volume_twins(dataset, audit, memory=memory), parts), *subject_findings(dataset)]
+    return replace(
+        audit, findings=tuple(sorted((*audit.findings, *findings), key=lambda finding: finding.severity != "error"))
+    )
 
 
 def _data_config(arguments: Arguments) -> DataConfig | ClassDataConfig:

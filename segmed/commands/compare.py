@@ -122,14 +122,14 @@ def _read_files(arguments: Arguments, paths: Mapping[str, Sequence[Path]]) -> li
     """The files of runs, evaluations and folders of label maps that are compared."""
     from segmed.data.content import volume_files
 
-    found: list[Path] = []
+    files: list[Path] = []
     for path in [*(path for own in paths.values() for path in own), *([arguments.run] if arguments.run else ())]:
         if is_run(path) or not path.is_dir():
-            found += own_files(path) if path.is_dir() else [path]
+            files += own_files(path) if path.is_dir() else [path]
         else:
-            found += [path / "cases.csv", path / "summary.json"]
-            found += [] if (path / "cases.csv").is_file() else volume_files(path)
-    return found + (volume_files(arguments.references) if arguments.references else [])
+            files += [path / "cases.csv", path / "summary.json"]
+            files += [] if (path / "cases.csv").is_file() else volume_files(path)
+    return files + (volume_files(arguments.references) if arguments.references else [])
 
 
 def compare_segmentations(
@@ -225,7 +225,7 @@ def write_rows(
 ) -> None:
     """Write and print the tables of a config's rows."""
     from segmed.evaluate.comparison import compare_methods
-    from segmed.metrics.segmentation import metrics_shown
+    from segmed.metrics.mask_metrics import metrics_shown
     from segmed.reports.comparison.document import write_comparison_page
     from segmed.reports.comparison.overview import overview_document, write_agreement, write_overview
     from segmed.reports.comparison.text import comparison_document, write_comparison
@@ -280,12 +280,12 @@ def _expanded(value: str, name: str) -> Iterable[Path]:
     path = Path(value).expanduser()
     if path.exists():
         return [path]
-    found = [Path(match) for match in sorted(glob.glob(str(path)))]
-    found = [match for match in found if match.is_dir() or match.suffix == ".csv"]
-    if not found:
+    paths = [Path(match) for match in sorted(glob.glob(str(path)))]
+    paths = [match for match in paths if match.is_dir() or match.suffix == ".csv"]
+    if not paths:
         what = "no folder fits the pattern" if glob.has_magic(value) else "there is no"
         raise ConfigError(f"method '{name}': {what} {value}: name a run, an evaluation or a folder of label maps")
-    return found
+    return paths
 
 
 def _check_apart(methods: Mapping[str, Sequence[Path]]) -> None:

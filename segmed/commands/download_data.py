@@ -15,7 +15,7 @@ from segmed.config import Section
 class Arguments(Section):
     """Fetch one task of the Medical Segmentation Decathlon, check it, and unpack it.
 
-    A call that was stopped is gone on with by the same command. Terms of the data: CC BY-SA 4.0.
+    The same command resumes a download that was stopped. Terms of the data: CC BY-SA 4.0.
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = Field(

@@ -157,9 +157,9 @@ def _parts(references: Sequence[Reference], run: Path) -> dict[str, str]:
     part_of = {case: part for part in ("train", "validation", "test") for case in getattr(split, part)}
     for reference in references:
         names = {reference.id, *reference.names[0], *reference.names[1]}
-        found = {part_of[name] for name in names | {plain_name(name) for name in names} if name in part_of}
-        if found:
-            parts[reference.id] = min(found, key=("train", "validation", "test").index)
+        own_parts = {part_of[name] for name in names | {plain_name(name) for name in names} if name in part_of}
+        if own_parts:
+            parts[reference.id] = min(own_parts, key=("train", "validation", "test").index)
     missing = len(split.test) - sum(part == "test" for part in parts.values())
     if missing and parts:
         raise ConfigError(
@@ -242,8 +242,8 @@ def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, S
     from segmed.data.pairs import pair_images
     from segmed.volumes import Source
 
-    found = pair_images(find_volumes(folder), references, folder=folder).predictions
-    return {case: Source(path) for case, path in found.items()}
+    images = pair_images(find_volumes(folder), references, folder=folder).predictions
+    return {case: Source(path) for case, path in images.items()}
 
 
 def _notes(arguments: Arguments, pairing: Pairing, scores: Scores) -> list[str]:

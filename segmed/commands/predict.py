@@ -21,7 +21,7 @@ from segmed.files import bounds, printable
 if TYPE_CHECKING:
     from segmed.data.inputs import Input
     from segmed.segment.predict import CaseReport
-    from segmed.segmenters.base import Segmenter
+    from segmed.segmenters.segmenter import Segmenter
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -131,7 +131,7 @@ def _say_label_maps(path: Path) -> None:
         return
     left_out = label_maps(find_volumes(path), path)
     if left_out:
-        names = ", ".join(found.name for found in left_out[:3]) + (" ..." if len(left_out) > 3 else "")
+        names = ", ".join(file.name for file in left_out[:3]) + (" ..." if len(left_out) > 3 else "")
         print(f"{len(left_out)} label maps are no inputs and are left out: {names}", file=sys.stderr)
 
 
@@ -193,10 +193,10 @@ def _write_classes(output: Path, classes: tuple[str, ...], reports: list[CaseRep
     import numpy as np
 
     from segmed.evaluate.answers import save_predictions
-    from segmed.reports.classification.case_classes import TABLE
+    from segmed.reports.classification.second_head import TABLE
 
-    told = np.array([[report.classes[name] for name in classes] for report in reports])
-    logits = np.log(told.clip(np.finfo(float).tiny))
+    probabilities = np.array([[report.classes[name] for name in classes] for report in reports])
+    logits = np.log(probabilities.clip(np.finfo(float).tiny))
     save_predictions(output / TABLE, classes, [report.case for report in reports], logits)
     print(f"classes of {len(reports)} cases in {output / TABLE}")
 

@@ -304,8 +304,8 @@ def _grey_zone(
             if pool is None:
                 pool = np.moveaxis(enclosed(np.moveaxis(heart.wall, axis, -1)), -1, axis)
             scene = Scene(image, heart.wall & ~scar, heart.spacing_mm, {"pool": pool})
-            found = RemoteSector(cavity="pool", darker_than="pool").find(scene)
-            remote = {"mean": found.mean, "sd": found.sd, "voxels": found.voxels, "found_from": "darkest sector"}
+            sector = RemoteSector(cavity="pool", darker_than="pool").find(scene)
+            remote = {"mean": sector.mean, "sd": sector.sd, "voxels": sector.voxels, "found_from": "darkest sector"}
         definition = arguments.grey_zone
         return GreyZone(remote["mean"], remote["sd"], definition, arguments.grey_zone_sd), remote, None
     except (SegmenterError, CardiacError) as error:

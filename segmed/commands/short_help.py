@@ -39,8 +39,8 @@ def short_help(
     for title, options in groups.items():
         lines.append(title)
         for name in options:
-            if (found := _field(model, experiment, name)) is not None:
-                lines += _option(name, *found, width)
+            if (option := _field(model, experiment, name)) is not None:
+                lines += _option(name, *option, width)
         lines.append("")
     some_are_left_out = experiment is not None or sum(map(len, groups.values())) < len(model.model_fields)
     more = ["--help-all documents every option"] if some_are_left_out else []

@@ -43,16 +43,16 @@ class Arguments(TrainingOptions):
 
 
 def main() -> int:
-    """Train, go on with, plan or cross-validate, as the command line says."""
-    asked, config = read_training(SegmentationConfig, Arguments, description=__doc__)
+    """Train, resume, plan or cross-validate, as the command line says."""
+    arguments, config = read_training(SegmentationConfig, Arguments, description=__doc__)
     from segmed.compose.run import cross_validate, resume, run, show_plan  # heavy, and not needed for --help
 
-    if asked.resume is not None:
-        resume(asked.resume)
-    elif asked.plan_only:
+    if arguments.resume is not None:
+        resume(arguments.resume)
+    elif arguments.plan_only:
         show_plan(config)
-    elif asked.every_fold:
-        cross_validate(config, asked.run_dir)
+    elif arguments.every_fold:
+        cross_validate(config, arguments.run_dir)
     else:
-        run(config, asked.run_dir)
+        run(config, arguments.run_dir)
     return 0

@@ -48,13 +48,13 @@ def read_training(
     if "--resume" in given and len(given) > 1:
         raise ConfigError("--resume takes no other option: the run's own config.yaml says what to do")
     first_run: Path = options.model_fields["config"].default
-    asked, config = parse_as(schema, options, description=description, default_config=first_run)
+    arguments, config = parse_as(schema, options, description=description, default_config=first_run)
     if "--train.epochs" in given and config.train.budget_minutes is not None:
         raise ConfigError(
             f"--train.epochs means nothing beside train.budget_minutes {config.train.budget_minutes:g}, which says how "
             "long the run is: leave it out, or add --train.budget-minutes None"
         )
-    changes = {name: getattr(asked, name) for name in ("fold", "folds") if getattr(asked, name) is not None}
+    changes = {name: getattr(arguments, name) for name in ("fold", "folds") if getattr(arguments, name) is not None}
     if changes:
         config = config.model_copy(update={"split": config.split.model_validate(config.split.model_dump() | changes)})
-    return asked, config
+    return arguments, config

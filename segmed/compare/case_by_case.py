@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from segmed.compare.finished_cases import Records, folder_of, rows_of, settings_of
 from segmed.compare.method_inputs import read_with_reference, whole_wall
 from segmed.compare.prepare import PreparedComparison
-from segmed.compare.row_figures import Judge
+from segmed.compare.row_figures import CaseScorer
 from segmed.config.compare import RowConfig
 from segmed.data.case import Case
 from segmed.data.splits import Split
@@ -34,7 +34,7 @@ Record = Mapping[str, Any]  # what a file of records holds of a case
 
 @dataclass(frozen=True)
 class CaseLabelMap:
-    """What a row has of one case.
+    """The result of a row for one case.
 
     Attributes:
         indices: (X, Y, Z) uint8, of the data set's labels.
@@ -118,15 +118,15 @@ class CaseByCaseRow(ABC):
     def _part(self, split: Split) -> list[Record]:
         """Records of the test cases of a split."""
         records = Records(self.folder / "cases", settings_of(self.comparison) | self.settings(split))
-        known = {id: self._record(self.comparison.cases[id], records) for id in split.test}
-        done = {id: record for id, record in known.items() if record is not None}
-        if len(done) < len(known):
+        recorded = {id: self._record(self.comparison.cases[id], records) for id in split.test}
+        done = {id: record for id, record in recorded.items() if record is not None}
+        if len(done) < len(recorded):
             began = time.perf_counter()
             method = self.method(split)
             cost = {"fold": split.fold or 0, "fit_seconds": time.perf_counter() - began}
-            for id in (id for id in known if id not in done):
+            for id in (id for id in recorded if id not in done):
                 done[id] = self._case(self.comparison.cases[id], method, records, cost)
-        return [done[id] for id in known]
+        return [done[id] for id in recorded]
 
     def _record(self, case: Case, records: Records) -> Record | None:
         """Of a case that is done, its label map being there."""
@@ -138,28 +138,28 @@ class CaseByCaseRow(ABC):
         """Segment one case, keep its label map and its figures."""
         image, reference = read_with_reference(case, self.comparison)
         wall = self.wall(image, reference, case)
-        found: CaseLabelMap | None = None
+        prediction: CaseLabelMap | None = None
         error = None
         began = time.perf_counter()
         try:
-            found = method(image, wall)
+            prediction = method(image, wall)
         except SegmenterError as failure:
             error = " ".join(str(failure).split())
         seconds = time.perf_counter() - began
         path = self._map_path(case.id)
         remove(path)
-        if found is not None:
-            values = torch.from_numpy(self.comparison.dataset.labels.decode(found.indices))[None]
+        if prediction is not None:
+            values = torch.from_numpy(self.comparison.dataset.labels.decode(prediction.indices))[None]
             like = next(iter(case.images.values())).path
             write_volume(path, MetaTensor(values, affine=image.affine), like=like)
-        figures = Judge(self.comparison.config, self.comparison.dataset.labels).rows(
-            None if found is None else found.indices,
+        figures = CaseScorer(self.comparison.config, self.comparison.dataset.labels).rows(
+            None if prediction is None else prediction.indices,
             reference.as_tensor()[0].numpy(),
             case=case,
             spacing_mm=spacing_mm(image.affine),
             wall=WALL.get(self.row.place, "run"),
         )
-        lost = [" ".join(why.split()) for why in found.lost] if found is not None else []
+        lost = [" ".join(why.split()) for why in prediction.lost] if prediction is not None else []
         data = {"case": case.id, "error": error, "lost": lost, "seconds": seconds, **cost, "rows": figures}
         return records.write(case, data, *self.files(case))
 

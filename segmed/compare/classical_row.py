@@ -75,9 +75,9 @@ class ClassicalRow(CaseByCaseRow):
                 )
         except SegmenterError as error:
             raise SegmenterError(f"row '{self.name}': {error}") from error
-        return partial(self._found, method, slices)
+        return partial(self._segment, method, slices)
 
-    def _found(
+    def _segment(
         self, method: TissueMethod, slices: SliceBySlice | None, image: MetaTensor, wall: np.ndarray | None
     ) -> CaseLabelMap:
         """Label indices; where a wall is known, of the box around all that is known."""
@@ -93,8 +93,8 @@ class ClassicalRow(CaseByCaseRow):
             return CaseLabelMap(indices)
         box = bounding_box(wall > 0)
         part = MetaTensor(image.as_tensor()[(slice(None), *box)], affine=image.affine)  # its place does not matter
-        known = Known(MetaTensor(torch.from_numpy(wall[box])[None], affine=image.affine), wall_labels(self.comparison))
-        inside = Inside(method, known, within=(config.region,), target=config.target, rest=config.rest, labels=labels)
+        region = Known(MetaTensor(torch.from_numpy(wall[box])[None], affine=image.affine), wall_labels(self.comparison))
+        inside = Inside(method, region, within=(config.region,), target=config.target, rest=config.rest, labels=labels)
         indices[box] = inside(part).as_tensor()[0].numpy()
-        asked = (wall == 1).any()  # else the slices that failed are those of an earlier case
-        return CaseLabelMap(indices, tuple(slices.failed.values()) if slices is not None and asked else ())
+        has_region = (wall == 1).any()  # else the slices that failed are those of an earlier case
+        return CaseLabelMap(indices, tuple(slices.failed.values()) if slices is not None and has_region else ())

@@ -14,8 +14,8 @@ from segmed.data.splits import Split
 from segmed.errors import RunError
 from segmed.labels import LabelSet
 from segmed.runs import Run, read_config
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
+from segmed.segmenters.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Figures of cases that are done, a file each: what a killed comparison goes on from."""
+"""Figures of cases that are done, a file each: from which a killed comparison is resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segmed.compare.prepare import PreparedComparison
 from segmed.data.case import Case
 from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
-from segmed.metrics.segmentation import METRICS
+from segmed.metrics.mask_metrics import METRICS
 
 VERSION = 2  # raised whenever the same settings give other figures
 
@@ -51,7 +51,7 @@ class Records:
     settings: Mapping[str, Any]
 
     def read(self, case: Case, *files: Path) -> dict[str, Any] | None:
-        """What was written of a case, if it still holds for the settings and these files."""
+        """The record of a case; None where it was written with other settings or for other files."""
         try:
             data = json.loads((self.folder / f"{case.id}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

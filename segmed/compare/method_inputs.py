@@ -57,10 +57,10 @@ def whole_wall(indices: np.ndarray, comparison: PreparedComparison) -> np.ndarra
     Returns:
         (X, Y, Z) uint8 of `wall_labels`.
     """
-    labels, known = comparison.dataset.labels, wall_labels(comparison)
+    labels, walls = comparison.dataset.labels, wall_labels(comparison)
     table = np.zeros(256, np.uint8)
     for name in labels.names:
-        table[labels.index(name)] = 1 if name in comparison.config.within else known.index(name)
+        table[labels.index(name)] = 1 if name in comparison.config.within else walls.index(name)
     return table[indices]
 
 
@@ -107,6 +107,6 @@ class TrainingScenes(Sequence[Scene]):
         wall, names = whole_wall(indices, self._comparison), wall_labels(self._comparison)
         region = wall == 1
         tissue = indices == self._comparison.dataset.labels.index(self._comparison.config.target)
-        found = {name: wall == number for number, name in enumerate(names.names, 1) if number > 1}
+        other_masks = {name: wall == number for number, name in enumerate(names.names, 1) if number > 1}
         voxels = image.as_tensor()[0].float().numpy()
-        return Scene(voxels, region, spacing_mm(image.affine), {**found, TISSUE: tissue, REST: region & ~tissue})
+        return Scene(voxels, region, spacing_mm(image.affine), {**other_masks, TISSUE: tissue, REST: region & ~tissue})

@@ -1,4 +1,4 @@
-"""What is compared on which cases: data, parts, finished runs; all of it checked before anything is computed."""
+"""The data, parts and finished runs of a comparison, all checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
     """
     missing: dict[str, str] = {}
     paths: dict[str, list[Path]] = {}
-    opened: dict[Path, TestedRun] = {}
+    tested_runs: dict[Path, TestedRun] = {}
     for name, row in config.rows.items():
         patterns = row.patterns or (() if row.place in PLACES else (row.region,))
         paths[name] = matching(patterns)
         if patterns and not paths[name]:
-            missing[name] = _absent(name, row, config)
+            missing[name] = _missing_line(name, row, config)
         elif row.method is not None and len(paths[name]) > 1:
             raise RunError(
                 f"row '{name}': {len(paths[name])} runs fit the region {row.region}: name the one whose walls it takes"
             )
         try:
-            opened |= {path: TestedRun.open(path) for path in paths[name] if path not in opened}
+            tested_runs |= {path: TestedRun.open(path) for path in paths[name] if path not in tested_runs}
         except UnfinishedError as error:
             missing[name] = f"row '{name}': {error}"
     if missing and (not skip_missing or config.reference in missing or len(config.rows) - len(missing) < 2):
@@ -96,9 +96,9 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
         config,
         dataset,
         splits,
-        {name: tuple(opened[path] for path in paths[name]) for name, row in config.rows.items()
+        {name: tuple(tested_runs[path] for path in paths[name]) for name, row in config.rows.items()
          if row.run is not None and name not in missing},
-        {name: opened[paths[name][0]] for name, row in config.rows.items()
+        {name: tested_runs[paths[name][0]] for name, row in config.rows.items()
          if row.method is not None and paths[name] and name not in missing},
         missing,
     )  # fmt: skip
@@ -107,13 +107,13 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
     return comparison
 
 
-def _absent(name: str, row: RowConfig, config: CompareConfig) -> str:
+def _missing_line(name: str, row: RowConfig, config: CompareConfig) -> str:
     """The line on a row whose run is not there."""
     wanted = row.patterns or (row.region,)
     others = (other.command for other in config.rows.values() if set(other.patterns) & set(wanted) and other.command)
     command = row.command or next(others, None)
-    made = f"make it with `{command}`" if command else "train it with segmed train"
-    return f"row '{name}': no run fits {', '.join(wanted)}: {made}"
+    advice = f"make it with `{command}`" if command else "train it with segmed train"
+    return f"row '{name}': no run fits {', '.join(wanted)}: {advice}"
 
 
 def _splits(config: CompareConfig, dataset: Dataset) -> tuple[Split, ...]:

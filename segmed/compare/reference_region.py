@@ -21,8 +21,8 @@ from segmed.data.case import Case
 from segmed.data.splits import Split
 from segmed.evaluate.results import Result
 from segmed.machine import this_machine
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.region import Known
+from segmed.segmenters.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ class ReferenceRegionRow(CaseByCaseRow):
 
     def completed(self, result: Result, records: Sequence[Record]) -> Result:
         own = self.tested.result
-        known = {name: getattr(own, name) for name in ("training_minutes", "budget", "seed", "training")}
+        facts = {name: getattr(own, name) for name in ("training_minutes", "budget", "seed", "training")}
         source = f"row '{self.name}', {self.tested.path}"
-        return replace(result, source=source, device=this_machine().name, **known)
+        return replace(result, source=source, device=this_machine().name, **facts)
 
     def method(self, split: Split) -> Segment:
         stage = next(stage for stage in self._stages if stage.split == split)
-        return partial(self._found, stage, stage.load())
+        return partial(self._segment, stage, stage.load())
 
-    def _found(self, stage: FineStage, fine: Segmenter, image: MetaTensor, wall: np.ndarray | None) -> CaseLabelMap:
-        """Label indices; the whole volume is shown, since a network was trained on whole volumes."""
+    def _segment(self, stage: FineStage, fine: Segmenter, image: MetaTensor, wall: np.ndarray | None) -> CaseLabelMap:
+        """Label indices; the network gets the whole volume, as in its training."""
         if wall is None:
             raise ValueError("a fine stage looks in a region: give one")
         labels, others = self.comparison.dataset.labels, wall_labels(self.comparison).names[1:]

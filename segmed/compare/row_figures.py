@@ -14,8 +14,8 @@ from segmed.config.compare import CompareConfig
 from segmed.data.case import Case
 from segmed.evaluate.case_rows import Row, absent_case, evaluate_case
 from segmed.labels import IGNORE, LabelSet
+from segmed.metrics.mask_metrics import METRICS
 from segmed.metrics.published import zabihollahy2020_dice
-from segmed.metrics.segmentation import METRICS
 
 SHARES = ("share_error_pp", "share_difference_pp")  # of the tissue in the region, in percentage points
 TRUTHS = ("true_ml", "true_avd_ml", "true_difference_ml")  # against the volumes that a phantom was made with
@@ -23,7 +23,7 @@ PUBLISHED = "dice_zabihollahy2020"
 
 
 @dataclass(frozen=True)
-class Judge:
+class CaseScorer:
     """Scores label maps of cases.
 
     Attributes:
@@ -36,7 +36,7 @@ class Judge:
 
     def rows(
         self,
-        found: np.ndarray | None,
+        prediction: np.ndarray | None,
         reference: np.ndarray,
         *,
         case: Case,
@@ -46,7 +46,7 @@ class Judge:
         """Figures of the tissue and of the region.
 
         Args:
-            found: (X, Y, Z) label indices; None: there is no result, so the tissue is missed.
+            prediction: (X, Y, Z) label indices; None: there is no result, so the tissue is missed.
             reference: (X, Y, Z) label indices with IGNORE.
             case: whose they are.
             spacing_mm: of the voxels.
@@ -63,11 +63,11 @@ class Judge:
             "config": config.evaluate,
             "spacing_known": config.data.spacing_known,
         }
-        if found is None:
+        if prediction is None:
             every = absent_case(true, few, **shared)
             mine = np.zeros_like(true)
         else:
-            mine = self._reduced(found)
+            mine = self._reduced(prediction)
             every = evaluate_case(mine, true, few, **shared)
         by_name = {row["label"]: row for row in every}
         target, region = by_name[config.target], by_name[config.region]
@@ -78,7 +78,7 @@ class Judge:
         mine = np.where(true == IGNORE, 0, mine)
         number = few.index(config.target)
         if wall != "none":
-            walls = true if wall == "given" or found is None else mine
+            walls = true if wall == "given" or prediction is None else mine
             target |= _shares(mine == number, _inside(walls), true == number, _inside(true))
         target |= self._against_truth(target, case)
         target[PUBLISHED] = zabihollahy2020_dice(mine == number, true == number, axis=slice_axis(spacing_mm))
@@ -120,9 +120,9 @@ def _inside(indices: np.ndarray) -> np.ndarray:
     return (indices > 0) & (indices != IGNORE)
 
 
-def _shares(found: np.ndarray, wall: np.ndarray, true: np.ndarray, true_wall: np.ndarray) -> dict[str, float]:
+def _shares(prediction: np.ndarray, wall: np.ndarray, true: np.ndarray, true_wall: np.ndarray) -> dict[str, float]:
     """Per cent of the region that the tissue is, in the label map less in the reference."""
     if not wall.any() or not true_wall.any():
         return {}
-    difference = 100.0 * (found.sum() / wall.sum() - true.sum() / true_wall.sum())
+    difference = 100.0 * (prediction.sum() / wall.sum() - true.sum() / true_wall.sum())
     return {"share_error_pp": float(abs(difference)), "share_difference_pp": float(difference)}

@@ -11,7 +11,7 @@ from segmed.compare.finished_cases import Records, folder_of, rows_of, settings_
 from segmed.compare.method_inputs import label_indices, read_with_reference
 from segmed.compare.prepare import PreparedComparison
 from segmed.compare.reference_region import ReferenceRegionRow
-from segmed.compare.row_figures import Judge
+from segmed.compare.row_figures import CaseScorer
 from segmed.compare.tested_runs import TestedRun
 from segmed.evaluate.case_rows import Row
 from segmed.evaluate.results import Method, Result
@@ -51,7 +51,7 @@ def _results(comparison: PreparedComparison, name: str) -> tuple[Result, ...]:
 
 def _scored_run(comparison: PreparedComparison, name: str, run: TestedRun, seed: int) -> Result:
     """The label maps of a run's own test, scored as those of the other rows are."""
-    judge = Judge(comparison.config, comparison.dataset.labels)
+    scorer = CaseScorer(comparison.config, comparison.dataset.labels)
     records = Records(
         folder_of(comparison, name) / f"run_{seed}", settings_of(comparison) | {"run": str(run.path.resolve())}
     )
@@ -61,9 +61,9 @@ def _scored_run(comparison: PreparedComparison, name: str, run: TestedRun, seed:
         record = records.read(case, path)
         if record is None:
             image, reference = read_with_reference(case, comparison)
-            found = label_indices(path, comparison.dataset.labels, like=image)
-            figures = judge.rows(
-                found, reference.as_tensor()[0].numpy(), case=case, spacing_mm=spacing_mm(image.affine)
+            prediction = label_indices(path, comparison.dataset.labels, like=image)
+            figures = scorer.rows(
+                prediction, reference.as_tensor()[0].numpy(), case=case, spacing_mm=spacing_mm(image.affine)
             )
             record = records.write(case, {"rows": figures}, path)
         rows += rows_of(record)

@@ -35,13 +35,13 @@ class TestedRun:
         Raises:
             UnfinishedError: it is not, or label maps are missing.
         """
-        found = cls(path, read_result(path))
-        if missing := sorted(found.cases - set(found.label_maps)):
+        run = cls(path, read_result(path))
+        if missing := sorted(run.cases - set(run.label_maps)):
             raise UnfinishedError(
                 f"run {path} has figures but no label maps of {len(missing)} cases, {first_few(missing)}: "
                 f"go on with segmed train --resume {path}"
             )
-        return found
+        return run
 
     @property
     def cases(self) -> set[str]:
@@ -51,13 +51,13 @@ class TestedRun:
     @cached_property
     def label_maps(self) -> dict[str, Path]:
         """Case -> its label map: of the fold in which it was tested."""
-        found: dict[str, Path] = {}
+        label_maps: dict[str, Path] = {}
         for part in parts_of(self.path):
             tested = set(Split.load(part.split).test)
             files = sorted(part.predictions.iterdir()) if part.predictions.is_dir() else []
             maps = {strip_suffix(file): file for file in files if is_volume_file(file.name)}
-            found |= {case: maps[case] for case in tested if case in maps}
-        return found
+            label_maps |= {case: maps[case] for case in tested if case in maps}
+        return label_maps
 
 
 def parts_of(path: Path) -> list[Run]:
@@ -79,5 +79,5 @@ def splits_of(path: Path) -> tuple[Split, ...]:
 
 def matching(patterns: Sequence[str]) -> list[Path]:
     """Runs that fit one of several paths or patterns, each once, in order."""
-    found = [Path(match) for pattern in patterns for match in sorted(glob.glob(str(Path(pattern).expanduser())))]
-    return [path for path in dict.fromkeys(found) if is_run(path)]
+    paths = [Path(match) for pattern in patterns for match in sorted(glob.glob(str(Path(pattern).expanduser())))]
+    return [path for path in dict.fromkeys(paths) if is_run(path)]

@@ -1,4 +1,4 @@
-"""A segmentation experiment, of one network or of several: run, go on with, plan, cross-validate."""
+"""A segmentation experiment, of one network or of several: run, resume, plan, cross-validate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from segmed.builders.datasets import build_dataset
-from segmed.compose import prepare as composed
+from segmed.compose import prepare as several_networks
 from segmed.compose.train import train_networks
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_written
@@ -19,7 +19,7 @@ from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
 from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Folds, Run, holding, new_folds, open_run, read_config
-from segmed.segment import prepare as single
+from segmed.segment import prepare as one_network
 from segmed.segment.test import final_figures, run_test, sum_up
 from segmed.segment.train import Training
 from segmed.training.folds import run_folds
@@ -31,36 +31,40 @@ from segmed.training.tracking import Tracker
 def run(config: SegmentationConfig, folder: Path | None) -> None:
     """Plan, train and test one experiment in a new run folder."""
     fabric, ranks = launch(config.train.devices)
-    made = Run(ranks.lead(lambda: start(config, folder, processes=ranks.world).path))
-    train_and_test(made, fabric, ranks, resume=False)
+    run = Run(ranks.lead(lambda: start(config, folder, processes=ranks.world).path))
+    train_and_test(run, fabric, ranks, resume=False)
 
 
 def resume(folder: Path) -> None:
-    """Go on with a run, or with a cross-validation, that was stopped; the result is that of one never stopped."""
+    """Resume a run or a cross-validation that was stopped; the result is the same as without the stop."""
     if (folds := Folds(folder)).begun:
         _run_folds(load_written(SegmentationConfig, folds.config), folds)
         return
-    made = open_run(folder)
-    if made.finished:
-        print(f"run {folder} is finished, nothing is left to do: {made.page}")
+    run = open_run(folder)
+    if run.finished:
+        print(f"run {folder} is finished, nothing is left to do: {run.page}")
         return
-    train_and_test(made, *launch(read_config(made).train.devices), resume=True)
+    train_and_test(run, *launch(read_config(run).train.devices), resume=True)
 
 
 def show_plan(config: SegmentationConfig) -> None:
     """Print the plan of an experiment with its reasons."""
-    print(single.planned(single.prepare(config)))
+    print(one_network.planned(one_network.prepare(config)))
 
 
 def cross_validate(config: SegmentationConfig, folder: Path | None) -> None:
-    """Train and test every fold, and sum up over all cases: each was tested once, by a model that never saw it."""
-    config = single.with_absolute_paths(config)
+    """Train and test every fold, and sum up over all cases: each is tested once, by a model that never saw it."""
+    config = one_network.with_absolute_paths(config)
     _run_folds(config, new_folds(config, folder))
 
 
 def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """Make the folder of a run of one network, or of several."""
-    return composed.start(config, folder) if config.composed else single.start(config, folder, processes=processes)
+    return (
+        several_networks.start(config, folder)
+        if config.composed
+        else one_network.start(config, folder, processes=processes)
+    )
 
 
 def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> list[Row]:
@@ -76,7 +80,7 @@ def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> l
 
 
 def _test(run: Run, tracker: Tracker, best: Mapping[str, float], *, device: str) -> list[Row]:
-    """Test a trained run where it has a test part, and say where one looks; the rows of the test."""
+    """Test a trained run where it has a test part, and print where the results are; the rows of the test."""
     config, split = read_config(run), Split.load(run.split)
     rows: list[Row] = []
     figures: dict[str, float] = {}

@@ -27,8 +27,8 @@ from segmed.labels import IGNORE
 from segmed.runs import Run, read_config
 from segmed.segment.prepare import start
 from segmed.segment.train import Training
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import restrict
+from segmed.segmenters.segmenter import Segmenter
 from segmed.training.launch import open_tracker, require_one_process
 from segmed.training.ranks import Ranks
 from segmed.volumes import write_volume
@@ -67,7 +67,7 @@ class _Networks:
         return load_stage(folder, stage, partial(load_run, device=str(self.fabric.device)))
 
     def member(self, folder: Path, config: SegmentationConfig) -> None:
-        """Train one network, or go on with it."""
+        """Train one network, or resume its training."""
         part = Run(folder)
         begun = part.config.is_file()
         if not begun:
@@ -80,12 +80,12 @@ class _Networks:
 
 @dataclass(frozen=True)
 class _CascadeNetworks(_Networks):
-    """Those of two stages, the second of which learns from what the first one leaves."""
+    """Trains the networks of two stages; the second learns inside the regions that the first one finds."""
 
     cascade: CascadeConfig
 
     def train(self) -> None:
-        """The coarse stage, the regions that it leaves for the fine one, the fine stage."""
+        """Train the coarse stage, write the regions that it finds, train the fine stage inside them."""
         coarse = self.stage(self.run.path / "coarse", self.cascade.coarse, self.config.data, self.run.split)
         data = self.run.path / "fine" / "data"
         if not (data / REGIONS).is_file():
@@ -130,7 +130,7 @@ class _CascadeNetworks(_Networks):
         return finders
 
     def _write_region(self, data: Path, case: Case, dataset: Dataset, finder: Segmenter) -> bool:
-        """Write one case; whether there was a region to write."""
+        """Write one case, restricted to its region; False where there is no region."""
         cascade = self.cascade
         image, label = read_case(case, dataset)
         if label is None:
@@ -141,8 +141,8 @@ class _CascadeNetworks(_Networks):
             members = [dataset.labels.index(name) for region in cascade.region for name in merged[region]]
             mask = np.isin(indices, members)
         else:
-            found = finder(image).as_tensor()[0].numpy()
-            mask = np.isin(found, [finder.labels.index(name) for name in cascade.region])
+            prediction = finder(image).as_tensor()[0].numpy()
+            mask = np.isin(prediction, [finder.labels.index(name) for name in cascade.region])
         if not mask.any():
             print(f"case {case.id}: the coarse stage found no region; the fine stage learns without it")
             return False

@@ -50,8 +50,8 @@ from segmed.config.network import (
     TverskyLossConfig,
     UNetConfig,
 )
-from segmed.config.patches import AUGMENT_PRESETS, AugmentConfig, PatchConfig
 from segmed.config.training import EvaluateConfig, InferenceConfig, TrainConfig
+from segmed.config.training_patches import AUGMENT_PRESETS, AugmentConfig, PatchConfig
 
 __all__ = [
     "AUGMENT_PRESETS",

@@ -107,7 +107,7 @@ class UnlabelledConfig(Section):
 
 
 class AdversaryConfig(Section):
-    """A discriminator that the segmenter has to deceive. Without this section training is supervised."""
+    """A discriminator that the segmenter learns to deceive. Without this section training is supervised."""
 
     discriminator: Discriminator = PatchDiscriminatorConfig()
     loss: Literal["auto", "non_saturating", "least_squares", "hinge", "wasserstein", "segan_l1"] = Field(

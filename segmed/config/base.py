@@ -1,4 +1,4 @@
-"""What all sections share: frozen models, and the types of their fields."""
+"""The base of all sections, a frozen model, and the types of their fields."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from segmed.config.base import Auto, Count, Fraction, Length, Positive, Section
 from segmed.config.classifier import ClassifierNetwork, EncoderClassifierConfig
 from segmed.config.images import ClassDataConfig, ClassSplitConfig, ImageConfig, LeakConfig
-from segmed.config.patches import AugmentConfig
 from segmed.config.training import TrainConfig
+from segmed.config.training_patches import AugmentConfig
 
 ClassWeights = tuple[Positive, ...] | Literal["balanced"] | None
 
@@ -41,7 +41,7 @@ ClassLoss = Annotated[CrossEntropyConfig | FocalConfig, Field(discriminator="nam
 
 
 class ClassTrainConfig(TrainConfig):
-    """How long, how fast, on what."""
+    """How long training takes, its step size, and its hardware."""
 
     epochs: Count = Field(30, description="passes over the training images; not used with budget_minutes")
     steps_per_epoch: Count | Auto = Field("auto", description="auto: every training image is drawn about once")

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from segmed.config.base import Auto, Count, Length, Section
 from segmed.config.data import PreprocessConfig
 from segmed.config.network import Loss, Network
-from segmed.config.patches import AugmentConfig, PatchConfig
 from segmed.config.training import TrainConfig
+from segmed.config.training_patches import AugmentConfig, PatchConfig
 
 View = Literal["axial", "coronal", "sagittal", "slices", "volume"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from segmed.config.base import Auto, Count, Fraction, Section, Width
-from segmed.config.filters import Filter
+from segmed.config.image_filters import Filter
 
 Part = Literal["train", "validation", "test"]
 TWINS = "twins"  # instead of a regular expression: groups that the audit finds

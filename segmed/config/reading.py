@@ -204,9 +204,9 @@ def _validated(model: type[Model], data: Any, *, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        wanted, found = KINDS.get(model), _classifies(data) if isinstance(data, dict) else None
-        if wanted is not None and found is not None and wanted != found:
-            raise ConfigError(f"{where} is a config of {MEANT[found]}") from None
+        wanted, actual = KINDS.get(model), _classifies(data) if isinstance(data, dict) else None
+        if wanted is not None and actual is not None and wanted != actual:
+            raise ConfigError(f"{where} is a config of {MEANT[actual]}") from None
         problems = [describe(problem, model) for problem in error.errors(include_url=False)]
         problems = list(dict.fromkeys(problems))
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -221,8 +221,8 @@ def describe(problem: Any, model: type[BaseModel]) -> str:
     keys, models = _walk(model, problem["loc"])
     key = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        known = sorted({name for section in _walk(model, problem["loc"][:-1])[1] for name in section.model_fields})
-        return f"unknown key '{key}'{_nearest(keys[-1], known) or f', known here: {_listed(known)}'}"
+        names = sorted({name for section in _walk(model, problem["loc"][:-1])[1] for name in section.model_fields})
+        return f"unknown key '{key}'{_nearest(keys[-1], names) or f', known here: {_listed(names)}'}"
     names = [str(_tag_of(section)) for section in models]
     if problem["type"] == "union_tag_invalid":
         given = str(problem["ctx"]["tag"])

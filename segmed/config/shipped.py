@@ -36,7 +36,7 @@ def find_config(given: Path | str) -> Path:
 
 
 def first_comment(path: Path) -> str:
-    """What a config says of itself: its first line of comment that is not for an editor."""
+    """The description of a config: its first comment line that is not for an editor."""
     with path.open(encoding="utf-8") as file:
         lines = (line.strip() for line in file)
         return next((line[1:].strip() for line in lines if line[:1] == "#" and not line.startswith(MODELINE)), "")

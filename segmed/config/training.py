@@ -10,7 +10,7 @@ from segmed.config.base import Auto, Count, Fraction, Positive, Section, Width
 
 
 class TrainConfig(Section):
-    """How long, how fast, on what."""
+    """How long training takes, its step size, and its hardware."""
 
     epochs: Count = Field(100, description="passes of `steps_per_epoch` steps; not used with budget_minutes")
     budget_minutes: Positive | None = Field(None, description="fit the schedule to this time, validation included")

@@ -11,7 +11,7 @@ from scipy import ndimage, signal
 from skimage.exposure import equalize_adapthist
 from skimage.filters import threshold_otsu
 
-from segmed.config.filters import (
+from segmed.config.image_filters import (
     ClaheConfig,
     Filter,
     GaussianConfig,

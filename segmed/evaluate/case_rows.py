@@ -10,7 +10,7 @@ import numpy as np
 
 from segmed.config import EvaluateConfig
 from segmed.labels import IGNORE, LabelSet
-from segmed.metrics.segmentation import METRICS, image_diagonal_mm, measure, measure_absent, overlaps
+from segmed.metrics.mask_metrics import METRICS, image_diagonal_mm, measure, measure_absent, overlaps
 from segmed.metrics.statistics import summarise
 from segmed.metrics.surfaces import bounding_box
 
@@ -56,13 +56,13 @@ def evaluate_case(
         )
     diagonal_mm = image_diagonal_mm(reference.shape, spacing_mm)
     prediction, reference = _cut_together(prediction, reference)
-    found, true = labels.masks(prediction), labels.masks(reference)
+    predicted, true = labels.masks(prediction), labels.masks(reference)
 
     def metrics(name: str) -> dict[str, float]:
         if not spacing_known:
-            return overlaps(found[name], true[name])
+            return overlaps(predicted[name], true[name])
         return measure(
-            found[name],
+            predicted[name],
             true[name],
             spacing_mm=spacing_mm,
             tolerance_mm=config.surface_dice_tolerance_mm,

@@ -12,7 +12,7 @@ from segmed.config.classification import ClassEvaluateConfig
 from segmed.evaluate.answers import Answers
 from segmed.evaluate.decisions import DEFAULT_RULE, UNITS, Level, Unit, decide, levels_of, why_not_by_subject
 from segmed.metrics.calibration import expected_calibration_error
-from segmed.metrics.classification import OVERALL, PER_CLASS, figures, positive_index
+from segmed.metrics.class_figures import OVERALL, PER_CLASS, figures, positive_index
 from segmed.metrics.operating_points import OperatingPoint, figures_at
 from segmed.metrics.resampling import interval_of, intervals
 from segmed.metrics.statistics import bootstrap_ci
@@ -49,8 +49,8 @@ def summarise_classification(
     remarks = [*decisions.remarks, own]
     entries: dict[str, Any] = {}
     for level in levels:
-        entries[level.unit], found = _entry(level, test.classes, decisions.points.get(level.unit), config)
-        remarks += found
+        entries[level.unit], entry_remarks = _entry(level, test.classes, decisions.points.get(level.unit), config)
+        remarks += entry_remarks
     target = positive_index(test.classes, config.positive)
     return {
         "notes": list(notes),
@@ -82,18 +82,19 @@ def _part(answers: Answers) -> dict[str, Any]:
 def _entry(
     level: Level, classes: tuple[str, ...], point: OperatingPoint | None, config: ClassEvaluateConfig
 ) -> tuple[dict[str, Any], list[str]]:
-    """Everything about one level, and what its reader has to know."""
-    found = figures(level.truth, level.probabilities, classes, positive=config.positive)
+    """All figures of one level, and remarks for its reader."""
+    point_estimates = figures(level.truth, level.probabilities, classes, positive=config.positive)
     spread = intervals(
         level.truth, level.probabilities, classes, level.subjects, positive=config.positive, resamples=config.bootstrap
     )
     entry = {
-        "cases": found.cases,
+        "cases": point_estimates.cases,
         "subjects": spread.subjects,
-        "majority_class": found.majority_class,
-        "majority_share": found.majority_share,
+        "majority_class": point_estimates.majority_class,
+        "majority_share": point_estimates.majority_share,
         "overall": {
-            key: _figure(found.overall[key], spread.overall[key].low, spread.overall[key].high) for key in OVERALL
+            key: _figure(point_estimates.overall[key], spread.overall[key].low, spread.overall[key].high)
+            for key in OVERALL
         },
         "per_class": {
             name: {
@@ -104,18 +105,18 @@ def _entry(
                     for key in PER_CLASS
                 },
             }
-            for name, own in found.per_class.items()
+            for name, own in point_estimates.per_class.items()
         },
-        "confusion": [list(row) for row in found.confusion],
+        "confusion": [list(row) for row in point_estimates.confusion],
         "calibration": {
             "before": _calibration(level, level.probabilities, config),
             "after": None if level.calibrated is None else _calibration(level, level.calibrated, config),
         },
         "threshold": None if point is None else _threshold(level, classes, point, config),
-        "undefined": list(found.undefined),
+        "undefined": list(point_estimates.undefined),
     }
     notes = [f"by {level.unit}: {note}" for note in spread.notes]
-    return entry, [*found.notes, *notes] if level.unit == "image" else notes
+    return entry, [*point_estimates.notes, *notes] if level.unit == "image" else notes
 
 
 def _calibration(level: Level, probabilities: np.ndarray, config: ClassEvaluateConfig) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class ClassifierFigure:
 
 @dataclass(frozen=True)
 class ClassifierComparison:
-    """What came out.
+    """The figures of a comparison of classifiers, and what a reader must know of them.
 
     Attributes:
         methods: in the order given.
@@ -154,7 +154,7 @@ def compare_classifiers(
 def _aligned(methods: Sequence[ClassifierMethod], ids: Sequence[str]) -> dict[str, list[Answers]]:
     """The runs of every method with the same images in the same order, and the classes of the first."""
     first = methods[0].runs[0]
-    found: dict[str, list[Answers]] = {}
+    answers: dict[str, list[Answers]] = {}
     for method in methods:
         for run in method.runs:
             source, own = run.facts.source, run.answers
@@ -163,9 +163,9 @@ def _aligned(methods: Sequence[ClassifierMethod], ids: Sequence[str]) -> dict[st
                     f"method '{method.name}': {source} and {first.facts.source} have different classes, "
                     f"'{differing[0]}' in one alone: train both with the same data.classes"
                 )
-            found.setdefault(method.name, []).append(_ordered(own, ids, first.answers.classes))
-            _check_same(found[method.name][-1], found[methods[0].name][0], (source, first.facts.source))
-    return found
+            answers.setdefault(method.name, []).append(_ordered(own, ids, first.answers.classes))
+            _check_same(answers[method.name][-1], answers[methods[0].name][0], (source, first.facts.source))
+    return answers
 
 
 def _ordered(answers: Answers, ids: Sequence[str], classes: tuple[str, ...]) -> Answers:
@@ -234,7 +234,7 @@ def _figures(of_unit: Mapping[str, Sequence[Level]], reference: str, *, resample
         and len(set(first.subjects)) == len(first.names)
         and first.probabilities.shape[1] == 2
     )
-    found = []
+    rows = []
     for name, figures in drawn.items():
         for metric in COMPARED:
             figure = _alone(name, first.unit, metric, figures[metric])
@@ -247,8 +247,8 @@ def _figures(of_unit: Mapping[str, Sequence[Level]], reference: str, *, resample
                         [level.probabilities.argmax(axis=1) for level in of_unit[n]] for n in (name, reference)
                     )
                     figure = replace(figure, mcnemar=exchange_test(first.truth, own, other))
-            found.append(figure)
-    return found
+            rows.append(figure)
+    return rows
 
 
 def _alone(name: str, unit: Unit, metric: str, figure: MeanFigure) -> ClassifierFigure:
@@ -260,11 +260,11 @@ def _alone(name: str, unit: Unit, metric: str, figure: MeanFigure) -> Classifier
 
 
 def _bootstrapped(metric: str, own: MeanFigure, reference: MeanFigure) -> dict[str, Any]:
-    found = paired_difference_of(metric, own, reference)
-    p = or_none(found.p)
+    difference = paired_difference_of(metric, own, reference)
+    p = or_none(difference.p)
     return {
-        "difference": or_none(found.difference),
-        "difference_ci95": interval_or_none(found.low, found.high),
+        "difference": or_none(difference.difference),
+        "difference_ci95": interval_or_none(difference.low, difference.high),
         "test": None if p is None else "bootstrap",
         "p": p,
     }
@@ -272,10 +272,10 @@ def _bootstrapped(metric: str, own: MeanFigure, reference: MeanFigure) -> dict[s
 
 def _by_delong(own: Level, reference: Level) -> dict[str, Any]:
     """Nothing where it can't be done: the bootstrap's stays."""
-    found = delong(own.truth == 1, own.probabilities[:, 1], reference.probabilities[:, 1])
-    if math.isnan(found.p) or len(own.names) < FEWEST_PAIRS:
+    test = delong(own.truth == 1, own.probabilities[:, 1], reference.probabilities[:, 1])
+    if math.isnan(test.p) or len(own.names) < FEWEST_PAIRS:
         return {}
-    return {"difference_ci95": interval_or_none(found.low, found.high), "test": "delong", "p": found.p}
+    return {"difference_ci95": interval_or_none(test.low, test.high), "test": "delong", "p": test.p}
 
 
 def _with_corrected_p(figures: Sequence[ClassifierFigure]) -> list[ClassifierFigure]:

@@ -53,7 +53,7 @@ class ClassifierMethod:
 
     @property
     def facts(self) -> Method:
-        """What is known of its runs but the figures."""
+        """Costs, seeds and training parts of its runs, without figures."""
         return Method(self.name, tuple(run.facts for run in self.runs))
 
 

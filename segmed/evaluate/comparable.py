@@ -1,4 +1,4 @@
-"""Whether methods can be compared at all, on what they can, and what a reader of the table must be told."""
+"""Checks before methods are compared: common cases and labels, one policy for misses, warnings for the reader."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from segmed.evaluate.comparable import (
     warnings,
 )
 from segmed.evaluate.results import Method
-from segmed.metrics.segmentation import metric_named, metrics_shown
+from segmed.metrics.mask_metrics import metric_named, metrics_shown
 from segmed.metrics.statistics import paired_difference, paired_wilcoxon, summarise
 
 
@@ -61,7 +61,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out.
+    """The figures of a comparison, and what a reader must know of them.
 
     Attributes:
         methods: in the order given.
@@ -225,15 +225,15 @@ class _Tables:
 
     def _array(self, metric: str) -> np.ndarray:
         """(seeds, cases, labels) of the labels that have rows."""
-        found = [
+        values = [
             [[_as_written(rows[case, name].get(metric)) for name in self._names] for case in self._cases]
             for rows in self._rows
         ]
-        return np.array(found, dtype=np.float64)
+        return np.array(values, dtype=np.float64)
 
 
 def _as_written(value: float | None) -> float:
-    """To the digits of cases.csv: else what was read and what was just scored would differ, and be tested for it."""
+    """The value with the digits of cases.csv: else figures read from the file would differ from those just computed."""
     return math.nan if value is None else float(f"{value:.6g}")
 
 
@@ -272,7 +272,7 @@ def _figure(own: _Tables, other: _Tables, metric: str, label: int, *, groups: Se
 
 
 def _mean(values: np.ndarray, *, axis: int) -> np.ndarray:
-    """Of what is known; NaN where nothing is."""
+    """The mean of the values that are not NaN; NaN where there are none."""
     known = ~np.isnan(values)
     count = known.sum(axis=axis)
     return np.where(count > 0, np.where(known, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)

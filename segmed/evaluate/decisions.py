@@ -1,4 +1,4 @@
-"""Validation part -> what it decides about the test part: the temperature, and the thresholds of the positive class."""
+"""Validation part -> the temperature and the thresholds with which the test part is evaluated."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from segmed.config.classification import ClassEvaluateConfig
 from segmed.errors import MetricError, RunError
 from segmed.evaluate.answers import Answers
 from segmed.metrics.calibration import Bin, Temperature, fit_temperature, reliability
-from segmed.metrics.classification import positive_index
-from segmed.metrics.curves import PrecisionRecallCurve, RocCurve, precision_recall_curves, roc_curves
+from segmed.metrics.class_curves import PrecisionRecallCurve, RocCurve, precision_recall_curves, roc_curves
+from segmed.metrics.class_figures import positive_index
 from segmed.metrics.operating_points import OperatingPoint, choose_threshold
 from segmed.metrics.pooling import PoolingRule, pool_by_subject
 

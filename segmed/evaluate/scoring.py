@@ -37,7 +37,7 @@ from segmed.volumes import (
 
 
 def known_structures(data: DataConfig | None, named: LabelSet | None, ignore: Sequence[int] = ()) -> Structures:
-    """What is scored where nobody says it: the labels of a run, else those that a data set names.
+    """The structures to score where the command line names none: the labels of a run, else those of the data set.
 
     Args:
         data: section of the run's config, if there is a run.
@@ -95,7 +95,7 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Scores:
-    """What came out.
+    """The rows of all cases that could be scored, and what could not.
 
     Attributes:
         rows: of the cases that could be scored, in the order of the references.
@@ -236,8 +236,8 @@ def _score(reference: Reference, prediction: Path | None, scoring: Scoring) -> _
             spacing_known=spacing_known,
         )  # fmt: skip
     else:
-        found = _on_grid(read_label_volume(prediction), true, resample=scoring.resample)
-        predicted, strange = encode_known(found.as_tensor().numpy()[0], labels, where=str(prediction))
+        label_map = _on_grid(read_label_volume(prediction), true, resample=scoring.resample)
+        predicted, strange = encode_known(label_map.as_tensor().numpy()[0], labels, where=str(prediction))
         rows = evaluate_case(
             predicted, indices, labels, case=reference.id, spacing_mm=spacing, config=scoring.config,
             spacing_known=spacing_known,
@@ -288,8 +288,8 @@ def load_volumes(
     indices = encode_known(true.as_tensor().numpy()[0], labels, where="")[0]
     predicted = np.zeros_like(indices)
     if prediction is not None:
-        found = to_canonical(_on_grid(read_label_volume(prediction), native, resample=True))
-        predicted = encode_known(found.as_tensor().numpy()[0], labels, where="")[0]
+        label_map = to_canonical(_on_grid(read_label_volume(prediction), native, resample=True))
+        predicted = encode_known(label_map.as_tensor().numpy()[0], labels, where="")[0]
     background = None
     if image is not None:
         volume = read_volume(image)

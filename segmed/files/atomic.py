@@ -65,10 +65,10 @@ def _identities(paths: Iterable[Path | str]) -> Iterator[tuple[tuple[int, int], 
 
 def _identity(path: Path | str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return None if stat.S_ISDIR(found.st_mode) else (found.st_dev, found.st_ino)
+    return None if stat.S_ISDIR(status.st_mode) else (status.st_dev, status.st_ino)
 
 
 def check_target(target: Path | str) -> None:

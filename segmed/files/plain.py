@@ -20,5 +20,5 @@ def what_is_odd(name: str) -> str | None:
 
 def printable(text: object) -> str:
     """One line in which nothing moves a cursor, colours or hides; bytes that are not UTF-8 stand as escapes."""
-    line = CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+    line = CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
     return line.encode("utf-8", "backslashreplace").decode()

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import Checked, check_unnamed
+from segmed.metrics.class_figures import Checked, check_unnamed
 
 LOWEST, HIGHEST = 0.01, 100.0  # temperatures that a fit may give
 
@@ -181,14 +181,14 @@ def fit_temperature(logits: np.ndarray, truth: Sequence[int] | np.ndarray) -> Te
         note = f"all {len(own)} cases are right, which does not say how sure to be: temperature kept at 1"
         return Temperature(1.0, before, before, True, note)
     bounds = (math.log(LOWEST), math.log(HIGHEST))
-    found = float(minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
+    log_temperature = float(minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
     note = ""
-    if min(found - bounds[0], bounds[1] - found) < _EDGE:
+    if min(log_temperature - bounds[0], bounds[1] - log_temperature) < _EDGE:
         note = f"no optimum between {LOWEST:g} and {HIGHEST:g}: temperature stopped there; look at the logits"
-    after = nll(found)
+    after = nll(log_temperature)
     if after > before:  # by rounding alone, where 1 is the optimum
-        found, after = 0.0, before
-    return Temperature(math.exp(found), before, after, bool(note), note)
+        log_temperature, after = 0.0, before
+    return Temperature(math.exp(log_temperature), before, after, bool(note), note)
 
 
 def _check_logits(logits: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import binomtest, chi2, norm, rankdata
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import OVERALL, Checked, check_unnamed, positive_index
+from segmed.metrics.class_figures import OVERALL, Checked, check_unnamed, positive_index
 from segmed.metrics.pooling import unit_numbers
 from segmed.metrics.resampling import Metric, WeightedFigures, drawn_weights, of_draws
 from segmed.metrics.statistics import FEWEST_PAIRS
@@ -160,7 +160,7 @@ def delong(
     if own.ndim != 1 or not own.size or any(side.shape != own.shape for side in given):
         raise MetricError(f"truth {own.shape}, scores {given[0].shape} and {given[1].shape}: give one of each a case")
     if not np.isin(own, (0, 1)).all():
-        raise MetricError("truth of DeLong's test: give True or False a case, one class against the rest")
+        raise MetricError("truth of DeLong's test: give True or False per case, one class against the rest")
     for side in given:
         if not np.isfinite(side).all():
             raise MetricError(f"score of case {np.flatnonzero(~np.isfinite(side))[0]}: must be finite")
@@ -230,7 +230,7 @@ def paired_bootstrap(
 
 def _draws(subjects: Sequence[str] | np.ndarray, truth: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     if len(subjects) != len(truth):
-        raise MetricError(f"{len(subjects)} subjects for {len(truth)} cases: give one a case")
+        raise MetricError(f"{len(subjects)} subjects for {len(truth)} cases: give one per case")
     return drawn_weights(subjects, resamples=resamples, seed=seed)
 
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import Checked, check
+from segmed.metrics.class_figures import Checked, check
 from segmed.metrics.statistics import bootstrap_ci
 
 Rule = Literal["best_accuracy", "youden", "sensitivity", "specificity"]

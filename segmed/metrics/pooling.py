@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import check_probabilities
+from segmed.metrics.class_figures import check_probabilities
 
 PoolingRule = Literal["mean", "vote", "max"]
 
@@ -93,15 +93,15 @@ def _sums(values: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
 
 def _labels(truth: np.ndarray, unit: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     if truth.shape != unit.shape:
-        raise MetricError(f"truth of shape {truth.shape} for {len(unit)} images: give one label an image")
+        raise MetricError(f"truth of shape {truth.shape} for {len(unit)} images: give one label per image")
     labels = np.zeros(len(names), dtype=np.intp)
     labels[unit] = truth
     mixed = np.flatnonzero(labels[unit] != truth)
     if mixed.size:
         subject = unit[mixed[0]]
-        found = ", ".join(str(label) for label in np.unique(truth[unit == subject]))
+        values = ", ".join(str(label) for label in np.unique(truth[unit == subject]))
         raise MetricError(
-            f"subject {names[subject]} has images of the labels {found}: "
+            f"subject {names[subject]} has images of the labels {values}: "
             "a subject needs one label to be pooled; mend the labels or take the figures by image"
         )
     return labels

@@ -41,20 +41,20 @@ def zabihollahy2020_dice(prediction: np.ndarray, reference: np.ndarray, *, axis:
     return float(np.mean([_slice_figure(*pair) for pair in pairs]))
 
 
-def _slice_figure(found: np.ndarray, true: np.ndarray) -> float:
-    if not found.any() and not true.any():
+def _slice_figure(predicted: np.ndarray, true: np.ndarray) -> float:
+    if not predicted.any() and not true.any():
         return 1.0
-    pixels = found.size
+    pixels = predicted.size
     box = tuple(
         slice(max(0, side.start - REFERENCE_DILATIONS), side.stop + REFERENCE_DILATIONS)
-        for side in bounding_box(found | true)
+        for side in bounding_box(predicted | true)
     )
-    pieces, _ = ndimage.label(found[box])
+    pieces, _ = ndimage.label(predicted[box])
     large = np.bincount(pieces.ravel()) >= SMALLEST_PIXELS
     large[0] = False
-    found = _dilated(large[pieces], PREDICTION_DILATIONS)
+    predicted = _dilated(large[pieces], PREDICTION_DILATIONS)
     true = _dilated(true[box], REFERENCE_DILATIONS)
-    one, other, both = (int(np.count_nonzero(mask)) for mask in (found, true, found & true))
+    one, other, both = (int(np.count_nonzero(mask)) for mask in (predicted, true, predicted & true))
     outside = pixels - one - other + both
     sizes = [(2 * both, one + other), (2 * outside, 2 * pixels - one - other)]
     return float(np.mean([shared / size for shared, size in sizes if size]))

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import permutation_test
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import Checked, check_unnamed, positive_index
+from segmed.metrics.class_figures import Checked, check_unnamed, positive_index
 from segmed.metrics.classifier_tests import PairedDifference, mcnemar
 from segmed.metrics.pooling import unit_numbers
 from segmed.metrics.resampling import WeightedFigures, drawn_weights
@@ -59,7 +59,8 @@ def mean_figures(
     """The figures of `COMPARED` of a method.
 
     The mean of the runs' figures, not the figure of their mean probabilities: the latter is that of an ensemble, which
-    is better than what anybody gets who trains once. Subjects are drawn, runs are not: they are no further patients.
+    is better than what anybody gets who trains once. Subjects are drawn and runs are not, as another run is not another
+    patient.
 
     Args:
         truth: (N,) int.
@@ -76,9 +77,9 @@ def mean_figures(
     whole = [each(np.ones((1, len(truth)))) for each in counted]
     draws: dict[str, list[np.ndarray]] = {key: [] for key in COMPARED}
     for weights in drawn_weights(subjects, resamples=resamples, seed=seed):
-        found = [each(weights) for each in counted]
+        figures = [each(weights) for each in counted]
         for key in COMPARED:
-            draws[key].append(np.mean([each[key] for each in found], axis=0))
+            draws[key].append(np.mean([each[key] for each in figures], axis=0))
     units = int(unit_numbers(subjects).max()) + 1
     return {
         key: MeanFigure(np.array([each[key][0] for each in whole]), np.concatenate(draws[key]), units)
@@ -152,11 +153,11 @@ def exchange_test(
     difference = difference[difference != 0]
     if difference.size < 2:
         return 1.0
-    found = permutation_test(
+    test = permutation_test(
         (difference,), np.sum, permutation_type="samples", vectorized=True, n_resamples=resamples, batch=_BATCH,
         rng=np.random.default_rng(seed),
     )  # fmt: skip
-    return float(found.pvalue)
+    return float(test.pvalue)
 
 
 class _Run:
@@ -171,9 +172,9 @@ class _Run:
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Weights (D, N) -> (D,) of each key of COMPARED."""
         columns = self._weighted.per_class(weights)
-        found = {key: self._weighted.overall(key, weights, columns) for key in COMPARED if key != "ece"}
+        figures = {key: self._weighted.overall(key, weights, columns) for key in COMPARED if key != "ece"}
         # cases of a bin times the distance of its means is the distance of its sums
-        return {**found, "ece": np.abs(weights @ self._gaps).sum(axis=1) / weights.sum(axis=1)}
+        return {**figures, "ece": np.abs(weights @ self._gaps).sum(axis=1) / weights.sum(axis=1)}
 
 
 def _interval(draws: np.ndarray, subjects: int) -> tuple[float, float]:

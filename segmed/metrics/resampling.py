@@ -1,4 +1,4 @@
-"""Subjects drawn anew, each with all of its images -> intervals of the figures of classification."""
+"""Bootstrap over subjects, each with all of its images -> intervals of the figures of classification."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segmed.metrics.classification import OVERALL, PER_CLASS, Checked, check, check_unnamed, positive_index
+from segmed.metrics.class_figures import OVERALL, PER_CLASS, Checked, check, check_unnamed, positive_index
 from segmed.metrics.pooling import unit_numbers
 
 # (N,) truth and (N, K) probabilities -> one number; NaN where it does not exist.

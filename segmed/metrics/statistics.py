@@ -31,7 +31,7 @@ def bootstrap_ci(
     85 to 94 %; of strongly skewed figures (log-normal, SD of the logarithm 1) and of rare misses still less.
 
     Args:
-        values: one number a case; NaN is left out.
+        values: one number per case; NaN is left out.
         resamples: how many times the cases are drawn anew, with replacement.
         seed: of the drawing; the same seed gives the same interval.
         level: share of the resampled means inside.
@@ -85,7 +85,7 @@ def summarise(
     """Mean, SD, 95 % interval, number of cases, number of misses and median of one metric.
 
     Args:
-        values: one number a case; NaN (not defined, or left out by the policy for misses) is not counted in `n`.
+        values: one number per case; NaN (not defined, or left out by the policy for misses) is not counted in `n`.
         missed: in how many cases the structure was missed or invented.
         resamples, seed, groups: as in `bootstrap_ci`.
 
@@ -122,7 +122,7 @@ def paired_difference(
     """Mean of the paired differences, and its 95 % interval.
 
     Args:
-        values, reference: one number a case, in the same order; a pair with a NaN is left out.
+        values, reference: one number per case, in the same order; a pair with a NaN is left out.
         resamples, seed, groups: as in `bootstrap_ci`.
 
     Returns:
@@ -149,7 +149,7 @@ def paired_wilcoxon(
     distribution is exact for up to 50 differences without ties, else normal (scipy's `method="auto"`).
 
     Args:
-        values, reference: one number a case, in the same order; a pair with a NaN is left out.
+        values, reference: one number per case, in the same order; a pair with a NaN is left out.
         groups: the unit of each pair (its subject). Pairs of one unit are averaged to one, since the test takes them
             to be independent. None: each pair is its own.
 

@@ -99,9 +99,9 @@ def element_distances(
     prediction, reference, spacing_mm = _cropped(prediction, reference, spacing_mm)
     table = _areas(tuple(spacing_mm))
     codes = [_codes(mask) for mask in (prediction, reference)]
-    elements = [(found != 0) & (found != len(table) - 1) for found in codes]
+    elements = [(code != 0) & (code != len(table) - 1) for code in codes]
     to_reference, to_prediction = _both_ways(elements[0], elements[1], spacing_mm)
-    own, other = (table[found[there]] for found, there in zip(codes, elements, strict=True))
+    own, other = (table[code[there]] for code, there in zip(codes, elements, strict=True))
     return (to_reference, own), (to_prediction, other)
 
 

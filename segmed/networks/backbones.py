@@ -102,7 +102,7 @@ def _resnet(
     width: int = 64,
     colour: bool = False,
 ) -> ClassificationModel:
-    """ResNet with projections in its shortcuts: those of MONAI without let no gradient through.
+    """ResNet with projections in its shortcuts: MONAI's shortcuts without projections pass no gradient.
 
     Source: He et al. 2016, arXiv 1512.03385.
     """
@@ -150,7 +150,7 @@ def _efficientnet(
 
 
 class VisionTransformer(nn.Module):
-    """MONAI's ViT, whose class token asks the tokens of the patches once more after they have stood as a map.
+    """MONAI's ViT; the patches' tokens become a feature map before the class token attends to them once more.
 
     Attributes:
         map: where the tokens (B, width, *grid) go through before the last block.
@@ -263,8 +263,8 @@ def _timm(
         raise NetworkError(f"timm model '{model}' can't be built: {reason}") from error
     known = getattr(body, "feature_info", None) or [{}]
     layer = str(known[-1].get("module", ""))
-    found = layer in dict(body.named_modules()) and layer
-    return Backbone(body, in_channels, classes, dims=dims, map_layer=f"body.{layer}" if found else "", colour=colour)
+    map_layer = f"body.{layer}" if layer and layer in dict(body.named_modules()) else ""
+    return Backbone(body, in_channels, classes, dims=dims, map_layer=map_layer, colour=colour)
 
 
 def _library(module: str, wanted_by: str) -> ModuleType:

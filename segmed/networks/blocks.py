@@ -79,7 +79,7 @@ def kernels_for(strides: Strides) -> Strides:
     the coarsest level always has 3.
 
     Args:
-        strides: step of each level relative to the one before, finest first, an entry an axis.
+        strides: step of each level relative to the one before, finest first, an entry per axis.
 
     Source: Isensee et al. 2021, Nat Methods 18:203, supplementary note 2.
     """
@@ -233,7 +233,7 @@ def run_checkpointed(module: nn.Module, *inputs: Tensor) -> Tensor:
 
 @contextmanager
 def _statistics_held(module: nn.Module) -> Iterator[None]:
-    """Let batch normalisation not count the same batch twice when it is computed again."""
+    """Keeps batch normalisation from counting a batch twice when its activations are computed again."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""The baselines that are no pyramid: logistic regression, AlexNet, VGG-16, and a small published CNN."""
+"""Baselines without an encoder of several levels: logistic regression, AlexNet, VGG-16, and a small published CNN."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTRAST_SIZE = (331, 331)
 
 
 class LogisticRegression(ClassificationModel):
-    """One weight a voxel, for each class; one output for two classes.
+    """One weight per voxel, for each class; one output for two classes.
 
     Args:
         in_channels: channels of the image.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segmed.errors import NetworkError
-from segmed.networks.encoders.encoder import Encoder
+from segmed.networks.encoders.base_encoder import Encoder
 
 Pooling = Literal["average", "max", "attention"]
 ATTENTION_WIDTH = 128  # features inside the attention, as in its source; fewer where the map has fewer
@@ -25,7 +25,7 @@ class ClassificationModel(nn.Module, ABC):
         dims: 2 or 3.
         map_layer: dotted name of the module whose feature map (B, C, *spatial) Grad-CAM shows; "" where there is none.
         smallest: voxels that every axis of the image needs at least.
-        size: the only size of image that fits, an entry an axis; none: any from `smallest` on.
+        size: the only size of image that fits, an entry per axis; none: any from `smallest` on.
 
     Raises:
         NetworkError: fewer than two classes, no channel, or another number of dimensions.
@@ -93,7 +93,7 @@ class ClassificationModel(nn.Module, ABC):
         if self.size is not None and shape[2:] != self.size:
             raise NetworkError(f"image of size {shape[2:]} does not fit: this network was built for {self.size}")
         if min(shape[2:]) < self.smallest:
-            raise NetworkError(f"image of size {shape[2:]} is too small: give {self.smallest} voxels an axis or more")
+            raise NetworkError(f"image of size {shape[2:]} is too small: give {self.smallest} voxels per axis or more")
 
 
 class Classifier(ClassificationModel):

@@ -35,7 +35,7 @@ class UNetDecoder(nn.Module):
 
     Args:
         channels: of the encoder's levels, finest first.
-        strides: of the encoder's levels, an entry an axis.
+        strides: of the encoder's levels, an entry per axis.
         dims: 2 or 3.
         blocks: convolutions a level.
         norm: normalisation.
@@ -64,7 +64,7 @@ class UNetDecoder(nn.Module):
         super().__init__()
         check_strides(channels, strides, dims)
         if blocks < 1:
-            raise NetworkError(f"{blocks} blocks a level of the decoder: give at least 1")
+            raise NetworkError(f"{blocks} blocks per level of the decoder: give at least 1")
         self.checkpointing = checkpointing
         steps = tuple(tuple(stride) for stride in strides)
         self.levels = nn.ModuleList()

@@ -1,4 +1,4 @@
-"""Image and label maps -> how much the maps look like a reference, a decision a voxel, a patch or an image."""
+"""Image and label maps -> how much the maps look like a reference, one decision per voxel, patch or image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, ConvBlock, Norm, check_strides, initialise
-from segmed.networks.encoders.encoder import Encoder
+from segmed.networks.encoders.base_encoder import Encoder
 from segmed.networks.spectral import normalise_spectrally
 
 SHORTCUT = "shortcut"  # the attribute that holds it, in a block of any encoder
@@ -283,8 +283,8 @@ def fitting_depth(size: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
     A level fits while every axis that it strides has at least 2 voxels after it.
 
     Args:
-        size: voxels of the patch, an entry an axis.
-        strides: step of each level relative to the one before, finest first, an entry an axis.
+        size: voxels of the patch, an entry per axis.
+        strides: step of each level relative to the one before, finest first, an entry per axis.
     """
     for level, stride in enumerate(strides):
         size = [math.ceil(n / step) for n, step in zip(size, stride, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-SMALLEST_MAP = 4  # voxels an axis of the coarsest feature map
+SMALLEST_MAP = 4  # voxels per axis of the coarsest feature map
 
 
 def pooling(size: Sequence[int], spacing: Sequence[float], *, levels: int | None = None) -> tuple[tuple[int, ...], ...]:
@@ -15,7 +15,7 @@ def pooling(size: Sequence[int], spacing: Sequence[float], *, levels: int | None
 
     Args:
         size: patch, in voxels.
-        spacing: in mm, an entry an axis.
+        spacing: in mm, an entry per axis.
         levels: at most so many; none: 6.
     """
     now, gaps = [float(n) for n in size], list(spacing)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, initialise
 from segmed.networks.decoders import LINEAR, UNetDecoder, Upsampling
-from segmed.networks.encoders.encoder import Encoder
+from segmed.networks.encoders.base_encoder import Encoder
 
 
 class SegmentationModel(nn.Module, ABC):
@@ -22,7 +22,7 @@ class SegmentationModel(nn.Module, ABC):
         dims: 2 or 3.
         in_channels: channels of the image.
         out_channels: classes, background included.
-        divisor: an entry an axis; the image's size must be a multiple.
+        divisor: an entry per axis; the image's size must be a multiple.
         supervised_levels: how many logits `all_logits` gives, for `DeepSupervisionLoss`.
         smallest_map: voxels that the coarsest map needs at least.
     """

@@ -35,7 +35,7 @@ class MonaiNetwork(SegmentationModel):
 
 
 class DynUNetPeer(MonaiNetwork):
-    """MONAI's DynUNet; its own forward would blow the coarse logits up to full size and stack them."""
+    """MONAI's DynUNet; its own forward would resample the coarse logits to full size and stack them."""
 
     body: DynUNet
 

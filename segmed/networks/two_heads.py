@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segmed.errors import NetworkError
 from segmed.networks.classifiers import POOLINGS, Pooling
-from segmed.networks.encoders.encoder import Encoder
+from segmed.networks.encoders.base_encoder import Encoder
 from segmed.networks.models import SegmentationNet
 
 

@@ -53,7 +53,7 @@ def move_encoder(source: Mapping[str, Tensor], target: nn.Module, *, axis: int |
         axis: spatial axis along which 2D kernels are repeated; none: the last one that suits most kernels.
 
     Raises:
-        NetworkError: no encoder on one side, values that are not finite, or not one kernel that fits.
+        NetworkError: no encoder on one side, values that are not finite, or no kernel that fits.
 
     Source of the inflation: Carreira and Zisserman 2017, arXiv 1705.07750, section 2.4.
     """
@@ -82,7 +82,7 @@ def adopt(weights: Mapping[str, Tensor], target: nn.Module, *, grey: Grey = "sum
             that equal channels give the response that a grey image in three colours gave.
 
     Raises:
-        NetworkError: values that are not finite, or not one kernel that fits.
+        NetworkError: values that are not finite, or no kernel that fits.
     """
     here = target.state_dict()
     first = next((name for name, tensor in here.items() if tensor.ndim >= FLAT and "colour." not in name), None)

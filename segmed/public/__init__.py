@@ -27,9 +27,9 @@ from segmed.public.look_inside import (
 )
 from segmed.public.use_runs import classify_images, load_run, predict, score, score_table
 from segmed.segment.predict import entropy
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote
+from segmed.segmenters.segmenter import Segmenter
 from segmed.segmenters.sliding import blending_weights, window_starts
 from segmed.volumes import read_volume
 

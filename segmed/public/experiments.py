@@ -62,9 +62,9 @@ def start(
 
 
 def resume(run: PathLike) -> None:
-    """Go on with a run until it is trained and tested; the result is that of one never stopped.
+    """Resume a run until it is trained and tested; the result is the same as without the stop.
 
-        >>> segmed.resume(run)  # is whole: it is only tested again
+        >>> segmed.resume(run)  # a finished run: nothing is left to do
 
     Args:
         run: a folder that `start`, `train` or a command line has made.
@@ -84,7 +84,7 @@ def resume(run: PathLike) -> None:
 
 
 def plan(experiment: Experiment | PathLike, *, overrides: Mapping[str, Any] | None = None) -> None:
-    """Print what would be trained on what, every value with its reason; nothing is made.
+    """Print what would be trained on what, every value with its reason; nothing is written.
 
         >>> segmed.plan("phantom", overrides=tiny)
 

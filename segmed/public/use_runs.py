@@ -23,7 +23,7 @@ from segmed.labels import LabelSet
 from segmed.public.experiments import PathLike
 from segmed.reports.segmentation.tables import table_text
 from segmed.runs import open_run
-from segmed.segmenters.base import Segmenter, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.volumes import Source, read_label_volume, read_volume, write_volume
 
 Values = np.ndarray | PathLike
@@ -67,9 +67,9 @@ def predict(
     """The label map of one image, with the values of the data set that the run was trained on.
 
         >>> image = "data/phantom/phantom_000/phantom_000_LGE.nii.gz"
-        >>> found = segmed.predict(run, image, "found.nii.gz")  # on the grid of the file, with its header
+        >>> label_map = segmed.predict(run, image, "label_map.nii.gz")  # on the grid of the file, with its header
         >>> array = segmed.read_volume(image).numpy()[0]
-        >>> segmed.predict(segmenter, array, affine=segmed.read_volume(image).affine).shape == found.shape
+        >>> segmed.predict(segmenter, array, affine=segmed.read_volume(image).affine).shape == label_map.shape
         True
 
     Args:
@@ -134,8 +134,8 @@ def classify_images(run: PathLike, images: PathLike, *, device: str = "auto") ->
     from segmed.classify.predict import classify, find_images
     from segmed.runs import read_class_config
 
-    made = open_run(Path(run))
-    answers = classify([made.path], find_images(Path(images), read_class_config(made).image), device=device)
+    run_folder = open_run(Path(run))
+    answers = classify([run_folder.path], find_images(Path(images), read_class_config(run_folder).image), device=device)
     for answer in answers.answers:
         if answer.probabilities is None:
             raise VolumeError(f"{answer.id}: {answer.error}")
@@ -177,19 +177,19 @@ def score(
     Raises:
         ValueError: values that no label has, other grids.
     """
-    known = LabelSet.from_config(labels, regions=regions)
-    found, found_affine = _label_map(prediction)
+    label_set = LabelSet.from_config(labels, regions=regions)
+    predicted, predicted_affine = _label_map(prediction)
     true, true_affine = _label_map(reference)
-    if found_affine is not None and true_affine is not None:
-        difference = grid_difference((found.shape, found_affine), (true.shape, true_affine))
+    if predicted_affine is not None and true_affine is not None:
+        difference = grid_difference((predicted.shape, predicted_affine), (true.shape, true_affine))
         if difference is not None:
             raise VolumeError(f"prediction {prediction} and reference {reference} are on other grids: {difference}")
-    affine = true_affine if true_affine is not None else found_affine
+    affine = true_affine if true_affine is not None else predicted_affine
     steps = spacing if spacing is not None else (1.0, 1.0, 1.0) if affine is None else spacing_mm(affine)
     return evaluate_case(
-        known.encode(found, where="the prediction"),
-        known.encode(true, where="the reference"),
-        known,
+        label_set.encode(predicted, where="the prediction"),
+        label_set.encode(true, where="the reference"),
+        label_set,
         case=case,
         spacing_mm=steps,
         config=EvaluateConfig(),

@@ -281,10 +281,10 @@ def read_config_as(schema: type[Schema], run: Run) -> Schema:
     try:
         return load_written(schema, run.config)
     except ConfigError as error:
-        wanted, found = schema is ClassificationConfig, classifies(run.config)
-        if found is not None and found != wanted:
+        wanted, actual = schema is ClassificationConfig, classifies(run.config)
+        if actual is not None and actual != wanted:
             raise RunError(
-                f"run {run.path} {USES[found]}; here one that {USES[wanted].split(':')[0]} is needed"
+                f"run {run.path} {USES[actual]}; here one that {USES[wanted].split(':')[0]} is needed"
             ) from error
         raise RunError(f"run {run.path} can't be read: {error}") from error
 
@@ -330,13 +330,13 @@ def _commit() -> str | None:
     """The commit of a source checkout, marked where it has changes; none for an installed package."""
     folder = Path(__file__).resolve().parent
     try:
-        found = subprocess.run(
+        description = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
             cwd=folder, capture_output=True, text=True, timeout=5, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None
+    return description.stdout.strip() or None
 
 
 def read_history(path: Path) -> dict[str, list[tuple[float, float]]]:

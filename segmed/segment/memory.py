@@ -53,7 +53,7 @@ def fit_batch(config: SegmentationConfig, channels: int, classes: int, machine: 
 
 
 def check_parameters(config: SegmentationConfig, channels: int, classes: int, machine: Machine) -> None:
-    """See that the weights alone fit, of a run that was planned elsewhere and is gone on with here.
+    """See that the weights alone fit, of a run that was planned on another machine and is resumed here.
 
     Raises:
         ConfigError: they do not.
@@ -74,7 +74,7 @@ def check_parameters(config: SegmentationConfig, channels: int, classes: int, ma
         )
 
 
-class _Judged(nn.Module):
+class _ConcatenatedInput(nn.Module):
     """A discriminator that takes image and maps as one tensor, for a summary."""
 
     def __init__(self, discriminator: nn.Module, image_channels: int, classes: int) -> None:
@@ -98,7 +98,7 @@ def _discriminator_summary(config: SegmentationConfig, channels: int, classes: i
         dims=known(config.patches.dims),
         device="meta",
     )
-    return summarise(_Judged(discriminator, channels, classes), known(config.patches.size), batch=1)
+    return summarise(_ConcatenatedInput(discriminator, channels, classes), known(config.patches.size), batch=1)
 
 
 def _does_not_fit(need: int, machine: Machine, size: tuple[int, ...], batch: int, fitting: int, ratio: float) -> str:

@@ -96,7 +96,7 @@ def resolve(
         machine = replace(machine, memory_bytes=machine.memory_bytes // processes)
     planner = Planner(config, facts, machine)
     planner.preprocessing()
-    planner.inherited()
+    planner.source_encoder()
     planner.patches()
     planner.network()
     planner.adversary()
@@ -245,8 +245,8 @@ class Planner:
             axes.remove(PLANE_AXES[self.config.patches.plane])
         return [max(1, round(float(shape[a]))) for a in axes], [float(spacing[a]) for a in axes]
 
-    def inherited(self) -> None:
-        """Shape of the encoder that the run starts from, where nothing else is said."""
+    def source_encoder(self) -> None:
+        """Where the run starts from the encoder of another run, take over its shape unless the config gives one."""
         dims = known(self.config.patches.dims)
         if not isinstance(self.config.network, UNetConfig):
             return

@@ -21,7 +21,7 @@ from segmed.data.inputs import Input
 from segmed.data.preprocess import read_case
 from segmed.errors import DiskError, SegmenterError
 from segmed.files import write_json
-from segmed.segmenters.base import Segmenter, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.volumes import spacing_mm, strip_suffix, write_volume
 
 

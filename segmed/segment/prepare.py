@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run begins with, before it is planned.
+    """The data, checks and parts of a run, before it is planned.
 
     Attributes:
         config: with absolute paths, modalities, labels and classes; the plan resolves what else is `auto`.
@@ -98,10 +98,10 @@ def prepare(config: SegmentationConfig) -> Prepared:
     classes = {} if head is None else classes_of(dataset.cases, head.column)
     strata = {fact.id: _stratum(fact, classes.get(fact.id)) for fact in audit.facts}
     split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
-    notes = _known_beforehand(config, dataset, audit, split)
+    notes = _split_notes(config, dataset, audit, split)
     _check_adversary(config, split)
     labels = {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
-    found = {
+    resolved = {
         "images": dataset.modalities,
         "labels": labels,
         "ignore": dataset.labels.ignore,
@@ -109,7 +109,7 @@ def prepare(config: SegmentationConfig) -> Prepared:
         "spacing_known": config.data.spacing_known and not dataset.are_pictures,
     }
     _warn_of_absent_labels(dataset, audit, split)
-    config = config.model_copy(update={"data": config.data.model_copy(update=found)})
+    config = config.model_copy(update={"data": config.data.model_copy(update=resolved)})
     reasons: dict[str, str] = {}
     if head is not None:
         config, reasons = _with_classes(config, head, classes, split)
@@ -150,11 +150,11 @@ def parts_text(dataset: Dataset, split: Split) -> str:
     return f"{len(dataset.cases)} cases: {counts}" + (f" (of {people} subjects)" if dataset.subjects_known else "")
 
 
-def _known_beforehand(config: SegmentationConfig, dataset: Dataset, audit: Audit, split: Split) -> tuple[str, ...]:
-    """What every table of the run must say: a split that leaks, and is allowed to, or that nobody has looked at.
+def _split_notes(config: SegmentationConfig, dataset: Dataset, audit: Audit, split: Split) -> tuple[str, ...]:
+    """Notes for every table of the run: leaks that are allowed, or that nobody looked for leaks.
 
     Raises:
-        DatasetError: it leaks, and is not allowed to.
+        DatasetError: the split leaks, and leaks are not allowed.
     """
     notes = [f"{finding.what}: {finding.fix}" for finding in subject_findings(dataset)]
     if not config.leaks.check:
@@ -173,10 +173,10 @@ def _known_beforehand(config: SegmentationConfig, dataset: Dataset, audit: Audit
 
 
 def _checked(dataset: Dataset) -> Audit:
-    """The audit of a data set that can be trained on.
+    """The audit of the data set, which must be free of errors.
 
     Raises:
-        DatasetError: it can't; the first reason is named.
+        DatasetError: the audit has errors; the first one is named.
     """
     audit = audit_dataset(dataset, workers=this_machine().cores, progress=True)
     if audit.errors:
@@ -226,13 +226,13 @@ def _check_second_head(config: SegmentationConfig) -> None:
 
 
 def _stratum(fact: CaseFacts, of_class: str | None) -> str:
-    """What the parts share evenly: the labels that a case holds, and its class where it has one."""
+    """The stratum of a case, shared evenly among the parts: the labels that it holds, and its class if it has one."""
     present = "+".join(name for name, ml in fact.label_voxels.items() if ml)
     return present if of_class is None else f"{present}, {of_class}"
 
 
 def _with_classes(
-    config: SegmentationConfig, head: CaseClassConfig, found: Mapping[str, str], split: Split
+    config: SegmentationConfig, head: CaseClassConfig, classes: Mapping[str, str], split: Split
 ) -> tuple[SegmentationConfig, dict[str, str]]:
     """The config with the names of the classes, and why they are these.
 
@@ -240,14 +240,14 @@ def _with_classes(
         DatasetError: fewer than two classes to learn, or one that training never sees.
     """
     wanted = None if head.classes == "auto" else head.classes
-    names = class_names(found, {part: getattr(split, part) for part in PARTS}, wanted)
+    names = class_names(classes, {part: getattr(split, part) for part in PARTS}, wanted)
     config = config.model_copy(update={"classification": head.model_copy(update={"classes": names})})
     why = f"what the column {head.column} says of the training part"
     return config, {"classification.classes": why} if wanted is None else {}
 
 
 def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -> dict[str, str]:
-    """See that the encoder of another run fits, before anything is made; what is to be known of it.
+    """See that the encoder of another run fits, before any folder is made; notes about it for the run folder.
 
     Raises:
         RunError: it does not.
@@ -282,7 +282,7 @@ def _check_adversary(config: SegmentationConfig, split: Split) -> None:
 
 
 def with_absolute_paths(config: SegmentationConfig) -> SegmentationConfig:
-    """The run's config works from whichever folder the run is gone on with."""
+    """The config with absolute paths: the run can be resumed from any folder."""
     data = config.data.model_copy(update={"root": config.data.root.absolute()})
     cache = (config.cache or config.runs / "cache").absolute()
     source = None if config.init_encoder is None else config.init_encoder.absolute()

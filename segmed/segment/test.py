@@ -25,8 +25,8 @@ from segmed.evaluate.case_volumes import CaseVolumes, shown_case
 from segmed.evaluate.results import notes_of_run
 from segmed.files import write_json
 from segmed.machine import free_ram_bytes
-from segmed.metrics.segmentation import metrics_shown
-from segmed.reports.classification.case_classes import TABLE, write_case_classes
+from segmed.metrics.mask_metrics import metrics_shown
+from segmed.reports.classification.second_head import TABLE, write_case_classes
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.tables import table_text
@@ -41,13 +41,13 @@ def run_test(
 ) -> tuple[list[Row], dict[str, Any]]:
     """Segment the test part with the best weights, write label maps, figures and times; used once, at the end.
 
-    Each file is read once, and each case is seen once: where the network has a second head, it tells the class in the
+    Each file is read once, and each case is seen once: where the network has a second head, it gives the class in the
     same pass, and `classification` stands in the summary.
     """
     segmenter = load_run(run.path, device=device)
     rows: list[Row] = []
     seconds: dict[str, float] = {}
-    told: dict[str, np.ndarray] = {}
+    class_probabilities: dict[str, np.ndarray] = {}
     cases = {case.id: case for case in cases_of(dataset, split.test)}
     shown = _Shown()
     for case in cases.values():
@@ -55,13 +55,13 @@ def run_test(
         if reference is None:
             raise DatasetError(f"test case {case.id} has no label map: leave it out of the layout")
         began = time.perf_counter()
-        found = segmenter(image)
-        labels = found.numpy()[0]  # waits for the device
+        prediction = segmenter(image)
+        labels = prediction.numpy()[0]  # waits for the device
         seconds[case.id] = time.perf_counter() - began
         if segmenter.class_probabilities is not None:
-            told[case.id] = segmenter.class_probabilities
-        _write_prediction(run, case, found, dataset)
-        shown.keep(case.id, shown_case(image, reference=reference, prediction=found))
+            class_probabilities[case.id] = segmenter.class_probabilities
+        _write_prediction(run, case, prediction, dataset)
+        shown.keep(case.id, shown_case(image, reference=reference, prediction=prediction))
         rows += evaluate_case(
             labels,
             reference.numpy()[0],
@@ -82,7 +82,7 @@ def run_test(
         notes=notes_of_run(run),
         subjects_known=dataset.subjects_known,
     )
-    classes = _test_classes(run, config, dataset, split, told, device=device)
+    classes = _class_figures(run, config, dataset, split, class_probabilities, device=device)
     return rows, summary if classes is None else {**summary, "classification": classes}
 
 
@@ -101,36 +101,38 @@ class _Shown:
             self.kept[name] = volumes
 
 
-def _test_classes(
+def _class_figures(
     run: Run,
     config: SegmentationConfig,
     dataset: Dataset,
     split: Split,
-    told: Mapping[str, np.ndarray],
+    class_probabilities: Mapping[str, np.ndarray],
     *,
     device: str,
 ) -> dict[str, Any] | None:
-    """Figures of the classes that a second head told of the test part; none without one, or without known classes."""
+    """Figures of the second head on the test part; None without a second head, or where no class is known."""
     head = config.classification
     if head is None:
         return None
     classes = KnownClasses.of(dataset.cases, head.column, known(head.classes))
-    tested = _tested(cases_of(dataset, split.test), classes, told)
+    tested = _class_answers(cases_of(dataset, split.test), classes, class_probabilities)
     if tested is None:
         return None
     classify = load_case_classifier(run.path, device=device)
     cases = [case for case in cases_of(dataset, split.validation) if case.id in classes.indices]
-    validation = _tested(cases, classes, {case.id: classify(read_case(case, dataset)[0]) for case in cases})
+    validation = _class_answers(cases, classes, {case.id: classify(read_case(case, dataset)[0]) for case in cases})
     title, bootstrap = f"{config.title}: classes of {len(tested.ids)} test cases", config.evaluate.bootstrap
     return write_case_classes(tested, validation, run.test, title=title, bootstrap=bootstrap)
 
 
-def _tested(cases: Sequence[Case], classes: KnownClasses, told: Mapping[str, np.ndarray]) -> Answers | None:
-    """What was told of the cases whose class is known; none where there are none."""
+def _class_answers(
+    cases: Sequence[Case], classes: KnownClasses, class_probabilities: Mapping[str, np.ndarray]
+) -> Answers | None:
+    """The answers for the cases whose class is known; None where there are none."""
     cases = [case for case in cases if case.id in classes.indices]
     if not cases:
         return None
-    probabilities = np.stack([told[case.id] for case in cases])
+    probabilities = np.stack([class_probabilities[case.id] for case in cases])
     return Answers(
         classes=classes.names,
         ids=tuple(case.id for case in cases),
@@ -166,7 +168,7 @@ def sum_up(config: SegmentationConfig, folds: Folds, rows: Sequence[Row]) -> Non
 
 
 def sum_up_classes(config: SegmentationConfig, folds: Folds, *, title: str) -> None:
-    """What the second heads of all folds told of their test cases, as one test."""
+    """Figures of the second heads of all folds over all test cases."""
     tables = [part.test / TABLE for part in folds.runs()]
     tests = [read_answers(table) for table in tables if table.is_file()]
     if tests:
@@ -180,11 +182,11 @@ def _write_timing(run: Run, seconds: Mapping[str, float], *, device: str) -> Non
     write_json(run.timing, {"device": device, "seconds_a_case": mean, "seconds": dict(seconds)})
 
 
-def _write_prediction(run: Run, case: Case, found: MetaTensor, dataset: Dataset) -> None:
+def _write_prediction(run: Run, case: Case, prediction: MetaTensor, dataset: Dataset) -> None:
     """The label map on the image's grid, with its header and the data set's values."""
     like = next(iter(case.images.values())).path
-    values = torch.from_numpy(dataset.labels.decode(found.numpy()))
-    write_volume(_prediction(run, case), MetaTensor(values, affine=found.affine), like=like)
+    values = torch.from_numpy(dataset.labels.decode(prediction.numpy()))
+    write_volume(_prediction(run, case), MetaTensor(values, affine=prediction.affine), like=like)
 
 
 def _prediction(run: Run, case: Case) -> Path:
@@ -194,11 +196,11 @@ def _prediction(run: Run, case: Case) -> Path:
 
 
 def _read_again(run: Run, case: Case, dataset: Dataset) -> CaseVolumes:
-    """A test case for the montage, for which there was no room."""
+    """The volumes of a test case that was not kept in memory, for the montage."""
     image, reference = read_case(case, dataset)
     path = _prediction(run, case)
-    found = torch.from_numpy(dataset.labels.encode(read_label_volume(path).numpy(), where=str(path)))
-    return shown_case(image, reference=reference, prediction=MetaTensor(found, affine=image.affine))
+    indices = torch.from_numpy(dataset.labels.encode(read_label_volume(path).numpy(), where=str(path)))
+    return shown_case(image, reference=reference, prediction=MetaTensor(indices, affine=image.affine))
 
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:

@@ -64,7 +64,7 @@ class Training:
         self.loss = build_loss(self.config.loss, self.network)
 
     def fit(self, tracker: Tracker, *, resume: bool) -> FitState:
-        """Take an encoder over, cache, choose the precision, train, and keep what validation taught for inference."""
+        """Load a given encoder, fill the cache, choose the precision, train, and choose which labels are cleaned."""
         tracker.line(f"run: {self.run.path}")
         if not resume:
             self._take_encoder(tracker)
@@ -194,7 +194,7 @@ class Training:
         )
 
     def _clean_what_gains(self, validator: Validator | None) -> None:
-        """Keep the largest piece of the labels for which validation, with the best weights, says so."""
+        """Choose by validation, with the best weights, of which labels only the largest piece is kept."""
         if self.config.inference.largest_component != "auto":
             return
         names: tuple[str, ...] = ()
@@ -233,5 +233,5 @@ class Training:
         return choice
 
     def _keep(self, section: str, values: Mapping[str, Any], reason: str) -> None:
-        """Put measured values where the config says `auto`, here and in the run folder."""
+        """Write measured values in place of `auto`, here and into the run folder."""
         self.config = keep_measured(self.run, self.config, section, values, reason, ranks=self.ranks)

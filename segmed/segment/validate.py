@@ -22,13 +22,13 @@ from segmed.evaluate.case_rows import evaluate_case
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import IGNORE, LabelSet
 from segmed.machine import free_ram_bytes
-from segmed.metrics.classification import VALIDATED
-from segmed.metrics.classification import figures as class_figures
-from segmed.metrics.segmentation import metrics_shown, overlaps
+from segmed.metrics.class_figures import VALIDATED
+from segmed.metrics.class_figures import figures as class_figures
+from segmed.metrics.mask_metrics import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
 from segmed.segmenters.combine import largest_pieces
 from segmed.segmenters.native import WayHome
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.training.loop import ValidationResult
 from segmed.training.ranks import Ranks
 from segmed.volumes import Source, read_label_volume
@@ -118,31 +118,33 @@ class Validator:
             network: image (B, C, *spatial) -> logits.
         """
         rows: list[dict[str, Any]] = []
-        told: dict[str, np.ndarray] = {}
+        class_probabilities: dict[str, np.ndarray] = {}
         figures: dict[str, Figure] = {}
         for case in self._own:
-            name, found = case.volume.id, self._probabilities(network, case)
-            rows += self._rows(case, self._at_home(case, found))
-            probabilities = self._segmenter_of(network).class_probabilities
-            if probabilities is not None and self.classes is not None and name in self.classes.indices:
-                told[name] = probabilities
+            name, probabilities = case.volume.id, self._probabilities(network, case)
+            rows += self._rows(case, self._native_labels(case, probabilities))
+            of_classes = self._segmenter_of(network).class_probabilities
+            if of_classes is not None and self.classes is not None and name in self.classes.indices:
+                class_probabilities[name] = of_classes
             if name in self._drawn:
-                figures[f"validation/{name}"] = _figure(case.volume, found)
+                figures[f"validation/{name}"] = _figure(case.volume, probabilities)
         gathered = [row for part in self.ranks.gather(rows) for row in part]
         gathered.sort(key=lambda row: self._order.index(row["case"]))
         score, metrics = _summary(gathered)
-        return ValidationResult(score, {**metrics, **self._class_figures(told)}, figures)
+        return ValidationResult(score, {**metrics, **self._class_figures(class_probabilities)}, figures)
 
     def _class_figures(self, own: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Figures of the classes that all processes told; none where there are no classes."""
+        """Figures of the classes, gathered from all processes; empty without a second head."""
         if self.classes is None:
             return {}
-        told = {name: each for part in self.ranks.gather(dict(own)) for name, each in part.items()}
-        names = [name for name in self._order if name in told]
+        class_probabilities = {name: each for part in self.ranks.gather(dict(own)) for name, each in part.items()}
+        names = [name for name in self._order if name in class_probabilities]
         if not names:
             return {}
         truth = [self.classes.indices[name] for name in names]
-        overall = class_figures(truth, np.stack([told[name] for name in names]), self.classes.names).overall
+        overall = class_figures(
+            truth, np.stack([class_probabilities[name] for name in names]), self.classes.names
+        ).overall
         return {name: overall[name] for name in VALIDATED if math.isfinite(overall[name])}
 
     def rehearse(self, network: nn.Module) -> float:
@@ -156,7 +158,7 @@ class Validator:
         reference = self._reference(case)
         self._probabilities(network, case)  # the first one prepares what the others find
         start = time.perf_counter()
-        self._at_home(case, self._probabilities(network, case))
+        self._native_labels(case, self._probabilities(network, case))
         self._rows(case, np.where(reference.indices == IGNORE, 0, reference.indices))
         seconds = time.perf_counter() - start
         share = sum(case.volume.image.size for case in self._own) / case.volume.image.size
@@ -177,20 +179,22 @@ class Validator:
     def _gaining(
         self, network: nn.Module, candidates: Mapping[str, Sequence[str]], *, after: Sequence[str]
     ) -> tuple[str, ...]:
-        """Which of the candidates, each with its labels, gain when they are cleaned after others."""
+        """The candidates that gain when they are cleaned, once `after` is clean."""
         differences: dict[str, list[float]] = {name: [] for name in candidates}
         for case in self._own if candidates else ():
-            found = largest_pieces(self._at_home(case, self._probabilities(network, case)), self.labels, after)
+            label_map = largest_pieces(
+                self._native_labels(case, self._probabilities(network, case)), self.labels, after
+            )
             for name, members in candidates.items():
-                cleaned = largest_pieces(found, self.labels, (name,))
-                gains = [self._dice(case, cleaned, label) - self._dice(case, found, label) for label in members]
+                cleaned = largest_pieces(label_map, self.labels, (name,))
+                gains = [self._dice(case, cleaned, label) - self._dice(case, label_map, label) for label in members]
                 differences[name].append(math.fsum(gains) / len(gains))
         everyone = self.ranks.gather(differences)
         return tuple(name for name in candidates if _is_gain([d for part in everyone for d in part[name]]))
 
-    def _dice(self, case: ValidationCase, found: np.ndarray, label: str) -> float:
+    def _dice(self, case: ValidationCase, prediction: np.ndarray, label: str) -> float:
         true = self._reference(case).indices
-        mask = (found == self.labels.index(label)) & (true != IGNORE)
+        mask = (prediction == self.labels.index(label)) & (true != IGNORE)
         return overlaps(mask, true == self.labels.index(label))["dice"]
 
     # ------------------------------------------------------------ one case
@@ -206,16 +210,16 @@ class Validator:
             self._segmenter = self._make_segmenter(network)
         return self._segmenter
 
-    def _at_home(self, case: ValidationCase, found: torch.Tensor) -> np.ndarray:
+    def _native_labels(self, case: ValidationCase, probabilities: torch.Tensor) -> np.ndarray:
         """Label indices (X, Y, Z) on the scanner's grid."""
         reference = self._reference(case)
         way = WayHome(
             case.volume.affine,
-            found.shape[1:],
+            probabilities.shape[1:],
             native_affine=reference.affine,
             native_shape=reference.indices.shape,
         )
-        return way.labels(found)[0].numpy()
+        return way.labels(probabilities)[0].numpy()
 
     def _rows(self, case: ValidationCase, prediction: np.ndarray) -> list[dict[str, Any]]:
         reference = self._reference(case)
@@ -264,7 +268,7 @@ def _is_gain(differences: Sequence[float]) -> bool:
     return better > worse and math.fsum(differences) / len(differences) >= LEAST_GAIN
 
 
-def _figure(volume: CachedVolume, found: torch.Tensor) -> Figure:
+def _figure(volume: CachedVolume, probabilities: torch.Tensor) -> Figure:
     """Contours of reference and result on the prepared grid."""
-    labels = found.argmax(0).to(torch.uint8).numpy()
+    labels = probabilities.argmax(0).to(torch.uint8).numpy()
     return contour_figure(np.asarray(volume.image[0]), volume.label, labels, volume.spacing_mm, volume.id)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, most_probable, on_grid_of
 
 RegionOfInterest = Literal["mask", "crop"]
 
@@ -82,10 +82,10 @@ class Cascade(Segmenter):
     def _refine(self, result: torch.Tensor, volume: MetaTensor, mask: np.ndarray) -> None:
         """Put the fine segmenter's labels into the result, in place."""
         seen, place, inside = restrict(volume, mask, margin_mm=self.margin_mm, roi=self.roi)
-        found = self.fine.probabilities(seen).as_tensor().float().cpu()[1:] * torch.from_numpy(inside)
+        probabilities = self.fine.probabilities(seen).as_tensor().float().cpu()[1:] * torch.from_numpy(inside)
         part = result[(slice(None), *place)]
-        part *= 1 - found.sum(dim=0).clamp(max=1)
-        for index, probability in zip(self._fine, found, strict=True):
+        part *= 1 - probabilities.sum(dim=0).clamp(max=1)
+        for index, probability in zip(self._fine, probabilities, strict=True):
             part[index] += probability
 
 
@@ -101,7 +101,7 @@ def restrict(
         roi: `mask`: intensities outside are set to 0; `crop`: the volume is cut to the box of region and margin.
 
     Returns:
-        The volume; where it lies in the one given, a slice an axis; and the region with its margin there, bool.
+        The volume; where it lies in the one given, a slice per axis; and the region with its margin there, bool.
 
     Raises:
         ValueError: the mask is empty.

@@ -1,6 +1,6 @@
 """A network of two heads and a volume -> probabilities of the volume's class: the mean over windows or slices.
 
-Alone, where the class is all that is asked for, or by the same pass that segments the volume.
+`CaseClassifier` gives the class alone; `TwoHeadSegmenter` gives it from the pass that segments the volume.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from segmed.data.preprocess import prepare
 from segmed.errors import SegmenterError
-from segmed.segmenters.network import NetworkSegmenter, evaluating
 from segmed.segmenters.sliding import pad_to, window_starts
+from segmed.segmenters.trained_network import NetworkSegmenter, evaluating
 
 
 class TwoHeadSegmenter(NetworkSegmenter):
@@ -24,19 +24,19 @@ class TwoHeadSegmenter(NetworkSegmenter):
     Copies are not mirrored for the class, and windows count as in `CaseClassifier`.
     """
 
-    _told: np.ndarray | None = None
+    _class: np.ndarray | None = None
 
     @property
     def class_probabilities(self) -> np.ndarray | None:
-        """Of the volume that was segmented last."""
-        return self._told
+        """Probabilities of the classes of the volume that was segmented last."""
+        return self._class
 
-    def _found(self, image: Tensor) -> Tensor:
+    def _probabilities_of(self, image: Tensor) -> Tensor:
         both = _SegmentingBoth(self.network)
-        found = self._through(both, image)
-        told = torch.cat(both.told) if both.told else torch.empty(0)
-        self._told = told.mean(0).numpy() if len(told) else CaseClassifier(self).prepared(image)
-        return found
+        probabilities = self._through(both, image)
+        by_window = torch.cat(both.class_probabilities) if both.class_probabilities else torch.empty(0)
+        self._class = by_window.mean(0).numpy() if len(by_window) else CaseClassifier(self).prepared(image)
+        return probabilities
 
 
 class _SegmentingBoth(nn.Module):
@@ -45,11 +45,11 @@ class _SegmentingBoth(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.told: list[Tensor] = []
+        self.class_probabilities: list[Tensor] = []
 
     def forward(self, windows: Tensor) -> Tensor:
         levels, logits = cast(Any, self.network).both(windows)
-        self.told.append(logits.double().softmax(1)[_varied(windows)].cpu())
+        self.class_probabilities.append(logits.double().softmax(1)[_varied(windows)].cpu())
         return cast(Tensor, levels[0])
 
 
@@ -60,7 +60,7 @@ def _varied(windows: Tensor) -> Tensor:
 
 
 class CaseClassifier:
-    """The second head of a trained network, on the windows that the first one segments; the decoder rests.
+    """The second head of a trained network, on the windows that the first one segments; the decoder is not run.
 
     Args:
         segmenter: of a `SegmentationAndClass`; its preparation, windows, device and precision are used. Copies are
@@ -97,13 +97,13 @@ class CaseClassifier:
         windows = self._windows(image)
         batch = segmenter.windows(tuple(windows[0].shape[1:]))
         autocast = torch.autocast(segmenter.device.type, torch.bfloat16, enabled=segmenter.precision == "bf16")
-        found = []
+        probabilities = []
         with evaluating(network), autocast:
             for start in range(0, len(windows), batch):
                 shown = torch.stack(windows[start : start + batch])
                 logits = network.classify(shown.to(segmenter.device, non_blocking=True))
-                found.append(logits.double().softmax(1).cpu())
-        return torch.cat(found).mean(0).numpy()
+                probabilities.append(logits.double().softmax(1).cpu())
+        return torch.cat(probabilities).mean(0).numpy()
 
     def _windows(self, image: Tensor) -> list[Tensor]:
         """Views (C, *window) of the padded image, in 2D slice by slice."""

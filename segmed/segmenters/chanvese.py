@@ -19,7 +19,7 @@ ROUND = 10  # steps between two updates of the means
 class ChanVese(TissueMethod):
     """Active contour without edges: two means, and a border as short as `smoothness_mm` asks.
 
-    It starts from the mask `start` of `scene.found`; without one from Otsu's threshold of the region. For given means
+    It starts from the mask `start` of `scene.masks`; without one from Otsu's threshold of the region. For given means
     the global minimum is found, so the start decides the first means and nothing else.
 
     Minimised over u in [0, 1] is the sum over the region of smoothness_mm * |gradient of u| + r u, where
@@ -80,8 +80,8 @@ class ChanVese(TissueMethod):
                 pull = ((image - bright) ** 2 - (image - dark) ** 2) / (bright - dark) ** 2
             if flow.step(pull) < self.tolerance and number % ROUND:
                 break
-        found = (flow.u > 0.5) & window.region
-        return found if (found != window.region).any() else np.zeros_like(found)
+        tissue = (flow.u > 0.5) & window.region
+        return tissue if (tissue != window.region).any() else np.zeros_like(tissue)
 
 
 def _means(image: np.ndarray, u: np.ndarray, region: np.ndarray) -> tuple[float, float] | None:

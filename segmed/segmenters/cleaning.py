@@ -1,4 +1,4 @@
-"""What a method found, mended: dark cores that scar encloses are filled, small pieces dropped."""
+"""Post-processing of a method's tissue: fills dark cores that scar encloses, drops small pieces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from scipy import ndimage
 from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.region import Scene, TissueMethod
-from segmed.segmenters.remote import found_mask
 
 ROUNDING = 1e-6  # of a piece's volume
 
@@ -46,12 +45,12 @@ class Cleaned(TissueMethod):
         self.cavity = cavity
 
     def probability(self, scene: Scene) -> np.ndarray:
-        found = self.method.probability(scene)
+        tissue = self.method.probability(scene)
         if self.fill_obstruction:
-            cavity = None if self.cavity is None else found_mask(scene, self.cavity)
-            found[obstruction(found > 0.5, scene.region, axis=scene.slice_axis, cavity=cavity)] = 1.0
-        found[small_pieces(found > 0.5, scene.spacing_mm, self.smallest_ml)] = 0.0
-        return found
+            cavity = None if self.cavity is None else scene.mask(self.cavity)
+            tissue[obstruction(tissue > 0.5, scene.region, axis=scene.slice_axis, cavity=cavity)] = 1.0
+        tissue[small_pieces(tissue > 0.5, scene.spacing_mm, self.smallest_ml)] = 0.0
+        return tissue
 
 
 def obstruction(scar: np.ndarray, region: np.ndarray, *, axis: int, cavity: np.ndarray | None = None) -> np.ndarray:

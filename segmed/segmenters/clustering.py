@@ -31,7 +31,7 @@ class KMeans(TissueMethod):
         position_weight: of the place beside the intensity: a distance of one SD of the region's extent counts as much
             as this many SDs of intensity; 0: none.
         restarts: runs from other seeds, of which the tightest counts.
-        sample: voxels at most from which clusters are found; all are then assigned.
+        sample: at most so many voxels are used to find the clusters; all are then assigned.
         seed: of the seeding and of the sample.
 
     Raises:
@@ -87,7 +87,7 @@ class GaussianMixture(TissueMethod):
         components: 2 or more.
         bright: how many of those with the highest means count as scar, fewer than there are.
         restarts: runs of expectation-maximisation from other k-means clusters, of which the likeliest counts.
-        sample: voxels at most from which the components are found; all then have their posterior.
+        sample: at most so many voxels are used to fit the components; the posterior is then computed for all.
         seed: of the starts and of the sample.
 
     Raises:

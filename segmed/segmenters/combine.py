@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, most_probable, on_grid_of
 
 
 class Ensemble(Segmenter):
@@ -53,16 +53,16 @@ class Mean(Ensemble):
 
     @property
     def class_probabilities(self) -> np.ndarray | None:
-        """The mean of what all tell; none where one of them tells nothing."""
-        told = [each for segmenter in self.segmenters if (each := segmenter.class_probabilities) is not None]
-        return np.mean(told, axis=0) if len(told) == len(self.segmenters) else None
+        """The mean over the segmenters; none where one of them has no class."""
+        by_segmenter = [each for segmenter in self.segmenters if (each := segmenter.class_probabilities) is not None]
+        return np.mean(by_segmenter, axis=0) if len(by_segmenter) == len(self.segmenters) else None
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         return self.segmenters[0](volume) if len(self.segmenters) == 1 else super().__call__(volume)
 
 
 class Vote(Ensemble):
-    """A voxel bears the label that enough of several label maps give it: two of three planes, say.
+    """A voxel gets the label that enough of several label maps give it: two of three planes, say.
 
     The probability of a label is its share of the votes; that of a label with too few goes to background. Where two
     labels have enough, and as many, the first is taken.
@@ -127,14 +127,14 @@ class LargestComponent(Segmenter):
 
     @property
     def class_probabilities(self) -> np.ndarray | None:
-        """What the segmenter inside tells."""
+        """Those of the segmenter inside."""
         return self.segmenter.class_probabilities
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
-        found = self.segmenter.probabilities(volume)
+        probabilities = self.segmenter.probabilities(volume)
         if not self.cleaned:
-            return found
-        data = found.as_tensor()
+            return probabilities
+        data = probabilities.as_tensor()
         winner = data.argmax(0, keepdim=True)
         before = winner[0].numpy(force=True)
         gone = torch.from_numpy(before != largest_pieces(before, self.labels, self.cleaned)).to(data.device)
@@ -144,9 +144,9 @@ class LargestComponent(Segmenter):
         return on_grid_of(volume, data)
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
-        found = self.segmenter(volume).as_tensor()
-        indices = largest_pieces(found[0].numpy(force=True), self.labels, self.cleaned)
-        return on_grid_of(volume, torch.from_numpy(indices)[None].to(found.device))
+        labels = self.segmenter(volume).as_tensor()
+        indices = largest_pieces(labels[0].numpy(force=True), self.labels, self.cleaned)
+        return on_grid_of(volume, torch.from_numpy(indices)[None].to(labels.device))
 
 
 class Tidied(Segmenter):
@@ -171,30 +171,30 @@ class Tidied(Segmenter):
         self.smallest_ml, self.closing_mm = smallest_ml, closing_mm
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
-        found = self.segmenter.probabilities(volume).as_tensor()
+        probabilities = self.segmenter.probabilities(volume).as_tensor()
         spacing = spacing_mm(as_affine(volume.affine))
         smallest = self.smallest_ml * 1000 / math.prod(spacing)
-        indices = most_probable(found).numpy(force=True)
+        indices = most_probable(probabilities).numpy(force=True)
         for index in range(1, self.labels.classes):
             mask = indices == index
             kept = mask & ~_smaller_pieces(mask, smallest)
             closed = _closed(kept, spacing, self.closing_mm)
-            self._move(found, torch.from_numpy(mask & ~kept), index, 0)
-            self._move(found, torch.from_numpy(closed & (indices == 0)), 0, index)
-        return on_grid_of(volume, found)
+            self._move(probabilities, torch.from_numpy(mask & ~kept), index, 0)
+            self._move(probabilities, torch.from_numpy(closed & (indices == 0)), 0, index)
+        return on_grid_of(volume, probabilities)
 
-    def _move(self, found: torch.Tensor, where: torch.Tensor, source: int, target: int) -> None:
+    def _move(self, probabilities: torch.Tensor, where: torch.Tensor, source: int, target: int) -> None:
         """Give one class what another has there, and so much that it is the most probable."""
-        where = where.to(found.device)
+        where = where.to(probabilities.device)
         if not where.any():
             return
-        part = found[:, where]
+        part = probabilities[:, where]
         part[target] += part[source]
         part[source] = 0.0
         short = part.argmax(0) != target
         part[:, short] = 0.0
         part[target, short] = 1.0
-        found[:, where] = part
+        probabilities[:, where] = part
 
 
 def _smaller_pieces(mask: np.ndarray, smallest: float) -> np.ndarray:

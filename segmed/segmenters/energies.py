@@ -14,10 +14,10 @@ from monai.data import MetaTensor
 from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.intensities import BACKGROUND, SMOOTHNESS, Histograms, Mixture, TissueCosts
 from segmed.segmenters.maxflow import TOLERANCE, MaxFlowResult, binary_max_flow, hierarchical_max_flow, read_tree
 from segmed.segmenters.region import Scene, TissueMethod
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 
 LOG = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class PottsFlow(TissueMethod):
 
     Attributes:
         model: what intensities cost in the two tissues.
-        smoothness: costs (nats a voxel) times mm, of a surface.
+        smoothness: costs (nats per voxel) times mm, of a surface.
         iterations: at most; one that stops before it has converged is logged as a warning.
         tolerance: of the gap; see `MaxFlowResult`.
 
@@ -72,7 +72,7 @@ class HierarchicalFlow(Segmenter):
             where it may lie, and has to be confined.
         tree: nested mapping of names; a leaf is None. `hierarchical_max_flow` shows one.
         labels: those of the result, each a leaf; leaves that are none of them become background.
-        smoothness: costs (nats a voxel) times mm of every node by name, or one number; a surface
+        smoothness: costs (nats per voxel) times mm of every node by name, or one number; a surface
             counts for both leaves that it parts.
         region: whose labels hold nodes in place; None: nothing does, and intensities are compared with the whole
             volume's.

@@ -56,7 +56,7 @@ class Flow:
         q <- project(q - step grad(2 v - v_before)),   s = p + div q - v,   v <- p_parent - s
 
     where s is min(cost + div q - v, p_parent) in a leaf: neither p of a leaf nor div q is ever stored.
-    Seven volumes a node are: cost, v, 2 v - v_before, and q of three axes; and the smoothness, if it has voxels.
+    Seven volumes per node are: cost, v, 2 v - v_before, and q of three axes; and the smoothness, if it has voxels.
 
     Args:
         costs: (L, *spatial) of the leaves; with one leaf and two costs, the first is that of being outside it.
@@ -179,7 +179,7 @@ class Flow:
             part.mul_(norm.rsqrt_().mul_(limit).clamp_(max=1.0))
 
     def _close(self, flow: Tensor, axis: int, begin: int, end: int) -> None:
-        """Let nothing flow from the last voxel of a row along an axis, nor out of the region; (voxels,) in place."""
+        """Set to 0 the flow from the last voxel of a row along an axis and out of the region; (voxels,) in place."""
         if self._edges is not None:
             flow[begin:end].mul_(self._edges[axis, begin:end])
         elif axis > 0:

@@ -29,7 +29,7 @@ class GraphCut(TissueMethod):
 
     Attributes:
         model: what intensities cost in the two tissues.
-        smoothness: costs (nats a voxel) times mm, of a surface between equal intensities.
+        smoothness: costs (nats per voxel) times mm, of a surface between equal intensities.
         contrast: where intensities differ by d, a surface costs exp(-contrast d² / (2 mean d²)) of that, the mean
             being over all neighbours in the region; 0: the same everywhere.
         neighbours: 6 or 26 in 3D (4 or 8 in a region of one slice). With 26 the surface is nearly the Euclidean one
@@ -108,19 +108,19 @@ def neighbour_pairs(
     shape: tuple[int, ...] = scene.region.shape
     places = np.full(shape, -1, np.int64)
     places[scene.region] = np.arange(np.count_nonzero(scene.region))
-    found, weights, squares = [np.zeros((0, 2), np.int64)], [np.zeros(0)], [np.zeros(0)]
+    pairs, weights, squares = [np.zeros((0, 2), np.int64)], [np.zeros(0)], [np.zeros(0)]
     for step, per_mm in step_weights(scene, neighbours):
         first = tuple(slice(max(0, -s), size - max(0, s)) for s, size in zip(step, shape, strict=True))
         second = tuple(slice(max(0, s), size + min(0, s)) for s, size in zip(step, shape, strict=True))
         both = (places[first] >= 0) & (places[second] >= 0)
-        found.append(np.stack((places[first][both], places[second][both]), axis=1))
+        pairs.append(np.stack((places[first][both], places[second][both]), axis=1))
         difference = scene.image[first][both].astype(np.float64) - scene.image[second][both]
         squares.append(difference**2)
         weights.append(np.full(len(difference), per_mm))
     square = np.concatenate(squares)
     mean = square.mean() if square.size else 0.0
     factor = np.exp(-contrast * square / (2 * mean)) if mean > 0 else 1.0
-    return np.concatenate(found), np.concatenate(weights) * factor
+    return np.concatenate(pairs), np.concatenate(weights) * factor
 
 
 def step_weights(scene: Scene, neighbours: int) -> list[tuple[tuple[int, ...], float]]:

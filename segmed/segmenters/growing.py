@@ -10,7 +10,6 @@ from scipy import ndimage
 from segmed.errors import SegmenterError
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.region import Scene, TissueMethod
-from segmed.segmenters.remote import found_mask
 from segmed.segmenters.thresholds import Otsu, Threshold
 
 THICK = 2.0  # an axis whose voxels are longer than this many of the shortest has its neighbours far away
@@ -35,7 +34,7 @@ class RegionGrowing(TissueMethod):
         deviations: half width of the interval, in SD.
         stop_above: whether voxels brighter than the interval stay out, as with ITK; scar can't be too bright.
         iterations: at most so many intervals are tried.
-        seeds: voxels (x, y, z) of the volume; or the name of a mask in `scene.found`, the only one of the two that
+        seeds: voxels (x, y, z) of the volume; or the name of a mask in `scene.masks`, the only one of the two that
             `SliceBySlice` can hand on; None: the brightest voxels of the region.
         brightest: share of the region's voxels that are seeds where none are given, at least one.
 
@@ -69,9 +68,9 @@ class RegionGrowing(TissueMethod):
                 raise SegmenterError(
                     f"region growing: no seed is above {lower:g}: lower the threshold or move the seeds"
                 )
-        found = np.zeros(scene.region.shape, np.float32)
-        found[box] = grown
-        return found
+        tissue = np.zeros(scene.region.shape, np.float32)
+        tissue[box] = grown
+        return tissue
 
     def _by_likeness(self, image: np.ndarray, region: np.ndarray, seeds: np.ndarray, near: np.ndarray) -> np.ndarray:
         grown = ndimage.binary_dilation(seeds, near) & region
@@ -95,7 +94,7 @@ class RegionGrowing(TissueMethod):
         if self.seeds is None:
             return _brightest(scene, self.brightest)
         if isinstance(self.seeds, str):
-            seeds = found_mask(scene, self.seeds) & scene.region
+            seeds = scene.mask(self.seeds) & scene.region
         else:
             seeds = np.zeros(scene.region.shape, bool)
             for voxel in self.seeds:

@@ -117,7 +117,7 @@ class Histograms:
         """From the voxels of each label in the region, every case weighing the same.
 
         Args:
-            scenes: cases, with a mask in `found` for each label; `background` may be left out, being what is left.
+            scenes: cases, with a mask of each label in `masks`; `background` may be left out, being what is left.
             names: of the labels.
             bins: over four times the range of percentiles.
             blur_bins: SD of the smoothing, so that what few voxels leave out is not impossible; 0: none.
@@ -131,8 +131,8 @@ class Histograms:
         for scene in scenes:
             places = _bin_numbers(scene.values, scene, bins)
             for row, mask in zip(counts, masks_of(scene, names), strict=True):
-                found = np.bincount(places[mask[scene.region]], minlength=bins)
-                row += found / max(1, found.sum())
+                histogram = np.bincount(places[mask[scene.region]], minlength=bins)
+                row += histogram / max(1, histogram.sum())
         for name, row in zip(names, counts, strict=True):
             if row.sum() == 0:
                 raise SegmenterError(f"no voxel of '{name}' lies in the region of any case: give cases that hold it")
@@ -207,11 +207,11 @@ def masks_of(scene: Scene, names: Sequence[str]) -> list[np.ndarray]:
     Raises:
         SegmenterError: a label without a mask.
     """
-    found: Mapping[str, np.ndarray] = scene.found
-    missing = [name for name in names if name not in found and name != BACKGROUND]
+    known: Mapping[str, np.ndarray] = scene.masks
+    missing = [name for name in names if name not in known and name != BACKGROUND]
     if missing:
-        raise SegmenterError(f"a case has no mask of '{missing[0]}': it has {', '.join(found) or 'none'}")
-    masks = {name: found[name] & scene.region for name in names if name in found}
+        raise SegmenterError(f"a case has no mask of '{missing[0]}': it has {', '.join(known) or 'none'}")
+    masks = {name: known[name] & scene.region for name in names if name in known}
     if BACKGROUND not in masks:
         masks[BACKGROUND] = scene.region & ~np.any([np.zeros_like(scene.region), *masks.values()], axis=0)
     return [masks[name] for name in names]

@@ -15,8 +15,8 @@ from skimage.filters import threshold_otsu
 from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.region import Scene, TissueMethod
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.segmenters.window import Window, check_options, mask_of, window_of
 
 NAME = "geodesic active contour"
@@ -27,7 +27,7 @@ MARGIN = 2  # voxels around the region, so that the narrow band of the level set
 class GeodesicActiveContour(TissueMethod):
     """A contour moved by a balloon force, its own curvature and the pull of edges (SimpleITK's level set).
 
-    It starts from the mask `start` of `scene.found`, such as a rough blood pool or a rough wall, of which the part
+    It starts from the mask `start` of `scene.masks`, such as a rough blood pool or a rough wall, of which the part
     inside the region counts; without one from the brightest `seed_share` of the region's voxels, as far as Otsu's
     threshold calls them bright. It sees edges inside the region alone: the region's border is none, and what leaves
     the region is cut off. Pieces one voxel wide have no contour and vanish. To let a rough mask of a network or of a
@@ -152,9 +152,9 @@ class Around(Segmenter):
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         """One-hot: the most probable label, or `around`."""
         indices = self.segmenter(volume).as_tensor()[0].long().cpu()
-        found = (indices == self._index).numpy()
-        if found.any():
-            distance = ndimage.distance_transform_edt(~found, sampling=spacing_mm(as_affine(volume.affine)))
+        mask = (indices == self._index).numpy()
+        if mask.any():
+            distance = ndimage.distance_transform_edt(~mask, sampling=spacing_mm(as_affine(volume.affine)))
             near = torch.from_numpy(distance <= self.margin_mm) & torch.isin(indices, torch.tensor(self._gives_way))
             indices[near] = len(self.labels)
         return on_grid_of(volume, torch.nn.functional.one_hot(indices, self.labels.classes).movedim(-1, 0).float())

@@ -22,7 +22,7 @@ FLAT_COST = 0.01  # of the best edge, so that of two equal ways the shorter is t
 def edge_cost(image: np.ndarray, spacing_mm: Sequence[float], *, sigma_mm: float = 1.0) -> np.ndarray:
     """How little a voxel looks like an edge: low on steep gradients and on zero crossings of the Laplacian.
 
-    Free of the image's scale and sign. The third term of the source, the gradient's direction, is left out: it
+    Independent of the image's scale and sign. The third term of the source, the gradient's direction, is left out: it
     belongs to pairs of voxels.
 
     Args:
@@ -34,7 +34,7 @@ def edge_cost(image: np.ndarray, spacing_mm: Sequence[float], *, sigma_mm: float
         (X, Y) float64 in (0, 1.01], per mm of path.
 
     Raises:
-        SegmenterError: not one slice, or a slice of one intensity.
+        SegmenterError: an image that is no single slice, or that has one intensity.
 
     Source: Mortensen and Barrett 1995, SIGGRAPH, section 3.1.
     """
@@ -136,13 +136,13 @@ class LiveWire(TissueMethod):
         axis = scene.slice_axis if self.axis is None else self.axis
         slices = np.moveaxis(scene.image, axis, 0)
         spacing_mm = [length for other, length in enumerate(scene.spacing_mm) if other != axis]
-        found = np.zeros(scene.image.shape, np.float32)
+        tissue = np.zeros(scene.image.shape, np.float32)
         for number, points in self.points_voxels.items():
             if not 0 <= number < len(slices):
                 raise SegmenterError(f"{NAME}: there is no slice {number}: they are 0 to {len(slices) - 1}")
             contour = trace(slices[number], points, spacing_mm, sigma_mm=self.sigma_mm)
-            np.moveaxis(found, axis, 0)[number] = contour_mask(contour, slices[number].shape)
-        return found * scene.region
+            np.moveaxis(tissue, axis, 0)[number] = contour_mask(contour, slices[number].shape)
+        return tissue * scene.region
 
 
 def _checked_points(points_voxels: object, shape: tuple[int, ...], closed: bool) -> list[tuple[int, ...]]:
@@ -161,12 +161,12 @@ def _checked_points(points_voxels: object, shape: tuple[int, ...], closed: bool)
 
 def _zero_crossings(laplacian: np.ndarray) -> np.ndarray:
     """Voxels where the Laplacian changes its sign towards a neighbour and which are the nearer of the two to zero."""
-    found = np.zeros(laplacian.shape, bool)
+    crossings = np.zeros(laplacian.shape, bool)
     for axis in range(laplacian.ndim):
-        values, marks = np.moveaxis(laplacian, axis, 0), np.moveaxis(found, axis, 0)
+        values, marks = np.moveaxis(laplacian, axis, 0), np.moveaxis(crossings, axis, 0)
         here, following = values[:-1], values[1:]
         changes = here * following < 0
         nearer = np.abs(here) <= np.abs(following)
         marks[:-1] |= changes & nearer
         marks[1:] |= changes & ~nearer
-    return found
+    return crossings

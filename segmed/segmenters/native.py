@@ -39,21 +39,21 @@ class WayHome:
         self.native_shape = tuple(int(n) for n in native_shape)
         self.box = self._covered(shape)
 
-    def probabilities(self, found: Tensor) -> Tensor:
+    def probabilities(self, maps: Tensor) -> Tensor:
         """Probabilities (classes, X', Y', Z') -> (classes, X, Y, Z) on the CPU; cropped voxels are background."""
-        home = torch.zeros((len(found), *self.native_shape))
+        home = torch.zeros((len(maps), *self.native_shape))
         home[0] = 1.0
-        for index in range(len(found)):
-            home[(index, *self.box)] = self._bring(found[index])
+        for index in range(len(maps)):
+            home[(index, *self.box)] = self._bring(maps[index])
         return home
 
-    def labels(self, found: Tensor) -> Tensor:
+    def labels(self, maps: Tensor) -> Tensor:
         """Probabilities (classes, X', Y', Z') -> most probable index (1, X, Y, Z) uint8, one class at a time."""
         home = torch.zeros((1, *self.native_shape), dtype=torch.uint8)
-        best = self._bring(found[0])
+        best = self._bring(maps[0])
         winner = torch.zeros(best.shape, dtype=torch.uint8)
-        for index in range(1, len(found)):
-            rival = self._bring(found[index])
+        for index in range(1, len(maps)):
+            rival = self._bring(maps[index])
             winner[rival > best] = index
             torch.maximum(best, rival, out=best)
         home[(0, *self.box)] = winner

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from segmed.errors import SegmenterError
 from segmed.geometry import as_affine, grid_difference, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, most_probable, on_grid_of
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,29 @@ class Scene:
         image: (X, Y, Z) float32, raw intensities; a 2D image has one slice.
         region: (X, Y, Z) bool, the voxels to be told apart.
         spacing_mm: of the three axes.
-        found: masks (X, Y, Z) bool of what else is known, by label name, such as the blood pool.
+        masks: (X, Y, Z) bool of what else is known, by label name, such as the blood pool.
     """
 
     image: np.ndarray
     region: np.ndarray
     spacing_mm: tuple[float, float, float]
-    found: Mapping[str, np.ndarray] = field(default_factory=dict)
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def values(self) -> np.ndarray:
         """Intensities of the region, (N,) float32."""
         return self.image[self.region]
+
+    def mask(self, name: str) -> np.ndarray:
+        """What else is known under a name, (X, Y, Z) bool.
+
+        Raises:
+            SegmenterError: there is no such mask.
+        """
+        if name not in self.masks:
+            known = ", ".join(self.masks) or "none"
+            raise SegmenterError(f"no mask is called '{name}': choose one of those beside the region ({known})")
+        return self.masks[name]
 
     @property
     def slice_axis(self) -> int:
@@ -47,7 +58,7 @@ class Scene:
         for number in range(self.image.shape[axis]):
             place = tuple(slice(number, number + 1) if a == axis else slice(None) for a in range(3))
             if self.region[place].any():
-                masks = {name: mask[place] for name, mask in self.found.items()}
+                masks = {name: mask[place] for name, mask in self.masks.items()}
                 yield place, Scene(self.image[place], self.region[place], self.spacing_mm, masks)
 
 
@@ -56,7 +67,7 @@ class TissueMethod(ABC):
 
     @abstractmethod
     def probability(self, scene: Scene) -> np.ndarray:
-        """How sure it is that a voxel is of that tissue.
+        """Probability of each voxel to be that tissue.
 
         Args:
             scene: whose region holds at least one voxel.
@@ -70,7 +81,7 @@ class TissueMethod(ABC):
 
 
 class SliceBySlice(TissueMethod):
-    """A method that looks at each slice by itself; in a slice in which it has no meaning, nothing is found.
+    """Applies a method to each slice by itself; slices in which the method has no meaning stay empty.
 
     Args:
         method: for one slice.
@@ -89,23 +100,23 @@ class SliceBySlice(TissueMethod):
         """As of every method; zeros in the slices that are then in `failed`.
 
         Raises:
-            SegmenterError: not one slice has a result.
+            SegmenterError: no slice has a result.
         """
         axis = scene.slice_axis if self.axis is None else self.axis
-        found = np.zeros(scene.image.shape, np.float32)
+        tissue = np.zeros(scene.image.shape, np.float32)
         failed: dict[int, SegmenterError] = {}
         looked_at = 0
         for place, part in scene.slices(axis):
             looked_at += 1
             try:
-                found[place] = self.method.probability(part)
+                tissue[place] = self.method.probability(part)
             except SegmenterError as error:
                 failed[place[axis].start] = error
         self.failed = {number: str(error) for number, error in failed.items()}
         if failed and len(failed) == looked_at:
             first = next(iter(failed.values()))
             raise SegmenterError(f"none of {looked_at} slices has a result; of the first: {first}") from first
-        return found
+        return tissue
 
 
 class Inside(Segmenter):
@@ -168,7 +179,7 @@ class Inside(Segmenter):
 
 
 class Known(Segmenter):
-    """A label map that is there already: a reference, or the result of another tool.
+    """A given label map: a reference, or the result of another tool.
 
     Args:
         map: (1, X, Y, Z) label indices, voxels marked to be ignored counting as background.

@@ -46,7 +46,7 @@ class Remote:
 
 
 class RemoteRegion(ABC):
-    """A way to come by the remote myocardium of a scene."""
+    """A method that finds the remote myocardium of a scene."""
 
     @abstractmethod
     def find(self, scene: Scene) -> Remote:
@@ -65,7 +65,7 @@ class RemoteMask(RemoteRegion):
     """Remote myocardium that was drawn by hand or by another method.
 
     Args:
-        name: of the mask in `scene.found`; it need not lie in the region.
+        name: of the mask in `scene.masks`; it need not lie in the region.
         smallest_voxels: with fewer there is no SD worth the name.
     """
 
@@ -73,7 +73,7 @@ class RemoteMask(RemoteRegion):
     smallest_voxels: int = 20
 
     def find(self, scene: Scene) -> Remote:
-        mask = found_mask(scene, self.name)
+        mask = scene.mask(self.name)
         count = int(mask.sum())
         if count < self.smallest_voxels:
             raise SegmenterError(
@@ -91,7 +91,7 @@ class RemoteSector(RemoteRegion):
     no hole), in steps of 5 degrees, and stops where mean + SD of its voxels is lowest. The SD keeps it from a dark core
     of microvascular obstruction, whose bright rim lies in the same window. Voxels near the borders of the wall hold
     some blood or fat and are left out. Of the slices' windows those count together whose mean is at most one SD above
-    that of the darkest: a slice that is scar all round has no say.
+    that of the darkest: a slice that is scar all round does not count.
 
     The darkest window is a little darker than an average one, and a wall that is enhanced everywhere and evenly looks
     like a healthy one: only blood tells them apart (`darker_than`). The result follows image * a + b, a > 0.
@@ -117,7 +117,7 @@ class RemoteSector(RemoteRegion):
             raise SegmenterError(f"a remote sector of {self.arc_deg:g} degrees: give {BIN_DEG:g} to 360")
 
     def find(self, scene: Scene) -> Remote:
-        cavity = None if self.cavity is None else found_mask(scene, self.cavity)
+        cavity = None if self.cavity is None else scene.mask(self.cavity)
         box = bounding_box(scene.region if cavity is None else scene.region | cavity)
         known = {} if cavity is None else {"cavity": cavity[box]}
         part = Scene(scene.image[box], scene.region[box], scene.spacing_mm, known)
@@ -143,12 +143,12 @@ class RemoteSector(RemoteRegion):
         smallest_sd = SMALLEST_SPREAD * float(np.ptp(scene.values))
         for place, part in scene.slices(axis):
             region = part.region.squeeze(axis)
-            cavity = part.found["cavity"].squeeze(axis) if "cavity" in part.found else None
+            cavity = part.masks["cavity"].squeeze(axis) if "cavity" in part.masks else None
             kept = _without_border(region, spacing_mm, self.border_mm)
             angles_deg = _angles_deg(kept, _middle(region, cavity), spacing_mm)
-            found = self._darkest(part.image.squeeze(axis), kept, angles_deg, smallest_sd)
-            if found is not None:
-                yield place, replace(found, mask=np.expand_dims(found.mask, axis))
+            window = self._darkest(part.image.squeeze(axis), kept, angles_deg, smallest_sd)
+            if window is not None:
+                yield place, replace(window, mask=np.expand_dims(window.mask, axis))
 
     def _darkest(
         self, image: np.ndarray, kept: np.ndarray, angles_deg: np.ndarray, smallest_sd: float
@@ -194,24 +194,12 @@ class RemoteSector(RemoteRegion):
             )
         if self.darker_than is None:
             return
-        other = found_mask(scene, self.darker_than)
+        other = scene.mask(self.darker_than)
         if other.any() and remote.mean >= (level := float(scene.image[other].mean())):
             raise SegmenterError(
                 f"no remote region: the darkest sector of the wall (mean {remote.mean:g}) is not darker than "
                 f"'{self.darker_than}' ({level:g}): is all of the wall enhanced? use a method without a remote region"
             )
-
-
-def found_mask(scene: Scene, name: str) -> np.ndarray:
-    """What is known under a name, (X, Y, Z) bool.
-
-    Raises:
-        SegmenterError: nothing is.
-    """
-    if name not in scene.found:
-        there = ", ".join(scene.found) or "none"
-        raise SegmenterError(f"no mask '{name}' beside the region; there: {there}")
-    return scene.found[name]
 
 
 def _statistics(scene: Scene, mask: np.ndarray, what: str) -> Remote:

@@ -66,7 +66,7 @@ def sliding_window(
         mirror_axes = [axis + 1 for axis in mirror_axes]
     if len(window) != len(spatial):
         raise SegmenterError(
-            f"window {tuple(window)} does not fit an image of shape {spatial}: give one entry an axis, "
+            f"window {tuple(window)} does not fit an image of shape {spatial}: give one entry per axis, "
             "or one less for a 2D network"
         )
     if mirror_axes:
@@ -213,16 +213,16 @@ def _blend(
         for first in range(0, len(starts), batch):
             boxes = [_box(start, window) for start in starts[first : first + batch]]
             windows = torch.stack([image[(slice(None), *box)] for box in boxes])
-            found = network(windows.to(device, non_blocking=True))
-            if found.shape != (len(boxes), classes, *window):
+            window_logits = network(windows.to(device, non_blocking=True))
+            if window_logits.shape != (len(boxes), classes, *window):
                 raise SegmenterError(
-                    f"the network gives logits of shape {tuple(found.shape)} for windows of shape "
+                    f"the network gives logits of shape {tuple(window_logits.shape)} for windows of shape "
                     f"{tuple(windows.shape)}, not {classes} classes of that size: is it the network of these labels?"
                 )
-            found = found.to(image.device, torch.float32)
-            for box, of_window in zip(boxes, found, strict=True):
+            window_logits = window_logits.to(image.device, torch.float32)
+            for box, own_logits in zip(boxes, window_logits, strict=True):
                 weights[box] += gaussian
-                logits[(slice(None), *box)].lerp_(of_window, gaussian / weights[box])
+                logits[(slice(None), *box)].lerp_(own_logits, gaussian / weights[box])
         return _to_probabilities(logits, weights)
 
 

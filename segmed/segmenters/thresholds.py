@@ -62,12 +62,12 @@ class Otsu(Threshold):
         low, high = float(values.min()), float(values.max())
         share = (values.astype(np.float64) - low) / (high - low)  # bins then hold the same voxels at any scale
         try:
-            found = threshold_multiotsu(share, classes=self.classes, nbins=self.bins)
+            thresholds = threshold_multiotsu(share, classes=self.classes, nbins=self.bins)
         except ValueError as error:
             raise SegmenterError(
                 f"{self.classes} classes of Otsu are more than the different intensities of the region: ask for fewer"
             ) from error
-        end = float(found[-1]) + 0.5 / self.bins  # of the last bin below scar, whose middle scikit-image gives
+        end = float(thresholds[-1]) + 0.5 / self.bins  # of the last bin below scar, whose middle scikit-image gives
         return low + end * (high - low)
 
 

@@ -55,16 +55,16 @@ class FeatureSettings:
         - `septal`: cosine of the angle about the LV's centre, 1 toward the RV; `turn`: its sine.
         - `height`: 0 at the broad end of the region, the base, 1 at the other.
         """
-        found = ["intensity"]
-        found += ["intensity_to_pool"] if self.pool is not None else []
+        names = ["intensity"]
+        names += ["intensity_to_pool"] if self.pool is not None else []
         for scale in self.scales_mm:
-            found += [f"{name}_{scale:g}mm" for name in ("mean", "sd", "gradient", "median")]
+            names += [f"{name}_{scale:g}mm" for name in ("mean", "sd", "gradient", "median")]
         if self.position:
-            found += ["depth"]
-            found += ["septal"] if self.rv is not None else []
-            found += ["turn"] if self.rv is not None and self.oriented else []
-            found += ["height"]
-        return tuple(found)
+            names += ["depth"]
+            names += ["septal"] if self.rv is not None else []
+            names += ["turn"] if self.rv is not None and self.oriented else []
+            names += ["height"]
+        return tuple(names)
 
 
 def features(scene: Scene, settings: FeatureSettings | None = None) -> np.ndarray:
@@ -79,7 +79,7 @@ def features(scene: Scene, settings: FeatureSettings | None = None) -> np.ndarra
         settings: which features; None: the defaults.
 
     Returns:
-        (N, F) float32, a row a voxel of `scene.values`, a column a name of `settings.names`. NaN is what the volume
+        (N, F) float32, a row per voxel of `scene.values`, a column per name of `settings.names`. NaN is what the volume
         does not show: depth without a cavity, an angle without an RV, the pool's intensity without a pool.
 
     Raises:
@@ -92,7 +92,7 @@ def features(scene: Scene, settings: FeatureSettings | None = None) -> np.ndarra
     image = np.where(region, (scene.image[box] - scale[0]) / scale[1], 0).astype(np.float32)
     columns = [image[region]]
     if settings.pool is not None:
-        pool = _named(scene, settings.pool)
+        pool = scene.mask(settings.pool)
         level = np.median(scene.image[pool]) if pool.any() else np.nan
         columns.append((scene.values - level) / scale[1])
     for scale_mm in settings.scales_mm:
@@ -113,13 +113,6 @@ def _scale(scene: Scene) -> tuple[float, float]:
             "check the image and the region"
         )
     return float(middle), float(spread)
-
-
-def _named(scene: Scene, name: str) -> np.ndarray:
-    if name not in scene.found:
-        known = ", ".join(scene.found) or "none"
-        raise SegmenterError(f"features ask for the label '{name}', the scene has {known}: name one of those or None")
-    return scene.found[name]
 
 
 def _box(region: np.ndarray) -> Slices:
@@ -179,7 +172,7 @@ def _position(scene: Scene, settings: FeatureSettings, box: Slices) -> list[np.n
     region, axis = scene.region[box], scene.slice_axis
     in_plane = [step for a, step in enumerate(scene.spacing_mm) if a != axis]
     by_slice = region.shape[axis] == 1 or scene.spacing_mm[axis] > THICK * max(in_plane)
-    cavity = _enclosed(region, axis) if settings.pool is None else _named(scene, settings.pool)[box] & ~region
+    cavity = _enclosed(region, axis) if settings.pool is None else scene.mask(settings.pool)[box] & ~region
     columns = [_depth(region, cavity, scene.spacing_mm, axis, by_slice)]
     whole = region | cavity
     first_mm = np.array([part.start for part in box]) * scene.spacing_mm
@@ -187,7 +180,7 @@ def _position(scene: Scene, settings: FeatureSettings, box: Slices) -> list[np.n
     solid = np.argwhere(whole) * scene.spacing_mm + first_mm
     long_axis = np.eye(3)[axis] if by_slice else _principal(solid)
     if settings.rv is not None:
-        rv = np.argwhere(_named(scene, settings.rv)) * scene.spacing_mm
+        rv = np.argwhere(scene.mask(settings.rv)) * scene.spacing_mm
         toward = rv.mean(axis=0) - solid.mean(axis=0) if len(rv) else np.full(3, np.nan)
         centres = _centres(whole, axis, points, scene.spacing_mm, first_mm) if by_slice else solid.mean(axis=0)
         angle = _angle(points - centres, toward, long_axis)
@@ -235,10 +228,10 @@ def _centres(
     turned = np.moveaxis(whole, axis, 0)
     centres = np.array([ndimage.center_of_mass(part) if part.any() else (np.nan, np.nan) for part in turned])
     numbers = np.rint((points[:, axis] - first_mm[axis]) / spacing_mm[axis]).astype(int)
-    found = points.copy()
+    centres_mm = points.copy()
     for column, a in enumerate(a for a in range(3) if a != axis):
-        found[:, a] = centres[numbers, column] * spacing_mm[a] + first_mm[a]
-    return found
+        centres_mm[:, a] = centres[numbers, column] * spacing_mm[a] + first_mm[a]
+    return centres_mm
 
 
 def _angle(from_centre: np.ndarray, toward: np.ndarray, long_axis: np.ndarray) -> list[np.ndarray]:

@@ -51,7 +51,7 @@ class ClassifierSettings:
         aim: `probability`: calibrated, scar where it is the more probable; `dice`: its odds times a factor, so that 0.5
             falls where the Dice of the training cases, each judged by the others, is largest. Where tissues overlap
             that is below the calibrated 0.5 (Lipton et al. 2014, arXiv 1402.1892).
-        voxels: at most, the same number a case and class; where a case has fewer, so has the sample.
+        voxels: at most, the same number per case and class; where a case has fewer, so has the sample.
         neighbours: of `knn`.
         trees, leaf: number of the forest's trees, smallest number of voxels in a leaf.
         landmarks: of `svm`.
@@ -105,7 +105,7 @@ class Drawn(NamedTuple):
 
 
 def draw(scenes: Sequence[Scene], targets: Sequence[np.ndarray], settings: ClassifierSettings) -> Drawn:
-    """A sample of the regions' voxels, the same number a case and class where there are as many.
+    """A sample of the regions' voxels, the same number per case and class where there are as many.
 
     Raises:
         SegmenterError: targets that do not fit the scenes, none or too few voxels of a class, a scene without meaning.
@@ -182,14 +182,14 @@ def trained(settings: ClassifierSettings, rows: np.ndarray, scar: np.ndarray) ->
 
 def scores_of(model: Pipeline, rows: np.ndarray) -> np.ndarray:
     """Distance to the SVM's plane, log-odds of the other kinds, (N,) float64."""
-    found = []
+    scores = []
     for start in range(0, len(rows), ROWS):
         part = rows[start : start + ROWS]
         if hasattr(model, "decision_function"):
-            found.append(model.decision_function(part))
+            scores.append(model.decision_function(part))
         else:
-            found.append(logit(np.clip(model.predict_proba(part)[:, 1].astype(np.float64), 1e-3, 1 - 1e-3)))
-    return np.concatenate(found)
+            scores.append(logit(np.clip(model.predict_proba(part)[:, 1].astype(np.float64), 1e-3, 1 - 1e-3)))
+    return np.concatenate(scores)
 
 
 def calibrated(drawn: Drawn, settings: ClassifierSettings) -> Calibration:

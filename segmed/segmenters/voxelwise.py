@@ -144,8 +144,8 @@ class VoxelClassifier(TissueMethod):
             raise SegmenterError(
                 f"{path} has settings or features of another version of segmed: train and save it again"
             )
-        found = cls(settings, arrays["sample"], arrays["scar"], Calibration(*map(float, arrays["calibration"])))
-        again = found._probabilities(arrays["sample"][:WITNESSES])
+        classifier = cls(settings, arrays["sample"], arrays["scar"], Calibration(*map(float, arrays["calibration"])))
+        again = classifier._probabilities(arrays["sample"][:WITNESSES])
         difference = float(np.abs(again - arrays["witnesses"]).max())
         if about.get("sklearn") != sklearn.__version__ or difference > 1e-6:
             LOG.warning(
@@ -155,7 +155,7 @@ class VoxelClassifier(TissueMethod):
                 sklearn.__version__,
                 difference,
             )
-        return found
+        return classifier
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -22,7 +22,7 @@ FLOOR = 1e-4  # weight of a step over the highest edge
 class RandomWalker(TissueMethod):
     """Probability that a random walk from a voxel meets a seed of the tissue first.
 
-    It starts from seeds: the masks `tissue_seeds` and `rest_seeds` of `scene.found`; where one is not named, from
+    It starts from seeds: the masks `tissue_seeds` and `rest_seeds` of `scene.masks`; where one is not named, from
     intensities: Otsu's threshold parts the region (after a Gaussian) into bright and dark, and the brightest
     `certain` of the bright and the darkest `certain` of the dark are seeds. Walks stay in the region. A piece of the
     region that holds no seed has probability 0, one with seeds of a single kind is of that kind.
@@ -105,12 +105,12 @@ class RandomWalker(TissueMethod):
 
     def _walked(self, seeds: np.ndarray, window: Window) -> np.ndarray:
         """Probability of the tissue, (*box)."""
-        found = (seeds == TISSUE).astype(np.float64)
+        probability = (seeds == TISSUE).astype(np.float64)
         # Laplace's equation has no answer in a piece without seeds: nothing is found there.
         inside = ndimage.binary_propagation(seeds > OPEN, mask=window.region)
         unknown = (seeds == OPEN) & inside
         if not unknown.any():
-            return found
+            return probability
         weights = self._weights(window, inside)
         free, tissue = unknown[inside], (seeds == TISSUE)[inside]
         # Rows scaled to a diagonal of ones: the tolerance then holds for voxels of weak links too.
@@ -121,8 +121,8 @@ class RandomWalker(TissueMethod):
         answer, failed = cg(system, scale * links[:, tissue].sum(axis=1), rtol=self.tolerance, atol=0.0)
         if failed:
             raise SegmenterError(f"{NAME}: the walk did not converge: lower beta ({self.beta:g}) or raise tolerance")
-        found[unknown] = np.clip(scale * answer, 0, 1)
-        return found
+        probability[unknown] = np.clip(scale * answer, 0, 1)
+        return probability
 
     def _weights(self, window: Window, inside: np.ndarray) -> sparse.csr_array:
         """Weight of every step between neighbours among the N voxels of a mask: (N, N), symmetric."""

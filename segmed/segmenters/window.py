@@ -41,9 +41,9 @@ class Window:
     def volume(self, values: np.ndarray) -> np.ndarray:
         """Values (*box) as (X, Y, Z) float32, 0 outside the region."""
         inner = tuple(slice(self.margin, n - self.margin) for n in self.region.shape)
-        found = np.zeros(self.shape, np.float32)
-        found[self.place] = np.expand_dims(np.where(self.region, values, 0)[inner], self.dropped)
-        return found
+        volume = np.zeros(self.shape, np.float32)
+        volume[self.place] = np.expand_dims(np.where(self.region, values, 0)[inner], self.dropped)
+        return volume
 
     def smoothed(self, sigma_mm: float) -> np.ndarray:
         """The image after a Gaussian that sees the region alone (*box), float32.
@@ -101,10 +101,7 @@ def mask_of(scene: Scene, name: str, method: str) -> np.ndarray:
     Raises:
         SegmenterError: there is no such mask, or none of it lies in the region.
     """
-    if name not in scene.found:
-        known = ", ".join(scene.found) or "none"
-        raise SegmenterError(f"{method}: no mask is called '{name}': choose one of those found ({known})")
-    mask = scene.found[name]
+    mask = scene.mask(name)
     if not (mask & scene.region).any():
         raise SegmenterError(
             f"{method}: the mask '{name}' has no voxel in the region: widen the region or leave it out"

@@ -1,4 +1,4 @@
-"""The adversarial method: a segmentation network against a discriminator of its maps."""
+"""The adversarial method: a segmentation network against a discriminator that judges its maps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segmed.config import AdversaryConfig, TrainConfig
 from segmed.errors import RunError
 from segmed.labels import IGNORE
-from segmed.losses.segmentation import CrossEntropy
+from segmed.losses.segmentation_loss import CrossEntropy
 from segmed.training.balance import Balance
 from segmed.training.disguise import InstanceNoise, disguise, reference_maps
 from segmed.training.learner import Learner
@@ -50,7 +50,7 @@ class AdversarialStep(Step):
     """Segmentation from labelled patches, and from a discriminator that has to take the maps for references.
 
     Each step computes the generator once. Its gradient at the logits is the weighted sum of what the segmentation
-    loss and the discriminator, held still, ask for. Then the discriminator learns from the same maps. Before
+    loss and the discriminator, its weights frozen, ask for. Then the discriminator learns from the same maps. Before
     `adversary.warmup` the generator trains alone.
 
     Args:
@@ -147,7 +147,7 @@ class AdversarialStep(Step):
         return self.choice.arrange(image.to(self.fabric.device, non_blocking=True))
 
     def _steps_of_the_discriminator(self) -> int:
-        """By the ratio: so many on each batch, or one on every so-manieth batch."""
+        """From the ratio: several on each batch, or one every few batches."""
         self._turns += 1
         if self.adversary.ratio >= 1:
             return round(self.adversary.ratio)
@@ -238,9 +238,9 @@ class AdversarialStep(Step):
             share = len(exhibit.image) / images
             with learner.unsynchronised(place < len(exhibits)):
                 with self.choice.autocast(self.fabric.device):
-                    loss, found = self.opponent.discriminator_losses(exhibit)
+                    loss, values = self.opponent.discriminator_losses(exhibit)
                 self.fabric.backward(loss * share)
-            for name, value in found.items():
+            for name, value in values.items():
                 figures.add(name, value, share)
         figures["discriminator/gradient_norm"] = learner.advance(progress)
         return figures
@@ -251,7 +251,8 @@ class AdversarialStep(Step):
         generator, opponent = self.evaluation_network, self.opponent
         batch = {name: batch[name][:VIEWED] for name in ("image", "label")}
         modes = (generator.training, opponent.learner.network.training)
-        generator.eval(), opponent.learner.network.eval()
+        generator.eval()
+        opponent.learner.network.eval()
         try:
             image, label = self._placed(batch["image"]), batch["label"].to(self.fabric.device)
             with self.choice.autocast(self.fabric.device):
@@ -269,7 +270,8 @@ class AdversarialStep(Step):
                     views[f"D({name})"] = opponent.confidence(decision, image.shape[2:])
             return {name: view.cpu() for name, view in views.items()}
         finally:
-            generator.train(modes[0]), opponent.learner.network.train(modes[1])
+            generator.train(modes[0])
+            opponent.learner.network.train(modes[1])
 
     # ------------------------------------------------------------ state
 

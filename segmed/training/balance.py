@@ -1,4 +1,4 @@
-"""Who is winning: the discriminator's accuracy over many steps, and one warning when it says won or lost."""
+"""The discriminator's accuracy over many steps, and one warning where one side of the game has won."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights and checkpoints on disk: whole or not there, never a stranger's code, never another network's by mistake."""
+"""Weights and checkpoints on disk: written whole or not at all, read without running code, checked to fit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint(network: nn.Module) -> str:
-    """Sixteen letters that are the same for two networks just where their weights have the same names and shapes."""
+    """Sixteen letters that are equal for two networks exactly if their weights have the same names and shapes."""
     text = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sorted(weights_of(network).items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

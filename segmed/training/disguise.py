@@ -1,8 +1,8 @@
 """What a discriminator gets to see of references and results, so that softness alone does not tell them apart.
 
-A result is soft, a reference is 0 and 1: a discriminator that sees both as they are needs no look at any shape.
-Maps go through a disguise first; voxels that nobody annotated are masked after it, in both alike, as a disguise fills
-them too.
+A result is soft, a reference is 0 and 1: a discriminator that sees both as they are can tell them apart without
+looking at any shape. Maps go through a disguise first. Voxels that nobody annotated are masked after it, in both maps
+alike, since a disguise fills them too.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Disguise(ABC):
 
 
 class Undisguised(Disguise):
-    """Both as they are: softness alone gives a result away, however good its shapes."""
+    """Both unchanged: softness alone tells a result from a reference, however good its shapes."""
 
     def fake(self, probabilities: Tensor, progress: float) -> Tensor:
         return probabilities.float()

@@ -1,4 +1,4 @@
-"""The encoder that a run begins with: another run's, found, fitted, and written down weight by weight."""
+"""Start a run with the encoder of another run: read it, fit its shape, and record which weights were taken."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segmed.config.reading import classifies, load_yaml
 from segmed.errors import NetworkError, RunError
 from segmed.files import write_json
 from segmed.networks.classifiers import ClassificationModel
-from segmed.networks.encoders.encoder import Encoder
+from segmed.networks.encoders.base_encoder import Encoder
 from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder
 from segmed.runs import Folds, Run, open_run, read_config_as
 from segmed.training.checkpoint import is_finite, read_weights
@@ -50,7 +50,7 @@ class SourceEncoder:
 
     @property
     def strides(self) -> Strides:
-        """Step of each level, an entry an axis, finest first."""
+        """Step of each level, an entry per axis, finest first."""
         return known(self.encoder.strides)
 
     @property
@@ -96,12 +96,12 @@ def source_encoder(folder: Path) -> SourceEncoder:
 
 def _members(folder: Path) -> str:
     """The trained networks of a composed run, for a message."""
-    found = [path.parents[1] for path in sorted(folder.rglob("weights/best.safetensors"))]
-    found = [member for member in found if "without_fold_" not in str(member.relative_to(folder))]
-    if not found:
+    members = [path.parents[1] for path in sorted(folder.rglob("weights/best.safetensors"))]
+    members = [member for member in members if "without_fold_" not in str(member.relative_to(folder))]
+    if not members:
         return ", once it is trained: none has weights yet"
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return f": {', '.join(map(str, found[:NAMED]))}{more}"
+    more = f" and {len(members) - NAMED} more" if len(members) > NAMED else ""
+    return f": {', '.join(map(str, members[:NAMED]))}{more}"
 
 
 # ---------------------------------------------------------------- shape and weights

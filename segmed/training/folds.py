@@ -23,7 +23,7 @@ class TrainAndTest(Protocol[Result]):
 def run_folds(
     config: Config, folds: Folds, *, start: Callable[[Config, Path], Run], train_and_test: TrainAndTest[Result]
 ) -> list[Result]:
-    """Train and test every fold; one that was begun is gone on with, one that is done is only tested again.
+    """Train and test every fold; one that was begun is continued, one that is complete is only tested again.
 
     Args:
         config: what the folds have in common.

@@ -1,4 +1,4 @@
-"""history.csv: one row a step that was logged, the columns growing as new names appear."""
+"""history.csv: one row per step that was logged, the columns growing as new names appear."""
 
 from __future__ import annotations
 

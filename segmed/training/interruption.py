@@ -25,7 +25,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopSignals:
-    """Remembers SIGTERM and Ctrl-C instead of dying of them; a second one interrupts at once.
+    """Remembers SIGTERM and Ctrl-C, so that the step can end; a second signal interrupts at once.
 
     Attributes:
         requested: whether a signal came.

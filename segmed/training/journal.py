@@ -1,4 +1,4 @@
-"""What the steps report, collected without making the device wait: NaN is found, rows are averaged, time is split."""
+"""Collects what the steps report without making the device wait: checks for NaN, averages rows, measures time."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Journal:
         return len(self._read) >= LOG_EVERY
 
     def row(self) -> dict[str, float]:
-        """Means since the last row, with patches a second over all processes and the share of time without data."""
+        """Means since the last row, with patches per second over all processes and the share of time without data."""
         self.check()
         if not self._read:
             return {}

@@ -17,7 +17,7 @@ from segmed.training.tracking import RunTracker, Tracker
 
 
 def launch(devices: int | Auto) -> tuple[Fabric, Ranks]:
-    """Processes and device; under torchrun they are there already.
+    """Start the processes and choose the device; torchrun has started its processes itself.
 
     A GPU multiplies in TF32, and cuDNN chooses algorithms that give the same result each time.
 
@@ -56,6 +56,6 @@ def require_one_process(ranks: Ranks, message: str) -> None:
 
 
 def open_tracker(run: Run, ranks: Ranks, *, resume: bool) -> tuple[Tracker, int]:
-    """What one looks at, and the step of the checkpoint to go on from; 0: from the beginning."""
+    """The tracker of a run, and the step of the checkpoint to go on from; 0: from the beginning."""
     step = Checkpoints(run.path, ranks=ranks).last_step() if resume else 0
     return RunTracker(run.path, step=step) if ranks.leads else Tracker(), step

@@ -57,7 +57,7 @@ class Learner:
         self.optimiser = optimiser
 
     def unsynchronised(self, wait: bool) -> AbstractContextManager:
-        """Context of all pieces of a batch but the last: gradients travel between processes with that one only."""
+        """Context for all pieces of a batch but the last: processes exchange gradients only with the last."""
         return self.fabric.no_backward_sync(self.module, enabled=wait)
 
     def advance(self, progress: float) -> Tensor:

@@ -26,7 +26,7 @@ ALMOST = 1e-9  # so that 3 / 10 of a run counts as three tenths
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What a validation found.
+    """Score, metrics and figures of one validation.
 
     Attributes:
         score: chooses the best weights; larger is better.
@@ -86,7 +86,7 @@ def fit(
         budget: how long, in steps or in minutes.
         settings: how often to validate and to save.
         checkpoints: files to write and to go on from.
-        tracker: what one looks at.
+        tracker: records of the run.
         validate: scores a network in evaluation mode; with several processes the leading one's result counts.
 
     Raises:
@@ -156,7 +156,7 @@ class _Bookkeeper:
     # ------------------------------------------------------------ start
 
     def restore(self) -> dict[str, Any]:
-        """Put everything back to the checkpoint; returns it."""
+        """Load the checkpoint into step, budget and state; returns it."""
         saved = self.checkpoints.load()
         with self.checkpoints.reading():
             self.step.load_state_dict(saved["step"])
@@ -201,7 +201,7 @@ class _Bookkeeper:
             return None
 
     def tick(self, stop: bool, step_seconds: float) -> bool:
-        """Agree on the time and on whether to stop."""
+        """Agree between the processes on the time and on whether to stop."""
         mine = [self.budget.elapsed(), step_seconds] if self.ranks.leads else [0.0, 0.0]
         seconds, step_seconds, stopping = self.ranks.maximum([*mine, float(stop)])
         self.budget.advance(seconds, step_seconds=step_seconds)
@@ -234,7 +234,7 @@ class _Bookkeeper:
         return self.budget.seconds - self._saved_seconds >= 60 * self.settings.checkpoint_minutes
 
     def save(self) -> None:
-        """Write the checkpoint, after everything up to here was found finite."""
+        """Write the checkpoint, once all losses so far and all weights are known to be finite."""
         self.log()
         self.journal.excluding(self._save)
 
@@ -325,7 +325,7 @@ class _Bookkeeper:
     def end(self) -> None:
         """Write the last weights; where nothing was validated they are the best, too.
 
-        The checkpoint that says so comes after them: whenever the run is killed, it goes on to the same weights.
+        The checkpoint that says so is written after them, so that a run killed in between ends with the same weights.
         """
         self.save()
         self.keep_weights()

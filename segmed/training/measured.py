@@ -1,4 +1,4 @@
-"""What a run measures or learns of itself, put where its config says `auto`."""
+"""Values that a run measures when it starts, such as its precision, in place of `auto` in its config."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def keep_measured(
         The config with the values.
     """
     part = getattr(config, section)
-    found = {field: value for field, value in values.items() if getattr(part, field) == "auto"}
-    if not found:
+    measured = {field: value for field, value in values.items() if getattr(part, field) == "auto"}
+    if not measured:
         return config
-    changed = config.model_copy(update={section: part.model_copy(update=found)})
+    changed = config.model_copy(update={section: part.model_copy(update=measured)})
 
     def write() -> None:
         plan = json.loads(run.plan.read_text(encoding="utf-8"))
-        plan["reasons"].update({f"{section}.{field}": reason for field in found})
+        plan["reasons"].update({f"{section}.{field}": reason for field in measured})
         write_json(run.plan, plan)
         write_config(run, changed, plan["reasons"])
 

@@ -27,7 +27,7 @@ LINEAR = {2: "bilinear", 3: "trilinear"}
 
 @dataclass(frozen=True)
 class Exhibit:
-    """What a discriminator is shown.
+    """One example for a discriminator: an image, the generator's maps and the reference's.
 
     Attributes:
         image: (B, C, *spatial).
@@ -40,7 +40,7 @@ class Exhibit:
     real: Tensor
 
     def detached(self) -> Exhibit:
-        """The same without a way back to the generator."""
+        """The same maps, detached: no gradient reaches the generator."""
         return Exhibit(self.image, self.fake.detach(), self.real.detach())
 
 
@@ -99,12 +99,12 @@ class Decider(Opponent):
     def generator_losses(self, exhibit: Exhibit) -> dict[str, Tensor]:
         """The adversarial loss, and that of matching features where it has a weight."""
         with self.frozen() as network:
-            found = network(exhibit.image, exhibit.fake)
-            losses = {"adversarial": self.loss.generator(found.decision)}
+            judgement = network(exhibit.image, exhibit.fake)
+            losses = {"adversarial": self.loss.generator(judgement.decision)}
             if self.feature_matching:
                 with torch.no_grad():
                     reference = network(exhibit.image, exhibit.real)
-                losses["feature_matching"] = feature_matching_loss(reference.features, found.features)
+                losses["feature_matching"] = feature_matching_loss(reference.features, judgement.features)
         return losses
 
     def discriminator_losses(self, exhibit: Exhibit) -> tuple[Tensor, dict[str, Tensor]]:
@@ -176,5 +176,5 @@ class Critic(Opponent):
         return loss, {"loss/discriminator": loss.detach(), "discriminator/distance": -loss.detach()}
 
     def unlabelled_losses(self, image: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Not to be had."""
+        """Refuse: a critic needs a reference."""
         raise ValueError("SegAN's critic compares with a reference: unlabelled cases need pixel, patch or image")

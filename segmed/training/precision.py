@@ -154,7 +154,7 @@ def _measure(candidates: Sequence[Choice], work: _Work, limit_seconds: float) ->
                     continue
                 times[number].append(_time(choice, work))
     names = {number: f"{choice.precision} {choice.memory_format}" for number, choice in enumerate(candidates)}
-    fastest = {number: min(found[1:] or found) for number, found in times.items() if found}
+    fastest = {number: min(seconds[1:] or seconds) for number, seconds in times.items() if seconds}
     return [replace(candidates[number], seconds={names[number]: seconds}) for number, seconds in fastest.items()]
 
 

@@ -48,7 +48,7 @@ class Published:
 
 
 def _published(url: str) -> Published:
-    """torch.hub's custom: a file's name ends with the first letters of its checksum."""
+    """As torch.hub names files: the name ends with the first letters of its checksum."""
     return Published(url, url.rsplit("-", 1)[-1].removesuffix(".pth"))
 
 
@@ -110,7 +110,7 @@ def fetch_weights(
     wait_s: float = 1.0,
     report: Report = lambda stage, done, total: None,
 ) -> Path:
-    """The file in `folder`, fetched where it is not there yet; what a former call left is gone on with.
+    """The file in `folder`, downloaded where it is missing; an interrupted download is continued.
 
     Args:
         published: the file and its checksum.

@@ -64,7 +64,7 @@ class Budget(ABC):
         self._since = clock()
 
     def start(self) -> None:
-        """Let the clock run from here."""
+        """Start the clock."""
         self._since = self._clock() - self.seconds
 
     def elapsed(self) -> float:

@@ -1,4 +1,4 @@
-"""What one looks at while a run trains: TensorBoard, history.csv, log.txt, a progress bar."""
+"""The records of a training run: TensorBoard, history.csv, log.txt, a progress bar."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from segmed.files import disk_errors, printable
 from segmed.training.history import History
-from segmed.training.pictures import patch_picture, view_picture
+from segmed.training.patch_pictures import patch_picture, view_picture
 
 LINE_SECONDS = 30.0  # between two plain lines of a run without a terminal
 FLUSH_SECONDS = 20
@@ -29,7 +29,7 @@ FILE_ONLY = "segmed_file_only"
 
 
 class Tracker:
-    """Looks at nothing: for the processes that do not lead, and for tests."""
+    """Records nothing: for the processes that do not lead, and for tests."""
 
     def scalars(self, step: int, values: Mapping[str, float], *, minutes: float) -> None:
         """Figures of the training by name."""
@@ -255,7 +255,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _FileHandler(logging.FileHandler):
-    """A log that a full disk does not turn into a stack of tracebacks."""
+    """A log file that, on a full disk, fails without a traceback for each line."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass

@@ -32,7 +32,7 @@ from benchmarks.windows import dice_in_bf16
 from segmed.builders.architectures import build_network
 from segmed.config import SegmentationConfig
 from segmed.data.splits import Split
-from segmed.metrics.segmentation import overlaps
+from segmed.metrics.mask_metrics import overlaps
 from segmed.runs import Run, write_config
 from segmed.training.checkpoint import save_weights
 from segmed.training.precision import Choice

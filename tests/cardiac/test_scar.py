@@ -92,11 +92,11 @@ def test_a_scar_through_half_of_the_wall_has_half_of_the_transmurality_in_a_thic
 
 
 def test_a_ventricle_without_scar_has_none_of_it(thick):
-    found = scar_report(thick.heart, np.zeros_like(thick.scar))
-    assert (found.scar_ml, found.scar_percent, found.obstruction_ml) == (0, 0, 0)
-    assert found.wall_ml > 0
-    assert all(one.transmurality_mean_percent in (0, None) for one in found.segments)
-    assert found.chords_percent == {"0": 100, "1-25": 0, "26-50": 0, "51-75": 0, "76-100": 0}
+    report = scar_report(thick.heart, np.zeros_like(thick.scar))
+    assert (report.scar_ml, report.scar_percent, report.obstruction_ml) == (0, 0, 0)
+    assert report.wall_ml > 0
+    assert all(one.transmurality_mean_percent in (0, None) for one in report.segments)
+    assert report.chords_percent == {"0": 100, "1-25": 0, "26-50": 0, "51-75": 0, "76-100": 0}
 
 
 def test_the_cap_of_the_apex_has_extent_and_no_transmurality(thick):
@@ -126,9 +126,9 @@ def test_the_projects_phantom_gives_its_truth_back():
     turn, stretch = np.linalg.qr(FRAME)
     affine = np.eye(4)
     affine[:3, :3] = turn * np.sign(np.diag(stretch)) * 1.5
-    found, true = labels(1.5), labels(0.8)
-    wall = np.isin(found, (MYOCARDIUM, SCAR))
-    report = scar_report(HeartLabels(wall, affine, found == BLOOD_POOL, found == RV), found == SCAR)
+    own, true = labels(1.5), labels(0.8)
+    wall = np.isin(own, (MYOCARDIUM, SCAR))
+    report = scar_report(HeartLabels(wall, affine, own == BLOOD_POOL, own == RV), own == SCAR)
     assert report.scar_ml == pytest.approx((true == SCAR).sum() * 0.8**3 / 1000, rel=0.03)
     assert report.wall_ml == pytest.approx(np.isin(true, (MYOCARDIUM, SCAR)).sum() * 0.8**3 / 1000, rel=0.03)
     most = max(report.segments, key=lambda one: one.scar_ml)
@@ -254,10 +254,10 @@ def test_the_definition_by_sd_does_not_depend_on_the_scale_of_the_image():
 
 def test_volumes_of_core_and_grey_zone_stand_in_the_report():
     heart, scar, image = graded()
-    found = scar_report(heart, scar, image=image, options=ScarOptions(grey=GreyZone(100, 10)))
-    assert found.core_ml == pytest.approx((image[scar] >= 300).sum() * 8 / 1000)
-    assert found.core_g == pytest.approx(1.05 * found.core_ml)
-    assert found.grey_zone_ml >= (image[scar] == 200).sum() * 8 / 1000
+    report = scar_report(heart, scar, image=image, options=ScarOptions(grey=GreyZone(100, 10)))
+    assert report.core_ml == pytest.approx((image[scar] >= 300).sum() * 8 / 1000)
+    assert report.core_g == pytest.approx(1.05 * report.core_ml)
+    assert report.grey_zone_ml >= (image[scar] == 200).sum() * 8 / 1000
     none = scar_report(heart, np.zeros_like(scar), image=image, options=ScarOptions(grey=GreyZone(100, 10)))
     assert (none.core_ml, none.grey_zone_ml, none.core_from_intensity) == (0, 0, None)
 
@@ -275,35 +275,35 @@ def test_scar_outside_the_wall_is_refused_and_a_little_of_it_is_told(thick):
         scar_report(thick.heart, thick.heart.pool)
     more = thick.scar.copy()
     more[tuple(np.argwhere(thick.heart.pool)[0])] = True
-    found = scar_report(thick.heart, more)
-    assert found.scar_outside_percent == pytest.approx(100 / more.sum())
-    assert found.scar_ml == scar_report(thick.heart, thick.scar).scar_ml
-    assert any("outside the LV wall and is not counted" in note for note in found.notes)
+    report = scar_report(thick.heart, more)
+    assert report.scar_outside_percent == pytest.approx(100 / more.sum())
+    assert report.scar_ml == scar_report(thick.heart, thick.scar).scar_ml
+    assert any("outside the LV wall and is not counted" in note for note in report.notes)
 
 
 def test_without_a_septum_there_are_volumes_and_chords_and_no_segments(thick):
-    found = scar_report(replace(thick.heart, rv=None), thick.scar)
-    assert found.segments is None
-    assert "RV is not labelled" in found.unknown["segments"]
-    assert found.scar_ml > 0
-    assert found.chords_percent["26-50"] > 0
-    assert found.maps.segments is None
+    report = scar_report(replace(thick.heart, rv=None), thick.scar)
+    assert report.segments is None
+    assert "RV is not labelled" in report.unknown["segments"]
+    assert report.scar_ml > 0
+    assert report.chords_percent["26-50"] > 0
+    assert report.maps.segments is None
 
 
 def test_a_stack_along_the_long_axis_has_volumes_only():
     along = make((1.5, 1.5, 8.0), turn=Rotation.from_euler("x", 90, degrees=True), sectors=SECTORS)
-    found = scar_report(along.heart, along.scar)
-    assert found.scar_ml > 0
-    assert (found.segments, found.chords_percent, found.slices) == (None, None, ())
-    assert "no short axis" in found.unknown["transmurality"]
+    report = scar_report(along.heart, along.scar)
+    assert report.scar_ml > 0
+    assert (report.segments, report.chords_percent, report.slices) == (None, None, ())
+    assert "no short axis" in report.unknown["transmurality"]
 
 
 def test_one_slice_has_transmurality_and_says_what_is_unknown():
     heart, radius, angle_deg = ring_slice()
-    found = scar_report(heart, heart.wall & (np.abs(angle_deg) < 90) & (radius < 19))
-    assert found.slices[0].transmurality_mean_percent == pytest.approx(25, abs=2)
-    assert found.segments is None
-    assert any("one slice: base, apex and length can't be known" in note for note in found.notes)
+    report = scar_report(heart, heart.wall & (np.abs(angle_deg) < 90) & (radius < 19))
+    assert report.slices[0].transmurality_mean_percent == pytest.approx(25, abs=2)
+    assert report.segments is None
+    assert any("one slice: base, apex and length can't be known" in note for note in report.notes)
     with_level = scar_report(
         heart,
         heart.wall & (np.abs(angle_deg) < 30),
@@ -327,9 +327,9 @@ def test_a_real_stack_adds_up(real_data):
     image = nib.load(folder / "Case3001_gd.nii.gz")
     labels = np.asarray(image.dataobj)
     heart = HeartLabels(np.isin(labels, (200, 1220, 2221)), image.affine, labels == 500, labels == 600)
-    found = scar_report(heart, labels == 2221)
-    assert found.segments is not None
-    assert sum(one.scar_ml for one in found.segments) == pytest.approx(found.scar_ml)
-    assert [one.level for one in found.slices] == ["basal", "basal", "mid", "apical", "apical"]
-    assert any("segment 17" in note for note in found.notes)
-    assert found.segments[16].wall_ml == 0
+    report = scar_report(heart, labels == 2221)
+    assert report.segments is not None
+    assert sum(one.scar_ml for one in report.segments) == pytest.approx(report.scar_ml)
+    assert [one.level for one in report.slices] == ["basal", "basal", "mid", "apical", "apical"]
+    assert any("segment 17" in note for note in report.notes)
+    assert report.segments[16].wall_ml == 0

@@ -17,7 +17,7 @@ from tiny_classes import CLASSES, config_of, picture, write_classes
 from segmed.builders.architectures import build_classifier
 from segmed.builders.first_weights import start_weights
 from segmed.builders.trained import load_classifier
-from segmed.classify import run as experiment
+from segmed.classify import run as classify_run
 from segmed.classify.plan import planned_network
 from segmed.classify.predict import classify, find_images
 from segmed.classify.prepare import prepare
@@ -29,7 +29,7 @@ from segmed.data.images.image_splits import ClassSplit
 from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
 from segmed.evaluate.answers import read_answers
 from segmed.runs import Run, read_config
-from segmed.training import classification_step as classification
+from segmed.training import classification_step
 from segmed.training.checkpoint import read_weights
 from segmed.training.interruption import Interrupted
 from segmed.training.precision import Choice
@@ -48,7 +48,7 @@ def data(tmp_path_factory):
 def finished(data, tmp_path_factory):
     """A run that is trained and tested."""
     folder = tmp_path_factory.mktemp("finished")
-    experiment.run(config_of(folder, data), folder / "run")
+    classify_run.run(config_of(folder, data), folder / "run")
     return Run(folder / "run")
 
 
@@ -93,7 +93,7 @@ def test_what_was_auto_stands_in_the_config_with_its_reason(finished):
 
 
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_never_was(finished, data, tmp_path, monkeypatch):
-    whole = classification.ClassificationStep.step
+    whole = classification_step.ClassificationStep.step
     steps = []
 
     def interrupted(self, batch, progress):
@@ -102,11 +102,11 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_never_was(fini
             raise KeyboardInterrupt
         return whole(self, batch, progress)
 
-    monkeypatch.setattr(classification.ClassificationStep, "step", interrupted)
+    monkeypatch.setattr(classification_step.ClassificationStep, "step", interrupted)
     with pytest.raises(Interrupted, match=r"train_cls\.py --resume"):
-        experiment.run(config_of(tmp_path, data), tmp_path / "run")
+        classify_run.run(config_of(tmp_path, data), tmp_path / "run")
     monkeypatch.undo()
-    experiment.resume(tmp_path / "run")
+    classify_run.resume(tmp_path / "run")
     expected, found = (read_weights(run.weights("last")) for run in (finished, Run(tmp_path / "run")))
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -114,7 +114,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_never_was(fini
 
 def test_folds_test_every_image_once_by_a_model_that_never_saw_it(data, tmp_path):
     config = config_of(tmp_path, data, split={"folds": 2}, train={"epochs": 1}, evaluate={"maps": 0, "gallery": 0})
-    experiment.cross_validate(config, tmp_path / "folds")
+    classify_run.cross_validate(config, tmp_path / "folds")
     together = read_answers(tmp_path / "folds" / "test" / "predictions.csv")
     assert len(together.ids) == len(set(together.ids)) == 40
     for fold in range(2):
@@ -134,7 +134,7 @@ def test_mixup_learns_from_shares_of_two_images(data, tmp_path):
     network = build_classifier(config.network, in_channels=1, classes=2, size=(24, 24))
     loss = torch.nn.Module()
     loss.forward = spy
-    step = classification.ClassificationStep(
+    step = classification_step.ClassificationStep(
         network, loss, config.train, fabric=Fabric(accelerator="cpu"), choice=Choice("fp32", "contiguous"), mixup=0.4
     )
     batch = {"image": torch.randn(6, 1, 24, 24), "target": torch.tensor([0, 1, 0, 1, 0, 1])}
@@ -191,7 +191,7 @@ def test_an_allowed_leak_stands_in_every_table_of_the_run(leaking, tmp_path):
         tmp_path, leaking, split={"by": "image"}, leaks={"allow_leakage": True}, train={"epochs": 1},
         evaluate={"maps": 0, "gallery": 0},
     )  # fmt: skip
-    experiment.run(config, tmp_path / "run")
+    classify_run.run(config, tmp_path / "run")
     tables = [path for path in (tmp_path / "run" / "test").iterdir() if path.suffix in (".csv", ".json")]
     assert len(tables) >= 6
     assert all("LEAKING SPLIT" in path.read_text() for path in tables)

@@ -21,7 +21,7 @@ from segmed.evaluate.classifier_comparison import compare_classifiers
 from segmed.evaluate.classifier_runs import ClassifierMethod, is_classifier, read_classifier, run_of
 from segmed.files import write_json
 from segmed.metrics.calibration import expected_calibration_error
-from segmed.metrics.classification import figures
+from segmed.metrics.class_figures import figures
 from segmed.metrics.classifier_tests import delong, mcnemar, paired_bootstrap
 from segmed.metrics.pooling import pool_by_subject
 from segmed.metrics.repeated import COMPARED, exchange_test, mean_figures, paired_difference_of

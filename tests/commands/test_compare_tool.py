@@ -21,7 +21,7 @@ from segmed.errors import RunError
 from segmed.evaluate.results import read_cases, read_result
 from segmed.labels import LabelSet
 from segmed.runs import Run
-from segmed.segment import test as testing
+from segmed.segment import test as segment_test
 from segmed.volumes import Source, write_volume
 
 BASE = [0.5, 0.6, 0.7, 0.8, 0.65, 0.55]
@@ -169,10 +169,10 @@ def test_the_test_of_a_run_writes_the_seconds_of_each_case(tmp_path, monkeypatch
             )
         )
     dataset = Dataset("blocks", tmp_path, tuple(cases), ("LGE",), LabelSet.from_config({"scar": 1}))
-    monkeypatch.setattr(testing, "load_run", lambda *given, **options: Threshold())
+    monkeypatch.setattr(segment_test, "load_run", lambda *given, **options: Threshold())
     config = SegmentationConfig.model_validate({"evaluate": {"bootstrap": 10}})
     made = Run(tmp_path / "run")
-    rows, _ = testing.run_test(made, config, dataset, Split((), (), ("p1", "p2")), device="cpu")
+    rows, _ = segment_test.run_test(made, config, dataset, Split((), (), ("p1", "p2")), device="cpu")
     assert [row["dice"] for row in rows] == [1, 1]
     timing = json.loads(made.timing.read_text())
     assert list(timing["seconds"]) == ["p1", "p2"]

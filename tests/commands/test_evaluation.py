@@ -23,7 +23,7 @@ from segmed.evaluate.case_rows import absent_case, evaluate_case, ranked_cases, 
 from segmed.evaluate.scoring import Scoring, load_volumes, score_cases
 from segmed.evaluate.structures import Structures, encode_known, parse_structures
 from segmed.labels import IGNORE, LabelSet
-from segmed.metrics.segmentation import METRICS
+from segmed.metrics.mask_metrics import METRICS
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.tables import table_text
 from segmed.volumes import write_volume

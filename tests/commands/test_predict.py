@@ -26,8 +26,8 @@ from segmed.errors import DiskError
 from segmed.labels import LabelSet
 from segmed.runs import Run, write_config
 from segmed.segment.predict import entropy, predict_cases
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.combine import LargestComponent
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.training.checkpoint import save_weights
 from segmed.volumes import read_header, read_volume
 

@@ -25,20 +25,20 @@ from small_wall import dice, wall
 from tiny_data import LAYOUT, make_balls, tiny
 
 from segmed.builders.trained import load_run
-from segmed.compare import fine_stage as fine
+from segmed.compare import fine_stage
 from segmed.compare.finished_cases import folder_of
 from segmed.compare.prepare import prepare_comparison
 from segmed.compare.reference_region import ReferenceRegionRow
 from segmed.compare.rows import run_rows
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.config.compare import CompareConfig
 from segmed.config.reading import validate
 from segmed.data.splits import Split
 from segmed.errors import RunError
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.region import Known
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.volumes import read_label_volume, read_volume
 
 CASCADE = {
@@ -72,7 +72,7 @@ def walls(tmp_path):
 def seen(monkeypatch):
     """What networks are shown, each with the folder that it is loaded from."""
     shown = []
-    monkeypatch.setattr(fine, "load_run", lambda folder: Bright(folder, shown))
+    monkeypatch.setattr(fine_stage, "load_run", lambda folder: Bright(folder, shown))
     return shown
 
 
@@ -251,7 +251,7 @@ def test_a_trained_fine_stage_finds_what_it_finds_in_the_reference(tmp_path):
         "region": ["ball"], "rest": "shell", "learn_from": "reference",
     }  # fmt: skip
     flat = {"patches": {"dims": 2, "size": [8, 8], "foreground": 1.0}, "train": {"epochs": 8, "learning_rate": 0.02}}
-    experiment.run(tiny(balls, tmp_path, cascade=stages, **flat), tmp_path / "run")
+    compose_run.run(tiny(balls, tmp_path, cascade=stages, **flat), tmp_path / "run")
     labels = {"shell": 1, "core": 2}
     data = {"root": balls, "layout": LAYOUT, "labels": labels, "regions": {"ball": ["shell", "core"]}}
     rows = {"given": {"run": str(tmp_path / "run"), "region": "reference"}, "otsu": {"method": {"name": "otsu"}}}

@@ -24,7 +24,7 @@ from compared_runs import load_tool, names
 from small_wall import dice, wall
 
 from segmed.commands.command_line import run_tool
-from segmed.compare import classical_row as classical
+from segmed.compare import classical_row
 from segmed.compare.finished_cases import folder_of
 from segmed.compare.prepare import prepare_comparison
 from segmed.compare.rows import run_rows
@@ -82,7 +82,7 @@ def test_folds_are_those_of_training_with_the_same_split(walls):
 
 def test_what_is_done_is_not_done_again(walls, monkeypatch):
     first = run(walls, TWO)
-    monkeypatch.setattr(classical, "build_method", lambda *given: pytest.fail("built again"))
+    monkeypatch.setattr(classical_row, "build_method", lambda *given: pytest.fail("built again"))
     second = run(walls, TWO)
     for one, other in zip(first, second, strict=True):
         assert [tuple(map(str, row.values())) for row in one.results[0].rows] == [
@@ -95,9 +95,9 @@ def test_a_killed_comparison_goes_on_where_it_was(walls, monkeypatch, lost):
     run(walls, TWO)
     (folder_of(prepare_comparison(config_of(walls, TWO)), "strm") / lost).unlink()
     done = []
-    whole = classical.ClassicalRow._case
+    whole = classical_row.ClassicalRow._case
     monkeypatch.setattr(
-        classical.ClassicalRow,
+        classical_row.ClassicalRow,
         "_case",
         lambda row, case, *rest: done.append((row.name, case.id)) or whole(row, case, *rest),
     )
@@ -114,9 +114,9 @@ def test_other_options_or_files_are_run_again(walls, monkeypatch, change):
     else:
         write(walls / "data" / "case_0" / "case_0_LGE.nii.gz", wall(seed=0, noise=0.4)[0].image)
     done = []
-    whole = classical.ClassicalRow._case
+    whole = classical_row.ClassicalRow._case
     monkeypatch.setattr(
-        classical.ClassicalRow,
+        classical_row.ClassicalRow,
         "_case",
         lambda row, case, *rest: done.append((row.name, case.id)) or whole(row, case, *rest),
     )
@@ -129,9 +129,9 @@ def test_other_options_or_files_are_run_again(walls, monkeypatch, change):
 
 def test_a_method_learns_from_the_training_cases_of_its_fold_alone(walls, monkeypatch):
     seen = []
-    build = classical.build_method
+    build = classical_row.build_method
     monkeypatch.setattr(
-        classical, "build_method",
+        classical_row, "build_method",
         lambda config, scenes=None: seen.append([case.id for case in scenes._cases]) or build(config, scenes),
     )  # fmt: skip
     rows = {"trees": {"method": TREES}, "again": {"method": TREES}}
@@ -157,10 +157,10 @@ class Spy(TissueMethod):
 
 def test_no_method_is_shown_where_the_reference_has_scar(walls, monkeypatch):
     spy = Spy()
-    monkeypatch.setattr(classical, "build_method", lambda *given: spy)
+    monkeypatch.setattr(classical_row, "build_method", lambda *given: spy)
     run(walls, TWO)
-    assert all(set(scene.found) == {"lv_wall", "blood_pool", "rv"} for scene in spy.scenes)
-    assert all(np.array_equal(scene.found["lv_wall"], scene.region) for scene in spy.scenes)
+    assert all(set(scene.masks) == {"lv_wall", "blood_pool", "rv"} for scene in spy.scenes)
+    assert all(np.array_equal(scene.masks["lv_wall"], scene.region) for scene in spy.scenes)
 
 
 def test_a_method_that_fails_on_a_case_misses_there_and_says_why(walls):

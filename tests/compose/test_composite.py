@@ -13,7 +13,7 @@ from tiny_data import make_balls, names, tiny
 
 from segmed.builders.datasets import build_dataset
 from segmed.builders.trained import load_run
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.compose.prepare import member_config
 from segmed.config import SegmentationConfig, StageConfig
 from segmed.config.reading import validate
@@ -22,7 +22,7 @@ from segmed.errors import ConfigError, DatasetError
 from segmed.runs import Run, read_config
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Mean, Tidied, Vote
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.volumes import read_volume
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -53,7 +53,7 @@ def balls(tmp_path_factory):
 def cascade(balls, tmp_path_factory):
     """A trained cascade."""
     folder = tmp_path_factory.mktemp("runs") / "cascade"
-    experiment.run(tiny(balls, folder.parent, cascade=STAGES, **FLAT), folder)
+    compose_run.run(tiny(balls, folder.parent, cascade=STAGES, **FLAT), folder)
     return Run(folder)
 
 
@@ -146,7 +146,7 @@ def test_a_killed_cascade_goes_on_where_it_was(cascade, tmp_path, capsys):
     (copy / "fine" / "volume").mkdir()
     (copy / "fine" / "volume" / "audit.json").write_text("{}")  # of a start that was killed
     kept = (copy / "fine" / "axial" / "weights" / "best.safetensors").read_bytes()
-    experiment.resume(copy)
+    compose_run.resume(copy)
     assert (copy / "fine" / "axial" / "weights" / "best.safetensors").read_bytes() == kept
     again = (copy / "fine" / "volume" / "weights" / "best.safetensors").read_bytes()
     assert again == (cascade.path / "fine" / "volume" / "weights" / "best.safetensors").read_bytes()
@@ -157,7 +157,7 @@ def test_a_killed_cascade_goes_on_where_it_was(cascade, tmp_path, capsys):
 
 def test_several_planes_of_one_stage_vote(balls, tmp_path):
     stage = {"views": ["axial", "sagittal"], "at_least": 1, "smallest_ml": 0.004, "closing_mm": 1.0}
-    experiment.run(tiny(balls, tmp_path, ensemble=stage, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    compose_run.run(tiny(balls, tmp_path, ensemble=stage, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
     segmenter = load_run(tmp_path / "run", device="cpu")
     assert isinstance(segmenter, Vote)
     assert segmenter.at_least == 1
@@ -169,7 +169,7 @@ def test_several_planes_of_one_stage_vote(balls, tmp_path):
 def test_reference_regions_need_no_folds(balls, tmp_path):
     stages = {**STAGES, "learn_from": "reference", "coarse": {**STAGES["coarse"], "views": ["axial"]}, "roi": "crop"}
     stages["fine"] = {**STAGES["fine"], "views": ["axial"]}
-    experiment.run(tiny(balls, tmp_path, cascade=stages, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    compose_run.run(tiny(balls, tmp_path, cascade=stages, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
     assert not list((tmp_path / "run" / "coarse").glob("without_fold_*"))
     config = read_config(Run(tmp_path / "run"))
     dataset = build_dataset(config)
@@ -185,13 +185,13 @@ def test_thick_slices_leave_the_in_plane_axis_alone(tmp_path, capsys):
     for file in root.glob("*.nii.gz"):
         volume = nib.load(file)
         nib.save(nib.Nifti1Image(np.asarray(volume.dataobj)[..., 5:11], np.diag([1.0, 1.0, 10.0, 1.0])), file)
-    made = experiment.start(tiny(root, tmp_path, ensemble={}, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    made = compose_run.start(tiny(root, tmp_path, ensemble={}, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
     assert read_config(made).ensemble.views == ("axial",)
     assert "axial (slices 10 mm apart show nothing across them: the in-plane slices alone)" in capsys.readouterr().out
 
 
 def test_thin_slices_are_seen_in_all_planes(balls, tmp_path):
-    made = experiment.start(tiny(balls, tmp_path, ensemble={}, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    made = compose_run.start(tiny(balls, tmp_path, ensemble={}, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
     assert read_config(made).ensemble.views == PLANES
 
 
@@ -244,5 +244,5 @@ def test_an_ensemble_beside_a_cascade_is_refused(balls, tmp_path):
 def test_labels_that_the_data_lack_are_refused_before_anything_is_made(balls, tmp_path, changes):
     config = tiny(balls, tmp_path, cascade={**STAGES, **changes}, patches={"dims": 2, "size": [8, 8]})
     with pytest.raises(DatasetError, match=r"that data\.labels lacks: it has shell, core"):
-        experiment.run(config, tmp_path / "run")
+        compose_run.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from planned_configs import COMPOSED, CONFIGS, check_learning, facts_of, planned
 
 from segmed.builders.architectures import build_network
 from segmed.builders.segmenters import build_cascade, load_stage, stages_of
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.compose.prepare import member_config, useful_views
 from segmed.config import SegmentationConfig, known
 from segmed.config.reading import load_config
@@ -202,7 +202,7 @@ def hearts(folder: Path, shape, spacing_mm, values, *, turned=()) -> Path:
 
 def begun(name: str, root: Path, **overrides) -> Run:
     given = {"data.root": str(root), "data.layout": LAYOUT, "runs": str(root.parent), **overrides}
-    return experiment.start(load_config(SEG / f"{name}.yaml", given), root.parent / "run")
+    return compose_run.start(load_config(SEG / f"{name}.yaml", given), root.parent / "run")
 
 
 LGE_VALUES, MYOPS_VALUES = (1, 2, 4, 3), (200, 500, 2221, 600)

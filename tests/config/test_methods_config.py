@@ -64,7 +64,7 @@ class Holder(Section):
 
 def training_scenes(count=3):
     made = [wall(seed=seed + 10) for seed in range(count)]
-    return [replace(s, found={**s.found, TISSUE: scar, REST: s.region & ~scar}) for s, scar in made]
+    return [replace(s, masks={**s.masks, TISSUE: scar, REST: s.region & ~scar}) for s, scar in made]
 
 
 @pytest.mark.parametrize(("config", "method"), UNTRAINED.items(), ids=lambda one: one.__name__)

@@ -5,7 +5,7 @@ import pytest
 from pydantic import TypeAdapter
 from scipy import ndimage
 
-from segmed.config.filters import (
+from segmed.config.image_filters import (
     ClaheConfig,
     Filter,
     GaussianConfig,

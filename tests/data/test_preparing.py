@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segmed.config.filters import GaussianConfig, MedianConfig
+from segmed.config.image_filters import GaussianConfig, MedianConfig
 from segmed.config.images import ImageConfig
 from segmed.data.image_filters import filtered
 from segmed.data.images.prepare_image import axis_weights, prepared

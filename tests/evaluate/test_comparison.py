@@ -15,7 +15,7 @@ from segmed.errors import RunError
 from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparison import compare_methods
 from segmed.evaluate.results import Method, Result
-from segmed.metrics.segmentation import METRICS
+from segmed.metrics.mask_metrics import METRICS
 from segmed.metrics.statistics import bootstrap_ci, holm
 from segmed.reports.comparison.document import markdown, p_text
 from segmed.reports.comparison.figures import comparison_figure

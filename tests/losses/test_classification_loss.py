@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmed.errors import NetworkError
-from segmed.losses.classification import ClassificationLoss
+from segmed.losses.classification_loss import ClassificationLoss
 
 WEIGHTS = (0.5, 2.0, 1.0)
 

@@ -15,8 +15,8 @@ from segmed.losses.adversarial import (
     segan_critic_loss,
     segan_generator_loss,
 )
-from segmed.losses.classification import ClassificationLoss
-from segmed.losses.segmentation import LOSSES, segmentation_loss
+from segmed.losses.classification_loss import ClassificationLoss
+from segmed.losses.segmentation_loss import LOSSES, segmentation_loss
 
 WEIGHTS = (1.0, 2.0, 3.0)
 SEGMENTATION = {name: {} for name in LOSSES} | {

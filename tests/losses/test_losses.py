@@ -11,7 +11,7 @@ from monai.losses import FocalLoss
 from segmed.config import SegmentationConfig
 from segmed.errors import NetworkError
 from segmed.labels import IGNORE
-from segmed.losses.segmentation import LOSSES, DeepSupervisionLoss, SegmentationLoss, segmentation_loss
+from segmed.losses.segmentation_loss import LOSSES, DeepSupervisionLoss, SegmentationLoss, segmentation_loss
 
 NAMES = list(LOSSES)
 WITH_BATCH = ["dice", "dice_ce", "dice_focal", "tversky", "generalised_dice"]

@@ -69,8 +69,8 @@ def test_the_adaptive_error_does_not_depend_on_the_order_of_tied_cases(seed):
     confidence = generator.choice([0.6, 0.7, 0.8], 20)
     rows, truth = np.stack([confidence, 1 - confidence], axis=1), generator.integers(0, 2, 20)
     order = generator.permutation(20)
-    found = adaptive_calibration_error(truth, rows, bins=5)
-    assert adaptive_calibration_error(truth[order], rows[order], bins=5) == pytest.approx(found)
+    error = adaptive_calibration_error(truth, rows, bins=5)
+    assert adaptive_calibration_error(truth[order], rows[order], bins=5) == pytest.approx(error)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
@@ -115,12 +115,12 @@ def test_the_factor_that_logits_were_multiplied_by_is_found_again(factor):
     logits, truth = simulated(5_000)
     unscaled = fit_temperature(logits, truth)
     assert unscaled.value == pytest.approx(1, abs=0.08)
-    found = fit_temperature(factor * logits, truth)
-    assert found.value == pytest.approx(factor * unscaled.value, rel=1e-4)
-    assert found.nll_after == pytest.approx(unscaled.nll_after, rel=1e-8)
-    assert found.nll_after <= found.nll_before
-    assert (found.bounded, found.note) == (False, "")
-    assert expected_calibration_error(truth, found.apply(factor * logits)) < 0.03
+    temperature = fit_temperature(factor * logits, truth)
+    assert temperature.value == pytest.approx(factor * unscaled.value, rel=1e-4)
+    assert temperature.nll_after == pytest.approx(unscaled.nll_after, rel=1e-8)
+    assert temperature.nll_after <= temperature.nll_before
+    assert (temperature.bounded, temperature.note) == (False, "")
+    assert expected_calibration_error(truth, temperature.apply(factor * logits)) < 0.03
 
 
 def test_log_probabilities_do_as_well_as_logits():
@@ -131,33 +131,33 @@ def test_log_probabilities_do_as_well_as_logits():
 
 def test_a_temperature_changes_no_answer():
     logits, truth = simulated(300)
-    found = fit_temperature(5 * logits, truth)
-    assert np.array_equal(found.apply(5 * logits).argmax(axis=1), logits.argmax(axis=1))
+    temperature = fit_temperature(5 * logits, truth)
+    assert np.array_equal(temperature.apply(5 * logits).argmax(axis=1), logits.argmax(axis=1))
 
 
 @pytest.mark.parametrize("last", [[1.0, -1.0], [1.0, 1.0]], ids=["clear", "tied"])
 def test_cases_that_are_all_right_leave_the_temperature_at_one_and_say_so(last):
     logits = np.array([[2.0, 0.0], [0.0, 0.1], last])
-    found = fit_temperature(logits, [0, 1, 0])
-    assert (found.value, found.bounded) == (1.0, True)
-    assert found.nll_before == found.nll_after > 0
-    assert "all 3 cases are right" in found.note
+    temperature = fit_temperature(logits, [0, 1, 0])
+    assert (temperature.value, temperature.bounded) == (1.0, True)
+    assert temperature.nll_before == temperature.nll_after > 0
+    assert "all 3 cases are right" in temperature.note
 
 
 def test_logits_that_are_worse_than_a_guess_stop_at_the_highest_temperature_and_say_so():
     logits, truth = simulated(500)
-    found = fit_temperature(-logits, truth)
-    assert found.bounded
-    assert found.value == pytest.approx(HIGHEST, rel=0.01)
-    assert found.nll_after < found.nll_before
-    assert "no optimum between 0.01 and 100" in found.note
+    temperature = fit_temperature(-logits, truth)
+    assert temperature.bounded
+    assert temperature.value == pytest.approx(HIGHEST, rel=0.01)
+    assert temperature.nll_after < temperature.nll_before
+    assert "no optimum between 0.01 and 100" in temperature.note
 
 
 def test_one_faint_error_among_sure_cases_does_not_pass_the_lowest_temperature():
     logits = np.array([[1e-3, 0.0]] * 1000 + [[1e-9, 0.0]])
-    found = fit_temperature(logits, [0] * 1000 + [1])
-    assert found.bounded
-    assert found.value == pytest.approx(LOWEST, rel=0.01)
+    temperature = fit_temperature(logits, [0] * 1000 + [1])
+    assert temperature.bounded
+    assert temperature.value == pytest.approx(LOWEST, rel=0.01)
 
 
 @pytest.mark.parametrize(

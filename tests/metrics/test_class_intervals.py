@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import OVERALL, PER_CLASS, check, figures
+from segmed.metrics.class_figures import OVERALL, PER_CLASS, check, figures
 from segmed.metrics.pooling import pool_by_subject
 from segmed.metrics.resampling import WeightedFigures, drawn_weights, interval_of, intervals
 from segmed.metrics.statistics import bootstrap_ci
@@ -18,7 +18,7 @@ from segmed.metrics.statistics import bootstrap_ci
 ABC = ("a", "b", "c")
 
 
-def made(subjects, images, classes=3, *, seed=0, digits=1):
+def drawn_cases(subjects, images, classes=3, *, seed=0, digits=1):
     """Images of subjects of one class each; probabilities with few digits, so that they tie."""
     generator = np.random.default_rng(seed)
     truth = np.repeat(generator.integers(0, classes, subjects), images)
@@ -34,36 +34,36 @@ def made(subjects, images, classes=3, *, seed=0, digits=1):
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_figures_of_equal_weights_are_the_figures(classes, seed):
-    truth, rows, _ = made(20, 2, classes, seed=seed)
+    truth, rows, _ = drawn_cases(20, 2, classes, seed=seed)
     names = ABC[:classes]
     weighted = WeightedFigures(check(truth, rows, names), 1 if classes == 2 else None)
     ones = np.ones((1, len(truth)))
-    columns, found = weighted.per_class(ones), figures(truth, rows, names)
+    columns, result = weighted.per_class(ones), figures(truth, rows, names)
     for key in OVERALL:
-        assert weighted.overall(key, ones, columns)[0] == pytest.approx(found.overall[key]), key
+        assert weighted.overall(key, ones, columns)[0] == pytest.approx(result.overall[key]), key
     for key in PER_CLASS:
-        assert columns[key][0] == pytest.approx([found.per_class[name][key] for name in names]), key
+        assert columns[key][0] == pytest.approx([result.per_class[name][key] for name in names]), key
 
 
 def test_figures_of_a_draw_are_those_of_the_repeated_cases():
-    truth, rows, subjects = made(12, 3)
+    truth, rows, subjects = drawn_cases(12, 3)
     weighted = WeightedFigures(check(truth, rows, ABC), None)
     (weights,) = drawn_weights(subjects, resamples=10, seed=3)
     columns = weighted.per_class(weights)
     compared = 0
     for number, row in enumerate(weights):
         again = np.repeat(np.arange(len(truth)), row.astype(int))
-        found = figures(truth[again], rows[again], ABC)
-        if found.undefined:
+        result = figures(truth[again], rows[again], ABC)
+        if result.undefined:
             continue
         compared += 1
         for key in OVERALL:
-            assert weighted.overall(key, weights, columns)[number] == pytest.approx(found.overall[key]), key
+            assert weighted.overall(key, weights, columns)[number] == pytest.approx(result.overall[key]), key
     assert compared >= 5
 
 
 def test_areas_with_weights_are_those_of_scikit_learn():
-    truth, rows, _ = made(15, 2, 2)
+    truth, rows, _ = drawn_cases(15, 2, 2)
     weights = np.random.default_rng(1).integers(0, 4, (5, 30)).astype(float)
     columns = WeightedFigures(check(truth, rows, ABC[:2]), 1).per_class(weights)
     for number, row in enumerate(weights):
@@ -85,33 +85,33 @@ def test_a_subject_is_drawn_with_all_of_its_images():
 
 
 def test_the_interval_of_the_accuracy_is_that_of_the_mean_of_right_answers(monkeypatch):
-    truth, rows, subjects = made(25, 4)
+    truth, rows, subjects = drawn_cases(25, 4)
     right = (rows.argmax(axis=1) == truth).astype(float)
     expected = bootstrap_ci(right, resamples=301, seed=5, groups=subjects.tolist())
-    found = intervals(truth, rows, ABC, subjects, resamples=301, seed=5)
-    assert (found.overall["accuracy"].low, found.overall["accuracy"].high) == pytest.approx(expected)
+    drawn = intervals(truth, rows, ABC, subjects, resamples=301, seed=5)
+    assert (drawn.overall["accuracy"].low, drawn.overall["accuracy"].high) == pytest.approx(expected)
     monkeypatch.setattr("segmed.metrics.resampling._CHUNK", 600)
     cut = intervals(truth, rows, ABC, subjects, resamples=301, seed=5)
     for key in OVERALL:
-        assert asdict(cut.overall[key]) == pytest.approx(asdict(found.overall[key]), rel=1e-12), key
+        assert asdict(cut.overall[key]) == pytest.approx(asdict(drawn.overall[key]), rel=1e-12), key
 
 
 def test_the_interval_holds_the_figure_and_has_its_keys():
-    truth, rows, subjects = made(40, 2)
-    found, whole = intervals(truth, rows, ABC, subjects, resamples=300), figures(truth, rows, ABC)
-    assert tuple(found.overall) == OVERALL
-    assert tuple(found.per_class) == ABC
-    assert found.subjects == 40
+    truth, rows, subjects = drawn_cases(40, 2)
+    drawn, whole = intervals(truth, rows, ABC, subjects, resamples=300), figures(truth, rows, ABC)
+    assert tuple(drawn.overall) == OVERALL
+    assert tuple(drawn.per_class) == ABC
+    assert drawn.subjects == 40
     for key in OVERALL:
-        assert found.overall[key].low < whole.overall[key] < found.overall[key].high
-        assert found.overall[key].draws + found.overall[key].undefined == 300
+        assert drawn.overall[key].low < whole.overall[key] < drawn.overall[key].high
+        assert drawn.overall[key].draws + drawn.overall[key].undefined == 300
     for name in ABC:
         for key in PER_CLASS:
-            assert found.per_class[name][key].low <= whole.per_class[name][key] <= found.per_class[name][key].high
+            assert drawn.per_class[name][key].low <= whole.per_class[name][key] <= drawn.per_class[name][key].high
 
 
 def test_ten_copies_of_every_subject_do_not_narrow_any_interval():
-    truth, rows, subjects = made(20, 1)
+    truth, rows, subjects = drawn_cases(20, 1)
     copies = [np.repeat(each, 10, axis=0) for each in (truth, rows, subjects)]
     one = intervals(truth, rows, ABC, subjects, resamples=200)
     ten = intervals(copies[0], copies[1], ABC, copies[2], resamples=200)
@@ -126,25 +126,25 @@ def test_ten_copies_of_every_subject_do_not_narrow_any_interval():
 
 
 def test_draws_without_a_class_are_left_out_and_counted():
-    truth, rows, subjects = made(10, 2, 2, seed=1)
+    truth, rows, subjects = drawn_cases(10, 2, 2, seed=1)
     truth[:] = 0
     truth[:2] = 1  # one subject alone: (1 - 1 / 10) ** 10 of the draws do without it
-    found = intervals(truth, rows, ABC[:2], subjects, resamples=2000)
-    assert found.overall["auc"].undefined / 2000 == pytest.approx(0.9**10, abs=0.04)
-    assert found.overall["auc"].draws + found.overall["auc"].undefined == 2000
-    assert found.overall["balanced_accuracy"].undefined == found.per_class["b"]["recall"].undefined > 0
-    assert found.overall["accuracy"].undefined == found.overall["weighted_recall"].undefined == 0
-    assert found.overall["weighted_recall"].low == pytest.approx(found.overall["accuracy"].low)
-    assert any("left out" in note and "auc" in note for note in found.notes)
+    drawn = intervals(truth, rows, ABC[:2], subjects, resamples=2000)
+    assert drawn.overall["auc"].undefined / 2000 == pytest.approx(0.9**10, abs=0.04)
+    assert drawn.overall["auc"].draws + drawn.overall["auc"].undefined == 2000
+    assert drawn.overall["balanced_accuracy"].undefined == drawn.per_class["b"]["recall"].undefined > 0
+    assert drawn.overall["accuracy"].undefined == drawn.overall["weighted_recall"].undefined == 0
+    assert drawn.overall["weighted_recall"].low == pytest.approx(drawn.overall["accuracy"].low)
+    assert any("left out" in note and "auc" in note for note in drawn.notes)
 
 
 def test_a_figure_that_is_undefined_on_the_whole_has_no_interval():
-    truth, rows, subjects = made(10, 2, 2)
+    truth, rows, subjects = drawn_cases(10, 2, 2)
     rows = np.hstack([rows, np.zeros((20, 1))])
-    found = intervals(truth, rows, ABC, subjects, resamples=100)
-    assert math.isnan(found.per_class["c"]["recall"].low)
-    assert found.per_class["c"]["recall"].undefined == 100
-    assert found.overall["balanced_accuracy"].draws > 90
+    drawn = intervals(truth, rows, ABC, subjects, resamples=100)
+    assert math.isnan(drawn.per_class["c"]["recall"].low)
+    assert drawn.per_class["c"]["recall"].undefined == 100
+    assert drawn.overall["balanced_accuracy"].draws > 90
 
 
 def test_one_subject_has_no_interval_and_a_perfect_classifier_none_that_says_certainty():
@@ -166,14 +166,14 @@ def test_nineteen_of_twenty_intervals_hold_the_true_accuracy_when_subjects_are_d
         truth = np.arange(200) % 2
         rows = np.eye(2)[np.where(right, truth, 1 - truth)]
         for kind, units in (("subjects", names), ("images", [str(number) for number in range(200)])):
-            found = intervals(truth, rows, ABC[:2], units, resamples=100).overall["accuracy"]
-            held[kind] += found.low <= 0.7 <= found.high
+            accuracy = intervals(truth, rows, ABC[:2], units, resamples=100).overall["accuracy"]
+            held[kind] += accuracy.low <= 0.7 <= accuracy.high
     assert held["subjects"] / rounds > 0.88
     assert held["images"] / rounds < 0.75
 
 
 def test_any_other_figure_has_an_interval_too():
-    truth, rows, subjects = made(15, 2)
+    truth, rows, subjects = drawn_cases(15, 2)
     peer = intervals(truth, rows, ABC, subjects, resamples=40).overall["balanced_accuracy"]
 
     def balanced(true, given):

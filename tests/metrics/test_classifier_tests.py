@@ -10,7 +10,7 @@ from scipy.stats import binom, norm
 from sklearn.metrics import roc_auc_score
 
 from segmed.errors import MetricError
-from segmed.metrics.classification import OVERALL, figures
+from segmed.metrics.class_figures import OVERALL, figures
 from segmed.metrics.classifier_tests import delong, mcnemar, paired_bootstrap
 
 # ---------------------------------------------------------------- McNemar
@@ -25,17 +25,17 @@ def answers(both, first, second, neither):
 
 
 def test_few_discordant_cases_have_the_exact_binomial_p():
-    found = mcnemar(*answers(50, 9, 2, 5))
-    assert (found.only_first, found.only_second, found.method) == (9, 2, "exact")
-    assert found.p == pytest.approx(2 * binom.cdf(2, 11, 0.5))
-    assert math.isnan(found.statistic)
+    test = mcnemar(*answers(50, 9, 2, 5))
+    assert (test.only_first, test.only_second, test.method) == (9, 2, "exact")
+    assert test.p == pytest.approx(2 * binom.cdf(2, 11, 0.5))
+    assert math.isnan(test.statistic)
 
 
 def test_many_discordant_cases_have_the_corrected_chi_squared_p():
-    found = mcnemar(*answers(10, 121, 59, 0))  # the textbook table of 121 and 59
-    assert found.method == "chi2"
-    assert found.statistic == pytest.approx((121 - 59 - 1) ** 2 / 180)
-    assert found.p == pytest.approx(2 * norm.sf(math.sqrt(found.statistic)))
+    test = mcnemar(*answers(10, 121, 59, 0))  # the textbook table of 121 and 59
+    assert test.method == "chi2"
+    assert test.statistic == pytest.approx((121 - 59 - 1) ** 2 / 180)
+    assert test.p == pytest.approx(2 * norm.sf(math.sqrt(test.statistic)))
     assert mcnemar(*answers(0, 15, 15, 0)).p == 1
 
 
@@ -68,11 +68,11 @@ def test_the_p_by_subject_agrees_with_the_clustered_test_of_durkalski():
     truth = np.zeros(480, dtype=int)
     own, other = generator.random(480) > 0.7 + shift, generator.random(480) > 0.7 - shift
     subjects = np.repeat([f"s{number}" for number in range(60)], 8)
-    found = mcnemar(truth, own.astype(int), other.astype(int), subjects=subjects)
+    test = mcnemar(truth, own.astype(int), other.astype(int), subjects=subjects)
     each = (other.astype(float) - own).reshape(60, 8).sum(axis=1)
     z = each.sum() / math.sqrt(np.square(each).sum())
-    assert found.by_subject.p == pytest.approx(2 * norm.sf(abs(z)), abs=0.02)
-    assert found.p < found.by_subject.p / 2
+    assert test.by_subject.p == pytest.approx(2 * norm.sf(abs(z)), abs=0.02)
+    assert test.p < test.by_subject.p / 2
 
 
 def test_answers_of_different_cases_are_refused():
@@ -105,15 +105,15 @@ def test_delong_is_that_of_the_mann_whitney_covariance_over_all_pairs(positives,
     scores = np.round(generator.normal(size=own.size) + own / 2, digits)
     reference = np.round(scores + generator.normal(size=own.size), digits)
     areas, variance = by_pairs(own, scores, reference)
-    found = delong(own, scores, reference)
-    assert [found.auc, found.reference] == pytest.approx(areas)
-    assert found.standard_error == pytest.approx(math.sqrt(variance))
-    assert found.z == pytest.approx((areas[0] - areas[1]) / math.sqrt(variance))
-    assert found.p == pytest.approx(2 * norm.sf(abs(found.z)))
-    assert (found.low, found.high) == pytest.approx(
-        (found.difference - 1.959964 * found.standard_error, found.difference + 1.959964 * found.standard_error)
+    test = delong(own, scores, reference)
+    assert [test.auc, test.reference] == pytest.approx(areas)
+    assert test.standard_error == pytest.approx(math.sqrt(variance))
+    assert test.z == pytest.approx((areas[0] - areas[1]) / math.sqrt(variance))
+    assert test.p == pytest.approx(2 * norm.sf(abs(test.z)))
+    assert (test.low, test.high) == pytest.approx(
+        (test.difference - 1.959964 * test.standard_error, test.difference + 1.959964 * test.standard_error)
     )
-    assert found.auc == pytest.approx(roc_auc_score(own, scores))
+    assert test.auc == pytest.approx(roc_auc_score(own, scores))
 
 
 @settings(max_examples=40, deadline=None)
@@ -122,10 +122,10 @@ def test_delong_depends_on_ranks_alone_and_changes_sign_with_the_order(seed):
     generator = np.random.default_rng(seed)
     own = np.arange(25) < 10
     scores, reference = generator.normal(size=25) + own, generator.normal(size=25)
-    found, mapped = delong(own, scores, reference), delong(own, np.exp(scores), 3 * reference - 1)
-    assert (mapped.auc, mapped.z, mapped.p) == pytest.approx((found.auc, found.z, found.p))
+    test, mapped = delong(own, scores, reference), delong(own, np.exp(scores), 3 * reference - 1)
+    assert (mapped.auc, mapped.z, mapped.p) == pytest.approx((test.auc, test.z, test.p))
     turned = delong(own, reference, scores)
-    assert (turned.z, turned.p) == pytest.approx((-found.z, found.p))
+    assert (turned.z, turned.p) == pytest.approx((-test.z, test.p))
 
 
 def test_the_same_scores_differ_by_nothing_and_two_perfect_ones_as_well():
@@ -139,10 +139,10 @@ def test_the_same_scores_differ_by_nothing_and_two_perfect_ones_as_well():
 
 def test_no_spread_but_a_difference_is_no_test():
     own = np.arange(10) < 4
-    found = delong(own, own.astype(float), -own.astype(float))
-    assert (found.difference, found.standard_error) == (1, 0)
-    assert math.isnan(found.p)
-    assert math.isnan(found.low)
+    test = delong(own, own.astype(float), -own.astype(float))
+    assert (test.difference, test.standard_error) == (1, 0)
+    assert math.isnan(test.p)
+    assert math.isnan(test.low)
 
 
 def test_one_class_alone_has_no_area_and_one_case_of_it_no_spread():
@@ -166,7 +166,7 @@ def test_under_the_null_one_p_of_delong_in_twenty_is_below_five_percent():
 @pytest.mark.parametrize(
     ("positive", "scores", "message"),
     [
-        ([0, 1, 2], [1, 2, 3], "True or False a case"),
+        ([0, 1, 2], [1, 2, 3], "True or False per case"),
         ([0, 1, 1], [1, math.nan, 3], "score of case 1"),
         ([0, 1], [1, 2, 3], r"truth \(2,\), scores \(3,\)"),
     ],
@@ -193,39 +193,39 @@ def two_classifiers(subjects, images, *, gain=0.0, classes=2, seed=0):
 @pytest.mark.parametrize("metric", OVERALL)
 def test_the_values_are_the_figures_and_the_interval_is_around_their_difference(metric, classes):
     truth, own, other, subjects = two_classifiers(24, 2, classes=classes)
-    found = paired_bootstrap(truth, own, other, subjects, metric=metric, resamples=200)
+    difference = paired_bootstrap(truth, own, other, subjects, metric=metric, resamples=200)
     names = "abc"[:classes]
     values = [figures(truth, side, list(names)).overall[metric] for side in (own, other)]
-    assert (found.value, found.reference) == pytest.approx(tuple(values))
-    assert found.difference == pytest.approx(values[0] - values[1])
-    assert found.low < found.difference < found.high
-    assert (found.subjects, found.draws + found.undefined) == (24, 200)
+    assert (difference.value, difference.reference) == pytest.approx(tuple(values))
+    assert difference.difference == pytest.approx(values[0] - values[1])
+    assert difference.low < difference.difference < difference.high
+    assert (difference.subjects, difference.draws + difference.undefined) == (24, 200)
 
 
 def test_a_classifier_does_not_differ_from_itself():
     truth, own, _, subjects = two_classifiers(20, 3)
-    found = paired_bootstrap(truth, own, own, subjects, metric="auc", resamples=200)
-    assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1)
+    difference = paired_bootstrap(truth, own, own, subjects, metric="auc", resamples=200)
+    assert (difference.difference, difference.low, difference.high, difference.p) == (0, 0, 0, 1)
 
 
 def test_a_clear_gain_is_found_and_the_order_turns_its_sign():
     truth, own, other, subjects = two_classifiers(60, 2, gain=0.7)
-    found = paired_bootstrap(truth, own, other, subjects, metric="accuracy", resamples=500)
+    difference = paired_bootstrap(truth, own, other, subjects, metric="accuracy", resamples=500)
     turned = paired_bootstrap(truth, other, own, subjects, metric="accuracy", resamples=500)
-    assert found.low > 0
-    assert found.p < 0.01
-    assert (turned.difference, turned.p) == pytest.approx((-found.difference, found.p))
-    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+    assert difference.low > 0
+    assert difference.p < 0.01
+    assert (turned.difference, turned.p) == pytest.approx((-difference.difference, difference.p))
+    assert (turned.low, turned.high) == pytest.approx((-difference.high, -difference.low))
 
 
 def test_p_is_below_five_percent_where_the_interval_leaves_zero_out():
     agreed = []
     for seed in range(25):
         truth, own, other, subjects = two_classifiers(40, 1, gain=0.15, seed=seed)
-        found = paired_bootstrap(truth, own, other, subjects, metric="auc", resamples=399)
-        outside = found.low > 0 or found.high < 0
-        agreed.append(outside == (found.p < 0.05))
-        assert outside or found.p > 0.03
+        difference = paired_bootstrap(truth, own, other, subjects, metric="auc", resamples=399)
+        outside = difference.low > 0 or difference.high < 0
+        agreed.append(outside == (difference.p < 0.05))
+        assert outside or difference.p > 0.03
     assert sum(agreed) >= 22
 
 
@@ -246,18 +246,23 @@ def test_any_function_of_truth_and_probabilities_is_a_metric():
     def right(true, rows):
         return float((rows.argmax(axis=1) == true).mean())
 
-    found = paired_bootstrap(truth, own, other, subjects, metric=right, resamples=100)
+    difference = paired_bootstrap(truth, own, other, subjects, metric=right, resamples=100)
     named = paired_bootstrap(truth, own, other, subjects, metric="accuracy", resamples=100)
-    assert (found.metric, found.low, found.high, found.p) == ("right", pytest.approx(named.low), named.high, named.p)
+    assert (difference.metric, difference.low, difference.high, difference.p) == (
+        "right",
+        pytest.approx(named.low),
+        named.high,
+        named.p,
+    )
 
 
 def test_draws_in_which_the_figure_does_not_exist_are_counted():
     truth, own, other, subjects = two_classifiers(10, 1)
     truth[:] = 0
     truth[3] = 1
-    found = paired_bootstrap(truth, own, other, subjects, metric="auc", resamples=1000)
-    assert found.undefined / 1000 == pytest.approx(0.9**10, abs=0.06)
-    assert found.draws + found.undefined == 1000
+    difference = paired_bootstrap(truth, own, other, subjects, metric="auc", resamples=1000)
+    assert difference.undefined / 1000 == pytest.approx(0.9**10, abs=0.06)
+    assert difference.draws + difference.undefined == 1000
 
 
 def test_classifiers_that_cannot_be_compared_are_refused():

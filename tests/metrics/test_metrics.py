@@ -14,7 +14,7 @@ from monai.metrics.utils import get_edge_surface_distance
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from segmed.metrics import surfaces
-from segmed.metrics.segmentation import METRICS, image_diagonal_mm, measure, measure_absent, overlaps
+from segmed.metrics.mask_metrics import METRICS, image_diagonal_mm, measure, measure_absent, overlaps
 from segmed.metrics.surfaces import bounding_box, element_distances, surface, surface_distances
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.75, 0.75, 12.0), (1.3, 0.7, 2.1)]

@@ -134,21 +134,30 @@ def test_one_class_of_three_is_cut_against_the_others():
 
 def test_the_figures_of_a_threshold_by_hand():
     point = OperatingPoint("youden", 0.5, 1.0, 1.0, 1.0, 10, "yes")
-    found = figures_at(point, [1, 1, 1, 0, 0], rows_of([0.5, 0.9, 0.4, 0.6, 0.1]), TWO)
-    counts = (found.true_positives, found.false_positives, found.true_negatives, found.false_negatives)
+    point_figures = figures_at(point, [1, 1, 1, 0, 0], rows_of([0.5, 0.9, 0.4, 0.6, 0.1]), TWO)
+    counts = (
+        point_figures.true_positives,
+        point_figures.false_positives,
+        point_figures.true_negatives,
+        point_figures.false_negatives,
+    )
     assert counts == (2, 1, 1, 1)
-    assert (found.sensitivity, found.specificity, found.accuracy) == pytest.approx((2 / 3, 1 / 2, 3 / 5))
-    assert (found.positive_predictive_value, found.negative_predictive_value) == pytest.approx((2 / 3, 1 / 2))
-    assert (found.threshold, found.cases) == (0.5, 5)
+    assert (point_figures.sensitivity, point_figures.specificity, point_figures.accuracy) == pytest.approx(
+        (2 / 3, 1 / 2, 3 / 5)
+    )
+    assert (point_figures.positive_predictive_value, point_figures.negative_predictive_value) == pytest.approx(
+        (2 / 3, 1 / 2)
+    )
+    assert (point_figures.threshold, point_figures.cases) == (0.5, 5)
 
 
 def test_shares_without_a_case_to_count_are_undefined():
     point = OperatingPoint("youden", 0.5, 1.0, 1.0, 1.0, 10, "yes")
-    found = figures_at(point, [0, 0], rows_of([0.1, 0.2]), TWO)
-    assert math.isnan(found.sensitivity)
-    assert math.isnan(found.positive_predictive_value)
-    assert (found.specificity, found.negative_predictive_value) == (1, 1)
-    assert math.isnan(found.ci95["sensitivity"][0])
+    point_figures = figures_at(point, [0, 0], rows_of([0.1, 0.2]), TWO)
+    assert math.isnan(point_figures.sensitivity)
+    assert math.isnan(point_figures.positive_predictive_value)
+    assert (point_figures.specificity, point_figures.negative_predictive_value) == (1, 1)
+    assert math.isnan(point_figures.ci95["sensitivity"][0])
 
 
 def test_the_interval_of_the_sensitivity_is_that_of_the_positive_cases_by_subject():
@@ -156,11 +165,11 @@ def test_the_interval_of_the_sensitivity_is_that_of_the_positive_cases_by_subjec
     truth, scores = np.repeat(generator.integers(0, 2, 20), 3), generator.random(60)
     subjects = np.repeat([f"s{number}" for number in range(20)], 3)
     point = OperatingPoint("youden", 0.4, 1.0, 1.0, 1.0, 10, "yes")
-    found = figures_at(point, truth, rows_of(scores), TWO, subjects=subjects, resamples=200)
+    point_figures = figures_at(point, truth, rows_of(scores), TWO, subjects=subjects, resamples=200)
     own = truth == 1
     called = called_positive(point, rows_of(scores), TWO)[own].astype(float)
-    assert found.ci95["sensitivity"] == bootstrap_ci(called, resamples=200, groups=subjects[own].tolist())
-    assert found.ci95["sensitivity"][0] < found.sensitivity < found.ci95["sensitivity"][1]
+    assert point_figures.ci95["sensitivity"] == bootstrap_ci(called, resamples=200, groups=subjects[own].tolist())
+    assert point_figures.ci95["sensitivity"][0] < point_figures.sensitivity < point_figures.ci95["sensitivity"][1]
 
 
 def test_labels_of_the_test_part_cannot_reach_the_threshold():
@@ -170,9 +179,9 @@ def test_labels_of_the_test_part_cannot_reach_the_threshold():
     assert called.tolist() == [False, False, True, True]
     assert "truth" not in inspect.signature(called_positive).parameters
     for truth in ([0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 1, 0]):
-        found = figures_at(point, truth, rows, TWO, resamples=10)
-        assert found.threshold == point.threshold
-        assert found.true_positives + found.false_positives == called.sum()
+        point_figures = figures_at(point, truth, rows, TWO, resamples=10)
+        assert point_figures.threshold == point.threshold
+        assert point_figures.true_positives + point_figures.false_positives == called.sum()
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,8 @@ def test_the_interval_of_the_difference_is_that_of_the_mean_over_subjects():
     generator = np.random.default_rng(5)
     values, reference = generator.random(12), generator.random(12)
     groups = np.repeat(np.arange(6), 2).tolist()
-    found = paired_difference(values, reference, resamples=400, groups=groups)
-    assert found[1:] == bootstrap_ci(values - reference, resamples=400, groups=groups)
+    difference = paired_difference(values, reference, resamples=400, groups=groups)
+    assert difference[1:] == bootstrap_ci(values - reference, resamples=400, groups=groups)
 
 
 def test_a_constant_difference_has_no_width_however_far_the_cases_lie_apart():

@@ -33,7 +33,7 @@ from segmed.networks.discriminators import (
 )
 from segmed.networks.encoders.convnext import ConvNextEncoder
 from segmed.networks.encoders.dense import DenseEncoder
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.encoders.residual import ResidualEncoder
 from segmed.networks.models import SegmentationNet
 
@@ -50,7 +50,7 @@ def seen_by_one(discriminator, size):
 
 def extent(seen):
     """Voxels from the first to the last seen one, along each axis."""
-    return tuple(int(found.max() - found.min()) + 1 for found in seen.nonzero().unbind(dim=1))
+    return tuple(int(places.max() - places.min()) + 1 for places in seen.nonzero().unbind(dim=1))
 
 
 # what they give
@@ -287,8 +287,8 @@ def test_norm_none_is_a_block_of_convolution_bias_and_leaky_relu(dims):
     with torch.no_grad():
         block.conv.weight.zero_()
         block.conv.bias.copy_(torch.tensor([1.0, -1.0, 0.0, 2.0]))
-    found = block(image_of(dims))
-    assert torch.equal(found.amax(dim=tuple(range(2, dims + 2)))[0], torch.tensor([1.0, -SLOPE, 0.0, 2.0]))
+    features = block(image_of(dims))
+    assert torch.equal(features.amax(dim=tuple(range(2, dims + 2)))[0], torch.tensor([1.0, -SLOPE, 0.0, 2.0]))
     assert ConvBlock(2, 4, (3,) * dims, (1,) * dims, norm="instance").conv.bias is None
 
 

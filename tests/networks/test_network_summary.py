@@ -10,7 +10,7 @@ import torch
 from small_networks import CHANNELS, PEERS, every_encoder, make_net, make_peer
 
 from segmed.errors import NetworkError
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.summary import summarise
 
@@ -92,7 +92,7 @@ STEP = """
 import json, sys
 import torch
 from segmed.networks.encoders.dense import DenseEncoder
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.summary import summarise
 torch.set_num_threads(1)

@@ -26,7 +26,7 @@ from segmed.config import SegmentationConfig
 from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, SLOPE, Merge, convolution, kernels_for, normalisation
 from segmed.networks.decoders import UNetDecoder
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.models import SegmentationNet
 
 # ---------------------------------------------------------------- the contract of all encoders

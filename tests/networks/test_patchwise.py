@@ -143,12 +143,12 @@ def test_another_number_of_channels_or_axes_is_refused(dims, shape):
 @every_dims
 def test_its_summary_counts_the_multiply_adds_of_a_decision_a_voxel(dims):
     net = patchwise(dims, patch=9, channels=(4,))
-    found = summarise(net, (6,) * dims, training=False)
+    summary = summarise(net, (6,) * dims, training=False)
     levels = [(2 * 4, 3, 12), (4 * 4, 3, 10)]  # maps in and out, kernel, voxels that the padded image leaves
     levels += [(4 * 5, 3, 6), (5 * 3, 1, 6)]
-    assert (found.name, found.channels, found.outputs) == ("PatchwiseNet", (4,), ((1, 3, *[6] * dims),))
-    assert found.multiply_adds == sum(maps * kernel**dims * size**dims for maps, kernel, size in levels)
-    assert found.parameters == sum(maps * kernel**dims for maps, kernel, _ in levels) + 4 + 4 + 5 + 3
+    assert (summary.name, summary.channels, summary.outputs) == ("PatchwiseNet", (4,), ((1, 3, *[6] * dims),))
+    assert summary.multiply_adds == sum(maps * kernel**dims * size**dims for maps, kernel, size in levels)
+    assert summary.parameters == sum(maps * kernel**dims for maps, kernel, _ in levels) + 4 + 4 + 5 + 3
 
 
 @every_dims
@@ -220,6 +220,6 @@ def test_a_session_trains_it_and_its_run_finds_what_it_learned(tmp_path):
     assert all(math.isfinite(loss) for loss in tracker.losses)
     assert tracker.losses[-1] < 0.7 * tracker.losses[0]
     assert tracker.score > 0.3  # mean Dice of shell and core in whole volumes
-    found = load_run(run.path, device="cpu").probabilities(read_volume(root / f"{names()[0]}.nii.gz"))
-    assert found.shape == (3, 16, 16, 16)
-    torch.testing.assert_close(found.as_tensor().sum(0), torch.ones(16, 16, 16))
+    probabilities = load_run(run.path, device="cpu").probabilities(read_volume(root / f"{names()[0]}.nii.gz"))
+    assert probabilities.shape == (3, 16, 16, 16)
+    torch.testing.assert_close(probabilities.as_tensor().sum(0), torch.ones(16, 16, 16))

@@ -7,7 +7,7 @@ import torch
 from small_networks import PEERS, every_dims, gradients, image_of, make_peer
 
 from segmed.errors import NetworkError
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.peers import monai_network
 from segmed.networks.summary import summarise

@@ -150,8 +150,8 @@ def test_penalties_agree_in_fp32_and_in_both_layouts(kind, encoder_type, dims, n
     if layout == "channels last":
         discriminator = discriminator.to(memory_format=LAYOUTS[dims])
         image, maps = (t.contiguous(memory_format=LAYOUTS[dims]) for t in (image, maps))
-    found = penalty_gradients(discriminator, image, maps)
-    assert found.keys() == expected.keys()
+    own_gradients = penalty_gradients(discriminator, image, maps)
+    assert own_gradients.keys() == expected.keys()
     largest = max(gradient.abs().max() for gradient in expected.values())
-    for name, gradient in found.items():
+    for name, gradient in own_gradients.items():
         assert (gradient - expected[name]).abs().max() < 1e-4 * largest

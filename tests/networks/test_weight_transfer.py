@@ -10,7 +10,7 @@ from small_networks import CHANNELS, ENCODERS, STRIDES, every_dims, every_encode
 from segmed.errors import NetworkError
 from segmed.networks.backbones import backbone
 from segmed.networks.classifiers import Classifier
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.encoders.residual import ResidualEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.weight_transfer import adopt, inflate, move_encoder

@@ -9,7 +9,7 @@ from torch import nn
 
 from segmed.evaluate.case_volumes import shown_case
 from segmed.labels import IGNORE, LabelSet
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.models import SegmentationNet
 from segmed.reports.drawing.panels import contours, fullest_slice, plane_of
 from segmed.reports.drawing.slices import contour_figure, volume_figure

@@ -11,8 +11,8 @@ from segmed.evaluate.case_rows import evaluate_case
 from segmed.evaluate.comparison import compare_methods
 from segmed.evaluate.results import Method, Result, read_cases
 from segmed.labels import LabelSet
+from segmed.metrics.mask_metrics import METRICS, OF_ROWS, metric_named, metrics_shown
 from segmed.metrics.metric import Metric
-from segmed.metrics.segmentation import METRICS, OF_ROWS, metric_named, metrics_shown
 from segmed.reports.comparison.text import write_comparison
 from segmed.reports.segmentation.files import table_text, write_evaluation
 from segmed.reports.segmentation.page import write_report

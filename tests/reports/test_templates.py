@@ -10,7 +10,7 @@ import pytest
 import segmed.reports
 from segmed.evaluate.comparison import compare_methods
 from segmed.evaluate.results import Method, Result
-from segmed.metrics.segmentation import METRICS
+from segmed.metrics.mask_metrics import METRICS
 from segmed.reports.comparison.text import write_comparison
 from segmed.reports.rendering import write_page
 

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from segmed.builders.trained import load_run
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.data.phantoms import make_phantom
@@ -64,7 +64,7 @@ def small(root: Path, runs: Path, **sections) -> SegmentationConfig:
 @pytest.fixture(scope="module")
 def finished(phantom, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    experiment.run(small(phantom, runs), runs / "one")
+    compose_run.run(small(phantom, runs), runs / "one")
     return Run(runs / "one")
 
 
@@ -134,7 +134,7 @@ def test_a_loaded_run_is_a_segmenter_of_native_volumes(finished, phantom):
 
 
 def test_the_same_config_gives_the_same_weights(finished, phantom, tmp_path):
-    experiment.run(small(phantom, tmp_path), tmp_path / "again")
+    compose_run.run(small(phantom, tmp_path), tmp_path / "again")
     assert Run(tmp_path / "again").weights("last").read_bytes() == finished.weights("last").read_bytes()
 
 
@@ -142,13 +142,13 @@ def test_resuming_a_finished_run_repeats_its_test_and_keeps_its_weights(finished
     copy = Run(tmp_path / "copy")
     shutil.copytree(finished.path, copy.path)
     shutil.rmtree(copy.test)
-    experiment.resume(copy.path)
+    compose_run.resume(copy.path)
     assert copy.weights("last").read_bytes() == finished.weights("last").read_bytes()
     assert (copy.test / "cases.csv").read_text() == (finished.test / "cases.csv").read_text()
 
 
 def test_folds_test_every_case_once_and_are_summed_up(phantom, tmp_path):
-    experiment.cross_validate(small(phantom, tmp_path, split={"folds": 2}), tmp_path / "folds")
+    compose_run.cross_validate(small(phantom, tmp_path, split={"folds": 2}), tmp_path / "folds")
     parts = [Split.load(tmp_path / "folds" / f"fold_{fold}" / "split.json").test for fold in range(2)]
     assert sorted(parts[0] + parts[1]) == [f"phantom_{number:03d}" for number in range(CASES)]
     summary = tmp_path / "folds" / "test" / "summary.json"
@@ -156,12 +156,12 @@ def test_folds_test_every_case_once_and_are_summed_up(phantom, tmp_path):
     assert json.loads(whole)["cases"] == CASES
     shutil.rmtree(tmp_path / "folds" / "fold_1")  # as if it had been stopped after the first fold
     summary.unlink()
-    experiment.resume(tmp_path / "folds")
+    compose_run.resume(tmp_path / "folds")
     assert summary.read_text() == whole
 
 
 def test_the_plan_can_be_seen_without_training(phantom, tmp_path, capsys):
-    experiment.show_plan(small(phantom, tmp_path))
+    compose_run.show_plan(small(phantom, tmp_path))
     printed = capsys.readouterr().out
     assert "preprocess.spacing_mm" in printed
     assert "GiB needed" in printed
@@ -204,7 +204,7 @@ def test_a_run_predicts_and_is_evaluated_with_the_tools(finished, phantom, tmp_p
 def refused(config: SegmentationConfig, folder: Path) -> str:
     """The one line with which an experiment is refused; nothing may be left behind."""
     with pytest.raises((ValueError, OSError)) as error:
-        experiment.run(config, folder)
+        compose_run.run(config, folder)
     assert "\n" not in str(error.value).strip()
     return str(error.value)
 

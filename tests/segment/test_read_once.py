@@ -13,10 +13,10 @@ from segmed.builders.trained import load_run
 from segmed.compose.run import run, start
 from segmed.data.inputs import find_inputs
 from segmed.data.splits import Split
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.runs import Run, read_config
 from segmed.segment import plan as planning
-from segmed.segment import test as testing
+from segmed.segment import test as segment_test
 from segmed.segment.predict import predict_cases
 from segmed.segmenters.case_class import CaseClassifier
 from segmed.training.tracking import Tracker
@@ -71,13 +71,13 @@ def windows(monkeypatch) -> list[int]:
 def reads(monkeypatch) -> Counter:
     """How often each case of a test is read from its files."""
     counts: Counter = Counter()
-    whole = testing.read_case
+    whole = segment_test.read_case
 
     def counted(case, dataset):
         counts[case.id] += 1
         return whole(case, dataset)
 
-    monkeypatch.setattr(testing, "read_case", counted)
+    monkeypatch.setattr(segment_test, "read_case", counted)
     return counts
 
 
@@ -85,7 +85,7 @@ def test_a_test_reads_each_file_once_and_passes_each_window_once(two_heads, wind
     training = training_of(two_heads)
     config, split = training.config, training.split
     before = {path: path.read_bytes() for path in two_heads.test.glob("classes.csv")}
-    testing.run_test(two_heads, config, training.dataset, split, device="cpu")
+    segment_test.run_test(two_heads, config, training.dataset, split, device="cpu")
     assert reads == Counter([*split.test, *split.validation])
     assert sum(windows) == OF_A_CASE * len(reads)
     assert before == {path: path.read_bytes() for path in before}

@@ -17,7 +17,7 @@ from segmed.errors import TrainingError
 from segmed.labels import LabelSet
 from segmed.segment import validate as validation
 from segmed.segment.validate import ValidationCase, Validator, spread
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.training.ranks import Ranks
 from segmed.volumes import Source, write_volume
 

@@ -7,8 +7,8 @@ from monai.data import MetaTensor
 
 from segmed.errors import VolumeError
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.cascade import Cascade, restrict
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 
 HEART = LabelSet(("wall", "pool"), ((1,), (2,)))
 SCAR = LabelSet(("scar",), ((3,),))
@@ -62,10 +62,10 @@ def cascade(fine: Segmenter | None = None, **changes) -> Cascade:
 
 @pytest.mark.parametrize("roi", ["mask", "crop"])
 def test_scar_is_what_the_fine_stage_finds_in_the_region_alone(roi):
-    found = cascade(roi=roi)(image())[0]
+    labels = cascade(roi=roi)(image())[0]
     expected = torch.where(heart() == 1, 1, 0) + torch.where(heart() == 2, 2, 0)
     expected[1, 1, 1] = 3
-    assert torch.equal(found.as_tensor().long(), expected.long())
+    assert torch.equal(labels.as_tensor().long(), expected.long())
 
 
 def test_a_mask_leaves_zeros_outside_and_a_crop_leaves_the_box_in_its_place_in_the_world():
@@ -101,17 +101,17 @@ def test_the_corner_of_a_margin_is_round():
 
 def test_doubt_of_the_first_stage_stays_where_the_second_finds_nothing():
     coarse = Fixed(heart(), HEART, sure=0.7)
-    found = cascade(coarse=coarse).probabilities(image()).as_tensor()
-    torch.testing.assert_close(found.sum(0), torch.ones(6, 6, 3))
-    torch.testing.assert_close(found[:, 0, 0, 0], torch.tensor([0.1, 0.8, 0.1, 0.0]))
-    torch.testing.assert_close(found[:, 1, 1, 1], torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    probabilities = cascade(coarse=coarse).probabilities(image()).as_tensor()
+    torch.testing.assert_close(probabilities.sum(0), torch.ones(6, 6, 3))
+    torch.testing.assert_close(probabilities[:, 0, 0, 0], torch.tensor([0.1, 0.8, 0.1, 0.0]))
+    torch.testing.assert_close(probabilities[:, 1, 1, 1], torch.tensor([0.0, 0.0, 0.0, 1.0]))
 
 
 def test_without_a_region_the_fine_stage_is_not_asked():
     fine = Bright()
-    found = cascade(fine, coarse=Fixed(torch.zeros(6, 6, 3), HEART))(image())
+    labels = cascade(fine, coarse=Fixed(torch.zeros(6, 6, 3), HEART))(image())
     assert not fine.seen
-    assert (found == 0).all()
+    assert (labels == 0).all()
 
 
 def test_cascades_nest():

@@ -16,9 +16,9 @@ from segmed.segmenters.region import Scene
 )
 def test_a_ball_in_noise_comes_back_with_its_radius(shape, spacing_mm):
     scene = ball(shape, spacing_mm, 17.0, noise=100.0)  # half the contrast
-    found = ChanVese(smoothness_mm=1.5).probability(scene) > 0.5
-    assert radius_mm(found, spacing_mm) == pytest.approx(17.0, abs=0.5)
-    assert dice(found, distances_mm(shape, spacing_mm) < 17) > 0.96
+    tissue = ChanVese(smoothness_mm=1.5).probability(scene) > 0.5
+    assert radius_mm(tissue, spacing_mm) == pytest.approx(17.0, abs=0.5)
+    assert dice(tissue, distances_mm(shape, spacing_mm) < 17) > 0.96
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 9.0), (0.5, 1.0, 9.0)])
@@ -37,9 +37,9 @@ def test_a_ball_is_kept_if_its_radius_is_above_three_times_the_smoothness(smooth
 
 def test_without_smoothness_the_border_is_halfway_between_the_means():
     scene = ball((64, 64, 1), (1.0, 1.0, 8.0), 20.0, noise=50.0)
-    found = ChanVese(smoothness_mm=0.0).probability(scene) > 0.5
-    halfway = (scene.image[found].mean() + scene.image[~found].mean()) / 2
-    wrong = found != (scene.image > halfway)
+    tissue = ChanVese(smoothness_mm=0.0).probability(scene) > 0.5
+    halfway = (scene.image[tissue].mean() + scene.image[~tissue].mean()) / 2
+    wrong = tissue != (scene.image > halfway)
     assert np.abs(scene.image[wrong] - halfway).max(initial=0) < 2  # of a contrast of 200
 
 

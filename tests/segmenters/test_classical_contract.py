@@ -16,10 +16,10 @@ from segmed.builders.classical import REST, TISSUE, build_method
 from segmed.config.methods import ClassicalMethod, FullWidthConfig, OtsuConfig, VoxelClassifierConfig
 from segmed.errors import SegmenterError
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Vote
 from segmed.segmenters.region import Everywhere, Inside, Known, Scene, TissueMethod
+from segmed.segmenters.segmenter import Segmenter
 
 FOUND = LabelSet(("wall", "pool", "rv"), ((1,), (2,), (3,)))
 RESULT = LabelSet(("myocardium", "scar", "pool"), ((1,), (2,), (3,)))
@@ -28,14 +28,14 @@ MADE = {VoxelClassifierConfig: {"voxels": 1200, "neighbours": 15, "trees": 20, "
 
 def every_method() -> dict[str, ClassicalMethod]:
     """Every section of the union, under each name that it has and with each model of intensities."""
-    made: dict[str, ClassicalMethod] = {}
+    methods: dict[str, ClassicalMethod] = {}
     for section in get_args(get_args(ClassicalMethod)[0]):
         models = get_args(section.model_fields["model"].annotation) if "model" in section.model_fields else (None,)
         for name in get_args(section.model_fields["name"].annotation):
             for model in models:
                 options = MADE.get(section, {}) | ({} if model is None else {"model": model})
-                made[name if model is None else f"{name}, {model}"] = section(name=name, **options)
-    return made
+                methods[name if model is None else f"{name}, {model}"] = section(name=name, **options)
+    return methods
 
 
 METHODS = every_method()
@@ -49,9 +49,9 @@ def method(name: str) -> TissueMethod:
 
 @cache
 def _walls() -> list[Scene]:
-    made = [wall(seed=seed) for seed in (10, 11, 12)]
+    walls = [wall(seed=seed) for seed in (10, 11, 12)]
     return [
-        Scene(s.image, s.region, s.spacing_mm, {**s.found, TISSUE: scar, REST: s.region & ~scar}) for s, scar in made
+        Scene(s.image, s.region, s.spacing_mm, {**s.masks, TISSUE: scar, REST: s.region & ~scar}) for s, scar in walls
     ]
 
 
@@ -73,7 +73,7 @@ def stored(scene: Scene, scar: np.ndarray, *, turn: Rotation | None = None, orde
     affine = np.eye(4)
     affine[:3, :3] = (turn.as_matrix() if turn else np.eye(3)) * scene.spacing_mm
     affine[:3, 3] = 5.0, -20.0, 33.0
-    labels = np.select([scene.region, scene.found["pool"], scene.found["rv"]], [1, 2, 3]).astype(np.uint8)
+    labels = np.select([scene.region, scene.masks["pool"], scene.masks["rv"]], [1, 2, 3]).astype(np.uint8)
     image, labels, scar = (np.flip(data.transpose(order), flips) for data in (scene.image, labels, scar))
     affine = affine[:, [*order, 3]]
     for axis in flips:
@@ -103,42 +103,44 @@ def inside(name: str, region: Segmenter) -> Inside:
 def check_contract(segmenter: Segmenter, volume: MetaTensor) -> np.ndarray:
     """What every segmenter promises; its probabilities (L + 1, X, Y, Z)."""
     before = volume.as_tensor().clone()
-    found = segmenter.probabilities(volume)
+    probabilities = segmenter.probabilities(volume)
     assert torch.equal(volume.as_tensor(), before)
-    assert found.dtype == torch.float32
-    assert found.shape == (segmenter.labels.classes, *volume.shape[1:])
-    assert torch.equal(found.affine, volume.affine)
-    torch.testing.assert_close(found.as_tensor().sum(0), torch.ones(volume.shape[1:]), atol=1e-5, rtol=0)
-    assert found.min() >= 0
-    return found.numpy()
+    assert probabilities.dtype == torch.float32
+    assert probabilities.shape == (segmenter.labels.classes, *volume.shape[1:])
+    assert torch.equal(probabilities.affine, volume.affine)
+    torch.testing.assert_close(probabilities.as_tensor().sum(0), torch.ones(volume.shape[1:]), atol=1e-5, rtol=0)
+    assert probabilities.min() >= 0
+    return probabilities.numpy()
 
 
 @pytest.mark.parametrize("heart", HEARTS)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_finds_scar_in_the_known_wall_on_the_volume_s_own_grid(name, heart):
-    made = HEARTS[heart]()
-    found = check_contract(inside(name, made.region), made.image)
-    labels = made.labels.numpy()[0]
-    assert not found[1:3, labels != 1].any()  # neither muscle nor scar outside the wall
-    assert not found[0, labels == 1].any()
-    assert (found[3] == (labels == 2)).all()  # the pool stays, the RV, which the result does not name, is background
-    assert dice(found[2] > 0.5, made.scar) > 0.8
+    heart_image = HEARTS[heart]()
+    probabilities = check_contract(inside(name, heart_image.region), heart_image.image)
+    labels = heart_image.labels.numpy()[0]
+    assert not probabilities[1:3, labels != 1].any()  # neither muscle nor scar outside the wall
+    assert not probabilities[0, labels == 1].any()
+    assert (
+        probabilities[3] == (labels == 2)
+    ).all()  # the pool stays, the RV, which the result does not name, is background
+    assert dice(probabilities[2] > 0.5, heart_image.scar) > 0.8
 
 
 def test_a_file_s_orientation_changes_nothing_that_a_method_says():
     one, other = HEARTS["thick, oblique"](), HEARTS["thick, oblique, slices first and reversed"]()
     for name in ("otsu", "strm", "fwhm", "graph_cut, mixture", "random_forest"):
-        a, b = (inside(name, made.region).probabilities(made.image).numpy() for made in (one, other))
+        a, b = (inside(name, stored.region).probabilities(stored.image).numpy() for stored in (one, other))
         back = np.flip(b, (1, 3)).transpose(0, 2, 3, 1)
         np.testing.assert_allclose(back, a, atol=1e-3, err_msg=name)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_no_method_finds_anything_where_there_is_no_wall(name):
-    made = HEARTS["one oblique slice"]()
-    nothing = Known(MetaTensor(torch.zeros_like(made.labels.as_tensor()), affine=made.labels.affine), FOUND)
-    found = check_contract(inside(name, nothing), made.image)
-    assert (found[0] == 1).all()
+    thin_slice = HEARTS["one oblique slice"]()
+    nothing = Known(MetaTensor(torch.zeros_like(thin_slice.labels.as_tensor()), affine=thin_slice.labels.affine), FOUND)
+    probabilities = check_contract(inside(name, nothing), thin_slice.image)
+    assert (probabilities[0] == 1).all()
 
 
 # ---------------------------------------------------------------- without a wall
@@ -164,8 +166,8 @@ def ball(shape: tuple[int, int, int]) -> tuple[MetaTensor, np.ndarray]:
     return MetaTensor(torch.from_numpy(image.astype(np.float32))[None], affine=torch.from_numpy(affine)), bright
 
 
-def everywhere(made: TissueMethod) -> Inside:
-    return Inside(made, Everywhere(), within=("volume",), target="bright", rest=None, labels=NOTHING_ELSE)
+def everywhere(method: TissueMethod) -> Inside:
+    return Inside(method, Everywhere(), within=("volume",), target="bright", rest=None, labels=NOTHING_ELSE)
 
 
 @pytest.mark.parametrize("shape", [(24, 22, 10), (24, 22, 1)], ids=["3D", "2D"])
@@ -178,23 +180,23 @@ def test_methods_that_need_no_wall_find_what_is_bright_in_a_whole_volume(name, s
 @pytest.mark.parametrize("shape", [(24, 22, 10), (24, 22, 1)], ids=["3D", "2D"])
 def test_half_of_the_maximum_of_the_whole_volume_needs_no_wall_either(shape):
     volume, bright = ball(shape)
-    made = build_method(FullWidthConfig(reference="maximum", baseline="minimum", percentile=99.0))
-    assert dice(check_contract(everywhere(made), volume)[1] > 0.5, bright) > 0.95
+    method = build_method(FullWidthConfig(reference="maximum", baseline="minimum", percentile=99.0))
+    assert dice(check_contract(everywhere(method), volume)[1] > 0.5, bright) > 0.95
 
 
 # ---------------------------------------------------------------- nested
 
 
 def test_methods_nest_in_votes_and_cascades():
-    made = HEARTS["thick, oblique"]()
-    vote = Vote([inside(name, made.region) for name in ("otsu", "kmeans", "strm")])
-    assert dice(check_contract(vote, made.image)[2] > 0.5, made.scar) > 0.8
+    phantom = HEARTS["thick, oblique"]()
+    vote = Vote([inside(name, phantom.region) for name in ("otsu", "kmeans", "strm")])
+    assert dice(check_contract(vote, phantom.image)[2] > 0.5, phantom.scar) > 0.8
     fine = Inside(
-        build_method(OtsuConfig()), made.region, within=("wall",), target="scar", rest=None,
+        build_method(OtsuConfig()), phantom.region, within=("wall",), target="scar", rest=None,
         labels=LabelSet(("scar",), ((2,),)),
     )  # fmt: skip
-    cascade = Cascade(made.region, fine, region=["wall"], rest="myocardium", labels=RESULT)
-    assert dice(check_contract(cascade, made.image)[2] > 0.5, made.scar) > 0.8
+    cascade = Cascade(phantom.region, fine, region=["wall"], rest="myocardium", labels=RESULT)
+    assert dice(check_contract(cascade, phantom.image)[2] > 0.5, phantom.scar) > 0.8
 
 
 def test_a_method_on_another_grid_than_its_wall_is_refused():

@@ -15,10 +15,10 @@ SCAR = sector(90, 90)
 
 
 class Given(TissueMethod):
-    """What `scene.found` calls scar."""
+    """What `scene.masks` calls scar."""
 
     def probability(self, scene: Scene) -> np.ndarray:
-        return scene.found["scar"].astype(np.float32)
+        return scene.masks["scar"].astype(np.float32)
 
 
 def test_a_core_within_the_scar_is_filled():
@@ -29,15 +29,15 @@ def test_a_core_within_the_scar_is_filled():
 def test_a_core_at_the_endocardium_is_enclosed_by_scar_and_cavity_together():
     scene = stack(SCAR)
     assert not obstruction(SCAR & ~ENDOCARDIAL, scene.region, axis=2).any()
-    filled = obstruction(SCAR & ~ENDOCARDIAL, scene.region, axis=2, cavity=scene.found["pool"])
+    filled = obstruction(SCAR & ~ENDOCARDIAL, scene.region, axis=2, cavity=scene.masks["pool"])
     assert np.array_equal(filled, ENDOCARDIAL)
 
 
 def test_healthy_wall_and_a_core_open_to_it_are_left():
     scene = stack(SCAR)
     opened = SCAR & ~CORE & ~sector(120, 60, inner_mm=ENDO_MM + 4, outer_mm=EPI_MM - 4)
-    assert not obstruction(opened, scene.region, axis=2, cavity=scene.found["pool"]).any()
-    assert not obstruction(np.zeros_like(SCAR), scene.region, axis=2, cavity=scene.found["pool"]).any()
+    assert not obstruction(opened, scene.region, axis=2, cavity=scene.masks["pool"]).any()
+    assert not obstruction(np.zeros_like(SCAR), scene.region, axis=2, cavity=scene.masks["pool"]).any()
 
 
 def test_a_core_is_enclosed_in_its_slice_even_at_the_end_of_the_stack():
@@ -61,7 +61,7 @@ def test_pieces_are_measured_in_ml():
 
 def test_obstruction_and_specks_of_a_method_are_mended_in_this_order():
     scene = stack(SCAR & ~CORE)
-    scene.found["scar"][32, 32 + 20, :] = True
+    scene.masks["scar"][32, 32 + 20, :] = True
     thin = SCAR.sum() * 8 / 1000
     full = Cleaned(Given(), smallest_ml=thin, fill_obstruction=True).probability(scene)
     assert np.array_equal(full > 0, SCAR)
@@ -75,7 +75,9 @@ def test_scar_with_a_dark_core_comes_back_whole_from_the_intensities():
 
 
 def test_a_cavity_that_is_not_there_is_named():
-    with pytest.raises(SegmenterError, match="no mask 'lumen' beside the region; there: pool, scar"):
+    with pytest.raises(
+        SegmenterError, match="no mask is called 'lumen': choose one of those beside the region \\(pool, scar\\)"
+    ):
         Cleaned(Given(), fill_obstruction=True, cavity="lumen").probability(stack(SCAR))
 
 

@@ -35,13 +35,13 @@ def test_scar_of_a_noisy_ring_is_found(method):
 @MIXED
 def test_probability_lies_in_the_region_between_0_and_1_and_is_the_same_again(method):
     scene, _ = wall()
-    found = method.probability(scene)
-    assert found.dtype == np.float32
-    assert found.shape == scene.image.shape
-    assert found.min() == 0
-    assert 0.5 < found.max() <= 1
-    assert not found[~scene.region].any()
-    assert np.array_equal(found, method.probability(scene))
+    probabilities = method.probability(scene)
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == scene.image.shape
+    assert probabilities.min() == 0
+    assert 0.5 < probabilities.max() <= 1
+    assert not probabilities[~scene.region].any()
+    assert np.array_equal(probabilities, method.probability(scene))
 
 
 @MIXED
@@ -56,13 +56,13 @@ def test_units_of_the_intensity_do_not_matter(method, factor, offset):
 def test_inside_a_known_wall_probabilities_sum_to_one_and_scar_is_named(method):
     scene, scar = wall()
     affine = torch.diag(torch.tensor([*scene.spacing_mm, 1.0], dtype=torch.float64))
-    labels = torch.from_numpy(scene.region + 2 * scene.found["pool"]).to(torch.uint8)
+    labels = torch.from_numpy(scene.region + 2 * scene.masks["pool"]).to(torch.uint8)
     known = Known(MetaTensor(labels[None], affine=affine), LabelSet(("wall", "pool"), ((1,), (2,))))
     result = LabelSet(("myocardium", "scar", "pool"), ((1,), (2,), (3,)))
     segmenter = Inside(method, known, within=("wall",), target="scar", rest="myocardium", labels=result)
-    found = segmenter.probabilities(MetaTensor(torch.from_numpy(scene.image)[None], affine=affine)).as_tensor()
-    assert torch.allclose(found.sum(0), torch.ones(scene.image.shape), atol=1e-6)
-    assert dice(found.argmax(0).numpy() == 2, scar) > 0.9
+    probabilities = segmenter.probabilities(MetaTensor(torch.from_numpy(scene.image)[None], affine=affine)).as_tensor()
+    assert torch.allclose(probabilities.sum(0), torch.ones(scene.image.shape), atol=1e-6)
+    assert dice(probabilities.argmax(0).numpy() == 2, scar) > 0.9
 
 
 @MIXED
@@ -155,27 +155,27 @@ def two_tissues(rest: tuple[float, float, int], scar: tuple[float, float, int], 
 
 def test_the_posterior_of_two_known_gaussians_is_that_of_bayes():
     scene, _ = two_tissues((0.0, 1.0, 6000), (5.0, 1.0, 2000))
-    found, x = GaussianMixture().probability(scene).ravel(), scene.values.astype(float)
+    probabilities, x = GaussianMixture().probability(scene).ravel(), scene.values.astype(float)
     between = (x > 0.5) & (x < 4.5)
     bayes = 1 / (1 + 3 * np.exp((x - 5) ** 2 / 2 - x**2 / 2))
-    assert np.abs(found - bayes)[between].max() < 0.06
+    assert np.abs(probabilities - bayes)[between].max() < 0.06
 
 
 def test_the_darkest_voxels_are_no_scar_where_scar_is_the_wide_component():
     scene, scar = two_tissues((0.0, 0.3, 3000), (3.0, 1.5, 1000))
-    found = GaussianMixture().probability(scene).ravel()
+    probabilities = GaussianMixture().probability(scene).ravel()
     dark = scene.values < -0.9  # so far below the narrow one that the wide one is the likelier
     assert dark.any()
-    assert found[dark].max() < 0.1
-    assert dice(found > 0.5, scar) > 0.9
+    assert probabilities[dark].max() < 0.1
+    assert dice(probabilities > 0.5, scar) > 0.9
 
 
 def test_the_brightest_voxels_are_scar_where_the_rest_is_the_wide_component():
     scene, _ = two_tissues((0.0, 2.0, 3000), (4.0, 0.2, 1000))
-    found = GaussianMixture().probability(scene).ravel()
+    probabilities = GaussianMixture().probability(scene).ravel()
     bright = scene.values > 5.5
     assert bright.any()
-    assert found[bright].min() > 0.5
+    assert probabilities[bright].min() > 0.5
 
 
 @settings(max_examples=15, deadline=None)
@@ -187,8 +187,8 @@ def test_the_brightest_voxels_are_scar_where_the_rest_is_the_wide_component():
 def test_the_posterior_never_falls_as_the_intensity_rises(sds, components, seed):
     random = np.random.default_rng(seed)
     scene = line(np.concatenate([random.normal(mean, sd, 150) for mean, sd in zip((0, 2, 5), sds, strict=True)]))
-    found = GaussianMixture(components[0], bright=components[1], restarts=1).probability(scene).ravel()
-    assert (np.diff(found[np.argsort(scene.values)]) >= 0).all()
+    probabilities = GaussianMixture(components[0], bright=components[1], restarts=1).probability(scene).ravel()
+    assert (np.diff(probabilities[np.argsort(scene.values)]) >= 0).all()
 
 
 @pytest.mark.parametrize("method", [KMeans(), KMeans(neighbourhood_mm=1.5), GaussianMixture()], ids=str)

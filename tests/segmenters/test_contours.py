@@ -42,19 +42,19 @@ def test_slice_by_slice_the_scar_comes_back_too(method):
 @every_method
 def test_probabilities_are_float32_in_0_to_1_and_0_outside_the_region(method):
     scene, _ = wall(noise=80)
-    found = method.probability(scene)
-    assert found.shape == scene.image.shape
-    assert found.dtype == np.float32
-    assert found.min() >= 0
-    assert found.max() <= 1
-    assert (found[~scene.region] == 0).all()
+    probabilities = method.probability(scene)
+    assert probabilities.shape == scene.image.shape
+    assert probabilities.dtype == np.float32
+    assert probabilities.min() >= 0
+    assert probabilities.max() <= 1
+    assert (probabilities[~scene.region] == 0).all()
 
 
 @every_method
 @pytest.mark.parametrize(("factor", "offset"), [(4.0, 0.0), (0.25, 500.0), (3.7, -120.0)])
 def test_the_scale_of_the_intensities_means_nothing(method, factor, offset):
     scene, _ = wall(noise=60)
-    changed = Scene(scene.image * np.float32(factor) + np.float32(offset), scene.region, scene.spacing_mm, scene.found)
+    changed = Scene(scene.image * np.float32(factor) + np.float32(offset), scene.region, scene.spacing_mm, scene.masks)
     difference = np.abs(method.probability(changed) - method.probability(scene))[scene.region]
     assert difference.mean() < 1e-3  # rounding may turn a voxel that stood on the edge
 
@@ -69,7 +69,7 @@ def test_the_same_scene_gives_the_same_bits(method):
 def test_what_lies_outside_the_region_means_nothing(method):
     scene, _ = wall(noise=60)
     other = np.where(scene.region, scene.image, -1e4).astype(np.float32)
-    changed = Scene(other, scene.region, scene.spacing_mm, scene.found)
+    changed = Scene(other, scene.region, scene.spacing_mm, scene.masks)
     assert np.array_equal(method.probability(changed), method.probability(scene))
 
 
@@ -86,9 +86,9 @@ def test_a_segmenter_of_it_gives_probabilities_that_sum_to_one(method):
         rest="myocardium",
         labels=LabelSet(("myocardium", "scar"), ((1,), (2,))),
     )
-    found = segmenter.probabilities(MetaTensor(torch.from_numpy(scene.image)[None], affine=affine)).as_tensor()
-    assert torch.allclose(found.sum(0), torch.ones(scene.image.shape), atol=1e-6)
-    assert dice(found.argmax(0).numpy() == 2, scar) > 0.93
+    probabilities = segmenter.probabilities(MetaTensor(torch.from_numpy(scene.image)[None], affine=affine)).as_tensor()
+    assert torch.allclose(probabilities.sum(0), torch.ones(scene.image.shape), atol=1e-6)
+    assert dice(probabilities.argmax(0).numpy() == 2, scar) > 0.93
 
 
 @every_automatic_method
@@ -115,12 +115,14 @@ def test_lines_slices_and_pairs_of_voxels_are_told_apart(method, shape):
     """The half of larger index is bright: all of it is found, but that a contour has round corners and no line."""
     numbers = np.arange(np.prod(shape)).reshape(shape)
     bright = numbers >= numbers.size / 2
-    found = method.probability(Scene(np.where(bright, 9, 1).astype(np.float32), np.ones(shape, bool), (1.0, 1.0, 1.0)))
+    probabilities = method.probability(
+        Scene(np.where(bright, 9, 1).astype(np.float32), np.ones(shape, bool), (1.0, 1.0, 1.0))
+    )
     if isinstance(method, GeodesicActiveContour):
-        assert (found[bright] > 0.5).mean() > 0.85 if sorted(shape)[1] > 1 else not found.any()
-        assert not found[~bright].any()
+        assert (probabilities[bright] > 0.5).mean() > 0.85 if sorted(shape)[1] > 1 else not probabilities.any()
+        assert not probabilities[~bright].any()
     else:
-        assert np.array_equal(found > 0.5, bright)
+        assert np.array_equal(probabilities > 0.5, bright)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from monai.data import MetaTensor
 
 from segmed.errors import SegmenterError, VolumeError
 from segmed.labels import LabelSet
-from segmed.segmenters.base import Segmenter
 from segmed.segmenters.energies import HierarchicalFlow, PottsFlow
 from segmed.segmenters.intensities import FromHistograms, Histograms, Mixture
 from segmed.segmenters.region import Known, Scene, SliceBySlice
+from segmed.segmenters.segmenter import Segmenter
 
 TREE = {"background": None, "heart": {"blood": None, "wall": {"myocardium": None, "scar": None}}}
 TISSUES = LabelSet(("blood", "myocardium", "scar"), ((1,), (2,), (3,)))
@@ -21,8 +21,8 @@ SCAR_DICE_FLOOR = 0.45  # it has 0.64
 def whole(noise: float) -> tuple[Scene, Scene]:
     """A made ring as it is, and with all of the image as its region."""
     scene, _ = ring(noise=noise)
-    found = {"blood": scene.found["pool"], "myocardium": scene.found["myocardium"], "scar": scene.found["scar"]}
-    return scene, Scene(scene.image, np.ones_like(scene.region), scene.spacing_mm, found)
+    masks = {"blood": scene.masks["pool"], "myocardium": scene.masks["myocardium"], "scar": scene.masks["scar"]}
+    return scene, Scene(scene.image, np.ones_like(scene.region), scene.spacing_mm, masks)
 
 
 def in_wall() -> Histograms:
@@ -34,13 +34,13 @@ def in_wall() -> Histograms:
 
 def test_scar_in_a_noisy_ring_is_found_better_than_without_smoothness():
     scene, scar = ring(noise=50)
-    found = PottsFlow().probability(scene)
-    assert found.dtype == np.float32
-    assert found.min() >= 0
-    assert found.max() <= 1
-    assert not found[~scene.region].any()
-    assert dice(found, scar) > 0.9
-    assert dice(found, scar) > dice(PottsFlow(smoothness=0.0).probability(scene), scar) + 0.05
+    probabilities = PottsFlow().probability(scene)
+    assert probabilities.dtype == np.float32
+    assert probabilities.min() >= 0
+    assert probabilities.max() <= 1
+    assert not probabilities[~scene.region].any()
+    assert dice(probabilities, scar) > 0.9
+    assert dice(probabilities, scar) > dice(PottsFlow(smoothness=0.0).probability(scene), scar) + 0.05
 
 
 @pytest.mark.parametrize("method", [PottsFlow(), PottsFlow(model=FromHistograms(in_wall()))], ids=["mixture", "cases"])
@@ -75,9 +75,9 @@ def test_it_is_the_same_each_time():
 
 def test_inside_a_known_wall_probabilities_sum_to_one():
     segmenter, volume, scar = heart_segmenter(PottsFlow())
-    found = segmenter.probabilities(volume).as_tensor()
-    assert torch.allclose(found.sum(0), torch.ones(found.shape[1:]))
-    assert dice(found[2].numpy(), scar) > 0.9
+    probabilities = segmenter.probabilities(volume).as_tensor()
+    assert torch.allclose(probabilities.sum(0), torch.ones(probabilities.shape[1:]))
+    assert dice(probabilities[2].numpy(), scar) > 0.9
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ def test_scar_in_a_real_wall(real_data):
 
 
 def test_histograms_come_back_from_their_file(tmp_path):
-    made = in_wall()
-    made.save(tmp_path / "model.npz")
+    histograms = in_wall()
+    histograms.save(tmp_path / "model.npz")
     read = Histograms.load(tmp_path / "model.npz")
-    assert read.names == made.names
-    assert np.array_equal(read.probability, made.probability)
+    assert read.names == histograms.names
+    assert np.array_equal(read.probability, histograms.probability)
 
 
 def test_what_is_no_file_of_histograms_is_refused(tmp_path):
@@ -130,9 +130,9 @@ def test_a_histogram_tells_how_often_a_label_has_an_intensity():
     image = np.repeat(np.arange(10, dtype=np.float32), 10).reshape(100, 1, 1)
     low = image < 5
     scene = Scene(image, np.ones(image.shape, bool), SPACING_MM, {"low": low})
-    made = Histograms.fit([scene], ("low", "background"), blur_bins=0)
-    assert made.probability.sum(1) == pytest.approx([1, 1])
-    costs = made.costs(scene, ("low", "background"))
+    histograms = Histograms.fit([scene], ("low", "background"), blur_bins=0)
+    assert histograms.probability.sum(1) == pytest.approx([1, 1])
+    costs = histograms.costs(scene, ("low", "background"))
     assert np.allclose(np.exp(-costs[0][low]), 0.2, atol=1e-3)
     assert np.array_equal(costs.argmin(0) == 0, low)
 
@@ -159,7 +159,7 @@ def test_a_label_that_has_no_histogram_is_refused():
 # ---------------------------------------------------------------- a tree of tissues
 
 
-def found_in_tree(
+def label_with_tree(
     region: Segmenter | None, confined, histograms: Histograms, image: MetaTensor, **options
 ) -> MetaTensor:
     segmenter = HierarchicalFlow(histograms, TREE, labels=TISSUES, region=region, confined=confined, **options)
@@ -170,28 +170,30 @@ def test_inside_the_heart_wall_and_pool_hold_their_tissues():
     scene, _ = whole(40)
     image, labels = heart_volume(ring(noise=40)[0])
     confined = {"background": ("background",), "blood": ("pool",), "wall": ("wall",)}
-    found = found_in_tree(Known(labels, HEART), confined, in_wall(), image).as_tensor()
-    assert torch.allclose(found.sum(0), torch.ones(found.shape[1:]))
-    assert np.array_equal(found[1].numpy() > 0.5, scene.found["pool"])
-    assert not found[2:, torch.from_numpy(~scene.region)].any()
-    assert dice(found[3].numpy(), scene.found["scar"]) > 0.9
+    probabilities = label_with_tree(Known(labels, HEART), confined, in_wall(), image).as_tensor()
+    assert torch.allclose(probabilities.sum(0), torch.ones(probabilities.shape[1:]))
+    assert np.array_equal(probabilities[1].numpy() > 0.5, scene.masks["pool"])
+    assert not probabilities[2:, torch.from_numpy(~scene.region)].any()
+    assert dice(probabilities[3].numpy(), scene.masks["scar"]) > 0.9
 
 
 def test_without_a_region_the_tree_is_held_by_intensities_and_smoothness_alone():
     _, scene = whole(10)
     names = ("background", "blood", "myocardium", "scar")
     image, _ = heart_volume(ring(noise=10)[0])
-    found = found_in_tree(None, None, Histograms.fit([scene], names), image, smoothness=0.5).as_tensor()
-    assert torch.allclose(found.sum(0), torch.ones(found.shape[1:]), atol=1e-5)
-    wall = found[2].numpy() > 0.5
-    assert dice(wall, scene.found["myocardium"]) > 0.9
+    probabilities = label_with_tree(None, None, Histograms.fit([scene], names), image, smoothness=0.5).as_tensor()
+    assert torch.allclose(probabilities.sum(0), torch.ones(probabilities.shape[1:]), atol=1e-5)
+    wall = probabilities[2].numpy() > 0.5
+    assert dice(wall, scene.masks["myocardium"]) > 0.9
 
 
 def test_where_the_region_is_empty_all_is_background():
     image, labels = heart_volume(ring(noise=10)[0])
     empty = Known(MetaTensor(torch.zeros_like(labels.as_tensor()), affine=labels.affine), HEART)
-    found = found_in_tree(empty, {"heart": ("wall", "pool"), "background": ("background",)}, in_blood_too(), image)
-    assert (found[0] == 1).all()
+    probabilities = label_with_tree(
+        empty, {"heart": ("wall", "pool"), "background": ("background",)}, in_blood_too(), image
+    )
+    assert (probabilities[0] == 1).all()
 
 
 def in_blood_too() -> Histograms:
@@ -203,8 +205,8 @@ def test_gain_and_offset_do_not_matter_to_the_tree():
     image, labels = heart_volume(ring(noise=40)[0])
     confined = {"background": ("background",), "blood": ("pool",), "wall": ("wall",)}
     other = MetaTensor(image.as_tensor() * 2 + 500, affine=image.affine)
-    found = [found_in_tree(Known(labels, HEART), confined, in_wall(), volume) for volume in (image, other)]
-    assert (found[0].argmax(0) != found[1].argmax(0)).float().mean() < 1e-3
+    probabilities = [label_with_tree(Known(labels, HEART), confined, in_wall(), volume) for volume in (image, other)]
+    assert (probabilities[0].argmax(0) != probabilities[1].argmax(0)).float().mean() < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,10 @@ def test_the_cut_is_the_best_of_all_labellings_of_a_small_grid(seed, smoothness,
     costs = generator.normal(size=(2, 9))
     scene = scene_of((3, 3, 1), (1.0, 1.5, 5.0), generator.normal(size=(3, 3, 1)).astype(np.float32))
     pairs, weights = neighbour_pairs(scene, neighbours=neighbours, contrast=1.0)
-    found = cut_energy(minimum_cut(costs, pairs, smoothness * weights), costs, pairs, smoothness * weights)
+    energy = cut_energy(minimum_cut(costs, pairs, smoothness * weights), costs, pairs, smoothness * weights)
     every = [np.array(labels, bool) for labels in product((False, True), repeat=9)]
     best = min(cut_energy(labels, costs, pairs, smoothness * weights) for labels in every)
-    assert found <= best + (9 + len(pairs)) * 2**-20 * max(3.0, smoothness)
+    assert energy <= best + (9 + len(pairs)) * 2**-20 * max(3.0, smoothness)
 
 
 def test_without_smoothness_every_voxel_takes_its_cheaper_label():
@@ -128,12 +128,12 @@ def test_neighbours_outside_the_region_do_not_count():
 @pytest.mark.parametrize("neighbours", [6, 26])
 def test_scar_in_a_noisy_ring_is_found_better_than_without_smoothness(neighbours):
     scene, scar = ring(noise=50)
-    found = GraphCut(neighbours=neighbours).probability(scene)
-    assert set(np.unique(found)) == {0, 1}
-    assert not found[~scene.region].any()
+    probabilities = GraphCut(neighbours=neighbours).probability(scene)
+    assert set(np.unique(probabilities)) == {0, 1}
+    assert not probabilities[~scene.region].any()
     plain = GraphCut(neighbours=neighbours, smoothness=0.0).probability(scene)
-    assert dice(found, scar) > 0.9
-    assert dice(found, scar) > dice(plain, scar) + 0.05
+    assert dice(probabilities, scar) > 0.9
+    assert dice(probabilities, scar) > dice(plain, scar) + 0.05
 
 
 def test_gain_and_offset_of_the_scanner_do_not_matter():
@@ -149,9 +149,9 @@ def test_slices_can_be_cut_one_by_one():
 
 def test_inside_a_known_wall_probabilities_sum_to_one():
     segmenter, volume, scar = heart_segmenter(GraphCut())
-    found = segmenter.probabilities(volume).as_tensor()
-    assert (found.sum(0) == 1).all()
-    assert dice(found[2].numpy(), scar) > 0.9
+    probabilities = segmenter.probabilities(volume).as_tensor()
+    assert (probabilities.sum(0) == 1).all()
+    assert dice(probabilities[2].numpy(), scar) > 0.9
 
 
 def test_twenty_thousand_voxels_take_less_than_two_seconds():

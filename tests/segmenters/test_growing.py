@@ -28,15 +28,15 @@ def with_seeds(method: RegionGrowing, seeds) -> RegionGrowing:
 
 @named
 def test_from_a_seed_grows_the_scar_that_it_lies_in_and_no_other(method):
-    found = with_seeds(method, (SEED,)).probability(stack(LARGE | SMALL))
-    assert found.dtype == np.float32
-    assert np.array_equal(found, LARGE)
+    probabilities = with_seeds(method, (SEED,)).probability(stack(LARGE | SMALL))
+    assert probabilities.dtype == np.float32
+    assert np.array_equal(probabilities, LARGE)
 
 
 @named
 def test_seeds_can_be_a_mask_and_then_go_slice_by_slice(method):
     scene = stack(LARGE | SMALL)
-    scene = changed(scene, found={"dots": sector(280, 4)})
+    scene = changed(scene, masks={"dots": sector(280, 4)})
     assert np.array_equal(with_seeds(method, "dots").probability(scene), SMALL)
     assert np.array_equal(SliceBySlice(with_seeds(method, "dots")).probability(scene), SMALL)
 
@@ -106,7 +106,10 @@ def test_pieces_without_a_seed_are_not_connected():
         (RegionGrowing(seeds=((-20, 32, 0),)), "outside the region"),
         (RegionGrowing(seeds=()), "no seed in the region"),
         (RegionGrowing(seeds="pool"), "no seed in the region"),
-        (RegionGrowing(seeds="dots"), "no mask 'dots' beside the region; there: pool, scar"),
+        (
+            RegionGrowing(seeds="dots"),
+            "no mask is called 'dots': choose one of those beside the region \\(pool, scar\\)",
+        ),
         (RegionGrowing(seeds=(SEED,), lower=5000.0), "no seed is above 5000"),
     ],
 )
@@ -142,5 +145,5 @@ def test_scar_of_a_real_heart_grows_from_its_brightest_voxels(real_data):
     labels = np.asarray(nib.load(folder / "Case3001_gd.nii.gz").dataobj)
     wall = np.isin(labels, (200, 1220, 2221))
     scene = Scene(np.asarray(file.dataobj, np.float32), wall, tuple(map(float, file.header.get_zooms()[:3])))
-    found, truth = RegionGrowing().probability(scene) > 0.5, labels == 2221
-    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.5
+    tissue, truth = RegionGrowing().probability(scene) > 0.5, labels == 2221
+    assert 2 * (tissue & truth).sum() / (tissue.sum() + truth.sum()) > 0.5

@@ -30,18 +30,18 @@ def test_a_contour_ends_on_the_edge_of_a_ball(shape, spacing_mm, start_mm, ballo
     true = 17.0
     scene = ball(shape, spacing_mm, true, noise=5.0)
     distance = distances_mm(shape, spacing_mm)
-    scene.found["rough"] = distance < start_mm
-    found = GeodesicActiveContour(start="rough", balloon=balloon).probability(scene) > 0.5
+    scene.masks["rough"] = distance < start_mm
+    tissue = GeodesicActiveContour(start="rough", balloon=balloon).probability(scene) > 0.5
     used = [length for length, n in zip(spacing_mm, shape, strict=True) if n > 1]
-    mean_mm = np.mean(np.concatenate(surface_distances(found, distance < true, spacing_mm)))
+    mean_mm = np.mean(np.concatenate(surface_distances(tissue, distance < true, spacing_mm)))
     assert mean_mm < 0.35 * max(used)
-    assert max(map(np.max, surface_distances(found, distance < true, spacing_mm))) <= 1.5 * max(used)
+    assert max(map(np.max, surface_distances(tissue, distance < true, spacing_mm))) <= 1.5 * max(used)
 
 
 def test_without_a_mask_it_starts_from_the_brightest_voxels():
     scene = ball((64, 64, 1), (1.0, 1.0, 8.0), 17.0, noise=10.0)
-    found = GeodesicActiveContour().probability(scene) > 0.5
-    assert radius_mm(found, scene.spacing_mm) == pytest.approx(17.0, abs=0.5)
+    tissue = GeodesicActiveContour().probability(scene) > 0.5
+    assert radius_mm(tissue, scene.spacing_mm) == pytest.approx(17.0, abs=0.5)
 
 
 def test_a_rough_wall_moves_onto_both_its_borders():
@@ -60,29 +60,29 @@ def test_a_rough_wall_moves_onto_both_its_borders():
 @pytest.mark.parametrize(("start_mm", "survives"), [(4.0, False), (9.0, True)])
 def test_a_contour_of_radius_below_smoothness_over_balloon_shrinks_away(start_mm, survives):
     scene = ball((64, 64, 1), (1.0, 1.0, 8.0), 26.0)
-    scene.found["seed"] = distances_mm((64, 64, 1), (1.0, 1.0, 8.0)) < start_mm
+    scene.masks["seed"] = distances_mm((64, 64, 1), (1.0, 1.0, 8.0)) < start_mm
     method = GeodesicActiveContour(start="seed", smoothness_mm=6.0, attraction_mm=0.0, reach_mm=30.0)
-    found = method.probability(scene) > 0.5
-    assert found.any() == survives
-    assert (radius_mm(found, scene.spacing_mm) > start_mm) == survives
+    tissue = method.probability(scene) > 0.5
+    assert tissue.any() == survives
+    assert (radius_mm(tissue, scene.spacing_mm) > start_mm) == survives
 
 
 def test_reach_bounds_how_far_a_contour_moves():
     scene = ball((64, 64, 1), (1.0, 1.0, 8.0), 26.0)
-    scene.found["seed"] = distances_mm((64, 64, 1), (1.0, 1.0, 8.0)) < 8
+    scene.masks["seed"] = distances_mm((64, 64, 1), (1.0, 1.0, 8.0)) < 8
     method = GeodesicActiveContour(start="seed", smoothness_mm=0.0, attraction_mm=0.0, reach_mm=6.0)
     assert 12 < radius_mm(method.probability(scene) > 0.5, scene.spacing_mm) <= 14.2
 
 
 def test_a_start_is_narrowed_and_widened_in_mm():
     scene = ball((64, 64, 1), (0.5, 0.5, 8.0), 8.0)
-    scene.found["rough"] = distances_mm((64, 64, 1), (0.5, 0.5, 8.0)) < 10
+    scene.masks["rough"] = distances_mm((64, 64, 1), (0.5, 0.5, 8.0)) < 10
     for margin_mm in (-4.0, 3.0):
         method = GeodesicActiveContour(
             start="rough", start_margin_mm=margin_mm, balloon=0, smoothness_mm=0, attraction_mm=0, reach_mm=0.01
         )
-        found = method.probability(scene) > 0.5
-        assert radius_mm(found, scene.spacing_mm) == pytest.approx(10 + margin_mm, abs=0.3)
+        tissue = method.probability(scene) > 0.5
+        assert radius_mm(tissue, scene.spacing_mm) == pytest.approx(10 + margin_mm, abs=0.3)
 
 
 def test_a_contour_stays_in_its_region():
@@ -96,7 +96,7 @@ def test_a_contour_stays_in_its_region():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"start": "atrium"}, "no mask is called 'atrium': choose one of those found \\(pool\\)"),
+        ({"start": "atrium"}, "no mask is called 'atrium': choose one of those beside the region \\(pool\\)"),
         ({"start": "pool"}, "'pool' has no voxel in the region"),
         ({"start_margin_mm": -50.0}, "nothing is left of the start"),
         ({"start_margin_mm": 500.0}, "the start fills the region"),
@@ -133,13 +133,13 @@ def rough_heart() -> MetaTensor:
 def test_surroundings_reach_as_far_as_the_margin_and_spare_other_labels():
     map = rough_heart()
     around = Around(Known(map, HEART), "pool", margin_mm=16.0)
-    found = around(map)[0].numpy()
+    indices = around(map)[0].numpy()
     before = map.numpy()[0]
     across = distances_mm((32, 32, 1), (2.0, 2.0, 8.0))
-    assert np.array_equal(found == 2, before == 2)
-    assert np.array_equal(found == 1, before == 1)
-    assert across[found == 3].max() <= 8 + 16
-    assert across[(found == 0) & (before == 0)].min() > 8 + 16 - 2
+    assert np.array_equal(indices == 2, before == 2)
+    assert np.array_equal(indices == 1, before == 1)
+    assert across[indices == 3].max() <= 8 + 16
+    assert across[(indices == 0) & (before == 0)].min() > 8 + 16 - 2
     giving = Around(Known(map, HEART), "pool", margin_mm=16.0, others=("wall",))(map)[0].numpy()
     assert (giving[7, 12:20] == 3).all()
     assert around.labels.values == ((1,), (5,), (6,))
@@ -158,8 +158,8 @@ def test_a_rough_pool_of_a_segmenter_moves_onto_the_edges_of_the_image():
         rest=None,
         labels=pool,
     )
-    found = segmenter(MetaTensor(torch.from_numpy(scene.image)[None], affine=map.affine))[0].numpy() == 1
-    assert radius_mm(found, scene.spacing_mm) == pytest.approx(14.0, abs=1.0)
+    moved_pool = segmenter(MetaTensor(torch.from_numpy(scene.image)[None], affine=map.affine))[0].numpy() == 1
+    assert radius_mm(moved_pool, scene.spacing_mm) == pytest.approx(14.0, abs=1.0)
 
 
 def test_surroundings_of_nothing_are_none_and_bad_ones_are_refused():
@@ -182,5 +182,5 @@ def test_the_blood_pool_of_a_real_heart_grows_back_from_half_its_radius(real_dat
     spacing = spacing_mm(image.affine.numpy())
     pool = label[..., middle] == 3
     scene = Scene(image.numpy()[0][..., middle], np.ones_like(pool), spacing, {"pool": pool})
-    found = GeodesicActiveContour(start="pool", start_margin_mm=-6.0, reach_mm=20.0).probability(scene) > 0.5
-    assert dice(found, pool) > 0.8
+    tissue = GeodesicActiveContour(start="pool", start_margin_mm=-6.0, reach_mm=20.0).probability(scene) > 0.5
+    assert dice(tissue, pool) > 0.8

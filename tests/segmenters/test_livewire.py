@@ -83,10 +83,10 @@ def test_slices_with_points_are_filled_and_the_others_empty(axis):
     half = np.moveaxis(region, axis, 0)
     half[:, :32] = False
     method = LiveWire(points_voxels={1: on_circle((64, 64), (1.0, 1.0), 4)})
-    found = np.moveaxis(method.probability(Scene(disc, region, spacing_mm)), axis, 0)
-    assert not found[[0, 2]].any()
-    assert not found[1, :32].any()
-    assert np.sqrt(2 * found[1].sum() / np.pi) == pytest.approx(RADIUS_MM + 0.5, abs=0.25)
+    probabilities = np.moveaxis(method.probability(Scene(disc, region, spacing_mm)), axis, 0)
+    assert not probabilities[[0, 2]].any()
+    assert not probabilities[1, :32].any()
+    assert np.sqrt(2 * probabilities[1].sum() / np.pi) == pytest.approx(RADIUS_MM + 0.5, abs=0.25)
 
 
 @pytest.mark.parametrize(

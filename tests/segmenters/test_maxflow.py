@@ -106,8 +106,8 @@ def test_a_tree_on_a_chain_is_labelled_as_well_as_any_labelling_can(seed):
         **EXACT,
     )
     assert result.converged
-    found = rounded(torch.stack([shares[name] for name in "abc"]))
-    assert tree_energy(found) == pytest.approx(tree_energy(labellings(3, (6,))).min(), rel=1e-4)
+    labelling = rounded(torch.stack([shares[name] for name in "abc"]))
+    assert tree_energy(labelling) == pytest.approx(tree_energy(labellings(3, (6,))).min(), rel=1e-4)
 
 
 # ---------------------------------------------------------------- known answers
@@ -162,28 +162,28 @@ def test_surfaces_count_in_millimetres():
     thick, _ = binary_max_flow(coarse, 1.0, spacing_mm=(2, 1))
     thin, _ = binary_max_flow(fine, 1.0, spacing_mm=(1, 1))
     wrong, _ = binary_max_flow(coarse, 1.0, spacing_mm=(1, 1))
-    differ = [(found.argmax(0) != thin.argmax(0)[::2]).float().mean() for found in (thick, wrong)]
+    differ = [(shares_of_labels.argmax(0) != thin.argmax(0)[::2]).float().mean() for shares_of_labels in (thick, wrong)]
     assert differ[0] < 0.01
     assert differ[1] > 2 * differ[0]
 
 
 def test_a_label_of_more_smoothness_has_less_surface():
     costs = noisy_square(1.0)[0]
-    found = [
+    surfaces = [
         variation(rounded(potts_max_flow(costs, weight, spacing_mm=(1, 1))[0])[1], (1, 1))
         for weight in (torch.tensor([0.2, 0.0]), torch.tensor([0.2, 0.5]))
     ]
-    assert found[1] < found[0]
+    assert surfaces[1] < surfaces[0]
 
 
 def test_smoothness_of_voxels_holds_where_they_are():
     costs = noisy_square()[0]
     weights = torch.zeros(32, 32)
     weights[:, 16:] = 1.0
-    found = binary_max_flow(costs, weights, spacing_mm=(1, 1))[0].argmax(0)
-    assert torch.equal(found[:, :15], costs.argmin(0)[:, :15])
+    labels = binary_max_flow(costs, weights, spacing_mm=(1, 1))[0].argmax(0)
+    assert torch.equal(labels[:, :15], costs.argmin(0)[:, :15])
     smooth = binary_max_flow(costs, 1.0, spacing_mm=(1, 1))[0].argmax(0)
-    assert (found[:, 18:] != smooth[:, 18:]).float().mean() < 0.02
+    assert (labels[:, 18:] != smooth[:, 18:]).float().mean() < 0.02
 
 
 # ---------------------------------------------------------------- what must not matter

@@ -56,7 +56,7 @@ def test_the_method_sees_the_region_the_spacing_and_the_other_labels():
     assert scene.spacing_mm == pytest.approx((1.5, 1.5, 8.0))
     assert scene.slice_axis == 2
     assert np.array_equal(scene.region, map.numpy()[0] == 1)
-    assert np.array_equal(scene.found["pool"], map.numpy()[0] == 2)
+    assert np.array_equal(scene.masks["pool"], map.numpy()[0] == 2)
 
 
 def test_probabilities_of_a_doubtful_region_are_shared_out_and_sum_to_one():
@@ -70,10 +70,10 @@ def test_probabilities_of_a_doubtful_region_are_shared_out_and_sum_to_one():
     segmenter = Inside(
         Brighter(), Doubtful(map, HEART), within=("wall",), target="scar", rest="myocardium", labels=RESULT
     )
-    found = segmenter.probabilities(image).as_tensor()
-    assert torch.allclose(found.sum(0), torch.ones(4, 4, 2))
-    assert torch.allclose(found[2, 0], torch.tensor(0.8 + 0.2 / 3))
-    assert torch.allclose(found[1, 3], torch.tensor(0.2 / 3))
+    probabilities = segmenter.probabilities(image).as_tensor()
+    assert torch.allclose(probabilities.sum(0), torch.ones(4, 4, 2))
+    assert torch.allclose(probabilities[2, 0], torch.tensor(0.8 + 0.2 / 3))
+    assert torch.allclose(probabilities[1, 3], torch.tensor(0.2 / 3))
 
 
 def test_without_a_region_there_is_no_scar_and_the_method_is_not_asked():
@@ -93,8 +93,8 @@ def test_a_label_that_the_region_lacks_is_refused():
 def test_everywhere_lets_a_method_work_on_the_whole_volume():
     image, _ = heart()
     scar = LabelSet(("scar",), ((1,),))
-    found = Inside(Brighter(), Everywhere(), within=("volume",), target="scar", rest=None, labels=scar)(image)[0]
-    assert torch.equal(found, (image.as_tensor()[0] > image.as_tensor().mean()).to(torch.uint8))
+    labels = Inside(Brighter(), Everywhere(), within=("volume",), target="scar", rest=None, labels=scar)(image)[0]
+    assert torch.equal(labels, (image.as_tensor()[0] > image.as_tensor().mean()).to(torch.uint8))
 
 
 def test_slice_by_slice_looks_at_slices_of_the_thickest_axis_that_hold_some_region():
@@ -127,9 +127,9 @@ def stack():
 
 def test_a_slice_without_a_result_is_empty_and_said_and_the_others_are_kept():
     method = SliceBySlice(Fails(1))
-    found = method.probability(stack())
-    assert found[1, 1].tolist() == [1, 0, 1]
-    assert not found[..., 1].any()
+    probabilities = method.probability(stack())
+    assert probabilities[1, 1].tolist() == [1, 0, 1]
+    assert not probabilities[..., 1].any()
     assert method.failed == {1: "no meaning at 1"}
     method.method.values = ()
     assert method.probability(stack())[1, 1].tolist() == [1, 1, 1]
@@ -145,7 +145,7 @@ def test_no_slice_with_a_result_is_an_error_that_counts_them():
 
 def test_a_label_map_on_another_grid_is_refused():
     image, map = heart()
-    moved = MetaTensor(map.as_tensor(), affine=torch.from_numpy(AFFINE + np.eye(4)[:, 3:] @ np.eye(4)[:1]))
+    moved = MetaTensor(map.as_tensor(), affine=torch.from_numpy(AFFINE + np.eye(4)[:, :1] @ np.eye(4)[3:]))
     with pytest.raises(SegmenterError, match="grid"):
         inside(Brighter(), moved).probabilities(image)
 

@@ -119,14 +119,18 @@ def patchy() -> Scene:
     ("remote", "scene", "says"),
     [
         (RemoteMask(name="far"), values(1, 2, 3, 6, 50), "4 voxels, fewer than 20"),
-        (RemoteMask(name="remote"), values(1, 2, 3, 6, 50), "no mask 'remote' beside the region; there: far"),
+        (
+            RemoteMask(name="remote"),
+            values(1, 2, 3, 6, 50),
+            "no mask is called 'remote': choose one of those beside the region \\(far\\)",
+        ),
         (RemoteMask(name="far", smallest_voxels=2), values(3, 3, 3, 3, 50), "no spread"),
         (RemoteSector(), values(1, 2, 3, 6, 50), "no remote region"),
         (RemoteSector(), stack(sector(0, 0), noise=0), "different intensities"),
         (RemoteSector(), stack(sector(0, 90), noise=0), "no remote region"),
         (RemoteSector(), patchy(), "two tissues"),
         (RemoteSector(darker_than="pool"), stack(sector(0, 360)), "not darker than 'pool'"),
-        (RemoteSector(cavity="hole"), stack(sector(0, 90)), "no mask 'hole'"),
+        (RemoteSector(cavity="hole"), stack(sector(0, 90)), "no mask is called 'hole'"),
     ],
 )
 def test_without_a_remote_region_one_line_says_why(remote, scene, says):

@@ -16,12 +16,12 @@ from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
 from segmed.errors import SegmenterError, VolumeError
 from segmed.geometry import resample_onto
 from segmed.labels import LabelSet
-from segmed.segmenters import network as network_module
-from segmed.segmenters.base import Segmenter, most_probable, on_grid_of
+from segmed.segmenters import trained_network as network_module
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote, loose_pieces
 from segmed.segmenters.native import WayHome
-from segmed.segmenters.network import NetworkSegmenter, evaluating
+from segmed.segmenters.segmenter import Segmenter, most_probable, on_grid_of
+from segmed.segmenters.trained_network import NetworkSegmenter, evaluating
 from segmed.volumes import Source, grid_difference, read_volume
 
 LABELS = LabelSet(("left", "right"), ((1,), (2,)))
@@ -157,18 +157,18 @@ def test_the_most_probable_is_the_first_of_the_largest(levels, classes):
 def test_contract(any_segmenter, any_volume):
     """Probabilities on the volume's own grid that sum to one; the label map is the most probable class."""
     before = any_volume.as_tensor().clone()
-    found = any_segmenter.probabilities(any_volume)
+    probabilities = any_segmenter.probabilities(any_volume)
     labels = any_segmenter(any_volume)
 
     assert torch.equal(any_volume.as_tensor(), before)
-    assert found.dtype == torch.float32
-    assert found.shape == (any_segmenter.labels.classes, *any_volume.shape[1:])
-    assert torch.equal(found.affine, any_volume.affine)
-    torch.testing.assert_close(found.as_tensor().sum(0), torch.ones(any_volume.shape[1:]), atol=1e-5, rtol=0)
-    assert found.min() >= 0
+    assert probabilities.dtype == torch.float32
+    assert probabilities.shape == (any_segmenter.labels.classes, *any_volume.shape[1:])
+    assert torch.equal(probabilities.affine, any_volume.affine)
+    torch.testing.assert_close(probabilities.as_tensor().sum(0), torch.ones(any_volume.shape[1:]), atol=1e-5, rtol=0)
+    assert probabilities.min() >= 0
     assert labels.dtype == torch.uint8
     assert torch.equal(labels.affine, any_volume.affine)
-    assert torch.equal(labels.as_tensor()[0], found.as_tensor().argmax(0).to(torch.uint8))
+    assert torch.equal(labels.as_tensor()[0], probabilities.as_tensor().argmax(0).to(torch.uint8))
     assert torch.equal(any_segmenter(any_volume).as_tensor(), labels.as_tensor())
 
 
@@ -184,8 +184,8 @@ def expected(volume: MetaTensor) -> torch.Tensor:
 @pytest.mark.parametrize("options", [{}, {"plane_axis": 2}, {"plane_axis": 0, "orientation": "slices_last"}])
 def test_nothing_is_blurred_where_spacing_stays(name, options):
     volume = VOLUMES[name]()
-    found = segmenter(Threshold(), **options)(volume)
-    assert torch.equal(found.as_tensor(), expected(volume))
+    labels = segmenter(Threshold(), **options)(volume)
+    assert torch.equal(labels.as_tensor(), expected(volume))
 
 
 @pytest.mark.parametrize("name", ["canonical", "permuted", "oblique"])
@@ -193,11 +193,11 @@ def test_what_was_cropped_is_background_and_the_rest_is_exact(name):
     volume = VOLUMES[name]()
     volume.as_tensor()[:, :3] = 0
     volume.as_tensor()[..., -2:] = 0
-    found = segmenter(Threshold(), crop="nonzero").probabilities(volume)
-    assert (found[0, :3] == 1).all()
-    assert (found[0, :, :, -2:] == 1).all()
-    assert (found[1:, :3] == 0).all()
-    assert torch.equal(found.as_tensor().argmax(0, keepdim=True).to(torch.uint8), expected(volume))
+    probabilities = segmenter(Threshold(), crop="nonzero").probabilities(volume)
+    assert (probabilities[0, :3] == 1).all()
+    assert (probabilities[0, :, :, -2:] == 1).all()
+    assert (probabilities[1:, :3] == 0).all()
+    assert torch.equal(probabilities.as_tensor().argmax(0, keepdim=True).to(torch.uint8), expected(volume))
 
 
 @pytest.mark.parametrize("name", ["canonical", "flipped", "permuted", "oblique"])
@@ -209,11 +209,11 @@ def test_a_ball_keeps_its_volume_on_the_way_to_another_spacing_and_back(name, sp
     positions = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) - ((shape - 1) / 2)[:, None, None, None]
     distance_mm = np.sqrt(((positions * voxel_mm[:, None, None, None]) ** 2).sum(0))
     ball = torch.from_numpy(1.5 * np.clip(12.5 - distance_mm, 0, 1) + 0.25).float()  # the edge lies at 12 mm
-    found = segmenter(Threshold(4.0), spacing_mm=spacing_mm)(MetaTensor(ball[None], affine=torch.from_numpy(affine)))
-    volume_mm3 = float((found == 1).sum() * voxel_mm.prod())
+    labels = segmenter(Threshold(4.0), spacing_mm=spacing_mm)(MetaTensor(ball[None], affine=torch.from_numpy(affine)))
+    volume_mm3 = float((labels == 1).sum() * voxel_mm.prod())
     assert volume_mm3 == pytest.approx(4 / 3 * np.pi * 12**3, rel=0.03)
     truth = torch.from_numpy(distance_mm < 12)
-    assert ((found.as_tensor()[0] == 1) != truth).float().sum() < 0.06 * truth.sum()
+    assert ((labels.as_tensor()[0] == 1) != truth).float().sum() < 0.06 * truth.sum()
 
 
 @given(
@@ -237,11 +237,11 @@ def test_a_crop_in_any_orientation_comes_home_to_its_place(order, signs, first, 
     moved = moved.flip([axis + 1 for axis in range(3) if signs[axis] < 0])
     home = WayHome(native_affine @ step, moved.shape[1:], native_affine=native_affine, native_shape=(8, 8, 8))
     assert home.box == box
-    found = home.probabilities(torch.cat([1 - moved, moved]))
+    probabilities = home.probabilities(torch.cat([1 - moved, moved]))
     kept = torch.zeros_like(native)
     kept[(slice(None), *box)] = native[(slice(None), *box)]
-    assert torch.equal(found[1:], kept)
-    assert torch.equal(found[0], torch.where(kept[0] > 0, 1 - kept[0], torch.ones(8, 8, 8)))
+    assert torch.equal(probabilities[1:], kept)
+    assert torch.equal(probabilities[0], torch.where(kept[0] > 0, 1 - kept[0], torch.ones(8, 8, 8)))
 
 
 def test_grids_oblique_to_each_other_are_interpolated():
@@ -249,11 +249,11 @@ def test_grids_oblique_to_each_other_are_interpolated():
     prepared, native = affine_of(np.eye(3), (1.5, 1.5, 1.5)), affine_of(OBLIQUE)
     share = torch.rand(1, 10, 10, 10, generator=torch.Generator().manual_seed(0))
     home = WayHome(prepared, (10, 10, 10), native_affine=native, native_shape=(12, 11, 10))
-    found = home.probabilities(torch.cat([1 - share, share]))
+    probabilities = home.probabilities(torch.cat([1 - share, share]))
     source = MetaTensor(share, affine=torch.from_numpy(prepared))
     direct = resample_onto(source, affine=native, shape=(12, 11, 10)).as_tensor()
-    torch.testing.assert_close(found[1:], direct)
-    torch.testing.assert_close(found.sum(0), torch.ones(12, 11, 10), atol=1e-5, rtol=0)
+    torch.testing.assert_close(probabilities[1:], direct)
+    torch.testing.assert_close(probabilities.sum(0), torch.ones(12, 11, 10), atol=1e-5, rtol=0)
 
 
 def test_the_orientation_in_the_file_does_not_matter():
@@ -307,8 +307,10 @@ def test_mirroring_a_flipped_volume_flips_the_result():
 
 def test_prepared_probabilities_are_those_before_the_way_home():
     volume = VOLUMES["canonical"]()
-    made = segmenter()
-    torch.testing.assert_close(made.prepared_probabilities(volume.as_tensor()), made.probabilities(volume).as_tensor())
+    threshold = segmenter()
+    torch.testing.assert_close(
+        threshold.prepared_probabilities(volume.as_tensor()), threshold.probabilities(volume).as_tensor()
+    )
 
 
 def test_a_network_in_training_stays_in_training_and_is_used_as_in_evaluation():
@@ -334,10 +336,10 @@ def test_windows_that_show_air_are_not_asked():
     volume = on_grid_of(VOLUMES["canonical"](), torch.zeros(1, 64, 8, 8))
     volume.as_tensor()[:, 20] = 5.0
     network = Counting()
-    found = segmenter(network, overlap=0.0)(volume)
+    labels = segmenter(network, overlap=0.0)(volume)
     assert network.windows == 1
-    assert (found[0, 20] == 2).all()
-    assert found.sum() == 2 * 64
+    assert (labels[0, 20] == 2).all()
+    assert labels.sum() == 2 * 64
 
 
 def test_a_volume_with_other_channels_is_refused():
@@ -353,12 +355,12 @@ def test_what_does_not_fit_in_memory_is_refused_before_it_starts(monkeypatch):
 
 
 def test_windows_in_a_batch_are_as_many_as_fit_in_half_the_free_memory(monkeypatch):
-    made = segmenter(Threshold())
-    assert made.windows() == 8
-    monkeypatch.setattr(network_module, "free_ram_bytes", lambda: 4 * made.window_bytes)
-    assert made.windows() == 2
+    threshold = segmenter(Threshold())
+    assert threshold.windows() == 8
+    monkeypatch.setattr(network_module, "free_ram_bytes", lambda: 4 * threshold.window_bytes)
+    assert threshold.windows() == 2
     monkeypatch.setattr(network_module, "free_ram_bytes", lambda: 0)
-    assert made.windows() == 1
+    assert threshold.windows() == 1
     assert segmenter(windows=5).windows() == 5
 
 
@@ -399,8 +401,8 @@ def one_hot(indices: torch.Tensor, classes: int = 3) -> torch.Tensor:
 def test_the_mean_is_the_mean():
     one, two = torch.rand(2, 3, 4, 4, 4).softmax(1)
     volume = volume_of(affine_of(np.eye(3)), (4, 4, 4))
-    found = Mean([Fixed(one), Fixed(two)]).probabilities(volume)
-    torch.testing.assert_close(found.as_tensor(), (one + two) / 2)
+    probabilities = Mean([Fixed(one), Fixed(two)]).probabilities(volume)
+    torch.testing.assert_close(probabilities.as_tensor(), (one + two) / 2)
 
 
 def test_a_mean_of_other_labels_is_refused():
@@ -419,16 +421,16 @@ def label_maps(*maps: list[int]) -> list[Fixed]:
 @pytest.mark.parametrize(("at_least", "expected"), [(1, [1, 1, 1, 1, 2]), (2, [1, 1, 0, 0, 2]), (3, [1, 0, 0, 0, 0])])
 def test_a_label_needs_enough_votes(at_least, expected):
     maps = label_maps([1, 1, 0, 1, 2], [1, 1, 0, 2, 2], [1, 0, 1, 0, 0])
-    found = Vote(maps, at_least)(volume_of(affine_of(np.eye(3)), (5, 1, 1)))
-    assert found.flatten().tolist() == expected
+    labels = Vote(maps, at_least)(volume_of(affine_of(np.eye(3)), (5, 1, 1)))
+    assert labels.flatten().tolist() == expected
 
 
 def test_a_vote_is_of_more_than_half_and_its_probabilities_are_shares():
     maps = label_maps([1, 1], [1, 2], [0, 0])
     vote = Vote(maps)
     assert vote.at_least == 2
-    found = vote.probabilities(volume_of(affine_of(np.eye(3)), (2, 1, 1))).as_tensor()[:, :, 0, 0]
-    torch.testing.assert_close(found, torch.tensor([[1 / 3, 1.0], [2 / 3, 0.0], [0.0, 0.0]]))
+    probabilities = vote.probabilities(volume_of(affine_of(np.eye(3)), (2, 1, 1))).as_tensor()[:, :, 0, 0]
+    torch.testing.assert_close(probabilities, torch.tensor([[1 / 3, 1.0], [2 / 3, 0.0], [0.0, 0.0]]))
 
 
 def test_a_vote_that_nobody_can_win_is_refused():
@@ -445,13 +447,13 @@ def test_only_the_largest_piece_stays_and_the_rest_becomes_background():
     blurred = 0.9 * one_hot(indices) + 0.1 / 3
     volume = volume_of(affine_of(np.eye(3)), (12, 6, 6))
     cleaned = LargestComponent(Fixed(blurred), ["left"])
-    found = cleaned.probabilities(volume).as_tensor()
+    probabilities = cleaned.probabilities(volume).as_tensor()
     expected_map = indices.clone()
     expected_map[6:8] = 0
-    assert torch.equal(found.argmax(0), expected_map.long())
+    assert torch.equal(probabilities.argmax(0), expected_map.long())
     assert torch.equal(cleaned(volume).as_tensor()[0].long(), expected_map.long())
-    torch.testing.assert_close(found.sum(0), torch.ones(12, 6, 6))
-    assert torch.equal(found[2], blurred[2])
+    torch.testing.assert_close(probabilities.sum(0), torch.ones(12, 6, 6))
+    assert torch.equal(probabilities[2], blurred[2])
     assert (LargestComponent(Fixed(blurred), LABELS.names)(volume) == 2).sum() == 8
 
 
@@ -478,10 +480,10 @@ def test_tidying_removes_small_pieces_and_closes_gaps_narrower_than_twice_the_ra
     indices[12, 5, 5] = 2
     volume = volume_of(affine_of(np.eye(3)), (14, 6, 6))
     tidied = Tidied(Fixed(0.9 * one_hot(indices) + 0.1 / 3), smallest_ml=0.003, closing_mm=1.0)
-    found = tidied(volume).as_tensor()[0]
-    assert (found[1:8, 2:4, 2:4] == 1).all()
-    assert not found[8:].any()
-    assert not found[0].any()
+    labels = tidied(volume).as_tensor()[0]
+    assert (labels[1:8, 2:4, 2:4] == 1).all()
+    assert not labels[8:].any()
+    assert not labels[0].any()
     untouched = Tidied(Fixed(one_hot(indices)), smallest_ml=0.001)(volume).as_tensor()[0]
     assert torch.equal(untouched.long(), indices.long())
 
@@ -527,7 +529,7 @@ def test_cleaning_an_unknown_label_is_refused():
 def test_real_volumes_come_back_on_their_own_grid(real_data, folder, pattern):
     path = sorted(real_data(folder).glob(pattern))[0]
     volume = read_volume(Source(path))
-    made = segmenter(
+    network_segmenter = segmenter(
         Threshold(3.0),
         crop="body",
         spacing_mm=(2.0, 2.0, 0.0),
@@ -535,9 +537,9 @@ def test_real_volumes_come_back_on_their_own_grid(real_data, folder, pattern):
         intensity="zscore",
         overlap=0.0,
     )
-    labels, found = made(volume), made.probabilities(volume)
+    labels, probabilities = network_segmenter(volume), network_segmenter.probabilities(volume)
     assert grid_difference((labels.shape, labels.affine), (volume.shape, volume.affine)) is None
-    torch.testing.assert_close(found.as_tensor().sum(0), torch.ones(volume.shape[1:]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(probabilities.as_tensor().sum(0), torch.ones(volume.shape[1:]), atol=1e-5, rtol=0)
     values = volume.as_tensor()[0]
     bright = values[labels.as_tensor()[0] > 0].mean()
     assert bright > values.mean() + values.std()  # what is above 1 SD was found where it is

@@ -84,10 +84,10 @@ def test_equals_monai_in_two_dimensions():
 @settings(max_examples=40, deadline=None)
 def test_a_network_without_context_gives_what_it_gives_on_the_whole_volume(size, window, overlap, batch):
     network, image = convolution(kernel=1), image_of(1, *size)
-    found = sliding_window(network, image, window=window, classes=3, overlap=overlap, batch=batch)
+    probabilities = sliding_window(network, image, window=window, classes=3, overlap=overlap, batch=batch)
     with torch.no_grad():
-        torch.testing.assert_close(found, network(image[None])[0].softmax(0), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.sum(0), torch.ones(size), atol=1e-6, rtol=0)
+        torch.testing.assert_close(probabilities, network(image[None])[0].softmax(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(probabilities.sum(0), torch.ones(size), atol=1e-6, rtol=0)
 
 
 @given(size=SIZES, window=WINDOWS, overlap=st.floats(0, 0.8))
@@ -95,10 +95,12 @@ def test_a_network_without_context_gives_what_it_gives_on_the_whole_volume(size,
 def test_constant_logits_give_a_constant_result(size, window, overlap):
     even = sliding_window(Constant(0.3, 0.3), torch.zeros(1, *size), window=window, classes=2, overlap=overlap)
     assert (even == 0.5).all()
-    found = sliding_window(Constant(0.1, -1.7, 2.3), torch.zeros(1, *size), window=window, classes=3, overlap=overlap)
+    probabilities = sliding_window(
+        Constant(0.1, -1.7, 2.3), torch.zeros(1, *size), window=window, classes=3, overlap=overlap
+    )
     one_bit = torch.finfo(torch.float32).eps
     expected = torch.tensor([0.1, -1.7, 2.3]).softmax(0).reshape(3, 1, 1, 1)
-    torch.testing.assert_close(found, expected.expand_as(found), atol=0, rtol=one_bit)
+    torch.testing.assert_close(probabilities, expected.expand_as(probabilities), atol=0, rtol=one_bit)
 
 
 @given(size=st.tuples(*[st.integers(12, 40)] * 3), window=WINDOWS, overlap=st.floats(0, 0.9))
@@ -113,10 +115,10 @@ def test_windows_cover_every_voxel_and_stay_inside(size, window, overlap):
 
 def test_slices_are_a_batch_of_2d_images():
     network, image = convolution(dims=2), image_of(1, 5, 20, 14)
-    found = sliding_window(network, image, window=(24, 24), classes=3, batch=3)
+    probabilities = sliding_window(network, image, window=(24, 24), classes=3, batch=3)
     for number in range(5):
         alone = sliding_window(network, image[:, number], window=(24, 24), classes=3)
-        torch.testing.assert_close(found[:, number], alone, atol=1e-6, rtol=0)
+        torch.testing.assert_close(probabilities[:, number], alone, atol=1e-6, rtol=0)
 
 
 def test_slices_smaller_than_the_window_take_one_window_each():
@@ -129,8 +131,8 @@ def test_slices_smaller_than_the_window_take_one_window_each():
 def test_the_batch_does_not_matter(batch):
     network, image = convolution(), image_of(1, 30, 20, 25)
     alone = sliding_window(network, image, window=(12, 12, 12), classes=3, batch=2)
-    found = sliding_window(network, image, window=(12, 12, 12), classes=3, batch=batch)
-    torch.testing.assert_close(found, alone, atol=1e-5, rtol=0)
+    probabilities = sliding_window(network, image, window=(12, 12, 12), classes=3, batch=batch)
+    torch.testing.assert_close(probabilities, alone, atol=1e-5, rtol=0)
 
 
 def test_padding_repeats_the_border():
@@ -176,17 +178,17 @@ def test_windows_without_foreground_are_left_out_and_are_background():
     foreground = torch.zeros(64, 16, 16, dtype=torch.bool)
     foreground[40, 8, 8] = True
     options = {"window": (16, 16, 16), "classes": 2, "overlap": 0.5, "batch": 1}
-    found = sliding_window(network, torch.zeros(1, 64, 16, 16), foreground=foreground, **options)
+    probabilities = sliding_window(network, torch.zeros(1, 64, 16, 16), foreground=foreground, **options)
     assert len(network.batches) == 2  # windows from 32 and from 40 hold voxel 40; that from 24 ends before it
-    assert (found[1, 32:56] > 0.99).all()
-    assert (found[:, :32] == torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1)).all()
+    assert (probabilities[1, 32:56] > 0.99).all()
+    assert (probabilities[:, :32] == torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1)).all()
 
 
 def test_a_volume_without_foreground_is_background_and_the_network_is_not_asked():
     network = Constant(-5.0, 5.0)
     nothing = torch.zeros(20, 20, 20, dtype=torch.bool)
-    found = sliding_window(network, torch.zeros(1, 20, 20, 20), window=(8, 8, 8), classes=2, foreground=nothing)
-    assert (found[0] == 1).all()
+    probabilities = sliding_window(network, torch.zeros(1, 20, 20, 20), window=(8, 8, 8), classes=2, foreground=nothing)
+    assert (probabilities[0] == 1).all()
     assert not network.batches
 
 
@@ -244,10 +246,10 @@ def test_bf16_segments_as_fp32_does():
     dice = {"fp32": [], "bf16": []}
     for seed in range(1000, 1004):
         image, label = balls(seed)
-        for precision, found in dice.items():
+        for precision, scores in dice.items():
             inside = sliding_window(network, image, window=(16,) * 3, classes=2, precision=precision).argmax(0) == 1
-            found.append((2 * (inside & (label == 1)).sum() / (inside.sum() + label.sum())).item())
-    means = {precision: sum(found) / len(found) for precision, found in dice.items()}
+            scores.append((2 * (inside & (label == 1)).sum() / (inside.sum() + label.sum())).item())
+    means = {precision: sum(scores) / len(scores) for precision, scores in dice.items()}
     assert means["fp32"] > 0.85
     assert abs(means["bf16"] - means["fp32"]) < 1e-3
 

@@ -49,9 +49,9 @@ FAR = RemoteMask(name="far", smallest_voxels=2)
 
 @named(EVERY)
 def test_every_threshold_finds_exactly_the_scar(method):
-    found = method.probability(stack(TRUTH))
-    assert found.dtype == np.float32
-    assert np.array_equal(found, TRUTH)
+    probabilities = method.probability(stack(TRUTH))
+    assert probabilities.dtype == np.float32
+    assert np.array_equal(probabilities, TRUTH)
 
 
 @named(EVERY)
@@ -198,14 +198,14 @@ def test_options_without_meaning_are_refused(kind, options):
 def test_inside_a_known_wall_probabilities_sum_to_one_on_the_volumes_grid(method):
     scene = stack(TRUTH)
     affine = torch.from_numpy(np.diag([-1.0, 1.0, 8.0, 1.0]))
-    map = scene.region + 2 * scene.found["pool"].astype(np.uint8)
+    map = scene.region + 2 * scene.masks["pool"].astype(np.uint8)
     volume, wall = (MetaTensor(torch.from_numpy(each)[None], affine=affine) for each in (scene.image, map))
     labels = LabelSet(("myocardium", "scar", "pool"), ((1,), (2,), (3,)))
     known = Known(wall, LabelSet(("wall", "pool"), ((1,), (2,))))
     segmenter = Inside(method, known, within=("wall",), target="scar", rest="myocardium", labels=labels)
-    found = segmenter.probabilities(volume)
-    assert torch.equal(found.affine, affine)
-    assert torch.equal(found.as_tensor().sum(0), torch.ones(scene.image.shape))
+    probabilities = segmenter.probabilities(volume)
+    assert torch.equal(probabilities.affine, affine)
+    assert torch.equal(probabilities.as_tensor().sum(0), torch.ones(scene.image.shape))
     assert np.array_equal(segmenter(volume).numpy()[0] == 2, TRUTH)
     nothing = Known(MetaTensor(torch.zeros_like(wall.as_tensor()), affine=affine), known.labels)
     empty = Inside(method, nothing, within=("wall",), target="scar", rest="myocardium", labels=labels)
@@ -240,5 +240,5 @@ def test_scar_of_a_real_heart_is_found_inside_the_references_wall(method, floor,
     wall = MetaTensor(torch.from_numpy(codes.encode(labels.numpy(), where="Case3001")), affine=labels.affine)
     result = LabelSet(("myocardium", "scar"), ((1,), (2,)))
     segmenter = Inside(method, Known(wall, codes), within=("wall",), target="scar", rest="myocardium", labels=result)
-    found, truth = segmenter(volume).numpy() == 2, labels.numpy() == 2221
-    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > floor
+    scar, truth = segmenter(volume).numpy() == 2, labels.numpy() == 2221
+    assert 2 * (scar & truth).sum() / (scar.sum() + truth.sum()) > floor

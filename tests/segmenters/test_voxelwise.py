@@ -39,12 +39,12 @@ def classifiers() -> dict[str, VoxelClassifier]:
 @KINDS
 def test_an_unseen_scar_is_found(classifiers, kind):
     scene, scar = wall(seed=20)
-    found = classifiers[kind].probability(scene)
-    assert found.dtype == np.float32
-    assert found.min() == 0
-    assert found.max() <= 1
-    assert not found[~scene.region].any()
-    assert dice(found > 0.5, scar) > 0.85
+    probabilities = classifiers[kind].probability(scene)
+    assert probabilities.dtype == np.float32
+    assert probabilities.min() == 0
+    assert probabilities.max() <= 1
+    assert not probabilities[~scene.region].any()
+    assert dice(probabilities > 0.5, scar) > 0.85
 
 
 @KINDS
@@ -60,12 +60,12 @@ def test_probabilities_are_those_of_the_regions_though_the_sample_is_balanced(ki
     cases = [wall(seed=seed, noise=2.0) for seed in range(8)]
     classifier = trained(kind, cases[:5])
     rows = [(classifier.probability(scene)[scene.region], scar[scene.region]) for scene, scar in cases[5:]]
-    found, truth = (np.concatenate(part) for part in zip(*rows, strict=True))
+    probabilities, truth = (np.concatenate(part) for part in zip(*rows, strict=True))
     assert truth.mean() < 0.3
-    assert found.mean() == pytest.approx(truth.mean(), abs=0.05)
+    assert probabilities.mean() == pytest.approx(truth.mean(), abs=0.05)
     for low, high in ((0.0, 0.2), (0.2, 0.8), (0.8, 1.01)):
-        bin = (found >= low) & (found < high)
-        assert found[bin].mean() == pytest.approx(truth[bin].mean(), abs=0.15)
+        bin = (probabilities >= low) & (probabilities < high)
+        assert probabilities[bin].mean() == pytest.approx(truth[bin].mean(), abs=0.15)
 
 
 def test_aiming_at_dice_finds_more_of_a_scar_that_overlaps_the_rest():
@@ -93,14 +93,14 @@ def test_a_classifier_inside_a_known_wall_is_a_segmenter(classifiers):
     scene, scar = wall(seed=20)
     affine = torch.diag(torch.tensor([*scene.spacing_mm, 1.0], dtype=torch.float64))
     heart = LabelSet(("wall", "pool", "rv"), ((1,), (2,), (3,)))
-    labels = torch.from_numpy(scene.region + 2 * scene.found["pool"] + 3 * scene.found["rv"]).to(torch.uint8)
+    labels = torch.from_numpy(scene.region + 2 * scene.masks["pool"] + 3 * scene.masks["rv"]).to(torch.uint8)
     known = Known(MetaTensor(labels[None], affine=affine), heart)
     result = LabelSet(("scar",), ((1,),))
     segmenter = Inside(classifiers["svm"], known, within=("wall",), target="scar", rest=None, labels=result)
-    found = segmenter.probabilities(MetaTensor(torch.from_numpy(scene.image)[None], affine=affine)).as_tensor()
-    assert torch.allclose(found.sum(0), torch.ones(scene.image.shape), atol=1e-6)
-    assert np.array_equal(found[1].numpy(), classifiers["svm"].probability(scene))
-    assert dice(found[1].numpy() > 0.5, scar) > 0.85
+    probabilities = segmenter.probabilities(MetaTensor(torch.from_numpy(scene.image)[None], affine=affine)).as_tensor()
+    assert torch.allclose(probabilities.sum(0), torch.ones(scene.image.shape), atol=1e-6)
+    assert np.array_equal(probabilities[1].numpy(), classifiers["svm"].probability(scene))
+    assert dice(probabilities[1].numpy() > 0.5, scar) > 0.85
 
 
 # ---------------------------------------------------------------- training
@@ -115,7 +115,7 @@ def test_the_sample_is_balanced_by_case_and_class_and_no_larger_than_told():
 
 
 def test_scar_outside_the_region_does_not_count():
-    cases = [(scene, scar | scene.found["pool"]) for scene, scar in CASES]
+    cases = [(scene, scar | scene.masks["pool"]) for scene, scar in CASES]
     scene, _ = wall(seed=20)
     assert np.array_equal(trained(cases=cases).probability(scene), trained().probability(scene))
 
@@ -129,7 +129,7 @@ def test_where_one_case_holds_all_scar_it_is_learnt_all_the_same(cases):
 @KINDS
 def test_what_a_training_or_a_new_case_does_not_show_costs_no_more_than_that(kind):
     def without_rv(scene: Scene) -> Scene:
-        return Scene(scene.image, scene.region, scene.spacing_mm, {**scene.found, "rv": np.zeros_like(scene.region)})
+        return Scene(scene.image, scene.region, scene.spacing_mm, {**scene.masks, "rv": np.zeros_like(scene.region)})
 
     cases = [(without_rv(scene) if number % 2 else scene, scar) for number, (scene, scar) in enumerate(CASES)]
     scene, scar = wall(seed=20)
@@ -138,7 +138,7 @@ def test_what_a_training_or_a_new_case_does_not_show_costs_no_more_than_that(kin
 
 def test_an_empty_region_among_the_cases_is_passed_over():
     scene, scar = CASES[0]
-    empty = Scene(scene.image, np.zeros_like(scene.region), scene.spacing_mm, scene.found)
+    empty = Scene(scene.image, np.zeros_like(scene.region), scene.spacing_mm, scene.masks)
     assert dice(trained(cases=[*CASES, (empty, scar)]).probability(scene) > 0.5, scar) > 0.85
 
 
@@ -296,7 +296,7 @@ def test_settings_without_meaning_are_refused(options, message):
         ([(CASES[0][0], CASES[0][1][..., :2])], r"case 1 of 1 is bool of shape \(44, 44, 2\)"),
         ([(CASES[0][0], CASES[0][1].astype(np.uint8))], "is uint8 of shape"),
         ([CASES[0], (line([1.0] * 30), np.ones((30, 1, 1), bool))], "training case 2 of 2: .* intensities"),
-        ([(line(range(12)), line(range(12)).values.reshape(-1, 1, 1) > 7)], "label 'pool', the scene has none"),
+        ([(line(range(12)), line(range(12)).values.reshape(-1, 1, 1) > 7)], "no mask is called 'pool'.*\\(none\\)"),
     ],
     ids=["no scar", "only scar", "shape", "type", "constant", "label"],
 )
@@ -327,7 +327,7 @@ def test_a_sample_of_other_features_is_refused():
 
 def test_a_scene_without_meaning_is_refused(classifiers):
     scene, _ = CASES[0]
-    constant = Scene(np.ones_like(scene.image), scene.region, scene.spacing_mm, scene.found)
+    constant = Scene(np.ones_like(scene.image), scene.region, scene.spacing_mm, scene.masks)
     with pytest.raises(SegmenterError, match="at least two intensities"):
         classifiers["svm"].probability(constant)
 

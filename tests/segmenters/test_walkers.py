@@ -23,8 +23,8 @@ def bar(shape=(11, 4, 1), spacing_mm=(1.0, 1.0, 5.0)) -> Scene:
 
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 5.0), (2.0, 1.0, 5.0), (0.5, 3.0, 1.0)])
 def test_between_two_ends_the_probability_falls_evenly(spacing_mm):
-    found = GIVEN.probability(bar(spacing_mm=spacing_mm))
-    assert found == pytest.approx(np.broadcast_to(np.linspace(1, 0, 11)[:, None, None], (11, 4, 1)), abs=1e-4)
+    probabilities = GIVEN.probability(bar(spacing_mm=spacing_mm))
+    assert probabilities == pytest.approx(np.broadcast_to(np.linspace(1, 0, 11)[:, None, None], (11, 4, 1)), abs=1e-4)
 
 
 def test_an_edge_takes_the_drop_that_its_weight_gives():
@@ -32,16 +32,16 @@ def test_an_edge_takes_the_drop_that_its_weight_gives():
     image = np.repeat([0.0, 1.0], 3).astype(np.float32)[:, None, None]
     yes, no = np.arange(6) == 5, np.arange(6) == 0
     scene = Scene(image, np.ones_like(image, bool), (1.0,) * 3, {"yes": yes[:, None, None], "no": no[:, None, None]})
-    found = RandomWalker(tissue_seeds="yes", rest_seeds="no", beta=0.5).probability(scene).ravel()
+    probabilities = RandomWalker(tissue_seeds="yes", rest_seeds="no", beta=0.5).probability(scene).ravel()
     resistances = np.array([1, 1, 1 / ((np.exp(-2) + 1e-4) / (1 + 1e-4)), 1, 1])
-    assert found == pytest.approx(np.r_[0, np.cumsum(resistances)] / resistances.sum(), abs=1e-4)
+    assert probabilities == pytest.approx(np.r_[0, np.cumsum(resistances)] / resistances.sum(), abs=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(24, 20, 1), (12, 10, 8)])
 def test_on_a_whole_box_of_cubes_it_is_skimages_random_walker(shape):
     scene = ball(shape, (1.0, 1.0, 1.0), 4.0, noise=60.0)
     distance = distances_mm(shape, (1.0, 1.0, 1.0))
-    scene.found.update(yes=distance < 2, no=distance > 6)
+    scene.masks.update(yes=distance < 2, no=distance > 6)
     beta = 0.5
     labels = np.where(distance < 2, 1, np.where(distance > 6, 2, 0))
     standard = ((scene.image - scene.image.mean()) / scene.image.std()).astype(np.float64)
@@ -52,8 +52,8 @@ def test_on_a_whole_box_of_cubes_it_is_skimages_random_walker(shape):
 
 def test_a_disc_in_noise_comes_back():
     scene = ball((64, 64, 1), (1.0, 1.0, 8.0), 17.0, noise=60.0)
-    found = RandomWalker().probability(scene) > 0.5
-    assert dice(found, distances_mm((64, 64, 1), (1.0, 1.0, 8.0)) < 17) > 0.97
+    tissue = RandomWalker().probability(scene) > 0.5
+    assert dice(tissue, distances_mm((64, 64, 1), (1.0, 1.0, 8.0)) < 17) > 0.97
 
 
 def test_walks_between_thick_slices_are_rare():
@@ -77,10 +77,10 @@ def test_pieces_without_a_seed_are_not_found_and_pieces_of_one_kind_are_of_that_
     region[[4, 8]] = False
     yes, no = np.zeros_like(region), np.zeros_like(region)
     yes[0], no[9], yes[15] = True, True, True
-    found = GIVEN.probability(Scene(image, region, (1.0,) * 3, {"yes": yes, "no": no}))
-    assert found[:4] == pytest.approx(1.0)
-    assert (found[4:10] == 0).all()
-    assert (np.diff(found[9:, 0, 0]) > 0).all()
+    probabilities = GIVEN.probability(Scene(image, region, (1.0,) * 3, {"yes": yes, "no": no}))
+    assert probabilities[:4] == pytest.approx(1.0)
+    assert (probabilities[4:10] == 0).all()
+    assert (np.diff(probabilities[9:, 0, 0]) > 0).all()
 
 
 def test_a_seed_by_itself_leaves_the_other_pieces_alone():
@@ -89,25 +89,25 @@ def test_a_seed_by_itself_leaves_the_other_pieces_alone():
     region[:, 0] = False
     region[3, 0] = True
     region[:, 1] = False
-    seeds = {name: mask.copy() for name, mask in scene.found.items()}
+    seeds = {name: mask.copy() for name, mask in scene.masks.items()}
     seeds["yes"][3, 0] = True
-    found = GIVEN.probability(Scene(scene.image, region, scene.spacing_mm, seeds))
-    assert found[3, 0, 0] == 1
-    assert found[:, 2:, 0] == pytest.approx(np.broadcast_to(np.linspace(1, 0, 11)[:, None], (11, 3)), abs=1e-4)
+    probabilities = GIVEN.probability(Scene(scene.image, region, scene.spacing_mm, seeds))
+    assert probabilities[3, 0, 0] == 1
+    assert probabilities[:, 2:, 0] == pytest.approx(np.broadcast_to(np.linspace(1, 0, 11)[:, None], (11, 3)), abs=1e-4)
 
 
 def test_given_seeds_keep_their_kind_against_those_from_intensities():
     scene = ball((32, 32, 1), (1.0, 1.0, 8.0), 8.0, noise=10.0)
     corner = np.zeros(scene.region.shape, bool)
     corner[:3, :3] = True
-    scene.found["scar"] = corner
+    scene.masks["scar"] = corner
     assert (RandomWalker(tissue_seeds="scar").probability(scene)[corner] == 1).all()
-    scene.found["remote"] = distances_mm(corner.shape, scene.spacing_mm) < 3
-    assert (RandomWalker(rest_seeds="remote").probability(scene)[scene.found["remote"]] == 0).all()
+    scene.masks["remote"] = distances_mm(corner.shape, scene.spacing_mm) < 3
+    assert (RandomWalker(rest_seeds="remote").probability(scene)[scene.masks["remote"]] == 0).all()
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("masks", "said"),
     [
         ({}, "no mask is called 'yes'"),
         ({"yes": np.zeros((11, 4, 1), bool), "no": np.ones((11, 4, 1), bool)}, "'yes' has no voxel"),
@@ -115,10 +115,10 @@ def test_given_seeds_keep_their_kind_against_those_from_intensities():
     ],
     ids=["none", "empty", "both"],
 )
-def test_seeds_that_are_none_are_refused(found, said):
+def test_seeds_that_are_none_are_refused(masks, said):
     scene = bar()
     with pytest.raises(SegmenterError, match=said):
-        GIVEN.probability(Scene(scene.image, scene.region, scene.spacing_mm, found))
+        GIVEN.probability(Scene(scene.image, scene.region, scene.spacing_mm, masks))
 
 
 @pytest.mark.parametrize("options", [{"beta": 0.0}, {"certain": 0.0}, {"certain": 1.5}, {"sigma_mm": -1.0}], ids=str)

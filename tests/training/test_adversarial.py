@@ -28,9 +28,9 @@ from tiny_run import single, tiny_train
 from torch import nn
 
 from segmed.losses.adversarial import adversarial_loss, feature_matching_loss, segan_generator_loss
-from segmed.losses.segmentation import CrossEntropy
+from segmed.losses.segmentation_loss import CrossEntropy
 from segmed.networks.discriminators import ImageDiscriminator, PatchDiscriminator, PixelDiscriminator
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.training.disguise import disguise, reference_maps
 from segmed.training.precision import Choice
 from segmed.training.steps import SupervisedStep
@@ -96,12 +96,12 @@ def test_before_the_warm_up_ends_the_generator_is_that_of_supervised_training_to
 def test_no_side_leaves_gradients_in_the_other(kind, dims):
     step = game(kind, dims)
     other = step.opponent.learner
-    found = []
-    at_advance(step.generator, lambda: found.append((len(gradients(step.network)), len(gradients(other.network)))))
-    at_advance(other, lambda: found.append((len(gradients(step.network)), len(gradients(other.network)))))
+    counts = []
+    at_advance(step.generator, lambda: counts.append((len(gradients(step.network)), len(gradients(other.network)))))
+    at_advance(other, lambda: counts.append((len(gradients(step.network)), len(gradients(other.network)))))
     step.step(batch_of(dims), HALFWAY)
     weights = [len(list(side.parameters())) for side in (step.network, other.network)]
-    assert found == [(weights[0], 0), (0, weights[1])]
+    assert counts == [(weights[0], 0), (0, weights[1])]
     assert not gradients(step.network)
     assert not gradients(other.network)
 
@@ -124,7 +124,8 @@ def test_the_discriminator_can_learn_again_after_the_generator_s_side_even_if_th
     assert during == [False]
     free = [weight for weight in network.parameters() if weight.requires_grad]
     assert len(free) == len(list(network.parameters())) - 1
-    handle.remove(), failing.remove()
+    handle.remove()
+    failing.remove()
     step.step(batch_of(), HALFWAY)
     free = [weight for weight in network.parameters() if weight.requires_grad]
     assert len(free) == len(list(network.parameters())) - 1
@@ -136,7 +137,7 @@ def test_the_discriminator_can_learn_again_after_the_generator_s_side_even_if_th
 def test_the_generator_computes_each_patch_once_whatever_the_ratio(ratio, accumulate):
     step = game(ratio=ratio, train=tiny_train(accumulate=accumulate))
     computed = []
-    step.network.encoder.register_forward_hook(lambda module, given, found: computed.append(len(given[0])))
+    step.network.encoder.register_forward_hook(lambda module, given, features: computed.append(len(given[0])))
     for number in range(2):
         step.step(batch_of(batch=4, unlabelled=2, seed=number), HALFWAY)
     assert len(computed) == 2 * accumulate
@@ -149,24 +150,24 @@ def test_the_generator_computes_each_patch_once_whatever_the_ratio(ratio, accumu
 )
 def test_the_discriminator_takes_its_turns_across_a_resume(ratio, expected):
     step = game("pixel", ratio=ratio)
-    found = []
+    steps_taken = []
     for number in range(4):
         if number == 2:
             again = game("pixel", ratio=ratio)
             again.load_state_dict(copy_of(step.state_dict()))
             step = again
         step.step(batch_of(seed=number), HALFWAY)
-        found.append(learned_steps(step))
-    assert found == expected
+        steps_taken.append(learned_steps(step))
+    assert steps_taken == expected
 
 
 def test_turns_are_counted_from_the_end_of_the_warm_up():
     step = game("pixel", ratio=0.5, warmup=0.5)
-    found = []
+    steps_taken = []
     for progress in (0.1, 0.5, 0.6):
         step.step(batch_of(), progress)
-        found.append(learned_steps(step))
-    assert found == [0, 0, 1]
+        steps_taken.append(learned_steps(step))
+    assert steps_taken == [0, 0, 1]
 
 
 # ---------------------------------------------------------------- the generator's gradient
@@ -282,13 +283,13 @@ def knowing(kind: str, disguise: str):
 
 def accuracies(step, steps: int) -> list[float]:
     """On batches whose first channel is the label."""
-    found = []
+    values = []
     for seed in range(steps):
         label = torch.randint(0, CLASSES, (2, 8, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
         image = batch_of(seed=seed)["image"]
         image[:, 0] = label
-        found.append(step.step({"image": image, "label": label}, HALFWAY)["discriminator/accuracy"].item())
-    return found
+        values.append(step.step({"image": image, "label": label}, HALFWAY)["discriminator/accuracy"].item())
+    return values
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])
@@ -298,6 +299,6 @@ def test_no_discriminator_tells_perfect_maps_apart_behind_a_straight_through(kin
 
 @pytest.mark.parametrize("kind", KINDS[:3])
 def test_without_a_disguise_softness_alone_gives_perfect_maps_away(kind):
-    found = accuracies(knowing(kind, "none"), 60)
-    assert sum(found[:5]) / 5 < 0.6
-    assert sum(found[-10:]) / 10 > 0.95
+    by_step = accuracies(knowing(kind, "none"), 60)
+    assert sum(by_step[:5]) / 5 < 0.6
+    assert sum(by_step[-10:]) / 10 > 0.95

@@ -17,7 +17,7 @@ from tiny_data import ADVERSARY, Lines, Stop, make_balls, tiny, trained, trainin
 
 from segmed.builders.trained import load_run, load_run_config
 from segmed.commands.command_line import run_tool
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.config import SegmentationConfig
 from segmed.data.splits import Split
 from segmed.errors import TrainingError
@@ -154,14 +154,14 @@ def test_a_run_predicts_without_checkpoint_and_without_a_discriminator(finished,
     for module in ("segmed.builders.architectures", "segmed.segment.train", "segmed.segment.memory"):
         monkeypatch.setattr(f"{module}.build_discriminator", refuse)
     (name,) = Split.load(copy.split).test
-    found = load_run(copy.path, device="cpu")(read_volume(balls / f"{name}.nii.gz"))
+    labels = load_run(copy.path, device="cpu")(read_volume(balls / f"{name}.nii.gz"))
     kept = read_volume(finished.predictions / f"{name}.nii.gz")
-    torch.testing.assert_close(found.as_tensor().float(), kept.as_tensor().float(), rtol=0, atol=0)
+    torch.testing.assert_close(labels.as_tensor().float(), kept.as_tensor().float(), rtol=0, atol=0)
 
 
 def test_run_folders_are_named_after_the_discriminator(balls, tmp_path):
-    made = experiment.start(tiny(balls, tmp_path / "runs", adversary={"discriminator": {"name": "pixel"}}), None)
-    assert made.path.name.startswith("tiny-pixel-")
+    run = compose_run.start(tiny(balls, tmp_path / "runs", adversary={"discriminator": {"name": "pixel"}}), None)
+    assert run.path.name.startswith("tiny-pixel-")
 
 
 # ---------------------------------------------------------------- beside the supervised twin
@@ -189,7 +189,7 @@ class Parts:
 def test_the_adversary_changes_neither_patches_nor_split_nor_the_first_weights(balls, tmp_path, monkeypatch):
     given = {"augment": {"name": "light"}, "inference": {"largest_component": []}}
     runs = [
-        experiment.start(tiny(balls, tmp_path, adversary=adversary, **given), tmp_path / name)
+        compose_run.start(tiny(balls, tmp_path, adversary=adversary, **given), tmp_path / name)
         for name, adversary in (("supervised", None), ("adversarial", ADVERSARY))
     ]
     assert runs[0].split.read_text() == runs[1].split.read_text()
@@ -326,10 +326,10 @@ def test_nan_of_one_unlabelled_image_names_its_case(balls, tmp_path, monkeypatch
     sample = session.UnlabelledPatches.__getitem__
 
     def poisoned(self, index):
-        made = sample(self, index)
+        patch = sample(self, index)
         if index >= 4:
-            made["image"][:] = float("nan")
-        return made
+            patch["image"][:] = float("nan")
+        return patch
 
     monkeypatch.setattr(session.UnlabelledPatches, "__getitem__", poisoned)
     with pytest.raises(TrainingError, match=r"at step 3 \(cases .*ball_05"):

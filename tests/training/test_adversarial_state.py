@@ -24,7 +24,7 @@ from torch import nn
 from segmed.errors import RunError
 from segmed.labels import IGNORE
 from segmed.training.checkpoint import Checkpoints, set_random_state
-from segmed.training.pictures import GAP, view_picture
+from segmed.training.patch_pictures import GAP, view_picture
 from segmed.training.precision import Choice
 from segmed.training.ranks import Ranks
 from segmed.training.steps import SupervisedStep
@@ -75,8 +75,8 @@ def test_a_game_goes_on_from_its_checkpoint_to_the_bit(kind, settings, disguise,
     again.load_state_dict(saved["step"])
     set_random_state(saved["random"][0])
     for number in (3, 4, 5):
-        found = again.step(batches[number], 0.3 + number / 10)
-    assert same(found, figures)
+        figures_again = again.step(batches[number], 0.3 + number / 10)
+    assert same(figures_again, figures)
     assert same(again.state_dict(), step.state_dict())
     assert again.state_dict()["turns"] == 6
     assert again.rates == step.rates

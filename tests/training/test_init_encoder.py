@@ -16,12 +16,12 @@ from tiny_data import Lines, Stop, make_balls, tiny, trained, training_of
 
 from segmed.builders.architectures import build_classifier, build_network
 from segmed.builders.first_weights import start_weights
-from segmed.classify import run as class_experiment
+from segmed.classify import run as classify_run
 from segmed.classify import train as class_session
 from segmed.classify.plan import planned_network
 from segmed.classify.prepare import start as start_class
 from segmed.classify.train import Training
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.config import EncoderConfig, SegmentationConfig, SegResNetConfig, known
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_yaml, validate
@@ -48,9 +48,9 @@ def segmented(folder: Path, data: Path, tracker: Tracker | None = None, **sectio
 def classified(folder: Path, data: Path, tracker: Tracker | None = None, **changes) -> Run:
     """A classification run, trained for two steps and not tested."""
     train = {"epochs": 2, "validations": 1, **changes.pop("train", {})}
-    made = start_class(config_of(folder.parent, data, train=train, **changes), folder)
-    Training(made, Fabric(accelerator="cpu", devices=1), Ranks()).fit(tracker or Tracker(), resume=False)
-    return made
+    run = start_class(config_of(folder.parent, data, train=train, **changes), folder)
+    Training(run, Fabric(accelerator="cpu", devices=1), Ranks()).fit(tracker or Tracker(), resume=False)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -166,11 +166,11 @@ def test_2d_kernels_become_3d_ones_whose_sum_along_the_new_axis_is_the_2d_kernel
     theirs = encoder_in(read_weights(source.weights()))
     assert set(record["taken"]) == set(theirs)
     for name, tensor in theirs.items():
-        found = first_weights[name]
+        weight = first_weights[name]
         if tensor.ndim == 4:
-            torch.testing.assert_close(found.sum(axis + 2), tensor)
+            torch.testing.assert_close(weight.sum(axis + 2), tensor)
         else:
-            assert torch.equal(found, tensor)
+            assert torch.equal(weight, tensor)
 
 
 def test_all_names_stand_in_the_log_and_only_their_number_on_the_console(sources, images, tmp_path):
@@ -218,8 +218,8 @@ def test_a_relative_path_is_made_absolute_for_a_run_and_for_folds(sources, balls
     monkeypatch.chdir(source.parent)
     assert with_absolute_paths(tiny(balls, tmp_path, init_encoder=Path("segmentation"))).init_encoder == source
     given = {
-        experiment: tiny(balls, tmp_path, init_encoder="segmentation"),
-        class_experiment: config_of(tmp_path, images, init_encoder="segmentation"),
+        compose_run: tiny(balls, tmp_path, init_encoder="segmentation"),
+        classify_run: config_of(tmp_path, images, init_encoder="segmentation"),
     }
     for module, config in given.items():
         monkeypatch.setattr(module, "_run_folds", lambda config, parent: 0)
@@ -236,7 +236,7 @@ def test_test_cases_that_the_source_has_learnt_from_are_named(sources, balls, tm
     other = Split((*learnt.test, *learnt.train[1:]), learnt.validation, learnt.train[:1])
     other.save(tmp_path / "split.json")
     sections = {"split": {"file": tmp_path / "split.json"}, "init_encoder": sources["segmentation"].path}
-    run = experiment.start(tiny(balls, tmp_path, **FLAT, **sections), tmp_path / "run")
+    run = compose_run.start(tiny(balls, tmp_path, **FLAT, **sections), tmp_path / "run")
     note = f"learnt from 1 of these 1 test cases ({learnt.train[0]})"
     assert note in run.config.read_text()
     assert note in json.loads(run.plan.read_text())["reasons"]["init_encoder"]

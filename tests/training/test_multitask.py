@@ -22,7 +22,7 @@ from segmed.builders.architectures import build_classifier
 from segmed.builders.losses import build_case_class_loss
 from segmed.builders.trained import load_case_classifier, load_run
 from segmed.commands.command_line import parse_as, run_tool
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.config import (
     CaseClassConfig,
     InferenceConfig,
@@ -39,15 +39,15 @@ from segmed.data.splits import Split
 from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
 from segmed.evaluate.answers import read_answers
 from segmed.labels import LabelSet
-from segmed.losses.segmentation import DeepSupervisionLoss, segmentation_loss
-from segmed.metrics.classification import figures
-from segmed.networks.encoders.plain import PlainEncoder
+from segmed.losses.segmentation_loss import DeepSupervisionLoss, segmentation_loss
+from segmed.metrics.class_figures import figures
+from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.two_heads import SegmentationAndClass
 from segmed.runs import Run, new_folds, read_config
 from segmed.segment.prepare import prepare
 from segmed.segment.test import sum_up_classes
 from segmed.segmenters.case_class import CaseClassifier
-from segmed.segmenters.network import NetworkSegmenter
+from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.training.checkpoint import read_weights
 from segmed.training.encoder_transfer import take_encoder
 from segmed.training.interruption import Interrupted
@@ -124,10 +124,10 @@ def test_the_loss_is_that_of_the_segmentation_and_a_share_of_that_of_the_classes
     levels, logits = two_heads(dims).both(batch["image"])
     segmentation = step.loss(levels, batch["label"])
     classification = nn.functional.cross_entropy(logits, batch["target"])
-    found = step.step(batch, 0.5)
-    torch.testing.assert_close(found["loss/segmentation"], segmentation.detach())
-    torch.testing.assert_close(found["loss/classification"], classification.detach())
-    torch.testing.assert_close(found["loss"], (segmentation + 0.3 * classification).detach())
+    figures = step.step(batch, 0.5)
+    torch.testing.assert_close(figures["loss/segmentation"], segmentation.detach())
+    torch.testing.assert_close(figures["loss/classification"], classification.detach())
+    torch.testing.assert_close(figures["loss"], (segmentation + 0.3 * classification).detach())
 
 
 def moved_by(step: MultiTaskStep, batch: Mapping) -> dict[str, float]:
@@ -160,8 +160,8 @@ def test_patches_without_a_class_teach_the_segmentation_alone():
     half, alone = step_of(two_heads()), step_of(two_heads())
     known = batch_of(2, UNKNOWN)
     _, logits = two_heads().both(known["image"])
-    found = half.step(known, 0.5)["loss/classification"]
-    torch.testing.assert_close(found, nn.functional.cross_entropy(logits[:1], torch.tensor([2])).detach())
+    loss = half.step(known, 0.5)["loss/classification"]
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(logits[:1], torch.tensor([2])).detach())
     none = batch_of(UNKNOWN, UNKNOWN)
     network = two_heads()
     supervised = SupervisedStep(network, alone.loss, alone.train, fabric=alone.fabric, choice=Choice())
@@ -214,11 +214,13 @@ def parts(train: str, validation: str = "", test: str = "") -> dict[str, list[st
 
 
 def test_the_column_of_the_manifest_names_the_classes():
-    found = classes_of([case("a", grade="low"), case("b", grade="high"), case("c", grade=""), case("d")], "grade")
-    assert found == {"a": "low", "b": "high"}
-    assert class_names(found, parts("abcd")) == ("high", "low")
-    assert class_names(found, parts("abcd"), ("low", "high")) == ("low", "high")
-    batch = with_targets({"case": ["b", "d", "a"]}, class_indices(found, ("low", "high")))
+    class_of_case = classes_of(
+        [case("a", grade="low"), case("b", grade="high"), case("c", grade=""), case("d")], "grade"
+    )
+    assert class_of_case == {"a": "low", "b": "high"}
+    assert class_names(class_of_case, parts("abcd")) == ("high", "low")
+    assert class_names(class_of_case, parts("abcd"), ("low", "high")) == ("low", "high")
+    batch = with_targets({"case": ["b", "d", "a"]}, class_indices(class_of_case, ("low", "high")))
     assert batch["target"].tolist() == [1, UNKNOWN, 0]
     assert batch["target"].dtype == torch.int64
 
@@ -233,16 +235,16 @@ def test_the_column_of_the_manifest_names_the_classes():
     ],
 )
 def test_classes_that_can_not_be_learnt_are_one_line(train, test, wanted, said):
-    found = {"a": "low", "b": "high", "c": "odd"}
+    class_of_case = {"a": "low", "b": "high", "c": "odd"}
     with pytest.raises(DatasetError, match=said) as caught:
-        class_names(found, parts(train, test=test), wanted)
+        class_names(class_of_case, parts(train, test=test), wanted)
     assert "\n" not in str(caught.value)
 
 
 def test_a_class_that_is_not_asked_for_trains_the_segmentation_alone():
-    found = {"a": "low", "b": "high", "c": "odd"}
-    names_ = class_names(found, parts("ab", test="c"), ("high", "low"))
-    assert class_indices(found, names_) == {"a": 1, "b": 0}
+    class_of_case = {"a": "low", "b": "high", "c": "odd"}
+    names_ = class_names(class_of_case, parts("ab", test="c"), ("high", "low"))
+    assert class_indices(class_of_case, names_) == {"a": 1, "b": 0}
 
 
 def test_a_column_that_is_not_there_is_one_line_with_those_that_are():
@@ -309,10 +311,10 @@ def test_the_probabilities_of_a_volume_are_the_mean_over_its_windows(dims, plane
     image = torch.full((1, 8, 4, 8), -1.0) + 0.01 * torch.rand((1, 8, 4, 8), generator=torch.Generator().manual_seed(0))
     image[:, :3] += 5.0  # in a window of four along the first axis three quarters of the voxels
     network = Recorder()
-    found = classifier_of(network, dims, plane_axis).prepared(image)
+    probabilities = classifier_of(network, dims, plane_axis).prepared(image)
     assert len(network.seen) == windows
     share = 3 / 8 if plane_axis == 0 else 1 / 2
-    np.testing.assert_allclose(found, [1 - share, share], atol=1e-6)
+    np.testing.assert_allclose(probabilities, [1 - share, share], atol=1e-6)
 
 
 def test_windows_outside_of_the_patient_do_not_count():
@@ -370,7 +372,7 @@ def config_of(balls: Path, runs: Path, dims: int = 3, **sections) -> Segmentatio
 def finished(balls, tmp_path_factory) -> Run:
     """A 3D run that is trained and tested."""
     folder = tmp_path_factory.mktemp("finished")
-    experiment.run(config_of(balls, folder), folder / "run")
+    compose_run.run(config_of(balls, folder), folder / "run")
     return Run(folder / "run")
 
 
@@ -414,8 +416,8 @@ def test_the_classes_stand_in_the_config_with_their_reason_and_in_the_history(fi
 def test_the_run_comes_back_as_a_segmenter_and_as_a_classifier_of_cases(finished, balls):
     tested = read_answers(finished.test / "classes.csv")
     volume = read_volume(Source(balls / f"{tested.ids[1]}.nii.gz"))
-    found = load_case_classifier(finished.path, device="cpu")(volume)
-    np.testing.assert_allclose(found, tested.probabilities[1], atol=1e-6)
+    probabilities = load_case_classifier(finished.path, device="cpu")(volume)
+    np.testing.assert_allclose(probabilities, tested.probabilities[1], atol=1e-6)
     label = load_run(finished.path, device="cpu")(volume)
     written = read_volume(Source(next(finished.predictions.glob(f"{tested.ids[1]}*"))))
     assert torch.equal(label.as_tensor().float(), written.as_tensor().float())
@@ -443,7 +445,7 @@ def test_predict_writes_the_classes_of_new_volumes(finished, balls, tmp_path, mo
 
 
 def test_a_run_that_segments_alone_has_no_classes(balls, tmp_path):
-    run = experiment.start(config_of(balls, tmp_path, classification=None), tmp_path / "run")
+    run = compose_run.start(config_of(balls, tmp_path, classification=None), tmp_path / "run")
     with pytest.raises(RunError, match="segments alone"):
         load_case_classifier(run.path)
 

@@ -88,8 +88,8 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(kind, accumulate):
 
 def test_the_noise_that_is_reported_fades():
     step = game(disguise={"name": "noise", "sd": 2.0, "until": 0.8})
-    found = [step.step(batch_of(), progress)["discriminator/noise_sd"].item() for progress in (0.0, 0.4, 0.9)]
-    assert found == pytest.approx([2.0, 1.0, 0.0])
+    noise_sds = [step.step(batch_of(), progress)["discriminator/noise_sd"].item() for progress in (0.0, 0.4, 0.9)]
+    assert noise_sds == pytest.approx([2.0, 1.0, 0.0])
 
 
 @pytest.mark.parametrize(("loss", "scale"), [("non_saturating", torch.sigmoid), ("wasserstein", torch.clone)])
@@ -130,7 +130,7 @@ def test_the_discriminator_s_gradient_is_that_of_its_loss_and_penalties(kind, se
     learn = step.opponent.discriminator_losses
     step.opponent.discriminator_losses = lambda exhibit: (exhibits.append(exhibit), learn(exhibit))[1]
     torch.manual_seed(4)
-    found = gradients_in(step, "discriminator", batch_of(batch=3))
+    own_gradients = gradients_in(step, "discriminator", batch_of(batch=3))
     torch.manual_seed(4)
     for exhibit in exhibits:
         real, fake = network(exhibit.image, exhibit.real), network(exhibit.image, exhibit.fake)
@@ -150,22 +150,22 @@ def test_the_discriminator_s_gradient_is_that_of_its_loss_and_penalties(kind, se
         if "r1" in settings:
             loss = loss + settings["r1"] * r1_penalty(decide, exhibit.real)
         (loss * len(exhibit.image) / 3).backward()
-    assert distance(found, gradients(network)) <= 2e-6
+    assert distance(own_gradients, gradients(network)) <= 2e-6
 
 
 @pytest.mark.parametrize("penalty", ["r1", "gradient_penalty"])
 @every_dims
 @every_decider
 def test_a_penalty_changes_the_discriminator_s_gradient(kind, dims, penalty):
-    found = [gradients_in(game(kind, dims, **{penalty: w}), "discriminator", batch_of(dims)) for w in (0, 10)]
-    assert distance(*found) > 1e-4
+    own_gradients = [gradients_in(game(kind, dims, **{penalty: w}), "discriminator", batch_of(dims)) for w in (0, 10)]
+    assert distance(*own_gradients) > 1e-4
 
 
 @every_dims
 @every_decider
 def test_feature_matching_changes_the_generator_s_gradient(kind, dims):
-    found = [gradients_in(game(kind, dims, feature_matching=w), "generator", batch_of(dims)) for w in (0, 10)]
-    assert distance(*found) > 1e-3
+    own_gradients = [gradients_in(game(kind, dims, feature_matching=w), "generator", batch_of(dims)) for w in (0, 10)]
+    assert distance(*own_gradients) > 1e-3
 
 
 # ---------------------------------------------------------------- what is shown
@@ -238,8 +238,8 @@ def test_own_labels_teach_where_the_discriminator_is_confident_and_nowhere_else(
     logits = network(image)
     expected = F.cross_entropy(logits, logits.argmax(1), reduction="none")[trusted].mean()
     (0.3 * expected).backward()
-    found = gradients_in(step, "generator", batch)
-    assert distance(found, gradients(network)) <= 1e-6
+    own_gradients = gradients_in(step, "generator", batch)
+    assert distance(own_gradients, gradients(network)) <= 1e-6
     figures = trusting(pseudo_weight=0.3).step(batch, HALFWAY)
     torch.testing.assert_close(figures["loss/own_labels"], expected.detach())
     assert figures["unlabelled/trusted"].item() == pytest.approx(trusted.float().mean().item())
@@ -266,13 +266,13 @@ def test_own_labels_count_from_their_start_on():
 @every_dims
 @every_decider
 def test_the_discriminator_does_not_learn_from_images_without_labels(kind, dims):
-    found = []
+    own_gradients = []
     for unlabelled in (0, 2):
         # spectral norm would go on by an iteration in between
         discriminator = make_discriminator(kind, dims, spectral_norm=False)
         step = game(kind, dims, discriminator=discriminator)
-        found.append(gradients_in(step, "discriminator", batch_of(dims, unlabelled=unlabelled)))
-    assert distance(*found) <= 1e-6
+        own_gradients.append(gradients_in(step, "discriminator", batch_of(dims, unlabelled=unlabelled)))
+    assert distance(*own_gradients) <= 1e-6
 
 
 @every_decider
@@ -288,19 +288,19 @@ def test_the_adversarial_loss_on_images_without_labels_has_its_own_weight(kind, 
     shown = F.one_hot(soft.argmax(1), 3).movedim(-1, 1) + soft - soft.detach()
     (0.2 * F.softplus(-discriminator(batch["unlabelled"], shown).decision).mean()).backward()
     expected = gradients(network)
-    found = gradients_in(step, "generator", batch)
-    assert distance({name: found[name] for name in expected}, expected) <= 1e-5
+    own_gradients = gradients_in(step, "generator", batch)
+    assert distance({name: own_gradients[name] for name in expected}, expected) <= 1e-5
 
 
 @pytest.mark.parametrize(("accumulate", "unlabelled"), [(2, 1), (2, 3), (3, 2), (1, 5)])
 def test_any_number_of_images_without_labels_weighs_the_same(accumulate, unlabelled):
     settings = {"weight": 0, "segmentation_weight": 0, "unlabelled": {"weight": 1.0, "start": 1.0}}
-    found = []
+    own_gradients = []
     for pieces in (accumulate, 1):
         step = game(train=tiny_train(accumulate=pieces), **settings)
         step.opponent.learner.network.eval()
-        found.append(gradients_in(step, "generator", batch_of(batch=4, unlabelled=unlabelled)))
-    assert distance(*found) <= 1e-5
+        own_gradients.append(gradients_in(step, "generator", batch_of(batch=4, unlabelled=unlabelled)))
+    assert distance(*own_gradients) <= 1e-5
 
 
 @pytest.mark.parametrize(("kind", "loss"), [("segan", "segan_l1"), ("patch", "wasserstein")])
@@ -314,5 +314,5 @@ def test_an_adversary_without_confidence_refuses_images_without_labels_in_one_li
 def test_images_without_labels_wait_for_the_end_of_the_warm_up(kind):
     batch = batch_of(unlabelled=2)
     alone = {name: batch[name] for name in ("image", "label")}
-    found = [gradients_in(game(kind, warmup=0.6), "generator", each) for each in (batch, alone)]
-    assert distance(*found) == 0
+    own_gradients = [gradients_in(game(kind, warmup=0.6), "generator", each) for each in (batch, alone)]
+    assert distance(*own_gradients) == 0

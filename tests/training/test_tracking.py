@@ -19,7 +19,7 @@ from tiny_run import EACH_STEP, tiny_train, train_tiny
 from segmed.errors import DiskError
 from segmed.runs import read_history
 from segmed.training.history import History
-from segmed.training.pictures import patch_picture
+from segmed.training.patch_pictures import patch_picture
 from segmed.training.tracking import RunTracker
 
 

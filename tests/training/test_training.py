@@ -179,9 +179,9 @@ def test_norms_and_biases_are_not_decayed():
     ],
 )
 def test_each_optimiser_has_its_own_rate(optimiser, kind, rate):
-    made = make_optimiser(TinyNet(), tiny_train(optimiser=optimiser, learning_rate="auto"))
-    assert isinstance(made, kind)
-    assert made.param_groups[0]["lr"] == rate
+    made_optimiser = make_optimiser(TinyNet(), tiny_train(optimiser=optimiser, learning_rate="auto"))
+    assert isinstance(made_optimiser, kind)
+    assert made_optimiser.param_groups[0]["lr"] == rate
 
 
 def test_the_average_after_two_updates_is_the_formula():

@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from tiny_data import ADVERSARY, CASES, Lines, make_balls, names, tiny, trained, training_of
 
-from segmed.compose import run as experiment
+from segmed.compose import run as compose_run
 from segmed.config import AugmentConfig, PatchConfig
 from segmed.data.audit import audit_dataset
 from segmed.data.augment import Augmentation
@@ -172,7 +172,7 @@ def test_a_run_with_listed_cases_trains_on_their_images(balls, tmp_path, monkeyp
     config = tiny(
         balls, tmp_path, data=LISTED, split={"test": 0.25}, adversary=PLAYING, inference={"largest_component": []}
     )
-    run = experiment.start(config, tmp_path / "run")
+    run = compose_run.start(config, tmp_path / "run")
     split = Split.load(run.split)
     assert split.unlabelled == ("ball_03", "ball_04")
     assert sorted([*split.train, *split.validation, *split.test, *split.unlabelled]) == names()
@@ -187,8 +187,8 @@ def test_a_run_with_listed_cases_trains_on_their_images(balls, tmp_path, monkeyp
 
 def test_listed_cases_do_not_change_the_labelled_patches(whole, tmp_path, monkeypatch):
     given = {"inference": {"largest_component": []}, "split": {"withhold": 0.5}, "adversary": PLAYING}
-    with_them = experiment.start(tiny(whole, tmp_path, **given), tmp_path / "with")
-    without = experiment.start(tiny(whole, tmp_path, **{**given, "adversary": None}), tmp_path / "without")
+    with_them = compose_run.start(tiny(whole, tmp_path, **given), tmp_path / "with")
+    without = compose_run.start(tiny(whole, tmp_path, **{**given, "adversary": None}), tmp_path / "without")
     both = zip(batches_of(with_them, monkeypatch), batches_of(without, monkeypatch), strict=True)
     for first, second in both:
         assert torch.equal(first["image"], second["image"])
@@ -199,7 +199,7 @@ def test_listed_cases_do_not_change_the_labelled_patches(whole, tmp_path, monkey
 
 def test_a_run_with_listed_cases_trains_tests_and_reports(balls, tmp_path):
     config = tiny(balls, tmp_path, data=LISTED, split={"test": 0.25}, adversary=PLAYING)
-    experiment.run(config, tmp_path / "run")
+    compose_run.run(config, tmp_path / "run")
     assert "2 unlabelled cases train beside 2 labelled ones" in (tmp_path / "run" / "log.txt").read_text()
     assert "loss/own_labels" in (tmp_path / "run" / "history.csv").read_text()
     assert json.loads((tmp_path / "run" / "test" / "summary.json").read_text())["cases"] == 1
@@ -227,14 +227,14 @@ def test_a_supervised_run_leaves_withheld_cases_out_and_says_so(whole, tmp_path)
 
 def test_with_the_label_maps_withheld_cases_are_cached_without_them(whole, tmp_path):
     run = trained(tiny(whole, tmp_path, split={"withhold": 0.5}, adversary=PLAYING), tmp_path / "run")
-    made = training_of(run)
-    assert [each.label for each in made._volumes(made.split.unlabelled)] == [None, None]
-    assert all(each.label is not None for each in made._volumes(made.split.train))
+    training = training_of(run)
+    assert [each.label for each in training._volumes(training.split.unlabelled)] == [None, None]
+    assert all(each.label is not None for each in training._volumes(training.split.train))
 
 
 def test_with_nothing_listed_a_case_without_labels_stays_an_error(balls, tmp_path):
     with pytest.raises(DatasetError, match=r"1 of 6 cases have no label map, e\.g\. .*ball_03"):
-        experiment.start(tiny(balls, tmp_path, adversary=PLAYING), tmp_path / "run")
+        compose_run.start(tiny(balls, tmp_path, adversary=PLAYING), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -252,16 +252,16 @@ def test_an_adversary_without_confidence_refuses_unlabelled_cases_before_it_trai
     sections = {"data": LISTED} if way == "listed" else {"split": {"withhold": 0.5}}
     root = balls if way == "listed" else whole
     with pytest.raises(DatasetError, match=said) as error:
-        experiment.start(tiny(root, tmp_path, adversary={**PLAYING, **changes}, **sections), tmp_path / "run")
+        compose_run.start(tiny(root, tmp_path, adversary={**PLAYING, **changes}, **sections), tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
 def test_folds_train_with_withheld_labels_and_test_every_case_once(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "train_and_test", lambda made, *rest, **options: [])
-    monkeypatch.setattr(experiment, "sum_up", lambda *rest: None)
+    monkeypatch.setattr(compose_run, "train_and_test", lambda run, *rest, **options: [])
+    monkeypatch.setattr(compose_run, "sum_up", lambda *rest: None)
     config = tiny(whole, tmp_path, split={"folds": 2, "withhold": 0.4}, adversary=PLAYING)
-    experiment.cross_validate(config, tmp_path / "folds")
+    compose_run.cross_validate(config, tmp_path / "folds")
     splits = [Split.load(tmp_path / "folds" / f"fold_{fold}" / "split.json") for fold in range(2)]
     assert sorted(splits[0].test + splits[1].test) == names()
     for split in splits:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from segmed.networks.blocks import CONVOLUTIONS, DROPOUTS, Merge, Norm, activation, convolution, normalisation
-from segmed.networks.encoders.encoder import PyramidEncoder
+from segmed.networks.encoders.base_encoder import PyramidEncoder
 
 WIDE = 7  # voxels of the depthwise kernel
 EXPANSION = 4  # of the feature maps inside a block

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segmed.networks.blocks import ConvBlock, Merge, Norm, activation, normalisation
-from segmed.networks.encoders.encoder import PyramidEncoder
+from segmed.networks.encoders.base_encoder import PyramidEncoder
 
 
 class DenseLevel(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from segmed.networks.blocks import ConvBlock, Merge, Norm, activation, convolution, normalisation
-from segmed.networks.encoders.encoder import PyramidEncoder
+from segmed.networks.encoders.base_encoder import PyramidEncoder, RepeatedLevel
 
 
 class ResidualBlock(nn.Module):
@@ -41,24 +41,10 @@ class ResidualBlock(nn.Module):
         return self.act(self.norm(self.conv(self.first(features))) + self.shortcut(features))
 
 
-class ResidualLevel(nn.Sequential):
+class ResidualLevel(RepeatedLevel):
     """`blocks` residual blocks, the first of them strided."""
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        *,
-        blocks: int = 2,
-        norm: Norm = "instance",
-        dropout: float = 0.0,
-    ) -> None:
-        once = (1,) * len(kernel)
-        first = ResidualBlock(inputs, outputs, kernel, stride, norm=norm, dropout=dropout)
-        rest = [ResidualBlock(outputs, outputs, kernel, once, norm=norm, dropout=dropout) for _ in range(blocks - 1)]
-        super().__init__(first, *rest)
+    block = ResidualBlock
 
 
 class ResidualEncoder(PyramidEncoder):

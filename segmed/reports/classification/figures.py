@@ -233,8 +233,10 @@ def learning_curves(
         title, notes: of the figure, see `finish`.
     """
     every = ((LOSSES, "loss"), (SHARES, "accuracy, area"))
-    found = [({name: _spoken(name) for name in history if name.split("/")[-1] in keys}, text) for keys, text in every]
-    panels = [(labels, text) for labels, text in found if labels]
+    candidates = [
+        ({name: _spoken(name) for name in history if name.split("/")[-1] in keys}, text) for keys, text in every
+    ]
+    panels = [(labels, text) for labels, text in candidates if labels]
     if not panels:
         return None
     figure = Figure(figsize=(3.8 * len(panels), 3.0), layout="constrained")

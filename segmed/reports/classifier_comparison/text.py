@@ -77,7 +77,7 @@ def classifier_document(comparison: ClassifierComparison, *, title: str, written
         written: how names are.
     """
     methods = [
-        (reference_named(method.name, comparison.reference, written), method.facts, _known(method, written))
+        (reference_named(method.name, comparison.reference, written), method.facts, _model_and_minutes(method, written))
         for method in comparison.methods
     ]
     return Document(
@@ -92,7 +92,7 @@ def classifier_document(comparison: ClassifierComparison, *, title: str, written
     )
 
 
-def _known(method: ClassifierMethod, written: Writing) -> dict[str, str]:
+def _model_and_minutes(method: ClassifierMethod, written: Writing) -> dict[str, str]:
     """Model and training time."""
     models = " and ".join(dict.fromkeys(run.model for run in method.runs if run.model))
     minutes = method.facts.training_minutes

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from segmed.evaluate.comparison import Comparison
-from segmed.metrics.segmentation import metric_named
+from segmed.metrics.mask_metrics import metric_named
 from segmed.reports.drawing.curves import COLOURS
 from segmed.reports.drawing.distributions import MISS_COLOUR
 from segmed.reports.drawing.slices import INK
@@ -70,7 +70,7 @@ def _width(names: Sequence[str]) -> float:
 
 
 def _colour(number: int) -> str:
-    """The reference is grey; the others have the colours that are apart for every kind of colour vision."""
+    """Grey for the reference; for the others colours that stay distinct with colour-blindness."""
     others = [colour for colour in COLOURS if colour not in PALE]
     return REFERENCE_GREY if number == 0 else others[(number - 1) % len(others)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from segmed.evaluate.comparison import Comparison, Figure, volumes_of
 from segmed.evaluate.results import Method
 from segmed.files import atomic_write_text, csv_text, remove
-from segmed.metrics.segmentation import metric_named
+from segmed.metrics.mask_metrics import metric_named
 from segmed.reports.comparison.document import (
     Document,
     Section,

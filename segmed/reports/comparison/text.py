@@ -9,7 +9,7 @@ from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparison import Comparison, Figure
 from segmed.evaluate.results import Method
 from segmed.files import atomic_write_text, csv_text, write_json
-from segmed.metrics.segmentation import metric_named
+from segmed.metrics.mask_metrics import metric_named
 from segmed.metrics.statistics import interval_method
 from segmed.reports.comparison.document import (
     Document,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import nct
 
-from segmed.metrics.segmentation import METRICS, metrics_shown
+from segmed.metrics.mask_metrics import METRICS, metrics_shown
 from segmed.metrics.statistics import FEWEST_UNITS
 from segmed.reports.drawing.slices import INK
 
@@ -30,11 +30,11 @@ def box_plots(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
         title: above the figure.
     """
     names = list(dict.fromkeys(row["label"] for row in rows))
-    panels = [key for key in metrics_shown("main") if any(_known(row[key]) for row in rows)]
+    panels = [key for key in metrics_shown("main") if any(_is_known(row[key]) for row in rows)]
     width = max(1.8, 0.36 * len(names) + 0.8)
     figure = Figure(figsize=(max(3.2, min(width * len(panels), 14)), 2.9), layout="constrained")
     for axes, key in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        known = [row for row in rows if _known(row[key])]
+        known = [row for row in rows if _is_known(row[key])]
         top = _top(known, key)
         for place, name in enumerate(names):
             own = [row for row in known if row["label"] == name]
@@ -98,7 +98,7 @@ def bland_altman(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figur
     figure = Figure(figsize=(3.1 * columns, 2.4 * lines + 0.3), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, name in zip(grid, names, strict=False):
-        own = [row for row in rows if row["label"] == name and _known(row["volume_difference_ml"])]
+        own = [row for row in rows if row["label"] == name and _is_known(row["volume_difference_ml"])]
         _draw_agreement(axes, own)
         axes.set_title(name, fontsize=8, color=INK)
         _plain(axes)
@@ -157,7 +157,7 @@ def _name_misses(figure: Figure, rows: Sequence[Mapping[str, Any]], remark: str 
         figure.legend(handles=[cross], loc="outside lower center", fontsize=7, frameon=False)
 
 
-def _known(value: float | None) -> bool:
+def _is_known(value: float | None) -> bool:
     return value is not None and not math.isnan(value)
 
 

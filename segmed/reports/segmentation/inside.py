@@ -272,12 +272,12 @@ def _draw_error_rate(axes: Axes, values: np.ndarray, wrong: np.ndarray) -> None:
 
 def _draw_errors_found(axes: Axes, values: np.ndarray, wrong: np.ndarray) -> None:
     order = np.argsort(-values, kind="stable")
-    found = np.cumsum(wrong[order]) / max(int(wrong.sum()), 1)
-    looked = np.arange(1, len(found) + 1) / len(found)
-    shown = np.unique(np.geomspace(1, len(found), 400).astype(int)) - 1
-    axes.plot(looked[shown], found[shown], color=PREDICTION_COLOUR, linewidth=1.6)
+    recall = np.cumsum(wrong[order]) / max(int(wrong.sum()), 1)
+    viewed = np.arange(1, len(recall) + 1) / len(recall)
+    shown = np.unique(np.geomspace(1, len(recall), 400).astype(int)) - 1
+    axes.plot(viewed[shown], recall[shown], color=PREDICTION_COLOUR, linewidth=1.6)
     axes.set_xscale("log")
-    ticks = [share for share in SHARES if share >= 1 / len(found)]
+    ticks = [share for share in SHARES if share >= 1 / len(recall)]
     axes.set_xlim(min(ticks), 1)
     axes.set_xticks(ticks, [f"{100 * share:g} %" for share in ticks])
     axes.set_ylim(0, 1.03)

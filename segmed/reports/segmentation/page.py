@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.errors import RunError
-from segmed.metrics.segmentation import METRICS, metrics_shown
+from segmed.metrics.mask_metrics import METRICS, metrics_shown
 from segmed.reports.drawing.curves import training_curves
 from segmed.reports.rendering import Picture, pictures_in, read_json, run_files, write_page
 from segmed.reports.segmentation.tables import NONE, cells, entries, whole_meaning
@@ -66,7 +66,7 @@ def _results(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pictures(folder: Path) -> list[Picture]:
-    """Those that are known first."""
+    """The pictures of the folder, those with a known caption first."""
     others = {path.stem: path.stem for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
     return pictures_in(folder, CAPTIONS | {stem: stem for stem in others if stem not in CAPTIONS})
 

@@ -8,8 +8,8 @@ from typing import Any
 from segmed.data.subjects import UNKNOWN
 from segmed.evaluate.answers import LEAKING
 from segmed.evaluate.case_rows import MEAN
+from segmed.metrics.mask_metrics import METRICS, metric_named, metrics_shown
 from segmed.metrics.metric import Place
-from segmed.metrics.segmentation import METRICS, metric_named, metrics_shown
 from segmed.metrics.statistics import interval_method
 
 LONGEST_NAME = 24

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from segmed.metrics.classification import areas_of, check, one_against_rest
+from segmed.metrics.class_figures import Checked, areas_of, check, one_against_rest
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,11 @@ def roc_curves(
     Raises:
         MetricError: as in `check`.
     """
-    checked = check(truth, probabilities, classes)
-    curves = {}
-    for number, name in enumerate(checked.classes):
-        own, scores, positives, negatives = one_against_rest(checked, number)
-        rate, sensitivity, thresholds = roc_curve(own, scores) if positives and negatives else (np.empty(0),) * 3
-        area = areas_of(checked, number)[0]
-        curves[name] = RocCurve(rate, sensitivity, thresholds, area, positives, negatives)
-    return curves
+    curves = _against_rest(check(truth, probabilities, classes), roc_curve)
+    return {
+        name: RocCurve(rate, sensitivity, thresholds, areas[0], *counts)
+        for name, (rate, sensitivity, thresholds), areas, counts in curves
+    }
 
 
 def precision_recall_curves(
@@ -81,13 +78,19 @@ def precision_recall_curves(
     Raises:
         MetricError: as in `check`.
     """
-    checked = check(truth, probabilities, classes)
-    curves = {}
+    curves = _against_rest(check(truth, probabilities, classes), precision_recall_curve)
+    return {
+        name: PrecisionRecallCurve(recall, precision, thresholds, areas[1], *counts)
+        for name, (precision, recall, thresholds), areas, counts in curves
+    }
+
+
+def _against_rest(
+    checked: Checked, curve: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray], tuple[float, float], tuple[int, int]]]:
+    """Of each class: name, curve (three empty arrays where it or the rest has no case), both areas, both counts."""
+    empty = (np.empty(0), np.empty(0), np.empty(0))
     for number, name in enumerate(checked.classes):
         own, scores, positives, negatives = one_against_rest(checked, number)
-        precision, recall, thresholds = (
-            precision_recall_curve(own, scores) if positives and negatives else (np.empty(0),) * 3
-        )
-        area = areas_of(checked, number)[1]
-        curves[name] = PrecisionRecallCurve(recall, precision, thresholds, area, positives, negatives)
-    return curves
+        arrays = curve(own, scores) if positives and negatives else empty
+        yield name, arrays, areas_of(checked, number), (positives, negatives)

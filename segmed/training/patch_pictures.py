@@ -35,7 +35,7 @@ def patch_picture(image: np.ndarray, label: np.ndarray | None = None) -> np.ndar
 
 
 def view_picture(image: np.ndarray, label: np.ndarray, views: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A column a patch: image, reference, then each view; the slice is that of `patch_picture`.
+    """A column per patch: image, reference, then each view; the slice is that of `patch_picture`.
 
     Args:
         image: (B, C, *spatial), 2D or 3D.

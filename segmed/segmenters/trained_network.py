@@ -19,8 +19,8 @@ from segmed.geometry import as_affine
 from segmed.labels import LabelSet
 from segmed.machine import GIB, free_ram_bytes
 from segmed.networks.summary import summarise
-from segmed.segmenters.base import Segmenter, on_grid_of
 from segmed.segmenters.native import WayHome
+from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.segmenters.sliding import Mirrored, Precision, collecting_bytes, sliding_window, window_batch
 
 
@@ -67,13 +67,13 @@ class NetworkSegmenter(Segmenter):
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         image = self._prepare(volume, native_maps=self.labels.classes)
-        found = self._found(image)
-        return on_grid_of(volume, self._way_home(image, volume).probabilities(found))
+        probabilities = self._probabilities_of(image)
+        return on_grid_of(volume, self._way_home(image, volume).probabilities(probabilities))
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         image = self._prepare(volume, native_maps=3)
-        found = self._found(image)
-        return on_grid_of(volume, self._way_home(image, volume).labels(found))
+        probabilities = self._probabilities_of(image)
+        return on_grid_of(volume, self._way_home(image, volume).labels(probabilities))
 
     def prepared_probabilities(self, image: Tensor) -> Tensor:
         """Probabilities on the network's own grid.
@@ -85,7 +85,7 @@ class NetworkSegmenter(Segmenter):
         Returns:
             (L + 1, X, Y, Z) float32 on the image's device, summing to one.
         """
-        return self._found(image).to(image.device)
+        return self._probabilities_of(image).to(image.device)
 
     def check_channels(self, volume: MetaTensor) -> None:
         """Refuse a volume (C, X, Y, Z) of other channels than the network takes.
@@ -144,7 +144,7 @@ class NetworkSegmenter(Segmenter):
         return self.window_bytes * math.prod(window) // math.prod(self.window)
 
     def _check_memory(self, image: Tensor, *, native_bytes: int) -> None:
-        """Refuse before it starts what would be killed at its end."""
+        """Refuse a volume for which memory would run out, before anything is computed."""
         needed, free = native_bytes + self._collecting_bytes(image), free_ram_bytes()
         if self.device.type == "cpu":
             window = self.window_of(image.shape[1:])
@@ -162,12 +162,12 @@ class NetworkSegmenter(Segmenter):
             window = (*window[: self.plane_axis], 1, *window[self.plane_axis :])
         return collecting_bytes(shape, channels=len(image), classes=self.labels.classes, window=window)
 
-    def _found(self, image: Tensor) -> Tensor:
+    def _probabilities_of(self, image: Tensor) -> Tensor:
         """Probabilities (L + 1, X, Y, Z), on the GPU where they fit there."""
         return self._through(self.network, image)
 
     def _through(self, network: nn.Module, image: Tensor) -> Tensor:
-        """What a network gives that segments as the own one does; mirrored copies are seen by the own one alone."""
+        """As `_probabilities_of`, by another network of the same classes; mirrored copies go to the own one alone."""
         if self.inference.mirror:
             axis = self._mirrored_axis(image)
             if axis is not None:
@@ -178,7 +178,7 @@ class NetworkSegmenter(Segmenter):
         if self.plane_axis is not None:
             data = data.movedim(self.plane_axis + 1, 1).contiguous()
         with evaluating(self.network):
-            found = sliding_window(
+            probabilities = sliding_window(
                 network,
                 data,
                 window=window,
@@ -188,7 +188,7 @@ class NetworkSegmenter(Segmenter):
                 precision=self.precision,
                 foreground=_informative(data),
             )
-        return found if self.plane_axis is None else found.movedim(1, self.plane_axis + 1)
+        return probabilities if self.plane_axis is None else probabilities.movedim(1, self.plane_axis + 1)
 
     def _mirrored_axis(self, image: Tensor) -> int | None:
         """Axis of the window from left to right, along which training flips too; None where slices lie across it."""
@@ -227,7 +227,7 @@ def _window(patches: PatchConfig, plane_axis: int | None) -> tuple[int, ...]:
     if len(patches.size) != patches.dims or (plane_axis is None) != (patches.dims == 3):
         raise SegmenterError(
             f"patches.size {patches.size} and plane axis {plane_axis} do not fit {patches.dims} dimensions: "
-            "give one number a dimension, and a plane for 2"
+            "give one number per dimension, and a plane for 2"
         )
     return patches.size
 

@@ -15,7 +15,7 @@ class ClassificationLoss(nn.Module):
     """Cross-entropy, or focal loss, of logits (B, K) and classes (B,) or shares of classes (B, K).
 
     Args:
-        class_weights: one a class; the loss is the weighted mean over the images, as torch's cross-entropy has it.
+        class_weights: one per class; the loss is the weighted mean over the images, as torch's cross-entropy has it.
         smoothing: share of the truth that is spread evenly over all classes.
         focal_gamma: each class's term is multiplied by (1 - p) to this power; 0: cross-entropy.
 
@@ -54,7 +54,7 @@ class ClassificationLoss(nn.Module):
                 "2 classes, and (B,) or (B, K)"
             )
         if self.weights is not None and len(self.weights) != logits.shape[1]:
-            raise NetworkError(f"{len(self.weights)} class weights for {logits.shape[1]} classes: give one a class")
+            raise NetworkError(f"{len(self.weights)} class weights for {logits.shape[1]} classes: give one per class")
         with torch.autocast(logits.device.type, enabled=False):
             return self._compute(logits.float(), target)
 

@@ -1,4 +1,4 @@
-"""Logits and labels -> one number: Dice, cross-entropy and their kin, deaf to voxels marked to be ignored."""
+"""Logits and labels -> one number: Dice, cross-entropy and related losses; voxels marked 255 are ignored."""
 
 from __future__ import annotations
 
@@ -174,9 +174,9 @@ class TopKCrossEntropy(SegmentationLoss):
 class Focal(SegmentationLoss):
     """Cross-entropy of each voxel times (1 - its probability) ** gamma, the mean over the voxels that count.
 
-    Equal to MONAI's FocalLoss with softmax where that has an `ignore_index`, in half its time: it looks at one
-    probability a voxel, not at all. Without one MONAI divides by the classes too: ours is then its × classes. So gamma
-    0 is cross-entropy, with any number of classes.
+    Equal to MONAI's FocalLoss with softmax where that has an `ignore_index`, in half its time: it looks at the
+    probability of each voxel's own class alone. Without an `ignore_index` MONAI divides by the classes too: this loss
+    is then MONAI's times the number of classes. So gamma 0 is cross-entropy, with any number of classes.
 
     Args:
         gamma: focus on hard voxels; 0 is cross-entropy.
@@ -308,7 +308,7 @@ class DeepSupervisionLoss(nn.Module):
             NetworkError: more or fewer logits than levels.
         """
         if len(logits) != len(self.weights):
-            raise NetworkError(f"{len(logits)} logits for {len(self.weights)} supervised levels: give one a level")
+            raise NetworkError(f"{len(logits)} logits for {len(self.weights)} supervised levels: give one per level")
         parts = [
             weight * self.loss(level, _nearest(labels, level.shape[2:]))
             for weight, level in zip(self.weights, logits, strict=True)

@@ -13,15 +13,15 @@ DEEP = 2  # coarsest levels, to which `deep_dropout` applies
 
 
 class Encoder(nn.Module):
-    """Image (B, C, *spatial) -> one feature map a level, finest first.
+    """Image (B, C, *spatial) -> one feature map per level, finest first.
 
-    A subclass fills `levels` with one module a level, which takes the map of the level before (the first: the
+    A subclass fills `levels` with one module per level, which takes the map of the level before (the first: the
     image). What follows an encoder sizes itself from what the encoder declares.
 
     Attributes:
         in_channels: channels of the image.
         channels: feature maps of each level.
-        strides: step of each level, an entry an axis, relative to the level before (the first: to the image).
+        strides: step of each level, an entry per axis, relative to the level before (the first: to the image).
             A level delivers ceil(n / stride) voxels of n.
         dims: 2 or 3.
         norm, dropout, checkpointing: as built, so that a decoder can match.
@@ -72,6 +72,28 @@ class Encoder(nn.Module):
         return features
 
 
+class RepeatedLevel(nn.Sequential):
+    """`blocks` blocks of one class, the first of them strided."""
+
+    block: Callable[..., nn.Module]  # a class
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        *,
+        blocks: int = 2,
+        norm: Norm = "instance",
+        dropout: float = 0.0,
+    ) -> None:
+        once = (1,) * len(kernel)
+        first = self.block(inputs, outputs, kernel, stride, norm=norm, dropout=dropout)
+        rest = [self.block(outputs, outputs, kernel, once, norm=norm, dropout=dropout) for _ in range(blocks - 1)]
+        super().__init__(first, *rest)
+
+
 class PyramidEncoder(Encoder):
     """An encoder whose levels are all of one kind, `level(inputs, outputs, kernel, stride, blocks=...)`.
 
@@ -99,7 +121,7 @@ class PyramidEncoder(Encoder):
             in_channels, channels, strides, dims=dims, norm=norm, dropout=dropout, checkpointing=checkpointing
         )
         if blocks < 1:
-            raise NetworkError(f"{blocks} blocks a level: give at least 1")
+            raise NetworkError(f"{blocks} blocks per level: give at least 1")
         inputs, shapes = in_channels, zip(self.channels, kernels_for(self.strides), self.strides, strict=True)
         for number, (outputs, kernel, stride) in enumerate(shapes):
             lost = max(dropout, deep_dropout) if number >= len(self.channels) - DEEP else dropout

@@ -115,7 +115,7 @@ def check(
     labels, given = np.asarray(truth), np.asarray(probabilities, dtype=np.float64)
     if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iub":
         raise MetricError(
-            f"truth of shape {labels.shape} and type {labels.dtype}: give one integer a case, for at least one case"
+            f"truth of shape {labels.shape} and type {labels.dtype}: give one integer per case, for at least one case"
         )
     if given.shape != (len(labels), len(names)):
         raise MetricError(
@@ -123,7 +123,7 @@ def check(
             f"give {(len(labels), len(names))}"
         )
     if subjects is not None and len(subjects) != len(labels):
-        raise MetricError(f"{len(subjects)} subjects for {len(labels)} cases: give one a case")
+        raise MetricError(f"{len(subjects)} subjects for {len(labels)} cases: give one per case")
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if outside.size:
         raise MetricError(
