@@ -120,8 +120,7 @@ def read_header(source: Source | Path | str) -> Header:
     """Shape, affine, components and type, without the voxels.
 
     Raises:
-        VolumeError: missing, unreadable, not a volume.
-        VolumeError: spacing that is not positive, axes that are not orthogonal.
+        VolumeError: missing, unreadable, not a volume; spacing that is not positive, axes that are not orthogonal.
     """
     source = _as_source(source)
     path = source.path
@@ -174,8 +173,8 @@ def read_volume(source: Source | Path | str, *, dtype: torch.dtype = torch.float
         images become grey unless the source says otherwise, 2D images have one slice and an identity affine.
 
     Raises:
-        VolumeError: missing, truncated, not a volume, NaN or infinite voxels, no such component.
-        VolumeError: spacing that is not positive, axes that are not orthogonal.
+        VolumeError: missing, truncated, not a volume, NaN or infinite voxels, no such component;
+            spacing that is not positive, axes that are not orthogonal.
     """
     source = _as_source(source)
     if dtype not in NUMPY_TYPES:
@@ -218,13 +217,13 @@ def read_label_volume(source: Source | Path | str) -> MetaTensor:
 
 def _several_maps(values: np.ndarray) -> str:
     """The fault of (C, X, Y, Z) values that should be one label map, and what to do."""
-    said = f"has {len(values)} components: a label map has one"
+    fault = f"has {len(values)} components: a label map has one"
     if not np.isin(values, (0, 1)).all():
-        return f"{said}; choose a component"
+        return f"{fault}; choose a component"
     if ((values > 0).sum(axis=0) <= 1).all():
-        return f"{said}; these are one-hot: save their argmax over the last axis, one value a label"
+        return f"{fault}; these are one-hot: save their argmax over the last axis, one value a label"
     return (
-        f"{said}; these overlap: save one map that gives every part a value of its own, and name the wholes in "
+        f"{fault}; these overlap: save one map that gives every part a value of its own, and name the wholes in "
         "data.regions"
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 MYOCARDIUM, BLOOD_POOL, RV, SCAR = 1, 2, 3, 4
 LABEL_VALUES = {"myocardium": MYOCARDIUM, "blood_pool": BLOOD_POOL, "rv": RV, "scar": SCAR}
 
-ABOVE = 0.35  # the cavities go on above the base for this part of the ventricle's length
+ABOVE = 0.35  # the cavities continue above the base for this share of the ventricle's length
 THIN_WALL_MM = 3.0  # of the right ventricle and of the atrium
 VALVE_MM = 2.0
 
@@ -74,7 +74,7 @@ class Heart:
 
 @dataclass(frozen=True)
 class Chest:
-    """What lies around the heart: distances of surfaces in mm from its axis.
+    """The surroundings of the heart: distances of surfaces in mm from its axis.
 
     Attributes:
         wall_mm: of the inner chest wall, toward the front.

@@ -30,7 +30,7 @@ __all__ = ["Audit", "CaseFacts", "DatasetError", "Finding", "Repair", "audit_dat
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit: facts and findings.
 
     Attributes:
         facts: of the cases whose images can be used, in the order of the data set.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import os
 import shutil
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +25,7 @@ from segmed.data.cases import Case, Dataset
 from segmed.data.checksums import digest, is_intact, map_array, write_array
 from segmed.data.content import ContentHashes
 from segmed.data.preprocess import prepare, read_case
+from segmed.data.processes import end_with_parent
 from segmed.errors import DatasetError, VolumeError
 from segmed.files import atomic_folder, write_json
 from segmed.machine import free_ram_bytes
@@ -70,8 +69,8 @@ class CachedVolume:
 class VolumeCache:
     """Preprocessed volumes below one folder, shared by runs and safe with several processes.
 
-    An entry's name is a hash of the files' content, of the settings and of the label values: another content or
-    another setting is another entry, so none is ever stale. Entries appear whole, by a rename.
+    An entry's name is a hash of the files' content, of the settings and of the label values, so no entry is ever
+    stale. An entry is renamed into place once it is complete.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -119,39 +118,39 @@ class VolumeCache:
         """
         key = self.key(case, dataset, config)
         folder = self._entry(key)
-        found = self._open(key, case.id)
-        if found is not None:
-            return found
+        volume = self._open(key, case.id)
+        if volume is not None:
+            return volume
         with cache_lock(self.folder, key):
-            made = self._open(key, case.id)  # another process was first
-            if made is not None:
-                return made
+            volume = self._open(key, case.id)  # another process was first
+            if volume is not None:
+                return volume
             arrays, facts = _prepared(case, dataset, config)
             if self.key(case, dataset, config) != key:
                 raise DatasetError(f"case {case.id}: its files changed while they were read: run again")
             self._write(folder, arrays, facts)
-            made = self._open(key, case.id)
-        if made is None:
+            volume = self._open(key, case.id)
+        if volume is None:
             raise DatasetError(f"case {case.id}: the cache entry {folder} can't be read back: check the disk")
-        return made
+        return volume
 
     def build(
         self, cases: Sequence[Case], dataset: Dataset, config: PreprocessConfig, *, workers: int, progress: bool
     ) -> list[CachedVolume]:
-        """Open all cases, in their order; those that are not there are preprocessed by `workers` processes.
+        """Open all cases, in their order; those without an entry are preprocessed by `workers` processes.
 
         Raises:
             DatasetError: a case can't be prepared, or a worker was killed.
             VolumeError: a file of a case is not a usable volume.
             DiskError: the disk is full or the folder can't be written.
         """
-        found = {case: self._open(self.key(c, dataset, config), c.id) for case, c in enumerate(cases)}
-        absent = [cases[index] for index, volume in found.items() if volume is None]
+        volumes = {case: self._open(self.key(c, dataset, config), c.id) for case, c in enumerate(cases)}
+        absent = [cases[index] for index, volume in volumes.items() if volume is None]
         with Progress(disable=not progress) as bar:
             task = bar.add_task("preprocessing", total=len(cases), completed=len(cases) - len(absent))
             for _ in self._build_absent(absent, dataset, config, workers):
                 bar.advance(task)
-        return [found[index] or self.get(case, dataset, config) for index, case in enumerate(cases)]
+        return [volumes[index] or self.get(case, dataset, config) for index, case in enumerate(cases)]
 
     def _build_absent(
         self, cases: list[Case], dataset: Dataset, config: PreprocessConfig, workers: int
@@ -197,18 +196,18 @@ class VolumeCache:
     def _open(self, key: str, case_id: str) -> CachedVolume | None:
         """Map an entry that is there; the first time, all of it is compared with its checksums."""
         folder = self._entry(key)
-        found = _open_entry(folder, case_id)
-        if found is not None and key not in self._verified:
+        volume = _open_entry(folder, case_id)
+        if volume is not None and key not in self._verified:
             if not is_intact(folder):
                 return None
             self._verified.add(key)
-        return found
+        return volume
 
     def _entry(self, key: str) -> Path:
         return self.folder / "volumes" / key
 
     def _write(self, folder: Path, arrays: dict[str, np.ndarray], facts: dict[str, list[Any]]) -> None:
-        """Write an entry whole; what a killed process left of it, or a broken one, is removed."""
+        """Write an entry whole; the rest of a killed process, or a damaged entry, is removed first."""
         for leftover in [folder, *folder.parent.glob(f".*.{folder.name}")]:
             shutil.rmtree(leftover, ignore_errors=True)
         with atomic_folder(folder) as temporary:
@@ -266,18 +265,11 @@ def _positions(indices: np.ndarray, index: int) -> np.ndarray:
 
 
 def _start_worker() -> None:
-    """Set up a process of the pool: one thread; Ctrl-C is the parent's affair; no life without the parent."""
+    """Set up a worker: one thread; Ctrl-C is left to the parent; it ends when its parent ends."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_parent()
 
 
 # ---------------------------------------------------------------- the files of an entry

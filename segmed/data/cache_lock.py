@@ -1,4 +1,4 @@
-"""One process at a time builds an entry of a cache; a killed one lets go by itself."""
+"""A lock for each entry of a cache, so that one process builds it; the system frees the lock of a killed process."""
 
 from __future__ import annotations
 

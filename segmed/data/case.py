@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from segmed.data.expressions import found_in
+from segmed.data.expressions import first_match
 from segmed.errors import DatasetError
 from segmed.volumes import Source
 
@@ -79,7 +79,7 @@ def with_subjects(layout_cases: LayoutCases, expression: str) -> LayoutCases:
     """
 
     def named(case: Case) -> Case:
-        match = found_in(expression, case.id, key="data.layout.subject")
+        match = first_match(expression, case.id, key="data.layout.subject")
         if match is None:
             raise DatasetError(f"data.layout.subject '{expression}' is not found in case '{case.id}': adapt it")
         return replace(case, subject=match[1] if match.re.groups and match[1] is not None else match[0])

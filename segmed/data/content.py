@@ -1,4 +1,4 @@
-"""Files -> hashes of their content, remembered, so that an unchanged file is read once."""
+"""Files -> hashes of their content, cached, so that an unchanged file is read once."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ BLOCK = 1 << 22
 
 
 class ContentHashes:
-    """Hashes of file contents, remembered in a folder by path, size, inode and times.
+    """Hashes of file contents, cached in a folder by path, size, inode and times.
 
-    Memory is only a shortcut: where it can't be written, files are hashed again.
+    Where the cache can't be written, files are hashed again.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
 
     def of(self, path: Path) -> str:
-        """Hash what belongs to an image: a file, a header with its data file, or a folder of DICOM files.
+        """Hash the files of an image: a file, a header with its data file, or a folder of DICOM files.
 
         Raises:
             OSError: a file is missing or can't be read.
@@ -55,12 +55,12 @@ class ContentHashes:
         return value
 
 
-def check_content(record: Path, found: Mapping[str, str]) -> None:
-    """See that cases hold what they held when a run began, and note those that it learns from for the first time.
+def check_content(record: Path, contents: Mapping[str, str]) -> None:
+    """Check that cases are unchanged since a run began, and record new ones.
 
     Args:
         record: `content.json` of the run; a run of an earlier version has none, and gets one.
-        found: id of a case -> what identifies its content now.
+        contents: id of a case -> what identifies its content now.
 
     Raises:
         DatasetError: a case was replaced, or the record is damaged.
@@ -68,20 +68,20 @@ def check_content(record: Path, found: Mapping[str, str]) -> None:
     """
     try:
         known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-        changed = [name for name, content in found.items() if known.get(name, content) != content]
+        changed = [name for name, content in contents.items() if known.get(name, content) != content]
     except (OSError, ValueError, AttributeError) as error:
         raise DatasetError(f"{record} is damaged: start the run anew, or remove it to go on unchecked") from error
     if changed:
         raise DatasetError(
-            f"{changed[0]} is not what it was when the run began ({len(changed)} of {len(found)} were "
+            f"{changed[0]} is not what it was when the run began ({len(changed)} of {len(contents)} were "
             f"replaced): put the old files back, start the run anew, or remove {record} to go on with the new ones"
         )
-    if not found.keys() <= known.keys():
-        write_json(record, known | dict(found))
+    if not contents.keys() <= known.keys():
+        write_json(record, known | dict(contents))
 
 
 def case_files(cases: Iterable[Case]) -> Iterator[Path]:
-    """The files of the images and label maps of cases, as far as they are there."""
+    """The existing files of the images and label maps of cases."""
     for case in cases:
         for source in (*case.images.values(), *((case.label,) if case.label else ())):
             with suppress(OSError):
@@ -89,7 +89,7 @@ def case_files(cases: Iterable[Case]) -> Iterator[Path]:
 
 
 def volume_files(path: Path, *, besides: Path | None = None) -> list[Path]:
-    """The files of all volumes that a path names, but those below `besides`, where results are; none without any."""
+    """The files of all volumes at a path, without those below `besides`, the folder of results; may be empty."""
     try:
         volumes = find_volumes(path)
     except DatasetError:
@@ -100,7 +100,7 @@ def volume_files(path: Path, *, besides: Path | None = None) -> list[Path]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """List the files whose bytes make up the image at `path`, in a fixed order."""
+    """The files that make up the image at `path`, in a fixed order."""
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.is_file())
     suffix = path.suffix.lower()
@@ -122,10 +122,10 @@ def _named_data_files(header: Path) -> list[Path]:
 
 
 def _state(path: str) -> dict[str, int]:
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
+    state = os.stat(path)
+    if not stat.S_ISREG(state.st_mode):
         raise OSError(None, "is a pipe, a socket or a device, no file", path)
-    return {"size": found.st_size, "inode": found.st_ino, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
+    return {"size": state.st_size, "inode": state.st_ino, "mtime_ns": state.st_mtime_ns, "ctime_ns": state.st_ctime_ns}
 
 
 def _read_note(note: Path) -> dict:

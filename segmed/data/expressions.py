@@ -1,4 +1,4 @@
-"""Regular expressions of users and of strangers' configs, looked for in names, with an end to the looking."""
+"""Regular expressions of configs, searched in names within a time limit."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SECONDS = 2.0  # for one name; an expression without nested repetitions needs mi
 
 
 class _TooLong(Exception):
-    """The time is over."""
+    """The search took longer than SECONDS."""
 
 
-def found_in(expression: str, name: str, *, key: str) -> re.Match[str] | None:
+def first_match(expression: str, name: str, *, key: str) -> re.Match[str] | None:
     """Look for an expression in a name.
 
     Args:
@@ -28,7 +28,7 @@ def found_in(expression: str, name: str, *, key: str) -> re.Match[str] | None:
         key: of the config or the option, for messages.
 
     Raises:
-        DatasetError: it is no expression, or tries more ways to fit the name than any time is enough for.
+        DatasetError: it is no regular expression, or its search takes too long.
     """
     try:
         pattern = re.compile(expression)

@@ -70,9 +70,9 @@ def csv_rows(table: Path) -> list[dict[str, Any]]:
     try:
         text = table.read_text(encoding="utf-8-sig")
         first, _, rest = text.partition("\n")
-        told = SEPARATOR_LINE.fullmatch(first.strip(" \r"))
-        text = rest if told else text
-        delimiter = told[1] if told else max(DELIMITERS, key=first.count)
+        separator = SEPARATOR_LINE.fullmatch(first.strip(" \r"))
+        text = rest if separator else text
+        delimiter = separator[1] if separator else max(DELIMITERS, key=first.count)
         rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True, restkey="", restval=""))
     except FileNotFoundError as error:
         raise DatasetError(f"{table} does not exist: check data.root and data.layout.file") from error

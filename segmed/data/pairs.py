@@ -1,4 +1,4 @@
-"""Predictions <-> references, by the names of their files, whoever named them."""
+"""Predictions <-> references, paired by the names of their files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from segmed.config import PHANTOM_FILES, DataConfig, NnunetLayout, PatternLayout, PhantomLayout
 from segmed.data.case import Case, composed
 from segmed.data.cases import find_volumes, read_dataset
-from segmed.data.expressions import found_in
+from segmed.data.expressions import first_match
 from segmed.data.guess import guess_layout
 from segmed.data.naming import (
     FIRST_CHANNEL,
@@ -54,12 +54,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What belongs together.
+    """Predictions and references of the same cases.
 
     Attributes:
         predictions: id of a reference -> its prediction.
         missing: ids of references without one.
-        unused: predictions that no reference is found for.
+        unused: predictions without a reference.
     """
 
     predictions: Mapping[str, Path]
@@ -78,7 +78,7 @@ def find_references(
     Args:
         folder: label maps, at any depth, or a data set in a layout that `guess_layout` knows.
         data: how the folder is arranged, if it is that of a run: tried first.
-        pattern: of label maps below the folder, such as `{case}/{case}_gt.nii.gz`; instead of any guess.
+        pattern: of label maps below the folder, such as `{case}/{case}_gt.nii.gz`; nothing is guessed then.
         subject: regular expression found in a case's id whose match (or first group) is the subject.
 
     Returns:
@@ -107,9 +107,9 @@ def _from_dataset(
     """From the first description of the folder that finds label maps; a pattern must."""
     if pattern is not None:
         layout = PatternLayout(images={"label": pattern})
-        found = read_dataset(DataConfig(root=folder, layout=layout, labels={"any": 1}), complete=False)
-        known = found.subjects_known
-        return [_from_case(Case(c.id, c.subject, {}, c.images["label"]), folder, known) for c in found.cases], None
+        dataset = read_dataset(DataConfig(root=folder, layout=layout, labels={"any": 1}), complete=False)
+        known = dataset.subjects_known
+        return [_from_case(Case(c.id, c.subject, {}, c.images["label"]), folder, known) for c in dataset.cases], None
     attempts: list[Callable[[], DataConfig]] = []
     if data is not None:
         attempts.append(lambda: _readable(data.model_copy(update={"root": folder})))
@@ -117,14 +117,14 @@ def _from_dataset(
     for attempt in attempts:
         try:
             described = attempt()
-            found = read_dataset(described, complete=False)
+            dataset = read_dataset(described, complete=False)
         except DatasetError:
             continue
-        cases = [case for case in found.cases if case.label is not None]
+        cases = [case for case in dataset.cases if case.label is not None]
         if cases:
             named = described.labels != {"any": 1}
-            references = [_from_case(case, folder, found.subjects_known) for case in cases]
-            return references, found.labels if named else None
+            references = [_from_case(case, folder, dataset.subjects_known) for case in cases]
+            return references, dataset.labels if named else None
     return [], None
 
 
@@ -136,7 +136,7 @@ def _guessed(folder: Path) -> DataConfig:
 
 
 def _readable(data: DataConfig) -> DataConfig:
-    """A phantom is read as the files it consists of."""
+    """The config, with the layout of a phantom's files instead of `phantom`."""
     if not isinstance(data.layout, PhantomLayout):
         return data
     return data.model_copy(update={"layout": PHANTOM_FILES})
@@ -165,7 +165,7 @@ def _from_label_pattern(folder: Path, layout: object) -> list[Reference]:
 
 
 def _from_files(folder: Path) -> list[Reference]:
-    """Every volume below a folder; names that all end in the first channel of nnU-Net go without it, too."""
+    """Every volume below a folder; where all names end in nnU-Net's first channel, names without it fit, too."""
     references = [_from_file(path, folder) for path in find_volumes(folder)]
     seen: set[str] = set()
     for reference in references:
@@ -199,17 +199,17 @@ def _also_called(reference: Reference, names: Iterable[str]) -> Reference:
 
 
 def _subject(case: str, subject: str) -> str:
-    found = found_in(subject, case, key="subject")
-    if found is None:
+    match = first_match(subject, case, key="subject")
+    if match is None:
         raise DatasetError(f"subject '{subject}' is not found in case '{case}': adapt it")
-    return found[1] if found.re.groups and found[1] is not None else found[0]
+    return match[1] if match.re.groups and match[1] is not None else match[0]
 
 
 # ---------------------------------------------------------------- pairing
 
 
 def pair(predictions: Sequence[Path], references: Sequence[Reference], *, folder: Path) -> Pairing:
-    """Find the prediction of each reference; never one case's for another's.
+    """The prediction of each reference.
 
     Compared are, and the first that fits decides: the path below the folder; the name of the file (that of the image,
     of the label map, or of the case); the name without words that say what it is (`_gt`, `_seg`, `_pred`); the same
@@ -243,10 +243,10 @@ def pair(predictions: Sequence[Path], references: Sequence[Reference], *, folder
         claims[reference] = min(before, (level, path)) if before else (level, path)
     left = [reference for reference in references if reference.id not in claims]
     by_folder = sides.by_folders(unused, {reference.id for reference in left}, folder)
-    found = {**{case: path for case, (_, path) in claims.items()}, **by_folder}
+    paths = {**{case: path for case, (_, path) in claims.items()}, **by_folder}
     return Pairing(
-        {reference.id: found[reference.id] for reference in references if reference.id in found},
-        tuple(reference.id for reference in references if reference.id not in found),
+        {reference.id: paths[reference.id] for reference in references if reference.id in paths},
+        tuple(reference.id for reference in references if reference.id not in paths),
         tuple(path for path in unused if path not in set(by_folder.values())),
     )
 
@@ -312,7 +312,7 @@ class _Sides:
         return None
 
     def _together(self, name: FileName, reference: Reference) -> bool:
-        """Whether the folders of both don't contradict each other."""
+        """Whether the folders of both may be those of one case."""
         own = frozenset(name.folders)
         return any(self._folders_agree(own, frozenset(file.folders)) for file in reference.files or (name,))
 
@@ -322,7 +322,7 @@ class _Sides:
         return agree(own - self.common, other - self.common_of_references) and not numbers_clash(own, other)
 
     def by_folders(self, paths: Sequence[Path], left: set[str], folder: Path) -> dict[str, Path]:
-        """What belongs together by all that tells cases apart, folders included, where there is one possibility."""
+        """Reference -> prediction, by names and folders together, where only one fits."""
         fits: dict[str, list[Path]] = {}
         for path in paths:
             tokens = file_name(path, folder).tokens
@@ -331,7 +331,7 @@ class _Sides:
             ]
             for case in own if len(own) == 1 and left.issuperset(own) else ():
                 fits.setdefault(case, []).append(path)
-        return {case: found[0] for case, found in fits.items() if len(found) == 1}
+        return {case: fitting[0] for case, fitting in fits.items() if len(fitting) == 1}
 
 
 def _one_case(a: frozenset[str], b: frozenset[str]) -> bool:

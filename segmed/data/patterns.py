@@ -37,15 +37,15 @@ class Pattern:
 
     @property
     def literal(self) -> int:
-        """Number of characters that stand for themselves: of two patterns for one file the longer is meant."""
+        """Number of literal characters; of two patterns that fit a file the one with more counts."""
         return len(TOKEN.sub("", self.text))
 
     def files(self, root: Path) -> dict[tuple[str, ...], list[Path]]:
         """Volumes and DICOM folders below `root` that match, by the values of `fields`."""
-        found: dict[tuple[str, ...], list[Path]] = {}
+        paths: dict[tuple[str, ...], list[Path]] = {}
         for path, values in self._walk(root, self.parts, {}):
-            found.setdefault(tuple(values[field] for field in self.fields), []).append(path)
-        return found
+            paths.setdefault(tuple(values[field] for field in self.fields), []).append(path)
+        return paths
 
     def path(self, values: Mapping[str, str]) -> str:
         """The name that the pattern gives a case, for messages."""
@@ -87,12 +87,12 @@ def parse_pattern(text: str) -> Pattern:
 
 def label_files(root: Path, pattern: Pattern) -> list[tuple[Path, Mapping[str, str]]]:
     """Files below a folder that a pattern fits, each with the values of its fields."""
-    found = pattern.files(root)
-    return [(path, dict(zip(pattern.fields, key, strict=True))) for key, paths in found.items() for path in paths]
+    files = pattern.files(root)
+    return [(path, dict(zip(pattern.fields, key, strict=True))) for key, paths in files.items() for path in paths]
 
 
 def _regex(part: str, known: Mapping[str, str]) -> re.Pattern[str]:
-    """Of one level; what a level above has settled must recur."""
+    """The expression of one level; values known from the levels above must recur."""
     regex, position, seen = "", 0, set()
     for token in TOKEN.finditer(part):
         regex += re.escape(part[position : token.start()])
@@ -117,20 +117,20 @@ def read_patterns(root: Path, layout: PatternLayout) -> LayoutCases:
         raise DatasetError("data.layout.images is empty: name at least one image and its pattern")
     patterns = {name: parse_pattern(text) for name, text in layout.images.items()}
     label_pattern = parse_pattern(layout.label) if layout.label else None
-    found = {name: pattern.files(root) for name, pattern in patterns.items()}
+    images_of = {name: pattern.files(root) for name, pattern in patterns.items()}
     label_files = label_pattern.files(root) if label_pattern else {}
-    _give_each_file_to_one([*zip(patterns.values(), found.values(), strict=True), (label_pattern, label_files)])
-    for name, files in found.items():
+    _give_each_file_to_one([*zip(patterns.values(), images_of.values(), strict=True), (label_pattern, label_files)])
+    for name, files in images_of.items():
         if not files:
             raise DatasetError(_nothing_matches(root, name, patterns[name]))
     if label_pattern and not label_files:
         raise DatasetError(_nothing_matches(root, "label", label_pattern))
     everything = {**patterns, **({"": label_pattern} if label_pattern else {})}
-    keys = _case_keys(everything, {**found, "": label_files})
+    keys = _case_keys(everything, {**images_of, "": label_files})
     with_subject = len({key.get("case", "") for key in keys}) < len(keys)
     cases = []
     for key in keys:
-        images = {name: _one(found[name], patterns[name], key) for name in patterns}
+        images = {name: _one(images_of[name], patterns[name], key) for name in patterns}
         label = _one(label_files, label_pattern, key) if label_pattern else None
         parts = [key[name] for name in ("subject", "case") if name in key and (with_subject or name == "case")]
         case_id = "_".join(parts) or key["subject"]
@@ -141,7 +141,7 @@ def read_patterns(root: Path, layout: PatternLayout) -> LayoutCases:
 
 
 def _give_each_file_to_one(claims: Sequence[tuple[Pattern | None, dict[tuple[str, ...], list[Path]]]]) -> None:
-    """Take files away from all patterns but the most literal one that matches them."""
+    """Leave each file to the most literal pattern that matches it."""
     owner: dict[Path, Pattern] = {}
     for pattern, files in claims:
         for path in (path for paths in files.values() for path in paths):
@@ -159,14 +159,14 @@ def _give_each_file_to_one(claims: Sequence[tuple[Pattern | None, dict[tuple[str
 
 
 def _case_keys(
-    patterns: Mapping[str, Pattern], found: Mapping[str, Mapping[tuple[str, ...], list[Path]]]
+    patterns: Mapping[str, Pattern], images_of: Mapping[str, Mapping[tuple[str, ...], list[Path]]]
 ) -> list[dict[str, str]]:
     """The cases, as values of the placeholders of the patterns that have them all."""
     most = max((pattern.fields for pattern in patterns.values()), key=len)
     for pattern in patterns.values():
         if not set(pattern.fields) <= set(most):
             raise DatasetError(f"pattern '{pattern.text}' shares no placeholder with the others: use {{case}} in all")
-    keys = {key for name, pattern in patterns.items() if pattern.fields == most for key in found[name]}
+    keys = {key for name, pattern in patterns.items() if pattern.fields == most for key in images_of[name]}
     return [dict(zip(most, key, strict=True)) for key in sorted(keys)]
 
 

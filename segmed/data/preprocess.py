@@ -50,8 +50,8 @@ def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | No
         image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None.
 
     Raises:
-        VolumeError: the files of the case lie on different grids.
-        VolumeError: a file can't be read, or a modality is missing or has several components.
+        VolumeError: the files lie on different grids, one can't be read, or a modality is missing or has several
+            components.
         ValueError: the label map holds an unknown value.
     """
     missing = [modality for modality in dataset.modalities if modality not in case.images]

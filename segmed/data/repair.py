@@ -101,7 +101,7 @@ def fix_geometry(dataset: Dataset, *, log: Path) -> tuple[Repair, ...]:
 
 
 def _check_inside(planned: Sequence[Repair], root: Path) -> None:
-    """A table or dataset.json of a stranger may name files anywhere; a link may lead there."""
+    """Refuse label maps outside the data set, to which a table, a dataset.json or a link may lead."""
     for repair in planned:
         if not Path(repair.file).resolve().is_relative_to(root.resolve()):
             raise DatasetError(

@@ -32,7 +32,7 @@ Report = Callable[[str, int, int | None], None]
 
 
 class _Cut(Exception):
-    """The connection failed in a way that another attempt may mend."""
+    """The connection failed; another attempt may succeed."""
 
 
 def fetch(url: str, part: Path, stream: BinaryIO, *, attempts: int, wait_s: float, report: Report) -> None:

@@ -68,7 +68,7 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
 
 
 def _check_metaimage(path: Path, bytes_of_voxels: int) -> None:
-    """What ITK mends in silence (a negative spacing) or tells on stderr (missing voxels), from the header's text."""
+    """Check the header for what ITK repairs silently (a negative spacing) or only prints (missing voxels)."""
     with open(path, "rb") as file:
         text = file.read(1 << 16)
     fields = {
@@ -94,7 +94,7 @@ def _check_metaimage(path: Path, bytes_of_voxels: int) -> None:
 
 
 def _check_nrrd(path: Path, bytes_of_voxels: int) -> None:
-    """Voxels that a file can't hold are not made room for."""
+    """Refuse a header with more voxels than the file can hold, before memory is allocated."""
     with open(path, "rb") as file:
         text = file.read(1 << 16).split(b"\n\n")[0].split(b"\r\n\r\n")[0].lower()
     on_disk = path.stat().st_size
@@ -148,8 +148,8 @@ def _dtype(pixel_id: int, path: Path) -> str:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line.partition("ERROR:")[2] or line for line in lines if "ERROR" in line]
-    text = re.sub(r"\(0x[0-9a-f]+\)", "", (told or lines or ["unknown reason"])[-1])
+    errors = [line.partition("ERROR:")[2] or line for line in lines if "ERROR" in line]
+    text = re.sub(r"\(0x[0-9a-f]+\)", "", (errors or lines or ["unknown reason"])[-1])
     return text.strip(" :.") or "unknown reason"
 
 

@@ -75,7 +75,7 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | No
         if UNIT_MM.get(units & 7, 1.0) != 1.0:
             header.set_sform(None, 0)
             header.set_qform(None, 0)
-        placed(header, like)  # what it mends in the header shall not go on
+        placed(header, like)  # repairs the header, so that its faults are not copied
         for code in ("qform_code", "sform_code"):
             if not 0 <= int(header[code]) <= LAST_FORM_CODE:
                 header[code] = ALIGNED if int(header[code]) > 0 else 0

@@ -24,8 +24,7 @@ def placed(header: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, str]:
     qform. Repairs are made in `header`, too.
 
     Raises:
-        VolumeError: no form and a spacing that is not positive.
-        VolumeError: a rotation or codes that make no sense.
+        VolumeError: no form and a spacing that is not positive; a rotation or codes that make no sense.
     """
     if header["pixdim"][0] not in (-1, 1):
         header["pixdim"][0] = 1  # the standard: 0 means 1
@@ -46,7 +45,7 @@ def placed(header: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, str]:
                 ["the axes of its sform are not orthogonal: its qform counts", *filter(None, [choice])]
             )
         return affine, ""
-    thickness = _mended_spacing(header, path)
+    thickness = _repaired_spacing(header, path)
     if int(header["qform_code"]) > 0:
         affine, choice = _qform(header, path)
         return affine, "; ".join(filter(None, [thickness, choice]))
@@ -93,28 +92,28 @@ def _not_positive(header: nib.Nifti1Header) -> str:
     return "" if np.isfinite(steps).all() and (steps > 0).all() else ", ".join(f"{float(step):.6g}" for step in steps)
 
 
-def _mended_spacing(header: nib.Nifti1Header, path: Path) -> str:
+def _repaired_spacing(header: nib.Nifti1Header, path: Path) -> str:
     """Give an axis of one voxel that has no spacing 1 mm; refuse others."""
-    count, said = int(header["dim"][0]), ""
+    count, note = int(header["dim"][0]), ""
     for axis in range(1, 4):
         alone = axis > count or int(header["dim"][axis]) == 1
         if alone and not header["pixdim"][axis] > 0:
             header["pixdim"][axis] = 1
-            said = "the thickness of its one slice is not known: taken as 1 mm" if axis <= count else said
+            note = "the thickness of its one slice is not known: taken as 1 mm" if axis <= count else note
     if wrong := _not_positive(header):
         raise GeometryError(f"{path}: spacing ({wrong}) mm is not positive: repair pixdim in the header")
-    return said
+    return note
 
 
 def _qform(header: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, str]:
     names = ("quatern_b", "quatern_c", "quatern_d")
-    length, said = float(np.linalg.norm([float(header[name]) for name in names])), ""
+    length, note = float(np.linalg.norm([float(header[name]) for name in names])), ""
     if 1 < length <= 1 + QUATERNION_TOLERANCE:
         for name in names:
             header[name] = np.float32(float(header[name]) / length * (1 - 1e-7))
-        said = f"its quaternion is {length:.7g} long: shortened to 1" if length > 1 + 1e-6 else ""
+        note = f"its quaternion is {length:.7g} long: shortened to 1" if length > 1 + 1e-6 else ""
     try:
-        return header.get_qform().astype(np.float64), said
+        return header.get_qform().astype(np.float64), note
     except (ValueError, nib.spatialimages.HeaderDataError) as error:
         reason = str(error).splitlines()[0]
         raise VolumeError(f"{path} has a damaged header (qform: {reason}): write the file anew") from error

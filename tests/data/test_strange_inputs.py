@@ -15,7 +15,7 @@ from segmed.config import DataConfig, PatternLayout
 from segmed.config.reading import load_yaml
 from segmed.data.cases import read_dataset
 from segmed.data.content import ContentHashes
-from segmed.data.expressions import found_in
+from segmed.data.expressions import first_match
 from segmed.data.inputs import find_inputs
 from segmed.data.repair import fix_geometry
 from segmed.errors import ConfigError, DatasetError, VolumeError
@@ -55,11 +55,11 @@ def test_an_expression_that_backtracks_without_end_is_stopped():
     with pytest.raises(
         DatasetError, match=r"data\.subject '\(a\+\)\+\$' takes more than 2 s on 'a+!': .*write it simpler"
     ):
-        found_in(r"(a+)+$", "a" * 60 + "!", key="data.subject")
+        first_match(r"(a+)+$", "a" * 60 + "!", key="data.subject")
     assert time.monotonic() - began < 4
-    assert found_in(r"(s\d+)_", "s12_3", key="x")[1] == "s12"
+    assert first_match(r"(s\d+)_", "s12_3", key="x")[1] == "s12"
     with pytest.raises(DatasetError, match="no regular expression"):
-        found_in("(", "x", key="data.subject")
+        first_match("(", "x", key="data.subject")
 
 
 def test_pipes_and_sockets_among_the_inputs_are_not_waited_for(tmp_path, monkeypatch):

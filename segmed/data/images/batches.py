@@ -40,8 +40,7 @@ class ImageSamples(Dataset[dict[str, Any]]):
         seed: of everything random.
 
     Raises:
-        DatasetError: no items.
-        DatasetError: an item was not prepared.
+        DatasetError: no items; an item was not prepared.
     """
 
     def __init__(

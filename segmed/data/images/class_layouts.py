@@ -23,7 +23,7 @@ SHOWN = 5  # examples in a message
 
 @dataclass(frozen=True)
 class Row:
-    """What a layout says of one image.
+    """One image as the layout describes it.
 
     Attributes:
         id: its path below the root.

@@ -30,7 +30,7 @@ BRIGHTNESS = 135  # grey level of signal 1 at gain 1
 
 @dataclass(frozen=True)
 class Agent:
-    """What contrast agent, or blood that flows in, makes bright in one scan.
+    """Enhancement in one scan, by contrast agent or by blood that flows in.
 
     Attributes:
         uptake: share of full enhancement, of the dura and of a lesion's rim; 0 before the agent.

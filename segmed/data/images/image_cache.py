@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +24,13 @@ from segmed.config.images import ImageConfig
 from segmed.data.cache_lock import cache_lock
 from segmed.data.images.image_dataset import Item
 from segmed.data.images.prepare_image import prepared
+from segmed.data.processes import end_with_parent
 from segmed.errors import DatasetError
 from segmed.files import disk_errors, write_json
 
 ARRAYS_VERSION = 1  # raised whenever preparing or the files of an entry change, so that old entries are not used
-CHUNK_BYTES, CHUNK_ITEMS = 4 << 20, 64  # what is prepared between two notes that it is done
-SHOWN = 5  # images that can't be used and are named
+CHUNK_BYTES, CHUNK_ITEMS = 4 << 20, 64  # size of a chunk; each finished chunk is noted
+SHOWN = 5  # unusable images that a message names
 IMAGES, DONE, NOTE = "images.npy", "done", "entry.json"
 
 
@@ -76,7 +75,7 @@ class ImageCache:
     """Arrays of prepared images below one folder, shared by runs and safe with several processes.
 
     An array's name is a hash of the files' names, sizes and times and of the settings, not of the classes: merging
-    classes prepares nothing again. A build that was killed goes on where it stood.
+    classes prepares nothing again. A build that was killed continues where it stopped.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -120,13 +119,13 @@ class ImageCache:
         items = sorted(items, key=lambda item: item.id)
         key = self.key(items, config)
         folder = self.folder / "images" / key
-        found = _open(folder)
-        if found is not None and found.intact:
-            return found
+        arrays = _open(folder)
+        if arrays is not None and arrays.intact:
+            return arrays
         with cache_lock(self.folder, key):
-            found = _open(folder)  # another process was first
-            if found is not None and found.intact:
-                return found
+            arrays = _open(folder)  # another process was first
+            if arrays is not None and arrays.intact:
+                return arrays
             shutil.rmtree(folder, ignore_errors=True)  # damaged
             growing = folder.with_name(f".{key}")
             _build(growing, items, config, workers=workers, progress=progress)
@@ -134,10 +133,10 @@ class ImageCache:
                 shutil.rmtree(growing, ignore_errors=True)
                 raise DatasetError("images changed while they were prepared: run again")
             os.rename(growing, folder)
-        found = _open(folder)
-        if found is None:
+        arrays = _open(folder)
+        if arrays is None:
             raise DatasetError(f"the array {folder} can't be read back: check the disk")
-        return found
+        return arrays
 
 
 def _state(path: Path) -> tuple[int, int, int]:
@@ -159,10 +158,10 @@ def _listed(lines: Sequence[str], total: int, what: str) -> str:
 # ---------------------------------------------------------------- building
 
 
-Made = tuple[int, np.ndarray, list[str]]
+Chunk = tuple[int, np.ndarray, list[str]]
 
 
-class _Chunks(Dataset[Made]):
+class _Chunks(Dataset[Chunk]):
     """Chunk number -> itself, its images (n, C, *size) float16, and a line for each that can't be used."""
 
     def __init__(self, items: Sequence[Item], config: ImageConfig, size: int) -> None:
@@ -171,7 +170,7 @@ class _Chunks(Dataset[Made]):
     def __len__(self) -> int:
         return math.ceil(len(self.items) / self.size)
 
-    def __getitem__(self, chunk: int) -> Made:
+    def __getitem__(self, chunk: int) -> Chunk:
         images, faults = [], []
         for item in self.items[chunk * self.size : (chunk + 1) * self.size]:
             try:
@@ -201,7 +200,7 @@ def _build(folder: Path, items: Sequence[Item], config: ImageConfig, *, workers:
         open(note, "r+b") as marks,
     ):
         task = bar.add_task("preparing images", total=len(chunks), completed=len(chunks) - len(absent))
-        for chunk, images, wrong in _made(chunks, absent, workers):
+        for chunk, images, wrong in _finished_chunks(chunks, absent, workers):
             faults += wrong
             bar.advance(task)
             if wrong:
@@ -221,7 +220,7 @@ def _build(folder: Path, items: Sequence[Item], config: ImageConfig, *, workers:
 
 
 def _resumed(path: Path, note: Path, shape: tuple[int, ...], chunks: int) -> tuple[int, bytes]:
-    """Where the array's data begin in its file, and which chunks are done; a new file where there is none to go on."""
+    """Where the array's data begin in its file, and which chunks are done; without an old file a new one is begun."""
     header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.float16)) | {"shape": shape}
     size = 2 * math.prod(shape)
     done = note.read_bytes() if note.is_file() else b""
@@ -252,7 +251,7 @@ def _data_offset(file: Any) -> int | None:
     return int(file.tell())
 
 
-def _made(chunks: _Chunks, absent: list[int], workers: int) -> Iterator[Made]:
+def _finished_chunks(chunks: _Chunks, absent: list[int], workers: int) -> Iterator[Chunk]:
     """Chunks as they are finished, by processes that end with this one."""
     if workers <= 1 or len(absent) <= 1:
         yield from (chunks[chunk] for chunk in absent)
@@ -281,18 +280,11 @@ def _as_it_is(sample: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    """One thread; Ctrl-C is the parent's affair; no life without the parent, not even to hand over a last chunk."""
+    """Set up a worker: one thread; Ctrl-C is left to the parent; it ends when its parent ends, even within a chunk."""
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_parent()
 
 
 # ---------------------------------------------------------------- opening

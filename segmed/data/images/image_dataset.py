@@ -16,7 +16,7 @@ from segmed.config.images import (
     ContrastPhantomLayout,
     FoldersLayout,
 )
-from segmed.data.expressions import found_in
+from segmed.data.expressions import first_match
 from segmed.data.images.class_layouts import Row, read_folders, read_table
 from segmed.data.images.contrast_phantom import make_contrast_phantom
 from segmed.data.split_file import PARTS
@@ -196,7 +196,7 @@ def _item(row: Row, label: int, config: ClassDataConfig) -> Item:
 def _subject(row: Row, pattern: str | None) -> str:
     if pattern is None or pattern == TWINS:
         return row.subject or row.id
-    match = found_in(pattern, row.id, key="data.subject")
+    match = first_match(pattern, row.id, key="data.subject")
     if match is None:
         raise DatasetError(f"data.subject '{pattern}' is not found in the id '{row.id}': change the expression")
     return next((group for group in match.groups() if group), match.group())

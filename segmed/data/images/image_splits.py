@@ -78,7 +78,7 @@ def make_class_split(
 
 
 def split_groups(dataset: ClassDataset, by: str, *, twins: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What stays together: id -> name of its group.
+    """The groups that stay together: id -> name of its group.
 
     Args:
         dataset: the images.

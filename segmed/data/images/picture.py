@@ -57,7 +57,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What a file says about its image, without decoding it.
+    """Facts about an image from its header, without decoding it.
 
     Attributes:
         format: found in the content.
@@ -166,8 +166,8 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 
 
 def _fits(path: Path, name: str) -> bool:
-    said = Image.registered_extensions().get(path.suffix.lower())
-    return said is not None and SAME_FORMAT.get(said, said) == SAME_FORMAT.get(name, name)
+    registered = Image.registered_extensions().get(path.suffix.lower())
+    return registered is not None and SAME_FORMAT.get(registered, registered) == SAME_FORMAT.get(name, name)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -28,7 +28,6 @@ def prepared(path: Path, config: ImageConfig) -> np.ndarray:
 
     Raises:
         VolumeError: the file can't be read or filtered, or has other dimensions than the config.
-        VolumeError: the volume can't be read.
     """
     channels, spacing = _volume(path) if config.dims == 3 else (_image(path, config.channels), None)
     try:

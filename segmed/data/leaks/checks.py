@@ -134,13 +134,13 @@ def check_twins(dataset: ClassDataset, twins: Sequence[Twin]) -> list[Finding]:
         for twin in twins
         if label[twin.a] != label[twin.b]
     ]  # fmt: skip
-    for kind, said in (("pixels", "have the pixels of another one"), ("near", "are changed copies of another one")):
+    for kind, sentence in (("pixels", "have the pixels of another one"), ("near", "are changed copies of another one")):
         some = [twin for twin in twins if twin.kind == kind]
         groups = twin_groups(sorted({name for twin in some for name in (twin.a, twin.b)}), some)
         more = len(groups) - len(set(groups.values()))
         if more:
             first = some[0]
-            what = f"{more} of {len(dataset.items)} images {said}, e.g. {first.a} and {first.b}"
+            what = f"{more} of {len(dataset.items)} images {sentence}, e.g. {first.a} and {first.b}"
             fix = "keep one of each, or keep them on one side: split by subject or twins"
             findings.append(_warning(what, fix, f"twins_{kind}"))
     return findings

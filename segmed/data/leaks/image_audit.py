@@ -29,7 +29,7 @@ from segmed.files import write_json
 
 @dataclass(frozen=True)
 class ClassAudit:
-    """What an audit of a data set for classification found.
+    """The result of an audit of a data set for classification.
 
     Attributes:
         name: of the data set.
