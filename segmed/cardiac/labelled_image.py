@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from segmed.errors import VolumeError
-from segmed.formats import through_pillow
 from segmed.geometry import as_affine
-from segmed.volumes import Source, grid_difference, read_label_volume, read_volume
+from segmed.volumes import Source, grid_difference, read_label_volume, read_volume, through_pillow
 
 
 def read_labelled(image: Source, labels: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

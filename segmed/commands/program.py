@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from importlib.metadata import version
 from typing import NoReturn
 
-from segmed import __version__
 from segmed.commands.command_line import HELP, run_tool
 from segmed.errors import ConfigError
 
@@ -39,7 +39,7 @@ def _run() -> int | None:
         print(_overview())
         return 0
     if first == "--version":
-        print(f"segmed {__version__}")
+        print(f"segmed {version('segmed-mri')}")
         return 0
     if first == "--print-completion":
         from segmed.commands.completion import print_completion

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import yaml
 
-from segmed import __version__
 from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_written
@@ -308,11 +307,11 @@ def _yaml_lines(data: Mapping[str, Any], reasons: Mapping[str, str], *, prefix: 
 
 def environment() -> dict[str, Any]:
     """Versions of what computes, the machine, and the commit, for the run's record."""
-    packages = ("torch", "monai", "torchio", "lightning-fabric", "numpy", "scipy", "nibabel", "SimpleITK")
-    versions = {"segmed": __version__}
+    packages = ("segmed-mri", "torch", "monai", "torchio", "lightning-fabric", "numpy", "scipy", "nibabel", "SimpleITK")
+    versions = {}
     for package in packages:
         try:
-            versions[package] = importlib.metadata.version(package)
+            versions[package.removesuffix("-mri")] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     return {

@@ -235,7 +235,7 @@ def test_nan_is_zero_where_that_is_asked_for_and_infinity_never_is(tmp_path):
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    monkeypatch.setattr("segmed.formats.room.free_ram_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("segmed.volumes.room.free_ram_bytes", lambda: 1 << 20)
 
 
 def test_a_small_gzip_of_many_zeros_is_refused_by_its_header(tmp_path, little_memory):

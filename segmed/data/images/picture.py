@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from segmed.errors import VolumeError
-from segmed.formats import through_pillow
-from segmed.formats.room import check_room
+from segmed.volumes import through_pillow
+from segmed.volumes.room import check_room
 
 PICTURE_SUFFIXES = (*through_pillow.SUFFIXES, ".webp")
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP")  # others may start programs (EPS) or are no pictures

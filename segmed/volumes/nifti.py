@@ -14,9 +14,9 @@ import numpy as np
 from isal import igzip, isal_zlib
 
 from segmed.errors import VolumeError
-from segmed.formats.nifti_affine import contradictions, placed
-from segmed.formats.room import check_room
 from segmed.geometry import Header
+from segmed.volumes.nifti_affine import contradictions, placed
+from segmed.volumes.room import check_room
 
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".nii.gz", ".nii")

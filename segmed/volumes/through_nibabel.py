@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 
 from segmed.errors import GeometryError, VolumeError
-from segmed.formats.room import check_room
 from segmed.geometry import Header
+from segmed.volumes.room import check_room
 
 SUFFIXES = (".mgz", ".mgh", ".img", ".hdr")
 ERRORS = (

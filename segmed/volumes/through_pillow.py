@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segmed.errors import VolumeError
-from segmed.formats.room import check_room
 from segmed.geometry import Header
+from segmed.volumes.room import check_room
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 COLOURS = ("red", "green", "blue")

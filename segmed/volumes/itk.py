@@ -10,8 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from segmed.errors import GeometryError, VolumeError
-from segmed.formats.room import check_room
 from segmed.geometry import Header
+from segmed.volumes.room import check_room
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 PACKED = 1032  # bytes from one byte, at most, where voxels are compressed

@@ -11,10 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from segmed.errors import GeometryError, VolumeError
-from segmed.formats.dicom_frames import Frame, frames_of, is_dicom_file, is_native, stored_numbers
-from segmed.formats.itk import LPS_TO_RAS
-from segmed.formats.room import check_room
 from segmed.geometry import Header
+from segmed.volumes.dicom_frames import Frame, frames_of, is_dicom_file, is_native, stored_numbers
+from segmed.volumes.itk import LPS_TO_RAS
+from segmed.volumes.room import check_room
 
 DIRECTION_TOLERANCE = 1e-3
 GAP_TOLERANCE = 0.05  # of the distance between slices: positions in headers are rounded

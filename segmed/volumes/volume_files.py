@@ -14,7 +14,6 @@ from monai.data import MetaTensor
 
 from segmed.errors import VolumeError
 from segmed.files import atomic_path, check_target
-from segmed.formats import dicom, itk, nifti, through_nibabel, through_pillow
 from segmed.geometry import (
     Header,
     as_affine,
@@ -25,6 +24,7 @@ from segmed.geometry import (
     spacing_mm,
     to_canonical,
 )
+from segmed.volumes import dicom, itk, nifti, through_nibabel, through_pillow
 
 __all__ = [
     "VOLUME_SUFFIXES",

@@ -1,1 +1,0 @@
-"""One module a family of files: voxels and affine in and out, unchecked."""
