@@ -313,7 +313,7 @@ def test_no_run_no_weights_and_no_number_are_told_apart(sources, tmp_path):
     assert "is not there" in refused(tmp_path / "absent", tmp_path)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "nothing was trained in" in refused(empty, tmp_path)
+    assert "is no run: it holds no config.yaml" in refused(empty, tmp_path)
     untrained = tmp_path / "untrained"
     shutil.copytree(sources["classification"].path, untrained)
     shutil.rmtree(untrained / "weights")
