@@ -147,6 +147,8 @@ def test_a_damaged_table_is_one_line(tmp_path, text, message):
 class Threshold:
     """A segmenter of one label: what is bright."""
 
+    class_probabilities = None
+
     def __call__(self, volume):
         return MetaTensor((volume.as_tensor() > 0.5).to(torch.uint8), affine=volume.affine)
 
