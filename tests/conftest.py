@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from loopback_server import loopback  # noqa: F401  a fixture of several rooms
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 torch.set_num_threads(1)

@@ -10,12 +10,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import threading
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from loopback_server import Server
 
 from segmed.data import download, transfer
 from segmed.data.archive import unpack
@@ -54,63 +52,11 @@ def toy_task(archive: bytes = ARCHIVE) -> Task:
     return Task(FOLDER, "a toy", 0.0, hashlib.md5(archive, usedforsecurity=False).hexdigest())
 
 
-@dataclass
-class Server:
-    """What the server serves and how it misbehaves; `ranges` are the Range headers it was sent."""
-
-    url: str = ""
-    body: bytes = ARCHIVE
-    etag: str | None = '"one"'
-    allow_ranges: bool = True
-    cut_at: list[int] = field(default_factory=list)
-    status: list[int] = field(default_factory=list)
-    ranges: list[str | None] = field(default_factory=list)
-
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        asked = handler.headers.get("Range")
-        self.ranges.append(asked)
-        if self.status and (code := self.status.pop(0)) != 200:
-            handler.send_error(code)
-            return
-        start = 0
-        if asked and self.allow_ranges and handler.headers.get("If-Range", self.etag) == self.etag:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(self.body):
-                handler.send_error(416)
-                return
-            handler.send_response(206)
-            handler.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
-        else:
-            handler.send_response(200)
-        if self.etag:
-            handler.send_header("ETag", self.etag)
-        handler.send_header("Content-Length", str(len(self.body) - start))
-        handler.end_headers()
-        stop = self.cut_at.pop(0) if self.cut_at else len(self.body)
-        handler.wfile.write(self.body[start:stop])
-        handler.close_connection = True
-
-
 @pytest.fixture
-def server(monkeypatch):
-    """A running server whose behaviour a test sets."""
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.answer(self)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{http.server_port}"
-    yield state
-    http.shutdown()
-    http.server_close()
+def server(loopback):
+    """A running server of the toy archive, whose behaviour a test sets."""
+    loopback.body = ARCHIVE
+    return loopback
 
 
 def get(server: Server, output: Path, task: Task | None = None, **options) -> Path:

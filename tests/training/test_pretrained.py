@@ -7,7 +7,6 @@ import io
 import re
 
 import pytest
-import test_download
 import torch
 from safetensors.torch import save_file
 from small_classifiers import SLIM, TINY_VIT, published_model
@@ -19,8 +18,6 @@ from segmed.networks.published_names import own_names
 from segmed.networks.weight_transfer import adopt
 from segmed.training import pretrained
 from segmed.training.pretrained import HUB, Published, fetch_weights, load_pretrained
-
-loopback = test_download.server  # the server that can misbehave
 
 
 def renamed(weights: dict[str, torch.Tensor], *changes: tuple[str, str]) -> dict[str, torch.Tensor]:
