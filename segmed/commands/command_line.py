@@ -184,8 +184,9 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     except (ValueError, OSError) as error:
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         code = 2
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or "start new thread" in str(error)):
+    except (MemoryError, RuntimeError, ImportError) as error:
+        no_room = ("start new thread", "failed to map segment", "Cannot allocate memory")
+        if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in no_room)):
             raise
         print(
             f"error: no memory or no thread is left ({error or 'MemoryError'}): {LIMITS}", file=sys.stderr, flush=True
