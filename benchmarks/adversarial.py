@@ -11,7 +11,7 @@ from benchmarks.report import MIB
 from benchmarks.steps import StepSize
 from benchmarks.timing import Outcome, Setting, Target, Timing, alternate, ratio
 from benchmarks.training import QUICK, chosen
-from segmed.config import AdversaryConfig, SegmentationConfig
+from segmed.config import AdversaryConfig, PixelDiscriminatorConfig, SegmentationConfig, known
 from segmed.data.fingerprint import CaseFacts
 from segmed.machine import GIB, Machine
 from segmed.segment.plan import resolve
@@ -106,6 +106,10 @@ def _row(name: str, setting: Setting, size: StepSize) -> Outcome:
 def _words(kind: str, adversary: AdversaryConfig, timings: Mapping[str, Timing]) -> str:
     """What a discriminator is, and what it costs."""
     more = ((timings[kind].memory_bytes or 0) - (timings[SUPERVISED].memory_bytes or 0)) / MIB
-    channels = getattr(adversary.discriminator, "channels", ())
+    discriminator = adversary.discriminator
+    if isinstance(discriminator, PixelDiscriminatorConfig):
+        channels = discriminator.channels
+    else:
+        channels = known(discriminator.encoder.channels)
     maps = f"{', '.join(map(str, channels))} maps"
     return f"{kind}: {maps}, {share_percent(timings, kind):.0f} % of the step, {more:+.0f} MiB"

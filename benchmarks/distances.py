@@ -34,6 +34,7 @@ def distances_row(setting: Setting) -> Outcome:
         abs(row[metric] - float(value))
         for metric, values in zip(MONAI, (work()[0] for work in monai.values()), strict=True)
         for row, value in zip(own, values, strict=True)
+        if metric != "assd_mm"  # MONAI's mean is over surface voxels, ours over their area
     ]
     targets = (
         Target("all four", 1000 * timings[OURS].median, "below", 150, "ms"),
@@ -61,6 +62,7 @@ MONAI: dict[str, Callable[..., Tensor]] = {  # in the names of `measure`
         include_background=True,
         class_thresholds=[TOLERANCE_MM] * len(INDICES),
         spacing=SPACING_MM,
+        use_subvoxels=True,
     ),
 }
 

@@ -188,8 +188,7 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         no_room = ("start new thread", "failed to map segment", "Cannot allocate memory")
         if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in no_room)):
             raise
-        print(
-            f"error: no memory or no thread is left ({error or 'MemoryError'}): {LIMITS}", file=sys.stderr, flush=True
-        )
+        reason = str(error) or "MemoryError"
+        print(f"error: no memory or no thread is left ({reason}): {LIMITS}", file=sys.stderr, flush=True)
         os._exit(2)  # the end of Python waits for threads that never began
     sys.exit(code)
