@@ -159,8 +159,14 @@ def _summary(rows: Sequence[Row], subject: Mapping[str, str], config: EvaluateCo
     missed = int(sum(row["missed"] for row in rows))
     groups = [subject[row["case"]] for row in rows]
     return {
-        metric: summarise([_number(row[metric]) for row in rows], missed, resamples=config.bootstrap, groups=groups)
-        for metric in METRICS
+        name: summarise(
+            [_number(row[name]) for row in rows],
+            missed,
+            resamples=config.bootstrap,
+            groups=groups,
+            bounds=metric.bounds,
+        )
+        for name, metric in METRICS.items()
     }
 
 

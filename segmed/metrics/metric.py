@@ -105,6 +105,12 @@ class Metric:
     short: str = ""
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest value that it can have: only differences have a sign, only shares end at 1."""
+        low = -math.inf if self.better == "nearer to 0" else 0.0
+        return low, 1.0 if self.better == "higher" else math.inf
+
+    @property
     def short_title(self) -> str:
         """Title where there is little room."""
         return self.short or self.title

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -81,6 +82,7 @@ def summarise(
     resamples: int = 2000,
     seed: int = 0,
     groups: Sequence[Hashable] | None = None,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> dict[str, Any]:
     """Mean, SD, 95 % interval, number of cases, number of misses and median of one metric.
 
@@ -88,6 +90,7 @@ def summarise(
         values: one number per case; NaN (not defined, or left out by the policy for misses) is not counted in `n`.
         missed: in how many cases the structure was missed or invented.
         resamples, seed, groups: as in `bootstrap_ci`.
+        bounds: the least and the largest value that the metric can have; the interval ends there.
 
     Returns:
         mean, sd (of the sample, n - 1), ci95 (low and high), ci95_method, n, missed, median; None where it does not
@@ -100,7 +103,7 @@ def summarise(
     return {
         "mean": float(known.mean()) if known.size else None,
         "sd": float(known.std(ddof=1)) if known.size > 1 else None,
-        "ci95": None if np.isnan(low) else [low, high],
+        "ci95": None if np.isnan(low) else [max(low, bounds[0]), min(high, bounds[1])],
         "ci95_method": interval_method(units),
         "n": int(known.size),
         "missed": int(missed),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, ttest_1samp
 
+from segmed.metrics.mask_metrics import METRICS
 from segmed.metrics.statistics import bootstrap_ci, interval_method, summarise
 
 NAN = math.nan
@@ -20,6 +21,20 @@ def test_summary_of_three_cases_by_hand():
     assert summary["median"] == 0.9
     assert (summary["n"], summary["missed"]) == (3, 1)
     assert (summary["ci95"], summary["ci95_method"]) == (None, "none below 6")
+
+
+def test_an_interval_ends_where_its_metric_does():
+    distances_mm = [5.0, 6.0, 4.0, 5.0, 7.0, 220.0]
+    assert summarise(distances_mm)["ci95"][0] < 0
+    low, high = summarise(distances_mm, bounds=METRICS["hd95_mm"].bounds)["ci95"]
+    assert low == 0
+    assert high == summarise(distances_mm)["ci95"][1]
+    dice = [1.0, 1.0, 0.99, 1.0, 1.0, 0.6]
+    assert summarise(dice)["ci95"][1] > 1
+    assert summarise(dice, bounds=METRICS["dice"].bounds)["ci95"][1] == 1
+    differences_ml = [-5.0, 6.0, -4.0, 5.0, -7.0, 8.0]
+    bounds = METRICS["volume_difference_ml"].bounds
+    assert summarise(differences_ml, bounds=bounds)["ci95"] == summarise(differences_ml)["ci95"]
 
 
 def test_a_case_without_a_figure_is_not_counted():
