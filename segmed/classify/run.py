@@ -68,14 +68,14 @@ def _test(training: Training, tracker: Tracker, state: FitState) -> Answers | No
     """Test the trained network where there is a test part, and print where the results are."""
     run, config, images = training.run, training.config, training.images
     test = None
-    metrics = {} if state.best_score is None else {f"validation_{config.train.select}": abs(state.best_score)}
+    metrics = {} if state.best_score is None else {f"validation/best_{config.train.select}": abs(state.best_score)}
     if images.split.test:
         test, summary, pictures = run_test(run, config, images, device=str(training.fabric.device))
         tracker.line(classification_text(summary))
-        tracker.figures(state.step, pictures)
+        tracker.pictures(state.step, pictures)
         figures = final_figures(summary)
-        tracker.test(state.step, figures)
-        metrics |= {f"test_{name}": figures[name] for name in VALIDATED if name in figures}
+        tracker.test(state.step, {name: value for name, value in figures.items() if name not in VALIDATED})
+        metrics |= {f"test/{name}": figures[name] for name in VALIDATED if name in figures}
     else:
         tracker.line("no test part: nothing is tested")
     tracker.hyper_parameters(state.step, telling_settings(config), metrics)

@@ -19,7 +19,7 @@ from segmed.reports.segmentation.page import write_report
 from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Folds, Run, holding, new_folds, open_run, read_config
 from segmed.segment import prepare as one_network
-from segmed.segment.test import dice_figures, final_figures, run_test, sum_up
+from segmed.segment.test import final_figures, run_test, sum_up
 from segmed.segment.train import Training
 from segmed.training.folds import run_folds
 from segmed.training.hyper_parameters import telling_settings
@@ -84,15 +84,16 @@ def _test(run: Run, tracker: Tracker, state: FitState, *, device: str) -> list[R
     """Test a trained run where it has a test part, and print where the results are; the rows of the test."""
     config, split = read_config(run), Split.load(run.split)
     rows: list[Row] = []
-    metrics = {} if state.best_score is None else {"validation_dice": state.best_score}
+    metrics = {} if state.best_score is None else {"validation/best_dice": state.best_score}
     if split.test:
         rows, summary, pictures = run_test(run, config, build_dataset(config), split, device=device)
         tracker.line(table_text(summary))
         if "classification" in summary:
             tracker.line(classification_text(summary["classification"]))
         tracker.test(state.step, final_figures(summary))
-        tracker.figures(state.step, pictures)
-        metrics |= dice_figures(summary)
+        tracker.pictures(state.step, pictures)
+        if (dice := summary["mean"]["dice"]["mean"]) is not None:
+            metrics["test/dice"] = dice
     else:
         tracker.line("no test part: nothing is tested")
     tracker.hyper_parameters(state.step, telling_settings(config), metrics)

@@ -218,7 +218,7 @@ def _read_again(run: Run, case: Case, dataset: Dataset) -> CaseVolumes:
 
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Test figures by name, the mean Dice over labels among them."""
+    """Test figures by name."""
     return {
         f"{metric}/{label}": metrics[metric]["mean"]
         for label, metrics in summary["labels"].items()
@@ -229,9 +229,3 @@ def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
         for name, figure in summary.get("classification", {}).get("image", {}).get("overall", {}).items()
         if figure["value"] is not None
     }
-
-
-def dice_figures(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The mean Dice over labels, and that of each, for TensorBoard's table of runs."""
-    each = {"test_dice": summary["mean"], **{f"test_dice_{name}": own for name, own in summary["labels"].items()}}
-    return {name: own["dice"]["mean"] for name, own in each.items() if own["dice"]["mean"] is not None}

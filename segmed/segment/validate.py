@@ -36,7 +36,7 @@ from segmed.volumes import Source, read_label_volume
 T = TypeVar("T")
 LARGEST_KEPT_SHARE = 0.25  # of the free RAM that decoded label maps may take
 LOSS_VALUES = 2**25  # probabilities whose loss is computed at once: some copies of 128 MiB
-LEAST_PROBABILITY = 1e-12
+LEAST_PROBABILITY = torch.finfo(torch.float32).tiny
 LEAST_GAIN = 5e-4  # of the mean Dice, for cleaning to be worth it
 
 
@@ -146,14 +146,15 @@ class Validator:
         """The loss of a case, the mean over slabs where it is large; nothing where it is not measured."""
         if self.loss is None or case.volume.label is None:
             return []
-        slabs = -(-probabilities.numel() // LOSS_VALUES)
-        logits = torch.tensor_split(probabilities, slabs, dim=-1)
-        labels = torch.tensor_split(torch.from_numpy(np.array(case.volume.label)).to(probabilities.device), slabs, -1)
+        label = torch.from_numpy(np.array(case.volume.label)).to(probabilities.device)
+        longest = int(np.argmax(label.shape))
+        slabs = min(-(-probabilities.numel() // LOSS_VALUES), label.shape[longest])
+        logits, labels = probabilities.tensor_split(slabs, longest + 1), label.tensor_split(slabs, longest)
         parts = [
-            float(self.loss(part.clamp(min=LEAST_PROBABILITY).log()[None], own[None]))
+            float(self.loss(part.clamp(min=LEAST_PROBABILITY).log()[None], own[None])) * own.numel()
             for part, own in zip(logits, labels, strict=True)
         ]
-        return [math.fsum(parts) / len(parts)]
+        return [math.fsum(parts) / case.volume.label.size]
 
     def _class_figures(self, own: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Figures of the classes, gathered from all processes; empty without a second head."""

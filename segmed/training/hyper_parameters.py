@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from segmed.config import Section
 
-LEFT_OUT = ("name", "title", "data", "runs", "cache", "evaluate", "leaks", "adopt")  # of files, not of the method
+LEFT_OUT = ("name", "title", "data", "runs", "cache", "evaluate", "leaks")  # what is measured, not how it is trained
 ALWAYS = (
     "seed", "network.name", "loss.name", "augment.name", "train.optimiser", "train.learning_rate", "train.epochs",
-    "train.budget_minutes", "train.batch_size",
+    "train.budget_minutes", "train.batch_size", "patches.size",
 )  # fmt: skip
-MACHINE = ("train.workers", "train.devices", "train.memory_format", "inference.windows")
 Plain = bool | int | float | str
 
 
 def telling_settings(config: Section) -> dict[str, Plain]:
-    """Dotted names and values of what differs from the defaults, and of what always matters.
+    """Dotted names and values of what always matters, and of what differs from the defaults.
+
+    What is planned or measured unless it is given (its default is `auto`) follows from the data and is left out.
 
     Args:
         config: of the run, resolved.
     """
-    every = _flat(config.model_dump(mode="json"))
-    changed = _flat(config.model_dump(mode="json", exclude_defaults=True))
-    names = [*ALWAYS, *(name for name in changed if name not in ALWAYS and name not in MACHINE)]
-    return {
-        name: every[name]
-        for name in names
-        if name in every and every[name] is not None and name.split(".")[0] not in LEFT_OUT
-    }
+    told = {}
+    for name, value, default in _settings(config):
+        differs = value != default and default != "auto" and not isinstance(value, (dict, type(None)))
+        if value is not None and (name in ALWAYS or (differs and name.split(".")[0] not in LEFT_OUT)):
+            told[name] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return told
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted names, of the types that TensorBoard's table takes; None stays."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
+def _settings(section: Section, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted name, value and default of every setting, those of nested sections included."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from _settings(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
-    return flat
+            yield f"{prefix}{name}", value, field.get_default(call_default_factory=True, validated_data={})

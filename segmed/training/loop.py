@@ -322,7 +322,7 @@ class _Bookkeeper:
 
     def _picture(self, batch: Batch, views: Mapping[str, Any]) -> None:
         if self.draw is not None and self.ranks.leads:
-            self.tracker.figures(self.state.step, {"train/patches": self.draw(batch, views)})
+            self.tracker.pictures(self.state.step, {"train/patches": self.draw(batch, views)})
 
     def keep_weights(self) -> None:
         """Write the weights as they are as the last ones."""

@@ -48,7 +48,7 @@ class Tracker:
     def test(self, step: int, metrics: Mapping[str, float]) -> None:
         """Figures of the test by name."""
 
-    def figures(self, step: int, figures: Mapping[str, Any]) -> None:
+    def pictures(self, step: int, figures: Mapping[str, Any]) -> None:
         """Pictures by name, matplotlib figures."""
 
     def progress(self, share: float, step: int) -> None:
@@ -156,7 +156,7 @@ class RunTracker(Tracker):
     ) -> None:
         """Figures and pictures of a validation."""
         self._scalars(step, {f"validation/{name.removeprefix('validation/')}": metrics[name] for name in metrics})
-        self.figures(step, figures or {})
+        self.pictures(step, figures or {})
         self.history.record(step, {"minutes": minutes, **metrics})
         self._latest["score"] = metrics.get("score", float("nan"))
         shown = {name: value for name, value in metrics.items() if name.startswith(SPOKEN)} or metrics
@@ -166,7 +166,7 @@ class RunTracker(Tracker):
         """Figures of the test by name."""
         self._scalars(step, {f"test/{name.removeprefix('test/')}": metrics[name] for name in metrics})
 
-    def figures(self, step: int, figures: Mapping[str, Any]) -> None:
+    def pictures(self, step: int, figures: Mapping[str, Any]) -> None:
         """Pictures by name, matplotlib figures."""
         for name, figure in figures.items():
             if (name, step) not in self._written:
@@ -180,16 +180,20 @@ class RunTracker(Tracker):
     def hyper_parameters(self, step: int, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Settings beside the final metrics; they stand in the run's own event file, not in a folder of their own.
 
-        The metrics have tags of their own: TensorBoard drops what a tag holds of later steps than its last point.
+        The metrics are points of their own tags: TensorBoard drops what a tag holds from the step of a new point on.
+
+        Args:
+            step: the last one of the run.
+            settings: by dotted name.
+            metrics: by tag; no tag of a curve.
         """
-        own = {f"hparams/{name}": value for name, value in metrics.items()}
 
         def write() -> None:
-            for summary in hparams(dict(settings), own):
+            for summary in hparams(dict(settings), dict(metrics)):
                 self._writer._get_file_writer().add_summary(summary)
 
         self._board(write)
-        self._scalars(step, own)
+        self._scalars(step, metrics)
 
     def _scalars(self, step: int, values: Mapping[str, float]) -> None:
         for tag, value in values.items():

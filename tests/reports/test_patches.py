@@ -91,6 +91,15 @@ def test_views_have_a_row_each_and_a_column_a_viewed_patch():
     assert len(patch.images) == len(confidence.images) == 1
 
 
+def test_eight_patches_lie_in_two_rows():
+    image, label = np.zeros((10, 1, 4, 3), np.float32), np.zeros((10, 4, 3), np.uint8)
+    shown = [
+        axes for axes in patches_figure({"image": image, "label": label}, {}, grid=PatchGrid()).axes if axes.images
+    ]
+    assert len(shown) == 8
+    assert len({round(axes.get_position().y0, 2) for axes in shown}) == 2
+
+
 def test_the_slice_of_a_3d_patch_is_that_with_most_labels_for_all_rows():
     image = np.arange(60, dtype=np.float32).reshape(1, 1, 4, 3, 5)
     label = np.zeros((1, 4, 3, 5), np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,9 @@ from segmed.reports.drawing.one_slice import INK, add_label_legend, draw_slice, 
 from segmed.reports.drawing.slices import stack_axis
 
 PATCHES = 8  # in a figure
+COLUMNS = 4  # TensorBoard shows a figure 350 pixels wide
 TILE_INCHES = 1.5
+SMALLEST_INCHES = 4.0  # for the legend
 LONGEST_NAME = 20
 
 
@@ -51,7 +53,9 @@ class PatchGrid:
 
 
 def patches_figure(batch: Mapping[str, Any], views: Mapping[str, Any], *, grid: PatchGrid) -> Figure:
-    """A column a patch: its first channel with the reference, below it each view; the slice has most of the labels.
+    """Patches with their reference, four in a row; where there are views, one row of patches and a row a view below.
+
+    Shown are the first channel and the slice with most of the labels.
 
     Letters name the sides of the volume; a patch that augmentation flipped lies the other way round.
 
@@ -64,35 +68,41 @@ def patches_figure(batch: Mapping[str, Any], views: Mapping[str, Any], *, grid: 
     images = np.asarray(batch["image"])
     labels = np.asarray(batch["label"]) if "label" in batch else None
     count = min(len(images), PATCHES, *(len(view) for view in views.values()))
+    if views:
+        count = min(count, COLUMNS)
     first = [grid.case(images[n, 0], reference=None if labels is None else labels[n]) for n in range(count)]
-    rows: dict[str, list[CaseVolumes]] = {"patch": first}
-    for name, view in views.items():
-        maps = [np.asarray(view[n]) for n in range(count)]
-        of_labels = maps[0].dtype.kind in "iu"
-        rows[name] = [
-            replace(first[n], prediction=grid.case(maps[n], prediction=maps[n]).prediction)
-            if of_labels
-            else grid.case(maps[n])
-            for n in range(count)
-        ]
-    shape = first[0].shape
-    axis = stack_axis(shape, first[0].spacing_mm)
-    width, height = (shape[i] * first[0].spacing_mm[i] for i in range(3) if i != axis)
-    tall = TILE_INCHES * min(max(height / width, 0.5), 2.0)
-    figure = Figure(figsize=(TILE_INCHES * count + 0.3, (tall + 0.2) * len(rows) + 0.5), layout="constrained")
-    cells = figure.subplots(len(rows), count, squeeze=False)
-    for line, (name, cases) in zip(cells, rows.items(), strict=True):
-        for axes, case, shown in zip(line, cases, first, strict=True):
-            box = tuple(slice(0, size) for size in shape)
-            window = (0.0, 1.0) if case.reference is None and case.prediction is None and name != "patch" else None
-            draw_slice(axes, case, axis, _fullest(shown, axis), box, names=grid.names, window=window)
+    names = [str(name)[-LONGEST_NAME:] for name in batch.get("case", ())] or [""] * count
+    rows = [("patch", first[n : n + COLUMNS], names[n : n + COLUMNS]) for n in range(0, count, COLUMNS)]
+    rows += [(name, _viewed(grid, first, np.asarray(view)), [""] * count) for name, view in views.items()]
+    axis = stack_axis(first[0].shape, first[0].spacing_mm)
+    width, height = (first[0].shape[i] * first[0].spacing_mm[i] for i in range(3) if i != axis)
+    columns, tall = min(count, COLUMNS), TILE_INCHES * min(max(height / width, 0.5), 2.0)
+    size = max(TILE_INCHES * columns, SMALLEST_INCHES) + 0.3, (tall + 0.25) * len(rows) + 0.7
+    figure = Figure(figsize=size, layout="constrained")
+    cells = figure.subplots(len(rows), columns, squeeze=False)
+    for axes in cells.ravel():
+        axes.set_axis_off()
+    for line, (name, cases, above) in zip(cells, rows, strict=True):
+        for axes, case, shown, text in zip(line, cases, first, above, strict=False):
+            axes.set_axis_on()
+            of_image = name == "patch" or case.prediction is not None
+            number = _fullest(case if name == "patch" else shown, axis)
+            box = tuple(slice(0, n) for n in case.shape)
+            draw_slice(axes, case, axis, number, box, names=grid.names, window=None if of_image else (0.0, 1.0))
+            axes.set_title(text, fontsize=7, color=INK, pad=2)
         line[0].set_ylabel(name, fontsize=8, color=INK)
-    for axes, name in zip(cells[0], batch.get("case", ()), strict=False):
-        axes.set_title(str(name)[-LONGEST_NAME:], fontsize=7, color=INK)
     if not first[0].is_picture:
         name_ends(cells[0, 0], axis)
-    add_label_legend(figure, [case for cases in rows.values() for case in cases], grid.names)
+    add_label_legend(figure, [case for _, cases, _ in rows for case in cases], grid.names)
     return figure
+
+
+def _viewed(grid: PatchGrid, patches: Sequence[CaseVolumes], view: np.ndarray) -> list[CaseVolumes]:
+    """Label maps over the images of the patches, or maps of probabilities as images."""
+    if view.dtype.kind in "iu":
+        maps = [grid.case(one, prediction=one).prediction for one in view]
+        return [replace(patch, prediction=labels) for patch, labels in zip(patches, maps, strict=False)]
+    return [grid.case(one) for one in view[: len(patches)]]
 
 
 def _fullest(case: CaseVolumes, axis: int) -> int:
