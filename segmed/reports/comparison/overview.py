@@ -131,5 +131,6 @@ def write_agreement(methods: Sequence[Method], label: str, path: Path, *, title:
     rows = volumes_of(methods, label, truth=truth)
     remove(path)
     if rows:
-        save_figure(bland_altman(rows, title=title), path, dpi=150)
+        subjects = {case: name for method in methods for one in method.results for case, name in one.subjects.items()}
+        save_figure(bland_altman(rows, title=title, subjects=subjects), path, dpi=150)
     return bool(rows)

@@ -57,7 +57,7 @@ def write_evaluation(
         remove(folder / f"{name}.png")
     save_figure(box_plots(rows, title=title), folder / "box_plots.png")
     if summary["spacing_known"]:
-        save_figure(bland_altman(rows, title=title), folder / "bland_altman.png")
+        save_figure(bland_altman(rows, title=title, subjects=subjects), folder / "bland_altman.png")
     if load is not None:
         save_figure(montage(_worst_and_median(rows, load), title=title), folder / "montage.png")
     return summary
