@@ -134,7 +134,8 @@ def compare_classifiers(
     figures: dict[tuple[str, Unit, str], ClassifierFigure] = {}
     for unit in units:
         of_unit = {name: levels[name, unit] for name in aligned}
-        for figure in _with_corrected_p(_figures(of_unit, reference, resamples=resamples)):
+        cases = len(levels[reference, unit][0].truth)
+        for figure in _with_corrected_p(_figures(of_unit, reference, resamples=resamples), cases):
             figures[figure.method, unit, figure.metric] = figure
     subjects = len(set(first.subjects))
     said = warnings(facts, subjects, len(methods) - 1)
@@ -301,11 +302,13 @@ def _by_delong(own: Level, reference: Level) -> dict[str, Any]:
     return {"difference_ci95": ends, "difference_method": "DeLong", "test": "delong", "p": test.p}
 
 
-def _with_corrected_p(figures: Sequence[ClassifierFigure]) -> list[ClassifierFigure]:
+def _with_corrected_p(figures: Sequence[ClassifierFigure], cases: int) -> list[ClassifierFigure]:
     """Holm's correction over the methods, of each figure and of McNemar's p apart."""
     done: list[ClassifierFigure] = []
     for metric in COMPARED:
         family = [figure for figure in figures if figure.metric == metric]
-        adjusted = zip(family, corrected([f.p for f in family]), corrected([f.mcnemar for f in family]), strict=True)
+        adjusted = zip(
+            family, corrected([f.p for f in family]), corrected([f.mcnemar for f in family], units=cases), strict=True
+        )
         done += [replace(figure, p_holm=p, mcnemar_holm=other) for figure, p, other in adjusted]
     return done
