@@ -49,7 +49,8 @@ def resume(folder: Path) -> None:
 
 def show_plan(config: SegmentationConfig) -> None:
     """Print the plan of an experiment with its reasons."""
-    print(one_network.planned(one_network.prepare(config)))
+    ready = one_network.prepare(config)
+    print(several_networks.composed(ready) if config.composed else one_network.planned(ready))
 
 
 def cross_validate(config: SegmentationConfig, folder: Path | None) -> None:
