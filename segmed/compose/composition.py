@@ -83,8 +83,8 @@ class Composition:
             why = self.reasons.get(f"cascade.{name}.views" if name else "ensemble.views")
             lines.append(
                 f"  {name or 'ensemble'}: {', '.join(views)}"
-                + (often if copies > 1 else "")
                 + (f" ({why})" if why else "")
+                + (often if copies > 1 else "")
             )
         lines.append(f"  training: {self.budget}; each network's own plan is made when it begins")
         return "\n".join([*lines, *(f"  NOTE: {note}" for note in self.notes)])

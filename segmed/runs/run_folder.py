@@ -240,6 +240,18 @@ def open_run(path: Path) -> Run:
     return run
 
 
+def check_data_there(run: Run, root: Path) -> None:
+    """See that the data of a run that goes on are where they were.
+
+    Raises:
+        RunError: they are not, saying where their place is written.
+    """
+    if not root.is_dir():
+        raise RunError(
+            f"{root}, the data of run {run.path}, is not there: write where it is now as data.root into {run.config}"
+        )
+
+
 def begin_run(
     path: Path | None,
     config: SegmentationConfig | ClassificationConfig,
