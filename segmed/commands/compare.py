@@ -19,7 +19,7 @@ from segmed.config.compare import CompareConfig, Convention
 from segmed.config.reading import load_yaml, validate
 from segmed.errors import ConfigError
 from segmed.evaluate.structures import parse_structures
-from segmed.files import bounds
+from segmed.files import bounds, make_folder
 from segmed.runs import is_run, own_files
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def compare_results(arguments: Arguments) -> None:
     from segmed.evaluate.classifier_runs import is_classifier
 
     with bounds(arguments.output, inputs=_read_files(arguments, paths)):
+        make_folder(arguments.output)
         if any(is_classifier(path) for own in paths.values() for path in own):
             compare_classifier_runs(arguments, paths, reference, arguments.output)
         else:
@@ -207,6 +208,7 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
     from segmed.compare.rows import run_rows
     from segmed.data.content import case_files
 
+    make_folder(config.output)
     comparison = prepare_comparison(config, skip_missing=arguments.skip_missing)
     for line in comparison.missing.values():
         print(f"LEFT OUT: {line}", file=sys.stderr)
