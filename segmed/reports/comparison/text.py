@@ -30,6 +30,7 @@ from segmed.reports.comparison.document import (
     write_comparison_files,
 )
 from segmed.reports.comparison.figures import comparison_figure
+from segmed.reports.comparison.volume_tables import agreement_sections, write_agreements
 from segmed.reports.segmentation.tables import NONE, digits, escaped, interval, mean_sd
 
 COLUMNS = (
@@ -41,7 +42,7 @@ COSTS = ("training_minutes", "inference_seconds")
 
 
 def write_comparison(comparison: Comparison, folder: Path, *, title: str, suffix: str = "") -> str:
-    """Write comparison.csv, comparison.md, comparison.json, comparison.png and report.html.
+    """Write comparison.csv, comparison.md, comparison.json, comparison.png, agreement.csv and report.html.
 
     Args:
         comparison: what is shown.
@@ -55,6 +56,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, title: str, suffix
     Raises:
         OSError: the folder can't be written.
     """
+    write_agreements(comparison, folder / f"agreement{suffix}.csv")
     return write_comparison_files(
         partial(comparison_document, comparison, title=title),
         folder,
@@ -92,6 +94,7 @@ def comparison_document(comparison: Comparison, *, title: str, written: Writing 
         row = metric_named(metric)
         better = f", {row.better} is better" if row.better else ""
         sections.append(Section(f"{row.title}{better}", _metric_table(comparison, metric, written)))
+    sections += agreement_sections(comparison, written)
     return Document(
         written(title),
         sections,
@@ -185,6 +188,7 @@ def _as_data(comparison: Comparison, title: str) -> dict[str, Any]:
         "meaning": meaning(comparison),
         "notes": list(comparison.notes),
         "methods": [_method(method) for method in comparison.methods],
+        "agreements": [line.data() for line in comparison.agreements],
         "figures": [vars(figure) for figure in comparison.figures.values()],
         "values": [
             {"case": case, "subject": comparison.subjects[case], "label": label, "method": method.name}
