@@ -224,6 +224,7 @@ def write_rows(
     methods: Sequence[Method], config: CompareConfig, convention: Convention, left_out: Sequence[str]
 ) -> None:
     """Write and print the tables of a config's rows."""
+    from segmed.compare.tested_families import families_of
     from segmed.evaluate.comparison import compare_methods
     from segmed.metrics.mask_metrics import metrics_shown
     from segmed.reports.comparison.document import write_comparison_page
@@ -236,10 +237,15 @@ def write_rows(
         metrics, title, suffix = (PUBLISHED[convention],), f"{config.name}, convention {convention}", f"_{convention}"
     elif any(row["true_ml"] == row["true_ml"] for row in methods[0].results[0].rows):  # no NaN: a phantom
         metrics += metrics_shown("phantoms")
+    families, dropped = families_of(config, {method.name for method in methods})
     comparison = compare_methods(
-        methods, reference=config.reference, resamples=config.evaluate.bootstrap, metrics=metrics
+        methods,
+        reference=config.reference,
+        resamples=config.evaluate.bootstrap,
+        metrics=metrics,
+        families=families,
     )
-    comparison = replace(comparison, notes=(*left_out, *comparison.notes))
+    comparison = replace(comparison, notes=(*left_out, *dropped, *comparison.notes))
     write_comparison(comparison, config.output, title=title, suffix=suffix)
     _say(write_overview(comparison, config.output, title=title, suffix=suffix), comparison.notes)
     if not suffix:
