@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import nn
-
 from segmed.config import CaseClassConfig, Loss
 from segmed.config.classification import ClassLoss, FocalConfig
 from segmed.losses.classification_loss import ClassificationLoss
@@ -13,7 +11,7 @@ from segmed.losses.segmentation_loss import DeepSupervisionLoss, segmentation_lo
 from segmed.networks.models import SegmentationModel
 
 
-def build_loss(config: Loss, network: SegmentationModel) -> nn.Module:
+def build_loss(config: Loss, network: SegmentationModel) -> DeepSupervisionLoss:
     """The loss of a config, over all levels of a network's logits."""
     options = config.model_dump()
     loss = segmentation_loss(options.pop("name"), **options)

@@ -340,9 +340,8 @@ def _measured(
     if many:
         write_summary(rows, arguments.output)
     if failed:
-        print(f"{len(failed)} of {len(jobs)} cases can't be measured:", file=sys.stderr)
-        for name, text in failed.items():
-            print(printable(f"  {name}: {text}"), file=sys.stderr)
+        lines = [f"{len(failed)} of {len(jobs)} cases can't be measured:"]
+        print("\n".join([*lines, *(printable(f"  {name}: {text}") for name, text in failed.items())]), file=sys.stderr)
     if len(failed) == len(jobs):
         nothing = f"none of {len(jobs)} cases can be measured"
         write_error(arguments.output.name, nothing, arguments.output, about)

@@ -66,8 +66,13 @@ class _Networks:
 
     def stage(self, folder: Path, stage: StageConfig, data: DataConfig, split: Path) -> Segmenter:
         """Train the networks of all views on one split; the stage as a segmenter."""
-        for view in known(stage.views):
-            self.member(folder / view, member_config(self.config, stage, view, data=data, split=split))
+        first, *others = known(stage.views)
+        self.member(folder / first, member_config(self.config, stage, first, data=data, split=split))
+        for view in others:
+            config = member_config(self.config, stage, view, data=data, split=split)
+            if stage.later is not None:
+                config = config.model_copy(update={"train": stage.later, "init_network": folder / first})
+            self.member(folder / view, config)
         return load_stage(folder, stage, partial(load_run, device=str(self.fabric.device)))
 
     def member(self, folder: Path, config: SegmentationConfig) -> None:

@@ -33,7 +33,7 @@ def quick(monkeypatch):
         (page, "training_curves"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, lambda *_, **__: None)
-    monkeypatch.setattr(RunTracker, "patches", lambda *_: None)
+    monkeypatch.setattr(RunTracker, "pictures", lambda *_: None)
 
 
 def crash_images(monkeypatch, run: Path, kept: Path, begin) -> list[tuple[str, Path]]:
