@@ -319,8 +319,7 @@ def _measured(
     from segmed.reports.scar.files import case_line, summary_row, write_case, write_error, write_summary
 
     many = _many(arguments.image)
-    rows: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
+    rows, failed = list[dict[str, Any]](), dict[str, str]()
     for job in jobs:
         folder = arguments.output / job.name if many else arguments.output
         try:
