@@ -76,6 +76,7 @@ class Document:
         meaning: what one must know to read the figures, a line each.
         run_notes: that stand above every table.
         notes: others.
+        key: the numbers one looks for first: value, unit, what it is; on the page.
     """
 
     title: str
@@ -83,6 +84,7 @@ class Document:
     meaning: Sequence[str] = ()
     run_notes: Sequence[str] = ()
     notes: Sequence[str] = ()
+    key: Sequence[tuple[str, str, str]] = ()
 
 
 def markdown(document: Document) -> str:
