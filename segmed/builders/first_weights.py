@@ -1,15 +1,36 @@
-"""Config -> the weights that a classifier starts from in place of random ones."""
+"""Config -> the weights that a network starts from in place of random ones."""
 
 from __future__ import annotations
 
+from torch import nn
+
 from segmed.builders.architectures import NOT_OPTIONS
+from segmed.config import SegmentationConfig, known
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import BackboneConfig, TimmConfig
 from segmed.networks.backbones import backbone
 from segmed.networks.classifiers import ClassificationModel
 from segmed.networks.weight_transfer import Transfer
-from segmed.training.encoder_transfer import take_encoder
+from segmed.training.encoder_transfer import take_encoder, take_network
 from segmed.training.pretrained import load_pretrained
+
+
+def first_weights(network: nn.Module, config: SegmentationConfig) -> Transfer:
+    """Fill a segmentation network with what `init_network` or `init_encoder` names.
+
+    Args:
+        network: is changed; on the device `meta` it is only seen whether they fit.
+        config: names one of the two; its labels are resolved.
+
+    Raises:
+        RunError: the other run has no weights that fit.
+        ValueError: the config names none.
+    """
+    if config.init_network is not None:
+        return take_network(network, config.init_network, labels=tuple(known(config.data.labels)))
+    if config.init_encoder is not None:
+        return take_encoder(network, config.init_encoder)
+    raise ValueError("the config names no run to start from: give init_network or init_encoder")
 
 
 def start_weights(network: ClassificationModel, config: ClassificationConfig) -> Transfer | None:

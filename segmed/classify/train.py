@@ -24,6 +24,7 @@ from segmed.training.encoder_transfer import leak_note, record_transfer
 from segmed.training.fit_settings import FitSettings, budget_of, total_steps
 from segmed.training.loop import FitState, fit
 from segmed.training.measured import keep_measured
+from segmed.training.optimisation import freeze
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import Tracker
@@ -46,6 +47,7 @@ class Training:
         self.network = build_classifier(
             self.config.network, in_channels=image.channels, classes=len(dataset.classes), size=image.size
         )
+        freeze(self.network, self.config.train.frozen_levels)
         self.loss = build_class_loss(self.config.loss, counts=dataset.counts(self.images.split.train))
 
     def fit(self, tracker: Tracker, *, resume: bool) -> FitState:

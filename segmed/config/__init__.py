@@ -51,7 +51,7 @@ from segmed.config.network import (
     UNetConfig,
 )
 from segmed.config.sampling import AUGMENT_PRESETS, AugmentConfig, PatchConfig
-from segmed.config.training import EvaluateConfig, InferenceConfig, TrainConfig
+from segmed.config.training import EvaluateConfig, InferenceConfig, TrainConfig, check_levels
 
 __all__ = [
     "AUGMENT_PRESETS",
@@ -122,6 +122,11 @@ class SegmentationConfig(Section):
     init_encoder: Path | None = Field(
         None, description="run, of segmentation or classification, whose encoder's weights this one starts from"
     )
+    init_network: Path | None = Field(
+        None,
+        description="run of segmentation whose weights this one starts from, encoder and decoder, and heads too where "
+        "both have the same labels: fine-tuning",
+    )
     loss: Loss = DiceCELossConfig()
     train: TrainConfig = TrainConfig()
     adversary: AdversaryConfig | None = Field(None, description="a discriminator to train against; none: supervised")
@@ -138,6 +143,19 @@ class SegmentationConfig(Section):
         if self.ensemble is not None and self.cascade is not None:
             raise ValueError("ensemble and cascade exclude each other: a cascade's stages are ensembles themselves")
         return self
+
+    @model_validator(mode="after")
+    def _one_start(self) -> SegmentationConfig:
+        if self.init_encoder is not None and self.init_network is not None:
+            raise ValueError("init_encoder and init_network exclude each other: a network holds its encoder, give one")
+        starts = self.init_run is not None or self.composed
+        check_levels(self.train, network=self.network.name, ours="unet", starts=starts)
+        return self
+
+    @property
+    def init_run(self) -> Path | None:
+        """The run whose weights this one starts from, all of them or the encoder's."""
+        return self.init_network or self.init_encoder
 
     @property
     def composed(self) -> bool:

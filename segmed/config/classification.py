@@ -11,7 +11,7 @@ from segmed.config.base import Auto, Count, Fraction, Length, Positive, Section
 from segmed.config.classifier import ClassifierNetwork, EncoderClassifierConfig
 from segmed.config.images import ClassDataConfig, ClassSplitConfig, ImageConfig, LeakConfig
 from segmed.config.sampling import AugmentConfig
-from segmed.config.training import TrainConfig
+from segmed.config.training import TrainConfig, check_levels
 
 ClassWeights = tuple[Positive, ...] | Literal["balanced"] | None
 
@@ -99,6 +99,11 @@ class ClassificationConfig(Section):
     loss: ClassLoss = CrossEntropyConfig()
     train: ClassTrainConfig = ClassTrainConfig()
     evaluate: ClassEvaluateConfig = ClassEvaluateConfig()
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> ClassificationConfig:
+        check_levels(self.train, network=self.network.name, ours="encoder", starts=self.init_encoder is not None)
+        return self
 
     @property
     def title(self) -> str:

@@ -38,6 +38,10 @@ class StageConfig(Section):
     networks: dict[View, Network] = Field({}, description="view -> its own network")
     loss: Loss | None = Field(None, description="of this stage")
     train: TrainConfig | None = Field(None, description="of each network of this stage")
+    later: TrainConfig | None = Field(
+        None,
+        description="of the views after the first, which then begin with the first one's weights and may learn shorter",
+    )
 
     @model_validator(mode="after")
     def _views_fit(self) -> StageConfig:

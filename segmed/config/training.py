@@ -30,6 +30,12 @@ class TrainConfig(Section):
     drop_factor: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="of the rate at each drop")
     warmup: Fraction = Field(0.03, description="share of the run in which the rate rises")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="decay of the averaged weights; 0: none")
+    frozen_levels: Annotated[int, Field(ge=0)] = Field(
+        0, description="levels of the encoder, finest first, that keep the weights they start from"
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="rate of a level of the encoder, as a share of the next coarser one's; decoder and heads: full"
+    )
     clip: Annotated[float, Field(ge=0)] = Field(12.0, description="largest norm of the gradient; 0: none")
     batch_size: Count | Auto = Field("auto", description="patches in a step on one device")
     accumulate: Count = Field(1, description="batches before one step of the optimiser")
@@ -42,6 +48,28 @@ class TrainConfig(Section):
     validation_cases: Count | None = Field(None, description="at most this many of them; none: all")
     patience: Count | None = Field(None, description="stop after so many validations without a better one; none: never")
     checkpoint_minutes: Positive = Field(5.0, description="a killed run loses at most this much")
+
+
+def check_levels(train: TrainConfig, *, network: str, ours: str, starts: bool) -> None:
+    """Refuse rates by level, and frozen levels, where there are none.
+
+    Args:
+        train: section of the experiment.
+        network: its name.
+        ours: name of the network that has an encoder of ours.
+        starts: whether it begins with weights of another run.
+
+    Raises:
+        ValueError: another network, or random weights that would be frozen.
+    """
+    field = "frozen_levels" if train.frozen_levels else "layer_decay" if train.layer_decay < 1 else None
+    if field and network != ours:
+        raise ValueError(f"train.{field} is of an encoder of ours: choose the network {ours}, not {network}")
+    if train.frozen_levels and not starts:
+        raise ValueError(
+            f"train.frozen_levels {train.frozen_levels} would keep random weights: name a run by init_network or "
+            "init_encoder"
+        )
 
 
 class InferenceConfig(Section):

@@ -14,7 +14,9 @@ from segmed.errors import NetworkError
 
 Grey = Literal["sum", "average"]
 PREFIX = "encoder."
+HEAD = "heads."
 ABSENT = "not in the source"
+OTHER_BLOCK = "its block is built otherwise in the source"
 FLAT, SOLID = 4, 5  # axes of a 2D and of a 3D kernel
 
 
@@ -68,7 +70,31 @@ def move_encoder(source: Mapping[str, Tensor], target: nn.Module, *, axis: int |
         raise NetworkError(f"2D kernels can't be repeated along axis {axis}: choose 0, 1 or 2")
     here = {PREFIX + name: tensor for name, tensor in encoder.state_dict().items()}
     foreign = _foreign_blocks(given, here)
-    return _fill(here, given, source, axis=axis, excluded=lambda name: _block(name) in foreign)
+    return _fill(here, given, source, axis=axis, excluded=lambda name: OTHER_BLOCK if _block(name) in foreign else "")
+
+
+def move_network(source: Mapping[str, Tensor], target: nn.Module, *, heads: bool) -> Transfer:
+    """Start a network with all of another of its kind: encoder, decoder and heads.
+
+    A weight is taken where name and shape fit and, in the encoder, its block is built as in the source.
+
+    Args:
+        source: weights by name.
+        target: is changed.
+        heads: whether heads are taken too; without, those of the target stay as they are.
+
+    Raises:
+        NetworkError: values that are not finite, or no kernel that fits.
+    """
+    here = target.state_dict()
+    foreign = _foreign_blocks({n: t for n, t in source.items() if n.startswith(PREFIX)}, here)
+
+    def excluded(name: str) -> str:
+        if not heads and name.startswith(HEAD):
+            return "a head of other labels"
+        return OTHER_BLOCK if _block(name) in foreign else ""
+
+    return _fill(here, source, source, excluded=excluded)
 
 
 def adopt(weights: Mapping[str, Tensor], target: nn.Module, *, grey: Grey = "sum") -> Transfer:
@@ -106,9 +132,9 @@ def _fill(
     source: Collection[str],
     *,
     axis: int | None = None,
-    excluded: Callable[[str], bool] = lambda name: False,
+    excluded: Callable[[str], str] = lambda name: "",
 ) -> Transfer:
-    """Copy what fits of `given` into the tensors of `here`."""
+    """Copy what fits of `given` into the tensors of `here`, but for what is excluded, with the reason."""
     kernels = [name for name, tensor in here.items() if tensor.ndim == SOLID and _ndim(given, name) == FLAT]
     if kernels and axis is None:
         axis = max(range(3), key=lambda a: (sum(_inflates(given[name], here[name], a) for name in kernels), a))
@@ -117,8 +143,8 @@ def _fill(
     for name, tensor in here.items():
         if name not in given:
             left[name] = ABSENT
-        elif excluded(name):
-            left[name] = "its block is built otherwise in the source"
+        elif reason := excluded(name):
+            left[name] = reason
         elif given[name].shape == tensor.shape:
             fitting[name] = given[name]
         elif axis is not None and _inflates(given[name], tensor, axis):

@@ -246,11 +246,11 @@ class Planner:
         return [max(1, round(float(shape[a]))) for a in axes], [float(spacing[a]) for a in axes]
 
     def source_encoder(self) -> None:
-        """Where the run starts from the encoder of another run, take over its shape unless the config gives one."""
+        """Where the run starts from another run, take over its shape unless the config gives one."""
         dims = known(self.config.patches.dims)
         if not isinstance(self.config.network, UNetConfig):
             return
-        encoder, reasons = shaped_like(self.config.network.encoder, self.config.init_encoder, dims=dims)
+        encoder, reasons = shaped_like(self.config.network.encoder, self.config.init_run, dims=dims)
         for field, reason in reasons.items():
             self.set(f"network.encoder.{field}", getattr(encoder, field), reason)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segmed.builders.architectures import build_network
 from segmed.builders.datasets import build_dataset
+from segmed.builders.first_weights import first_weights
 from segmed.config import CaseClassConfig, SegmentationConfig, UNetConfig, known
 from segmed.data.audit import Audit, CaseFacts, audit_dataset
 from segmed.data.cases import Dataset
@@ -20,9 +21,10 @@ from segmed.data.subjects import subject_findings
 from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
-from segmed.runs import Run, begin_run
+from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.plan import Plan, resolve
-from segmed.training.encoder_transfer import leak_note, source_encoder, take_encoder
+from segmed.training.encoder_transfer import leak_note, source_encoder
+from segmed.training.optimisation import freeze
 
 LOG = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class Prepared:
 
 def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
+    check_new_run(folder, runs=config.runs)
     ready = prepare(config)
     plan = planned(ready, processes=processes)
     print(plan)
@@ -74,6 +77,7 @@ def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1
         folder,
         plan.config,
         plan.reasons,
+        text=str(plan),
         records={"plan.json": record, **ready.records},
         device=plan.machine.name,
         cases=len(ready.dataset.cases),
@@ -90,8 +94,8 @@ def prepare(config: SegmentationConfig) -> Prepared:
     """
     config = with_absolute_paths(config)
     _check_second_head(config)
-    if config.init_encoder is not None:
-        source_encoder(config.init_encoder)  # before a minute goes by over the data
+    if config.init_run is not None:
+        source_encoder(config.init_run)  # before a minute goes by over the data
     dataset = build_dataset(config, progress=True)
     audit = _checked(dataset)
     head = config.classification
@@ -247,12 +251,12 @@ def _with_classes(
 
 
 def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -> dict[str, str]:
-    """See that the encoder of another run fits, before any folder is made; notes about it for the run folder.
+    """See that the weights of another run fit, before any folder is made; notes about them for the run folder.
 
     Raises:
         RunError: it does not.
     """
-    if config.init_encoder is None or config.composed:  # the networks of a composed run are planned one by one
+    if config.init_run is None or config.composed:  # the networks of a composed run are planned one by one
         return {}
     network = build_network(
         config.network,
@@ -261,10 +265,13 @@ def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -
         dims=known(config.patches.dims),
         device="meta",
     )
-    moved = take_encoder(network, config.init_encoder)
-    note = leak_note(config.init_encoder, config.data.root, split.test)
-    fits = f"{len(moved.taken)} of {len(moved.taken) + len(moved.left)} weights of the encoder come from there"
-    return {"init_encoder": f"{fits}; NOTE: {note}" if note else fits}
+    moved = first_weights(network, config)
+    freeze(network, config.train.frozen_levels)  # more levels than there are: said before any folder is made
+    note = leak_note(config.init_run, config.data.root, split.test)
+    whole = config.init_network is not None
+    part = "network" if whole else "encoder"
+    fits = f"{len(moved.taken)} of {len(moved.taken) + len(moved.left)} weights of the {part} come from there"
+    return {f"init_{part}": f"{fits}; NOTE: {note}" if note else fits}
 
 
 def _check_adversary(config: SegmentationConfig, split: Split) -> None:
@@ -285,6 +292,6 @@ def with_absolute_paths(config: SegmentationConfig) -> SegmentationConfig:
     """The config with absolute paths: the run can be resumed from any folder."""
     data = config.data.model_copy(update={"root": config.data.root.absolute()})
     cache = (config.cache or config.runs / "cache").absolute()
-    source = None if config.init_encoder is None else config.init_encoder.absolute()
-    paths = {"runs": config.runs.absolute(), "cache": cache, "init_encoder": source}
+    sources = {name: path.absolute() for name in ("init_encoder", "init_network") if (path := getattr(config, name))}
+    paths = {"runs": config.runs.absolute(), "cache": cache, **sources}
     return config.model_copy(update={"data": data, **paths})

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 
 from segmed.builders.architectures import build_discriminator, build_network
 from segmed.builders.datasets import build_dataset
+from segmed.builders.first_weights import first_weights
 from segmed.builders.losses import build_case_class_loss, build_loss
 from segmed.builders.segmenters import network_segmenter, plane_axis
 from segmed.config import known
@@ -30,11 +31,12 @@ from segmed.segment.memory import check_parameters
 from segmed.segment.validate import ValidationCase, Validator, spread
 from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_weights
-from segmed.training.encoder_transfer import leak_note, record_transfer, take_encoder
+from segmed.training.encoder_transfer import leak_note, record_transfer
 from segmed.training.fit_settings import FitSettings, budget_of, total_steps
 from segmed.training.loop import FitState, fit
 from segmed.training.measured import keep_measured
 from segmed.training.multitask_step import MultiTaskStep
+from segmed.training.optimisation import freeze
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks
 from segmed.training.steps import Step, SupervisedStep
@@ -62,13 +64,14 @@ class Training:
             dims=known(self.config.patches.dims),
             class_head=self.config.classification,
         )
+        freeze(self.network, self.config.train.frozen_levels)
         self.loss = build_loss(self.config.loss, self.network)
 
     def fit(self, tracker: Tracker, *, resume: bool) -> FitState:
-        """Load a given encoder, fill the cache, choose the precision, train, and choose which labels are cleaned."""
+        """Load given weights, fill the cache, choose the precision, train, and choose which labels are cleaned."""
         tracker.line(f"run: {self.run.path}")
         if not resume:
-            self._take_encoder(tracker)
+            self._take_weights(tracker)
         volumes = self._volumes(self.split.train)
         method = self._method(self._precision())
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
@@ -93,12 +96,12 @@ class Training:
         flat = volume.image.shape[3] == 1 and volume.spacing_mm == (1.0, 1.0, 1.0)
         return PatchGrid(volume.spacing_mm, plane_axis(self.config), pictures=flat, names=self.dataset.labels.names)
 
-    def _take_encoder(self, tracker: Tracker) -> None:
-        """Begin with the encoder of another run, where the config names one."""
-        source = self.config.init_encoder
+    def _take_weights(self, tracker: Tracker) -> None:
+        """Begin with the weights of another run, where the config names one."""
+        source = self.config.init_run
         if source is None:
             return
-        moved = take_encoder(self.network, source)
+        moved = first_weights(self.network, self.config)
         note = leak_note(source, self.config.data.root, self.split.test)
         self.ranks.lead(lambda: record_transfer(moved, source=source, folder=self.run.path, tracker=tracker, note=note))
 

@@ -1,4 +1,4 @@
-"""Start a run with the encoder of another run: read it, fit its shape, and record which weights were taken."""
+"""Start a run with the encoder or the whole network of another: read it, fit its shape, record what was taken."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from segmed.errors import NetworkError, RunError
 from segmed.files import write_json
 from segmed.networks.classifiers import ClassificationModel
 from segmed.networks.encoders.base_encoder import Encoder
-from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder
+from segmed.networks.models import SegmentationNet
+from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder, move_network
 from segmed.runs import Folds, Run, open_run, read_config_as
 from segmed.training.checkpoint import is_finite, read_weights
 from segmed.training.tracking import FILE_ONLY, Tracker
@@ -134,7 +135,7 @@ def shaped_like(encoder: EncoderConfig, folder: Path | None, *, dims: int) -> tu
     if encoder.strides == "auto" and source.dims == dims:
         levels = None if encoder.channels == "auto" else len(encoder.channels)
         values["strides"] = source.strides[:levels]
-    reason = f"as in {folder}, whose encoder this run begins with"
+    reason = f"as in {folder}, whose weights this run begins with"
     return encoder.model_copy(update=values), dict.fromkeys(values, reason)
 
 
@@ -173,6 +174,38 @@ def take_encoder(network: nn.Module, folder: Path) -> Transfer:
         ) from error
 
 
+def take_network(network: nn.Module, folder: Path, *, labels: Sequence[str]) -> Transfer:
+    """Start a network with all the weights of another run: encoder, decoder, and heads where the labels are the same.
+
+    Args:
+        network: is changed; on the device `meta` it is only seen whether they fit.
+        folder: of the other run.
+        labels: names of this run's labels, in the order of its heads' channels.
+
+    Raises:
+        RunError, ConfigError: no run, or weights that can't be read.
+        RunError: see `source_encoder`; a run of classification or of other dimensions; or nothing fits.
+    """
+    source = source_encoder(folder)
+    if classifies(source.run.config):
+        raise RunError(f"init_network: {folder} classifies and has no decoder: name it by init_encoder")
+    if not isinstance(network, SegmentationNet):
+        raise RunError(f"init_network: {type(network).__name__} can't begin with a U-Net: choose --network.name unet")
+    if source.dims != network.dims:
+        raise RunError(
+            f"init_network: run {folder} is in {source.dims}D, this one in {network.dims}D: give --patches.dims "
+            f"{source.dims}, or take its encoder alone by init_encoder"
+        )
+    weights = read_weights(source.run.weights("best"))
+    if not is_finite(weights):
+        raise RunError(f"weights of run {folder} hold NaN or infinity: name another run")
+    theirs = known(read_config_as(SegmentationConfig, source.run).data.labels)
+    try:
+        return move_network(weights, network, heads=tuple(theirs) == tuple(labels))
+    except NetworkError as error:
+        raise RunError(f"no weight of {folder} fits this network: give {source.options}") from error
+
+
 # ---------------------------------------------------------------- the record
 
 
@@ -194,13 +227,13 @@ def seen_before(folder: Path, root: Path, cases: Sequence[str]) -> tuple[str, ..
 
 
 def leak_note(folder: Path, root: Path, cases: Sequence[str]) -> str:
-    """What every reader of a test must know if the encoder has learnt from it; empty where it has not."""
+    """What every reader of a test must know if the first weights have learnt from it; empty where it has not."""
     seen = seen_before(folder, root, cases)
     if not seen:
         return ""
     named = ", ".join(seen[:NAMED]) + (", ..." if len(seen) > NAMED else "")
     return (
-        f"the encoder comes from {folder}, which has learnt from {len(seen)} of these {len(cases)} test cases "
+        f"the weights come from {folder}, which has learnt from {len(seen)} of these {len(cases)} test cases "
         f"({named}): the figures are too good"
     )
 

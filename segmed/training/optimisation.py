@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from segmed.config import TrainConfig
+from segmed.errors import ConfigError
 
 PEAK_RATE = {"adamw": 1e-3, "sgd": 1e-2, "adadelta": 1.0}
 FUSED = ("cpu", "cuda")  # devices on which torch updates all weights in one kernel
@@ -23,12 +24,18 @@ def peak_rate(train: TrainConfig) -> float:
 def make_optimiser(
     network: nn.Module, train: TrainConfig, *, betas: tuple[float, float] = (0.9, 0.999)
 ) -> torch.optim.Optimizer:
-    """AdamW, Adadelta, or SGD with Nesterov momentum; norms and biases are not decayed."""
+    """AdamW, Adadelta, or SGD with Nesterov momentum; norms and biases are not decayed.
+
+    Levels of an encoder have groups of their own where their rates differ: `layer_decay`.
+    """
     weights = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in weights if p.ndim > 1], "weight_decay": train.weight_decay},
-        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    for share, part in _by_share(network, train.layer_decay):
+        own = {} if share == 1 else {"share": share}
+        groups += [
+            {"params": [p for p in part if p.ndim > 1], "weight_decay": train.weight_decay, **own},
+            {"params": [p for p in part if p.ndim <= 1], "weight_decay": 0.0, **own},
+        ]
     groups = [group for group in groups if group["params"]]
     fused = weights[0].device.type in FUSED
     rate = peak_rate(train)
@@ -39,10 +46,38 @@ def make_optimiser(
     return torch.optim.SGD(groups, lr=rate, momentum=train.momentum, nesterov=train.momentum > 0, fused=fused)
 
 
+def _by_share(network: nn.Module, layer_decay: float) -> Iterator[tuple[float, list[nn.Parameter]]]:
+    """Share of the full rate, and the trained weights that have it: first those outside the encoder's levels."""
+    levels = list(getattr(getattr(network, "encoder", None), "levels", ())) if layer_decay < 1 else []
+    inside = {id(weight) for level in levels for weight in level.parameters()}
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    yield 1.0, [weight for weight in trained if id(weight) not in inside]
+    for number, level in enumerate(levels):
+        share = layer_decay ** (len(levels) - number)
+        yield share, [weight for weight in level.parameters() if weight.requires_grad]
+
+
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all groups."""
+    """Set the learning rate of all groups; those with a share of it get that share."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)
+
+
+def freeze(network: nn.Module, levels: int) -> None:
+    """Keep the weights of the finest levels of a network's encoder; running statistics of batch norms still follow.
+
+    Raises:
+        ConfigError: no level would be left to learn.
+    """
+    if not levels:
+        return
+    every = list(cast(Iterable[nn.Module], network.encoder.levels))  # type: ignore[union-attr]
+    if levels > len(every):
+        raise ConfigError(
+            f"train.frozen_levels {levels}: the encoder has {len(every)} levels: give {len(every)} or less"
+        )
+    for level in every[:levels]:
+        level.requires_grad_(False)
 
 
 class Average:

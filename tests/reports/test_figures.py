@@ -247,6 +247,19 @@ def test_bland_altman_of_five_pairs_draws_no_limits():
     assert "6 are needed" in one.texts[0].get_text()
 
 
+def test_bland_altman_counts_subjects_and_not_points():
+    data = rows(*range(9))
+    for number, row in enumerate(data):
+        row |= {"prediction_ml": 10.0 + number, "reference_ml": 9.0, "volume_difference_ml": 1.0 + number}
+    cases = list(dict.fromkeys(row["case"] for row in data))
+    five = bland_altman(data, subjects={case: f"s{number % 5}" for number, case in enumerate(cases)}).axes[0]
+    assert [line.get_ydata()[0] for line in five.lines] == [0]
+    assert five.texts[0].get_text() == "no limits from 5 subjects: 6 are needed"
+    twice = bland_altman([row for row in data if row["case"] in cases[:5]] * 2).axes[0]  # two seeds of five cases
+    assert "from 5 subjects" in twice.texts[0].get_text()
+    assert len(bland_altman(data).axes[0].patches) == 2
+
+
 def test_the_confidence_of_a_limit_of_agreement_covers_it():
     """Of 2000 samples of 8 normal differences: 95 %, up to two standard errors."""
     samples = np.random.default_rng(0).normal(0, 1, (2000, 8))

@@ -135,7 +135,7 @@ def test_a_run_begins_with_the_encoder_of_another_bit_for_bit(
     assert set(record["unused"]) == set(read_weights(source.weights())) - set(theirs)
     shaped = read_config(run).network if kind == "segmentation" else read_class_config(run).network
     assert (shaped.encoder.channels, shaped.encoder.strides) == SHAPES[origin]
-    assert run.config.read_text().count(f"# as in {source.path}, whose encoder this run begins with") == 2
+    assert run.config.read_text().count(f"# as in {source.path}, whose weights this run begins with") == 2
     count = len(theirs)
     assert any(f"begins with {count} of {count} weights from {source.path}; 0 are left" in each for each in lines.lines)
 
@@ -241,7 +241,7 @@ def test_test_cases_that_the_source_has_learnt_from_are_named(sources, balls, tm
     assert note in run.config.read_text()
     assert note in json.loads(run.plan.read_text())["reasons"]["init_encoder"]
     lines = Lines()
-    training_of(run)._take_encoder(lines)
+    training_of(run)._take_weights(lines)
     assert any(line.startswith("NOTE: ") and note in line for line in lines.lines)
     assert note in json.loads((run.path / RECORD).read_text())["note"]
     assert seen_before(sources["segmentation"].path, balls, learnt.test) == ()
@@ -257,7 +257,7 @@ def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(so
     allowed = config_of(tmp_path, images, split={"seed": 5}, leaks={"allow_leakage": True}, **given)
     start_class(allowed, tmp_path / "allowed")
     notes = json.loads((tmp_path / "allowed" / "plan.json").read_text())["notes"]
-    assert any(note.startswith("LEAK: the encoder comes from") for note in notes)
+    assert any(note.startswith("LEAK: the weights come from") for note in notes)
 
 
 # ---------------------------------------------------------------- what can't be

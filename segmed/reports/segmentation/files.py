@@ -60,7 +60,7 @@ def write_evaluation(
         remove(folder / f"{name}.png")
     save_figure(box_plots(rows, title=title), folder / "box_plots.png")
     if summary["spacing_known"]:
-        save_figure(bland_altman(rows, title=title), folder / "bland_altman.png")
+        save_figure(bland_altman(rows, title=title, subjects=subjects), folder / "bland_altman.png")
     if load is not None:
         names = list(dict.fromkeys(row["label"] for row in rows if row["kind"] == "label"))
         shown = _worst_and_median(rows, load)
