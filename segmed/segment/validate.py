@@ -28,7 +28,9 @@ from segmed.metrics.mask_metrics import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
 from segmed.segmenters.combine import largest_pieces
 from segmed.segmenters.native import WayHome
+from segmed.segmenters.segmenter import decide
 from segmed.segmenters.trained_network import NetworkSegmenter
+from segmed.targets import targets_of
 from segmed.training.loop import ValidationResult
 from segmed.training.ranks import Ranks
 from segmed.volumes import Source, read_label_volume
@@ -65,7 +67,7 @@ def spread(cases: Sequence[T], limit: int | None) -> list[T]:
 
 
 class Validator:
-    """Scores a network by its mean Dice over the labels; `fit` calls it.
+    """Scores a network by its mean Dice over the labels, or the regions that it learns; `fit` calls it.
 
     The processes share the cases and get the same result. Label maps stay decoded between validations as long as a
     quarter of the free RAM holds them; images are mapped from the cache.
@@ -127,10 +129,10 @@ class Validator:
             if of_classes is not None and self.classes is not None and name in self.classes.indices:
                 class_probabilities[name] = of_classes
             if name in self._drawn:
-                figures[f"validation/{name}"] = _figure(case.volume, probabilities)
+                figures[f"validation/{name}"] = _figure(case.volume, decide(probabilities, self.labels))
         gathered = [row for part in self.ranks.gather(rows) for row in part]
         gathered.sort(key=lambda row: self._order.index(row["case"]))
-        score, metrics = _summary(gathered)
+        score, metrics = _summary(gathered, self.labels.targets or self.labels.names)
         return ValidationResult(score, {**metrics, **self._class_figures(class_probabilities)}, figures)
 
     def _class_figures(self, own: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -219,7 +221,7 @@ class Validator:
             native_affine=reference.affine,
             native_shape=reference.indices.shape,
         )
-        return way.labels(probabilities)[0].numpy()
+        return way.labels(probabilities, targets_of(self.labels))[0].numpy()
 
     def _rows(self, case: ValidationCase, prediction: np.ndarray) -> list[dict[str, Any]]:
         reference = self._reference(case)
@@ -248,8 +250,8 @@ class Validator:
 # ---------------------------------------------------------------- many cases
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]]:
-    """The mean Dice over labels, and means by metric and label."""
+def _summary(rows: Sequence[Mapping[str, Any]], scored: Sequence[str]) -> tuple[float, dict[str, float]]:
+    """The mean Dice over the labels or regions that are scored, and means by metric and name."""
     metrics: dict[str, float] = {}
     for name in dict.fromkeys(row["label"] for row in rows):
         own = [row for row in rows if row["label"] == name]
@@ -258,8 +260,7 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]
             if known:
                 metrics[f"{metric}/{name}"] = math.fsum(known) / len(known)
         metrics[f"missed/{name}"] = float(sum(row["missed"] for row in own))
-    names = dict.fromkeys(row["label"] for row in rows if row["kind"] == "label")
-    dice = [metrics[f"dice/{name}"] for name in names if f"dice/{name}" in metrics]
+    dice = [metrics[f"dice/{name}"] for name in scored if f"dice/{name}" in metrics]
     return (math.fsum(dice) / len(dice) if dice else math.nan), metrics
 
 
@@ -268,7 +269,6 @@ def _is_gain(differences: Sequence[float]) -> bool:
     return better > worse and math.fsum(differences) / len(differences) >= LEAST_GAIN
 
 
-def _figure(volume: CachedVolume, probabilities: torch.Tensor) -> Figure:
+def _figure(volume: CachedVolume, result: torch.Tensor) -> Figure:
     """Contours of reference and result on the prepared grid."""
-    labels = probabilities.argmax(0).to(torch.uint8).numpy()
-    return contour_figure(np.asarray(volume.image[0]), volume.label, labels, volume.spacing_mm, volume.id)
+    return contour_figure(np.asarray(volume.image[0]), volume.label, result.numpy(), volume.spacing_mm, volume.id)
