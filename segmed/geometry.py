@@ -154,6 +154,13 @@ def to_canonical(volume: MetaTensor) -> MetaTensor:
     return with_data(volume, data, affine @ nib.orientations.inv_ornt_aff(axes, volume.shape[1:]))
 
 
+def reversed_axes(affine: Any) -> tuple[bool, bool, bool]:
+    """Whether the voxels along the canonical X, Y and Z lie in the opposite order in a volume of this affine."""
+    axes = nib.io_orientation(as_affine(affine))
+    x, y, z = (bool(axes[axis, 1] < 0) for axis in np.argsort(axes[:, 0]))
+    return x, y, z
+
+
 # ---------------------------------------------------------------- resampling
 
 

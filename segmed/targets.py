@@ -66,6 +66,10 @@ class Targets(ABC):
         """Logits (channels, *spatial) -> probabilities (classes, *spatial), background first, summing to one."""
 
     @abstractmethod
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Finite logits (channels, *spatial) whose probabilities (classes, *spatial) are as good as these."""
+
+    @abstractmethod
     def decide(self, probabilities: Tensor, bring: Bring = as_it_is) -> Tensor:
         """The label map of probabilities.
 
@@ -114,6 +118,9 @@ class LabelTargets(Targets):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.softmax(dim=0)
+
+    def logits(self, probabilities: Tensor) -> Tensor:
+        return probabilities.clamp(min=torch.finfo(torch.float32).tiny).log()
 
     def decide(self, probabilities: Tensor, bring: Bring = as_it_is) -> Tensor:
         """The most probable, the first of equal ones.
@@ -226,6 +233,10 @@ class RegionTargets(Targets):
     def _inside(self, regions: Sequence[Tensor], number: int) -> Tensor:
         """The sum over the next smaller regions."""
         return torch.stack([regions[part] for part in self.inner[number]]).sum(0)
+
+    def logits(self, probabilities: Tensor) -> Tensor:
+        regions = torch.stack([self._of(probabilities, number) for number in range(self.channels)])
+        return torch.logit(regions, eps=torch.finfo(torch.float32).eps)
 
     def decide(self, probabilities: Tensor, bring: Bring = as_it_is) -> Tensor:
         winner: Tensor | None = None

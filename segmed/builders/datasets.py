@@ -12,6 +12,6 @@ def build_dataset(config: SegmentationConfig, *, progress: bool = False) -> Data
     data = config.data
     if isinstance(data.layout, PhantomLayout):
         layout = data.layout
-        make_phantom(data.root, cases=layout.cases, seed=layout.seed, isotropic=layout.isotropic, progress=progress)
+        make_phantom(data.root, **layout.model_dump(exclude={"name"}), progress=progress)
         data = data.model_copy(update={"layout": PHANTOM_FILES})
     return read_dataset(data)

@@ -16,7 +16,7 @@ from segmed.networks.models import SegmentationModel
 from segmed.targets import targets_of
 
 
-def build_loss(config: Loss, network: SegmentationModel, *, labels: LabelSet | None = None) -> nn.Module:
+def build_loss(config: Loss, network: SegmentationModel, *, labels: LabelSet | None = None) -> DeepSupervisionLoss:
     """The loss of a config, over all levels of a network's logits.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +13,15 @@ from segmed.classify.train import Training
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import load_written
 from segmed.evaluate.answers import Answers
+from segmed.metrics.class_figures import VALIDATED
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
-from segmed.runs import Folds, Run, holding, new_folds, open_run
+from segmed.runs import Folds, Run, check_data_there, holding, new_folds, open_run, read_class_config
 from segmed.training.folds import run_folds
+from segmed.training.hyper_parameters import telling_settings
 from segmed.training.launch import launch, open_tracker, require_one_process
+from segmed.training.loop import FitState
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import Tracker
 
@@ -39,6 +41,9 @@ def resume(folder: Path) -> None:
     if run.finished:
         print(f"run {folder} is finished, nothing is left to do: {run.page}")
         return
+    data = read_class_config(run).data
+    if data.layout.name != "phantom":  # which is made where it is not there
+        check_data_there(run, data.root)
     train_and_test(run, *_launch(), resume=True)
 
 
@@ -59,21 +64,24 @@ def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> A
         tracker, step = open_tracker(run, ranks, resume=resume)
         with tracker:
             training = Training(run, fabric, ranks)
-            best = training.fit(tracker, resume=step > 0).best_metrics
-            return _test(training, tracker, best)
+            return _test(training, tracker, training.fit(tracker, resume=step > 0))
 
 
-def _test(training: Training, tracker: Tracker, best: Mapping[str, float]) -> Answers | None:
+def _test(training: Training, tracker: Tracker, state: FitState) -> Answers | None:
     """Test the trained network where there is a test part, and print where the results are."""
     run, config, images = training.run, training.config, training.images
-    test, figures = None, {}
+    test = None
+    metrics = {} if state.best_score is None else {f"validation/best_{config.train.select}": abs(state.best_score)}
     if images.split.test:
-        test, summary = run_test(run, config, images, device=str(training.fabric.device), tracker=tracker)
+        test, summary, pictures = run_test(run, config, images, device=str(training.fabric.device))
         tracker.line(classification_text(summary))
+        tracker.pictures(state.step, pictures)
         figures = final_figures(summary)
+        tracker.test(state.step, {name: value for name, value in figures.items() if name not in VALIDATED})
+        metrics |= {f"test/{name}": figures[name] for name in VALIDATED if name in figures}
     else:
         tracker.line("no test part: nothing is tested")
-    tracker.hyper_parameters(config.model_dump(mode="json"), {**best, **figures})
+    tracker.hyper_parameters(state.step, telling_settings(config), metrics)
     page = write_report(run.path) if test is None else write_classification_page(run.path)
     tracker.line(f"run:      {run.path}")
     tracker.line(f"look:     tensorboard --logdir {run.path.parent}    or open {page}")

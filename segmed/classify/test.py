@@ -15,13 +15,12 @@ from segmed.reports.classification.files import draw_classification, write_class
 from segmed.reports.classification.maps import write_maps
 from segmed.reports.classification.text import classification_text
 from segmed.runs import Folds, Run
-from segmed.training.tracking import Tracker
 
 
 def run_test(
-    run: Run, config: ClassificationConfig, images: Images, *, device: str, tracker: Tracker
-) -> tuple[Answers, dict[str, Any]]:
-    """Classify validation and test part with the best weights; figures, tables and pictures of the test part."""
+    run: Run, config: ClassificationConfig, images: Images, *, device: str
+) -> tuple[Answers, dict[str, Any], dict[str, Any]]:
+    """Classify validation and test part with the best weights; answers, summary and pictures of the test part."""
     notes = notes_of(run)
     network = load_classifier(run.path, device=device)
     validation = images.answers(network, "validation") if images.split.validation else None
@@ -33,8 +32,7 @@ def run_test(
     maps = write_maps(test, explained, run.test, title=config.title, notes=notes)
     if maps is not None:
         pictures["maps"] = maps
-    tracker.pictures("test", pictures)
-    return test, summary
+    return test, summary, {f"test/{name}": figure for name, figure in pictures.items()}
 
 
 def notes_of(run: Run) -> tuple[str, ...]:
@@ -43,8 +41,8 @@ def notes_of(run: Run) -> tuple[str, ...]:
 
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Test figures by image, by name, for TensorBoard's table of runs."""
-    figures = {f"test/{name}": figure["value"] for name, figure in summary["image"]["overall"].items()}
+    """Test figures by image, by name."""
+    figures = {name: figure["value"] for name, figure in summary["image"]["overall"].items()}
     return {name: float(value) for name, value in figures.items() if value is not None}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from segmed.classify.validate import Images, Validator
 from segmed.config import known
 from segmed.data.images.batches import ImageSamples, training_batches
 from segmed.data.images.image_splits import ClassSplit
+from segmed.reports.drawing.patches import PatchGrid, patches_figure
 from segmed.runs import Run, read_class_config
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.classification_step import ClassificationStep
@@ -65,6 +67,7 @@ class Training:
             checkpoints=Checkpoints(self.run.path, ranks=self.ranks, metadata={"network": network, "classes": classes}),
             tracker=tracker,
             validate=self._validator(tracker),
+            draw=partial(patches_figure, grid=PatchGrid(pictures=len(self.config.image.size) == 2, rows_first=True)),
         )
 
     def _start_weights(self, tracker: Tracker) -> None:
@@ -99,7 +102,7 @@ class Training:
         if not self.images.split.validation:
             tracker.line("no validation images: the last weights are kept as the best")
             return None
-        return Validator(self.images, self.config.train.select)
+        return Validator(self.images, self.config.train.select, self.loss)
 
     def _precision(self) -> Choice:
         """Measure what is `auto`, and write the choice into the run's config with its figures."""

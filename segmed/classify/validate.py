@@ -90,14 +90,19 @@ class Validator:
     Attributes:
         images: with a validation part.
         select: name of the figure.
+        loss: of logits (B, K) and classes (B,), that training uses.
     """
 
     images: Images
     select: str
+    loss: nn.Module
 
     def __call__(self, network: nn.Module) -> ValidationResult:
         """Classify every validation image and measure."""
         answers = self.images.answers(network, "validation")
         overall = figures(answers.truth, answers.probabilities, answers.classes).overall
         score = -overall[self.select] if self.select == "log_loss" else overall[self.select]
-        return ValidationResult(score, {f"validation/{name}": overall[name] for name in VALIDATED})
+        device = next(network.parameters()).device
+        logits, truth = (torch.from_numpy(array).to(device) for array in (answers.logits, answers.truth))
+        metrics = {"validation/loss": float(self.loss(logits.float(), truth))}
+        return ValidationResult(score, {**metrics, **{f"validation/{name}": overall[name] for name in VALIDATED}})

@@ -14,7 +14,7 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.images import ClassDataConfig
 from segmed.config.reading import classifies, load_as, load_config
 from segmed.errors import ConfigError
-from segmed.files import bounds
+from segmed.files import bounds, make_folder
 from segmed.machine import cores
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
     parts = None if split is None else {part: getattr(split, part) for part in PARTS}
     cache = _output(arguments) / "cache"
     tables = [path for path in (arguments.config, arguments.split) if path is not None]
+    make_folder(_output(arguments))
     with bounds(_output(arguments), inputs=[*(item.path for item in dataset.items), *tables]):
         audit = audit_classes(dataset, parts=parts, cache=cache, workers=_workers(arguments), progress=True)
         audit.save_json(_output(arguments) / "audit.json")
@@ -130,6 +131,7 @@ def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
 
     console = Console(soft_wrap=True, highlight=False)
     dataset = read_dataset(data, complete=False)
+    make_folder(_output(arguments))
     with bounds(_output(arguments), inputs=_read_files(arguments, dataset)):
         return _audited(data, arguments, dataset, console)
 

@@ -14,11 +14,12 @@ from typing import Annotated, Any, NoReturn
 import tyro
 from pydantic import BaseModel, ValidationError, create_model
 
+from segmed.commands.complaints import complaint
+from segmed.config.problems import describe_all
 from segmed.config.reading import (
     OPTIONAL_SECTIONS,
     Experiment,
     Model,
-    describe,
     load_yaml,
     refuse_moved_options,
     set_value,
@@ -126,35 +127,12 @@ def _tyro(model: type[Model], argv: Sequence[str], *, description: str | None) -
         with redirect_stdout(printed), redirect_stderr(complained):
             return tyro.cli(model, prog=program, args=argv, description=description, config=STYLE)
     except ValidationError as error:
-        raise ConfigError(describe(error.errors(include_url=False)[0], model)) from None
+        raise ConfigError(describe_all(error, model)) from None
     except SystemExit as stop:
         if not stop.code:
             print(printed.getvalue(), end="")
             raise
-        raise ConfigError(_one_line(complained.getvalue() + printed.getvalue())) from None
-
-
-def _one_line(box: str) -> str:
-    """The words of tyro's box as one line, without its rules and its repeated help text."""
-    box = re.sub("\x1b\\[[0-9;]*m", "", box)
-    words = " ".join(re.sub(r"[╭╮╰╯│─━┃]+|-{4,}", " ", box).split())
-    words = re.split(r"Argument helptext|For full helptext|Full helptext|Got errors|For further information", words)[0]
-    words = re.sub(
-        r"^(Unrecognized options|Value error|Parsing error|Missing.*?|Invalid.*?) (?=\1|Error|Missing)", "", words
-    )
-    whole_section = re.search(r"validation errors? for \w+ Value error, (.*?) \[type=", words)
-    if whole_section:
-        return whole_section.group(1)
-    member = r"(?:\.(?:`[^`]*`|[\w\[\],-]+))*"  # of a union, or an entry of a tuple: pydantic names it after the field
-    pydantic = re.search(
-        rf"validation errors? for (\w+) (\w+){member} (.*?) \[type=.*?input_value=(.*?), input_type", words
-    )
-    if pydantic:
-        section = re.search(r"Error parsing (?:experiment\.?)?([\w.]*)", words)
-        path = ".".join(part for part in (section.group(1) if section else "", pydantic.group(2)) if part)
-        message = pydantic.group(3).removeprefix("Value error, ")
-        return f"'{path}' is {pydantic.group(4)}: {message[0].lower() + message[1:]}"
-    return re.sub(r" Perhaps you meant: ", "; did you mean ", words).strip(" ;")
+        raise ConfigError(complaint(stop, complained.getvalue() + printed.getvalue(), argv, model)) from None
 
 
 # ---------------------------------------------------------------- tools
@@ -182,7 +160,8 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         sys.stderr.close()
         code = 141
     except (ValueError, OSError) as error:
-        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        words = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split()))
+        print(f"error: {printable(words)}", file=sys.stderr)
         code = 2
     except (MemoryError, RuntimeError, ImportError) as error:
         no_room = ("start new thread", "failed to map segment", "Cannot allocate memory")

@@ -27,6 +27,9 @@ class Arguments(Section):
     isotropic: tyro.conf.FlagCreatePairsOff[bool] = Field(
         False, description="3D LGE of 1.3 mm instead of thick slices displaced by breathing"
     )
+    hard: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="scar as bright as blood in thinned walls, more dark cores, more hearts without scar"
+    )
 
 
 def main() -> int:
@@ -35,7 +38,7 @@ def main() -> int:
     from segmed.data.phantoms import make_phantom
 
     folder = arguments.folder
-    make_phantom(folder, cases=arguments.cases, seed=arguments.seed, isotropic=arguments.isotropic, progress=True)
+    make_phantom(folder, **arguments.model_dump(exclude={"folder"}), progress=True)
     print(f"{folder} holds {arguments.cases} cases: 1 myocardium, 2 blood pool, 3 right ventricle, 4 scar")
     print(f"Look at it: segmed audit {folder} --output {folder.name}_audit")
     return 0

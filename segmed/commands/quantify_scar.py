@@ -15,7 +15,7 @@ from segmed.commands.command_line import parse
 from segmed.commands.short_help import Groups
 from segmed.config import Section
 from segmed.errors import CardiacError, ConfigError, DiskError, SegmenterError, VolumeError
-from segmed.files import bounds, printable
+from segmed.files import bounds, make_folder, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,10 +96,7 @@ class Job:
 def main() -> int:
     """Exit code 1 where some of several cases can't be measured."""
     arguments = parse(Arguments, description=Arguments.__doc__)
-    try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make folder {arguments.output}: {error.strerror}; choose another") from error
+    make_folder(arguments.output)
 
     from segmed.data.content import volume_files
     from segmed.reports.scar.files import clear_reports

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +17,14 @@ from segmed.evaluate.case_rows import Row
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
 from segmed.reports.segmentation.tables import table_text
-from segmed.runs import Folds, Run, holding, new_folds, open_run, read_config
+from segmed.runs import Folds, Run, check_data_there, holding, new_folds, open_run, read_config
 from segmed.segment import prepare as one_network
 from segmed.segment.test import final_figures, run_test, sum_up
 from segmed.segment.train import Training
 from segmed.training.folds import run_folds
+from segmed.training.hyper_parameters import telling_settings
 from segmed.training.launch import launch, open_tracker, require_one_process
+from segmed.training.loop import FitState
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import Tracker
 
@@ -44,12 +45,16 @@ def resume(folder: Path) -> None:
     if run.finished:
         print(f"run {folder} is finished, nothing is left to do: {run.page}")
         return
+    data = read_config(run).data
+    if data.layout.name != "phantom":  # which is made where it is not there
+        check_data_there(run, data.root)
     train_and_test(run, *launch(read_config(run).train.devices), resume=True)
 
 
 def show_plan(config: SegmentationConfig) -> None:
     """Print the plan of an experiment with its reasons."""
-    print(one_network.planned(one_network.prepare(config)))
+    ready = one_network.prepare(config)
+    print(several_networks.composed(ready) if config.composed else one_network.planned(ready))
 
 
 def cross_validate(config: SegmentationConfig, folder: Path | None) -> None:
@@ -75,24 +80,27 @@ def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> l
             train_networks(run, fabric, ranks)  # each with a tracker of its own
         tracker, step = open_tracker(run, ranks, resume=resume)
         with tracker:
-            best = {} if several else Training(run, fabric, ranks).fit(tracker, resume=step > 0).best_metrics
-            return _test(run, tracker, best, device=str(fabric.device)) if ranks.leads else []
+            state = FitState() if several else Training(run, fabric, ranks).fit(tracker, resume=step > 0)
+            return _test(run, tracker, state, device=str(fabric.device)) if ranks.leads else []
 
 
-def _test(run: Run, tracker: Tracker, best: Mapping[str, float], *, device: str) -> list[Row]:
+def _test(run: Run, tracker: Tracker, state: FitState, *, device: str) -> list[Row]:
     """Test a trained run where it has a test part, and print where the results are; the rows of the test."""
     config, split = read_config(run), Split.load(run.split)
     rows: list[Row] = []
-    figures: dict[str, float] = {}
+    metrics = {} if state.best_score is None else {"validation/best_dice": state.best_score}
     if split.test:
-        rows, summary = run_test(run, config, build_dataset(config), split, device=device)
+        rows, summary, pictures = run_test(run, config, build_dataset(config), split, device=device)
         tracker.line(table_text(summary))
         if "classification" in summary:
             tracker.line(classification_text(summary["classification"]))
-        figures = final_figures(summary)
+        tracker.test(state.step, final_figures(summary))
+        tracker.pictures(state.step, pictures)
+        if (dice := summary["mean"]["dice"]["mean"]) is not None:
+            metrics["test/dice"] = dice
     else:
         tracker.line("no test part: nothing is tested")
-    tracker.hyper_parameters(config.model_dump(mode="json"), {**best, **figures})
+    tracker.hyper_parameters(state.step, telling_settings(config), metrics)
     page = write_report(run.path)
     tracker.line(f"run:     {run.path}")
     tracker.line(f"look:    tensorboard --logdir {run.path.parent}    or open {page}")

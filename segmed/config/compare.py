@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from segmed.config.base import Length, Section
 from segmed.config.data import DataConfig, SplitConfig
 from segmed.config.methods import ClassicalMethod
+from segmed.config.row_families import FamilyConfig, check_families, usual_families
 from segmed.config.training import EvaluateConfig
 
 Convention = Literal["standard", "zabihollahy2020"]
@@ -62,6 +63,14 @@ class RowConfig(Section):
         return self.run is not None and self.place == "reference"
 
     @property
+    def kind(self) -> str:
+        """What it is, for the families of tests."""
+        if self.run is not None:
+            return "networks" if self.place == "own" else "networks, region given"
+        places = {"reference": "classical, region given", "everywhere": "classical, no region"}
+        return places.get(self.place, f"classical in {self.place}")
+
+    @property
     def patterns(self) -> tuple[str, ...]:
         """Of the runs."""
         return () if self.run is None else (self.run,) if isinstance(self.run, str) else self.run
@@ -84,6 +93,12 @@ class CompareConfig(Section):
     region: str = Field("lv_wall", description="name in data.regions of the region, tissue included")
     evaluate: EvaluateConfig = EvaluateConfig()
     rows: dict[str, RowConfig] = Field(description="name in the tables -> what is compared")
+    families: tuple[FamilyConfig, ...] | None = Field(
+        None,
+        description="tests that are corrected together, fixed before the figures are known; none: networks, fine "
+        "stages in the reference's region, classical methods there, in each run's region, and everywhere, each against "
+        "the reference",
+    )
 
     @model_validator(mode="after")
     def _names_fit(self) -> CompareConfig:
@@ -98,7 +113,16 @@ class CompareConfig(Section):
         for name in (self.target, self.rest):
             if name not in self.within:
                 raise ValueError(f"region '{self.region}' is {', '.join(self.within)}: it must hold '{name}'")
+        if self.families is not None:
+            check_families(self.families, tuple(self.rows))
         return self
+
+    @property
+    def tested_families(self) -> tuple[FamilyConfig, ...]:
+        """Those given, else one a kind of row."""
+        if self.families is not None:
+            return self.families
+        return usual_families({name: row.kind for name, row in self.rows.items()}, self.reference)
 
     @property
     def within(self) -> tuple[str, ...]:

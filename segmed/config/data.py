@@ -61,6 +61,9 @@ class PhantomLayout(Section):
     cases: Annotated[int, Field(ge=1, le=100_000)] = Field(20, description="number of synthetic subjects")
     seed: int = Field(0, description="seed of the data set")
     isotropic: bool = Field(False, description="3D LGE of 1.3 mm instead of thick slices displaced by breathing")
+    hard: bool = Field(
+        False, description="scar as bright as blood in thinned walls, more dark cores, more hearts without"
+    )
 
 
 PHANTOM_FILES = PatternLayout(

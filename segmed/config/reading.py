@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from copy import deepcopy
@@ -16,17 +15,20 @@ from pydantic import BaseModel, ValidationError
 from segmed.config import SegmentationConfig
 from segmed.config.aliases import constructed
 from segmed.config.classification import ClassificationConfig
+from segmed.config.compare import CompareConfig
+from segmed.config.problems import describe_all, models_of, tag_of, yaml_problem
 from segmed.config.renames import renamed
 from segmed.config.shipped import find_config
 from segmed.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 Experiment = TypeVar("Experiment", bound=BaseModel)
-KINDS: dict[type[BaseModel], bool] = {SegmentationConfig: False, ClassificationConfig: True}  # whether it classifies
-MEANT = {
-    False: "segmentation: `segmed train` takes it",
-    True: "classification: `segmed train-cls` takes it",
+MEANT: dict[type[BaseModel], str] = {  # kinds of experiments, and what takes them
+    SegmentationConfig: "segmentation: `segmed train` (tools/train_seg.py) takes it",
+    ClassificationConfig: "classification: `segmed train-cls` (tools/train_cls.py) takes it",
+    CompareConfig: "a comparison: `segmed compare --config` (tools/compare.py) takes it",
 }
+COMPARES = {"rows", "reference"}  # keys of a comparison alone
 OPTIONAL_SECTIONS = ("adversary", "classification")  # none by default, and there as soon as one option names them
 
 
@@ -55,11 +57,12 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"config {path} is not valid YAML{where}: {problem}") from error
+        raise ConfigError(f"config {path} is not valid YAML{where}: {yaml_problem(problem)}") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(f"config {path} holds a {type(data).__name__}, not a mapping of sections")
+        kind = "a list" if isinstance(data, list) else "a single value"
+        raise ConfigError(f"config {path} holds {kind}, not a mapping of sections: name the YAML of an experiment")
     return data
 
 
@@ -69,19 +72,37 @@ def classifies(config: Path) -> bool | None:
         data, _ = renamed(load_yaml(config))
     except ConfigError:
         return None
-    return _classifies(data)
+    kind = _kind(data)
+    return None if kind is None else kind is ClassificationConfig
 
 
-def _classifies(data: dict[str, Any]) -> bool | None:
-    """As `classifies`, by the network, which no kind shares with the other, or by sections that one kind alone has."""
-    network = data.get("network")
-    name = network.get("name") if isinstance(network, dict) else None
-    segments, classes = SegmentationConfig.model_fields, ClassificationConfig.model_fields
-    if name in _tags(segments["network"].annotation) or data.keys() & (segments.keys() - classes.keys()):
-        return False
-    if name in _tags(classes["network"].annotation) or data.keys() & (classes.keys() - segments.keys()):
-        return True
-    return None
+def _kind(data: dict[str, Any]) -> type[BaseModel] | None:
+    """The kind of experiment that a mapping describes, by what one kind alone knows; None where it does not tell."""
+    said = {*data, *_named(data, "network"), *(f"data.{key}" for key in _section(data, "data"))}
+    said |= _named(_section(data, "data"), "layout")
+    if said & COMPARES:
+        return CompareConfig
+    segments, classes = _vocabulary(SegmentationConfig), _vocabulary(ClassificationConfig)
+    votes = len(said & (segments - classes)) - len(said & (classes - segments))
+    return SegmentationConfig if votes > 0 else ClassificationConfig if votes < 0 else None
+
+
+def _section(data: dict[str, Any], key: str) -> dict[str, Any]:
+    section = data.get(key)
+    return section if isinstance(section, dict) else {}
+
+
+def _named(data: dict[str, Any], key: str) -> set[str]:
+    return {f"{key} {_section(data, key).get('name')}"}
+
+
+def _vocabulary(kind: type[BaseModel]) -> set[str]:
+    """Sections, keys of data, names of networks and of layouts that a kind of experiment knows."""
+    fields = kind.model_fields
+    (data,) = models_of(fields["data"].annotation)
+    networks = {f"network {tag_of(model)}" for model in models_of(fields["network"].annotation)}
+    layouts = {f"layout {tag_of(model)}" for model in models_of(data.model_fields["layout"].annotation)}
+    return {*fields, *(f"data.{key}" for key in data.model_fields), *networks, *layouts}
 
 
 MOST_BYTES = 1_000_000  # of a config
@@ -193,7 +214,7 @@ def validate(model: type[Model], data: Any, *, where: str) -> Model:
     Raises:
         ConfigError: naming keys that have moved, or the first problem and how many more there are.
     """
-    if model in KINDS and isinstance(data, dict):
+    if model in (SegmentationConfig, ClassificationConfig) and isinstance(data, dict):
         _, moved = renamed(data)
         if moved:
             raise ConfigError(f"{where}: {', '.join(map(str, moved))}")
@@ -204,77 +225,7 @@ def _validated(model: type[Model], data: Any, *, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        wanted, actual = KINDS.get(model), _classifies(data) if isinstance(data, dict) else None
-        if wanted is not None and actual is not None and wanted != actual:
+        actual = _kind(data) if isinstance(data, dict) and model in MEANT else None
+        if actual is not None and actual is not model:
             raise ConfigError(f"{where} is a config of {MEANT[actual]}") from None
-        problems = [describe(problem, model) for problem in error.errors(include_url=False)]
-        problems = list(dict.fromkeys(problems))
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ConfigError(f"{where}: {problems[0]}{more}") from None
-
-
-_UNION_MEMBER = re.compile(r"[\[(]|^(int|float|str|bool|tuple|list|dict|literal|is-instance|constrained-\w+)$")
-
-
-def describe(problem: Any, model: type[BaseModel]) -> str:
-    """One problem that pydantic has found, as a line: which key, what is wrong, what would be right."""
-    keys, models = _walk(model, problem["loc"])
-    key = ".".join(keys)
-    if problem["type"] == "extra_forbidden":
-        names = sorted({name for section in _walk(model, problem["loc"][:-1])[1] for name in section.model_fields})
-        return f"unknown key '{key}'{_nearest(keys[-1], names) or f', known here: {_listed(names)}'}"
-    names = [str(_tag_of(section)) for section in models]
-    if problem["type"] == "union_tag_invalid":
-        given = str(problem["ctx"]["tag"])
-        near = _nearest(given, names)
-        return f"'{key}.name' is '{given}'{near}{' Choose' if near else ': choose'} one of {_listed(names)}"
-    if problem["type"] == "union_tag_not_found":
-        return f"'{key}' lacks its 'name': choose one of {_listed(names)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
-        message += _nearest(problem["input"], re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
-    shown = repr(problem["input"])
-    shown = shown if len(shown) < 60 else shown[:57] + "..."
-    return f"'{key}' is {shown}: {message[0].lower() + message[1:]}" if keys else message
-
-
-def _nearest(given: str, known: Sequence[str]) -> str:
-    """The known word that was probably meant, as a question; empty where none is near."""
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    return f", did you mean '{near[0]}'?" if near else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
-
-
-def _walk(model: type[BaseModel], location: Sequence[Any]) -> tuple[list[str], list[type[BaseModel]]]:
-    """The keys of a location, without pydantic's marks of unions, and the sections that may stand there."""
-    keys: list[str] = []
-    current: list[type[BaseModel]] = [model]
-    for part in location:
-        fields = [m.model_fields[part].annotation for m in current if part in m.model_fields]
-        if fields:
-            keys.append(str(part))
-            current = [m for annotation in fields for m in _models_of(annotation)]
-        elif tagged := [m for m in current if len(current) > 1 and part == _tag_of(m)]:
-            current = tagged
-        elif not _UNION_MEMBER.search(str(part)):
-            keys.append(str(part))
-    return keys, current
-
-
-def _tags(annotation: Any) -> list[Any]:
-    """Names of the sections of a union."""
-    return [_tag_of(model) for model in _models_of(annotation)]
-
-
-def _models_of(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for inner in getattr(annotation, "__args__", ()) for m in _models_of(inner)]
-
-
-def _tag_of(model: type[BaseModel]) -> Any:
-    field = model.model_fields.get("name")
-    return field.default if field else None
+        raise ConfigError(f"{where}: {describe_all(error, model)}") from None

@@ -57,6 +57,7 @@ class Heart:
         scars: any number of them.
         fat: (largest thickness in mm, phase) of the fat around the heart.
         papillary_rad: directions of the papillary muscles.
+        thinning: see `segmed.data.drawn_hearts.Disease`.
     """
 
     length_mm: float
@@ -70,6 +71,7 @@ class Heart:
     scars: tuple[Scar, ...]
     fat: tuple[float, float]
     papillary_rad: tuple[float, float]
+    thinning: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,75 +119,6 @@ class Anatomy:
     heart: Heart
     chest: Chest
     contrast: Contrast
-
-
-# ---------------------------------------------------------------- drawing a subject
-
-
-def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """Draw a subject: sizes, shapes, scars (none in about a third) and contrast."""
-    return Anatomy(_draw_heart(rng), _draw_chest(rng), _draw_contrast(rng))
-
-
-def _draw_heart(rng: np.random.Generator) -> Heart:
-    count = int(rng.choice([0, 1, 2], p=[0.3, 0.5, 0.2]))
-    waves = tuple((float(rng.normal(0, 0.07 / cycles)), cycles, _angle(rng)) for cycles in (2, 3, 4, 6))
-    return Heart(
-        length_mm=float(rng.uniform(72, 95)),
-        radius_mm=float(rng.uniform(20, 29)),
-        wall_mm=float(rng.uniform(8, 12.5)),
-        apex_wall_mm=float(rng.uniform(5, 8)),
-        waves=waves,
-        thickening=(float(rng.uniform(0, 0.2)), _angle(rng)),
-        rv_mm=(float(rng.uniform(24, 34)), float(rng.uniform(34, 46))),
-        rv_angle_rad=float(np.pi + rng.uniform(0.0, 0.5)),
-        scars=tuple(_draw_scar(rng) for _ in range(count)),
-        fat=(float(rng.uniform(2, 8)), _angle(rng)),
-        papillary_rad=(float(rng.uniform(0.5, 1.2)), float(rng.uniform(2.0, 2.7))),
-    )
-
-
-def _draw_scar(rng: np.random.Generator) -> Scar:
-    transmurality = float(rng.uniform(0.6, 1.5))
-    return Scar(
-        angle_rad=_angle(rng),
-        half_width_rad=float(rng.uniform(0.5, 1.5)),
-        level=float(rng.uniform(0.2, 0.85)),
-        half_length=float(rng.uniform(0.25, 0.6)),
-        transmurality=transmurality,
-        obstructed=bool(transmurality > 0.9 and rng.random() < 0.4),
-    )
-
-
-def _draw_chest(rng: np.random.Generator) -> Chest:
-    return Chest(
-        wall_mm=float(rng.uniform(48, 60)),
-        wall_angle_rad=float(-np.pi * 0.75 + rng.uniform(-0.2, 0.3)),
-        layers_mm=(float(rng.uniform(5, 9)), float(rng.uniform(4, 16))),
-        dome_mm=float(rng.uniform(38, 50)),
-        dome_slope=float(rng.uniform(0.1, 0.5)),
-        aorta_mm=(float(rng.uniform(54, 62)), float(rng.uniform(15, 40)), float(rng.uniform(9, 13))),
-        spleen_mm=(float(rng.uniform(45, 60)), float(rng.uniform(55, 70)), float(rng.uniform(14, 24))),
-    )
-
-
-def _draw_contrast(rng: np.random.Generator) -> Contrast:
-    blood = float(rng.uniform(0.42, 0.68))
-    return Contrast(
-        air=0.0,
-        lung=float(rng.uniform(0.03, 0.07)),
-        myocardium=float(rng.uniform(0.13, 0.25)),
-        blood=blood,
-        scar=float(blood + rng.uniform(0.1, 0.4)),
-        fat=float(rng.uniform(0.5, 1.0)),
-        muscle=float(rng.uniform(0.2, 0.32)),
-        liver=float(rng.uniform(0.25, 0.45)),
-        spleen=float(rng.uniform(0.3, 0.6)),
-    )
-
-
-def _angle(rng: np.random.Generator) -> float:
-    return float(rng.uniform(-np.pi, np.pi))
 
 
 # ---------------------------------------------------------------- tissue at a point
@@ -268,7 +201,11 @@ def _contours(heart: Heart, angle: Field, level: Field) -> tuple[Field, Field]:
     inner_end = 1 - heart.apex_wall_mm / heart.length_mm
     epi = (heart.radius_mm * shape + wall) * np.sqrt(np.clip(1 - down**2.4, 0, None))
     endo = heart.radius_mm * shape * np.sqrt(np.clip(1 - (down / inner_end) ** 2.4, 0, None))
-    return epi.astype(np.float32), np.minimum(endo, epi).astype(np.float32)
+    endo = np.minimum(endo, epi)
+    if heart.thinning:
+        lost = heart.thinning * np.max([_depth(scar, angle, level) for scar in heart.scars] or [np.zeros(1)], axis=0)
+        endo = endo + np.clip(lost, 0, heart.thinning) * (epi - endo)
+    return epi.astype(np.float32), endo.astype(np.float32)
 
 
 def _draw_right(
@@ -316,10 +253,9 @@ def _draw_scar_into(
 ) -> None:
     """Draw a scar from the endocardium outwards; its depth falls off, unevenly, toward the edge of its sector."""
     angle, level, depth = point
-    turn = np.mod(angle - scar.angle_rad + np.pi, 2 * np.pi) - np.pi
-    away = (turn / scar.half_width_rad) ** 2 + ((level - scar.level) / scar.half_length) ** 2
     uneven = 1 + 0.15 * np.sin(5 * angle + 9 * level) + 0.1 * np.sin(11 * angle - 14 * level)
-    reach = scar.transmurality * np.sqrt(np.clip(1 - away, 0, None)) * uneven
+    away = _away(scar, angle, level)
+    reach = _depth(scar, angle, level) * uneven
     inside = wall & (depth < reach)
     edge = np.clip((reach - depth) / 0.2, 0, 1)
     bright = contrast.myocardium + (contrast.scar - contrast.myocardium) * (0.35 + 0.65 * edge)
@@ -328,3 +264,14 @@ def _draw_scar_into(
         bright = np.where(core, contrast.myocardium * 1.2, bright)
     signal[inside] = np.maximum(bright, signal)[inside] if not scar.obstructed else bright[inside]
     labels[inside] = SCAR
+
+
+def _away(scar: Scar, angle: Field, level: Field) -> Field:
+    """Squared distance from the scar's middle in units of its half axes: 1 at its edge."""
+    turn = np.mod(angle - scar.angle_rad + np.pi, 2 * np.pi) - np.pi
+    return (turn / scar.half_width_rad) ** 2 + ((level - scar.level) / scar.half_length) ** 2
+
+
+def _depth(scar: Scar, angle: Field, level: Field) -> Field:
+    """How deep the scar is, as a fraction of the wall, but for its unevenness."""
+    return scar.transmurality * np.sqrt(np.clip(1 - _away(scar, angle, level), 0, None))

@@ -14,6 +14,7 @@ import numpy as np
 from segmed.config import DataConfig, Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
 from segmed.data.case import Case, LayoutCases, with_subjects
 from segmed.data.dataset_json import read_msd, read_nnunet
+from segmed.data.download import how_to_get
 from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
 from segmed.data.patterns import read_patterns
@@ -116,7 +117,7 @@ def _fits(case: Case, patterns: Sequence[str]) -> bool:
 
 def _read_layout(root: Path, layout: Layout, *, test: bool) -> LayoutCases:
     if not root.is_dir():
-        raise DatasetError(f"{root} is not a folder: set data.root to the folder of the data set")
+        raise DatasetError(f"{root} is not a folder: {how_to_get(root)}")
     if not any(root.iterdir()):
         raise DatasetError(f"{root} is empty: put the data set there or set data.root to where it is")
     match layout:

@@ -12,7 +12,8 @@ from rich.progress import track
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from segmed.data.anatomy import LABEL_VALUES, Anatomy, chest_wall, draw_anatomy, draw_heart, organs
+from segmed.data.anatomy import LABEL_VALUES, Anatomy, chest_wall, draw_heart, organs
+from segmed.data.drawn_hearts import CLEAR, HARD, Disease, draw_anatomy
 from segmed.data.phantom_folder import SETTINGS_FILE, is_complete
 from segmed.files import write_json
 from segmed.volumes import write_volume
@@ -48,7 +49,15 @@ class Acquisition:
     gain: float
 
 
-def make_phantom(folder: Path | str, *, cases: int, seed: int, isotropic: bool = False, progress: bool = False) -> None:
+def make_phantom(
+    folder: Path | str,
+    *,
+    cases: int,
+    seed: int,
+    isotropic: bool = False,
+    hard: bool = False,
+    progress: bool = False,
+) -> None:
     """Write a data set of synthetic short-axis LGE stacks; a complete one is left as it is.
 
     Writes `{case}/{case}_LGE.nii.gz`, `{case}/{case}_label.nii.gz` (1 healthy myocardium, 2 blood pool, 3 right
@@ -62,6 +71,8 @@ def make_phantom(folder: Path | str, *, cases: int, seed: int, isotropic: bool =
         cases: number of subjects.
         seed: of the data set.
         isotropic: 3D LGE of 1.3 mm instead of slices of 7 to 10 mm.
+        hard: scar about as bright as blood, in walls that are thin, and thinner where it lies; more dark cores, and
+            more hearts without scar: see `segmed.data.drawn_hearts.HARD`.
         progress: show a progress bar.
 
     Raises:
@@ -70,17 +81,20 @@ def make_phantom(folder: Path | str, *, cases: int, seed: int, isotropic: bool =
     """
     folder = Path(folder)
     settings = {"version": PHANTOM_VERSION, "cases": cases, "seed": seed, "isotropic": isotropic}
+    if hard:
+        settings["hard"] = True
     names = [f"phantom_{index:03d}" for index in range(cases)]
     if is_complete(folder, settings, own=names):
         return
     numbered = enumerate(names)
     for index, name in track(numbered, "making the phantom", total=cases, disable=not progress):
-        _make_case(folder / name, name, np.random.default_rng([seed, index]), isotropic=isotropic)
+        disease = HARD if hard else CLEAR
+        _make_case(folder / name, name, np.random.default_rng([seed, index]), disease, isotropic=isotropic)
     write_json(folder / SETTINGS_FILE, settings)
 
 
-def _make_case(folder: Path, name: str, rng: np.random.Generator, *, isotropic: bool) -> None:
-    anatomy = draw_anatomy(rng)
+def _make_case(folder: Path, name: str, rng: np.random.Generator, disease: Disease, *, isotropic: bool) -> None:
+    anatomy = draw_anatomy(rng, disease)
     acquisition = (_draw_volume if isotropic else _draw_stack)(anatomy, rng)
     signal, label, volumes_ml = _render(anatomy, acquisition)
     image = _receive(signal, acquisition, rng)

@@ -11,11 +11,13 @@ import numpy as np
 from segmed.config.classification import ClassEvaluateConfig
 from segmed.evaluate.answers import Answers
 from segmed.evaluate.decisions import DEFAULT_RULE, UNITS, Level, Unit, decide, levels_of, why_not_by_subject
-from segmed.metrics.calibration import expected_calibration_error
+from segmed.metrics.calibration import calibrated_error, expected_calibration_error
 from segmed.metrics.class_figures import OVERALL, PER_CLASS, figures, positive_index
 from segmed.metrics.operating_points import OperatingPoint, figures_at
-from segmed.metrics.resampling import interval_of, intervals
-from segmed.metrics.statistics import bootstrap_ci
+from segmed.metrics.repeated import BIASED
+from segmed.metrics.resampling import Interval, intervals
+from segmed.metrics.small_samples import Ends, none
+from segmed.metrics.statistics import FEWEST_DRAWN, bootstrap_ci, interval_method
 
 SHARES = ("sensitivity", "specificity", "accuracy", "positive_predictive_value", "negative_predictive_value")
 COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
@@ -35,7 +37,7 @@ def summarise_classification(
         notes, title; remarks: what could not be computed or has to be known; classes, positive, units; test and
         validation: how many images and subjects; temperature; image and, where they differ, subject: majority class
         and share, overall, per_class, confusion, calibration before and after, threshold, undefined. Every figure is
-        {"value", "ci95"}, None where it does not exist.
+        {"value", "ci95", "ci95_method"}, None where it does not exist.
 
     Raises:
         RunError, MetricError: as in `write_classification`.
@@ -92,18 +94,12 @@ def _entry(
         "subjects": spread.subjects,
         "majority_class": point_estimates.majority_class,
         "majority_share": point_estimates.majority_share,
-        "overall": {
-            key: _figure(point_estimates.overall[key], spread.overall[key].low, spread.overall[key].high)
-            for key in OVERALL
-        },
+        "overall": {key: _figure(point_estimates.overall[key], spread.overall[key]) for key in OVERALL},
         "per_class": {
             name: {
                 "support": own["support"],
                 "predicted": own["predicted"],
-                **{
-                    key: _figure(own[key], spread.per_class[name][key].low, spread.per_class[name][key].high)
-                    for key in PER_CLASS
-                },
+                **{key: _figure(own[key], spread.per_class[name][key]) for key in PER_CLASS},
             }
             for name, own in point_estimates.per_class.items()
         },
@@ -120,21 +116,28 @@ def _entry(
 
 
 def _calibration(level: Level, probabilities: np.ndarray, config: ClassEvaluateConfig) -> dict[str, Any]:
-    """Log loss and Brier score, which are means over cases, and the ECE, which is none."""
+    """Log loss and Brier score, which are means over cases, and the ECE with what it would be if calibrated."""
     truth = np.eye(probabilities.shape[1])[level.truth]
     losses = {
         "log_loss": -np.log(np.clip(probabilities[truth > 0], _LEAST, 1 - _LEAST)),
         "brier": np.square(probabilities - truth).sum(axis=1) / (2 if probabilities.shape[1] == 2 else 1),
     }
     entry = {
-        key: _figure(float(values.mean()), *bootstrap_ci(values, resamples=config.bootstrap, groups=level.subjects))
+        key: _figure(float(values.mean()), _mean_ends(values, level, config.bootstrap))
         for key, values in losses.items()
     }
-    spread = interval_of(
-        expected_calibration_error, level.truth, probabilities, level.subjects, resamples=config.bootstrap
-    )
-    entry["ece"] = _figure(expected_calibration_error(level.truth, probabilities), spread.low, spread.high)
+    chance = calibrated_error(probabilities)
+    entry["ece"] = _figure(expected_calibration_error(level.truth, probabilities), none(BIASED))
+    entry["ece_if_calibrated"] = _figure(chance.mean, Ends(chance.low, chance.high, "95 % of draws, no interval"))
     return entry
+
+
+def _mean_ends(losses: np.ndarray, level: Level, resamples: int) -> Ends:
+    """Of a loss, which is too skewed for Student's t over few subjects."""
+    subjects = len(set(level.subjects))
+    if subjects < FEWEST_DRAWN:
+        return none(f"below {FEWEST_DRAWN} subjects")
+    return Ends(*bootstrap_ci(losses, resamples=resamples, groups=level.subjects), interval_method(subjects))
 
 
 def _threshold(
@@ -150,14 +153,15 @@ def _threshold(
         "value": point.threshold,
         "rule": point.rule,
         "chosen_on": None if point.rule == DEFAULT_RULE else chosen,
-        **{key: _figure(getattr(done, key), *done.ci95[key]) for key in SHARES},
+        **{key: _figure(getattr(done, key), Ends(*done.ci95[key], done.ci95_method[key])) for key in SHARES},
         **{key: getattr(done, key) for key in COUNTS},
     }
 
 
-def _figure(value: float, low: float, high: float) -> dict[str, Any]:
-    """A figure and its interval as JSON has them: None for NaN."""
+def _figure(value: float, ends: Ends | Interval) -> dict[str, Any]:
+    """A figure, its interval and the method of this as JSON has them: None for NaN."""
     return {
         "value": None if np.isnan(value) else float(value),
-        "ci95": None if np.isnan(low) or np.isnan(high) else [float(low), float(high)],
+        "ci95": None if np.isnan(ends.low) or np.isnan(ends.high) else [float(ends.low), float(ends.high)],
+        "ci95_method": ends.method,
     }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from segmed.errors import RunError
+from segmed.evaluate.families import correct
 from segmed.evaluate.results import Method, Result, first_few
 from segmed.metrics.statistics import FEWEST_PAIRS, holm
 
@@ -99,8 +100,9 @@ def warnings(methods: Sequence[Method], subjects: int, tests: int) -> list[str]:
         tests: how many p-values are corrected for.
     """
     notes = list(dict.fromkeys(remark for method in methods for r in method.results for remark in r.remarks))
-    if len({len(method.results) for method in methods}) > 1:
-        numbers = ", ".join(f"{method.name} {len(method.results)}" for method in methods)
+    trained = [method for method in methods if not method.constant]
+    if len({len(method.results) for method in trained}) > 1:
+        numbers = ", ".join(f"{method.name} {len(method.results)}" for method in trained)
         notes.append(f"different numbers of runs: {numbers}")
     for method in methods:
         seeds = [result.seed for result in method.results if result.seed is not None]
@@ -145,6 +147,13 @@ def interval_or_none(low: float, high: float) -> tuple[float, float] | None:
     return None if math.isnan(low) or math.isnan(high) else (low, high)
 
 
-def corrected(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction over one family of tests; None where there is no test."""
+def corrected(p_values: Sequence[float | None], *, units: int | None = None) -> list[float | None]:
+    """Holm's correction over one family of tests; None where there is no test, or no p can be below 0.05.
+
+    Args:
+        p_values: None: not tested.
+        units: cases of an exact test of signs; None: the test has no least p.
+    """
+    if units is not None:
+        return [one.p_holm for one in correct(p_values, [units] * len(p_values))]
     return [or_none(p) for p in holm([math.nan if p is None else p for p in p_values])]

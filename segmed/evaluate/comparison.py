@@ -16,15 +16,16 @@ from segmed.evaluate.comparable import (
     check_names,
     check_policy,
     common_labels,
-    corrected,
     interval_or_none,
     or_none,
     shared_cases,
     warnings,
 )
+from segmed.evaluate.families import Family, against_of, check_families, correct, one_family
 from segmed.evaluate.results import Method
+from segmed.evaluate.volume_agreement import MethodAgreement, agreements
 from segmed.metrics.mask_metrics import metric_named, metrics_shown
-from segmed.metrics.statistics import paired_difference, paired_wilcoxon, summarise
+from segmed.metrics.statistics import interval_method, paired_difference, paired_wilcoxon, summarise
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,16 @@ class Figure:
     Attributes:
         method, label, metric: whose.
         mean, sd, ci95, median, n: over the cases, each with the mean over its seeds.
+        ci95_method: how the interval was found, or why there is none.
         seeds: how many.
         seed_sd: SD between the means of the seeds.
         missed, chances: structures missed or invented, over all seeds, and of how many.
-        difference, difference_ci95: to the reference, mean of the pairs.
-        p, p_holm: of Wilcoxon's test against the reference, as it is, and corrected over the family of the metric.
+        against: method that it is compared with: that of its family, else the reference.
+        difference, difference_ci95, difference_method: to that one, mean of the pairs.
+        subjects: with a difference.
+        family, tests: of the test, and how many it has in this metric; None: not tested.
+        p, p_holm: of Wilcoxon's test, as it is, and corrected within the family.
+        no_p: why there is no p, or no corrected one; None where both are there, or nothing is tested.
     """
 
     method: str
@@ -47,16 +53,23 @@ class Figure:
     mean: float | None
     sd: float | None
     ci95: tuple[float, float] | None
+    ci95_method: str
     median: float | None
     n: int
     seeds: int
     seed_sd: float | None
     missed: int
     chances: int
+    against: str | None = None
     difference: float | None = None
     difference_ci95: tuple[float, float] | None = None
+    difference_method: str | None = None
+    subjects: int = 0
+    family: str | None = None
+    tests: int | None = None
     p: float | None = None
     p_holm: float | None = None
+    no_p: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,9 @@ class Comparison:
         figures: method, label, metric -> figure.
         values: method, metric -> (cases, labels), mean over the seeds, NaN where there is none.
         misses: method -> (cases, labels), in how many seeds the structure was missed or invented.
-        families: metric -> number of tests that its p-values are corrected for.
+        families: of tests; within each the p-values of a metric are corrected.
         notes: what a reader must know so as not to be misled.
+        agreements: of volumes, and of shares of a region, with the reference's.
     """
 
     methods: tuple[Method, ...]
@@ -88,8 +102,9 @@ class Comparison:
     figures: Mapping[tuple[str, str, str], Figure]
     values: Mapping[tuple[str, str], np.ndarray]
     misses: Mapping[str, np.ndarray]
-    families: Mapping[str, int]
+    families: tuple[Family, ...]
     notes: tuple[str, ...]
+    agreements: tuple[MethodAgreement, ...] = ()
 
     @property
     def missed_policy(self) -> str | None:
@@ -105,12 +120,14 @@ def compare_methods(
     resamples: int = 2000,
     common_cases: bool = False,
     metrics: Sequence[str] | None = None,
+    families: Sequence[Family] | None = None,
+    shares: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Comparison:
     """Compare methods pairwise on the same cases, never by two means.
 
     A case counts once, with the mean over the seeds of a method: seeds are no further patients. Intervals draw whole
-    subjects, and the test takes the mean of a subject's cases. The p-values of all methods and labels (and of their
-    mean) in one metric are one family of Holm's correction.
+    subjects, and the test takes the mean of a subject's cases. The p-values of a family's methods and all labels
+    (and their mean) in one metric are corrected together, by Holm.
 
     Args:
         methods: two or more.
@@ -119,12 +136,17 @@ def compare_methods(
         resamples: of the bootstrap.
         common_cases: compare what all have been tested on, instead of refusing methods with other cases.
         metrics: columns of the rows; None: those that are shown first everywhere.
+        families: of tests; a method in none has no p. None: all are one, against the reference.
+        shares: as in `agreements`.
 
     Raises:
         RunError: a name twice or not there, other cases or labels, another policy for misses.
     """
     metrics = metrics_shown("main") if metrics is None else metrics
     check_names(methods, reference)
+    names = [method.name for method in methods]
+    families = one_family(names, reference) if families is None else tuple(families)
+    check_families(families, names)
     check_policy(methods)
     cases, notes = shared_cases(methods, common_only=common_cases)
     subject_of = _subject_of(cases, methods, subjects)
@@ -134,10 +156,8 @@ def compare_methods(
     common_metrics, left_out = _common_metrics(tables, metrics)
     labels = tables[reference].labels
     figures: dict[tuple[str, str, str], Figure] = {}
-    families: dict[str, int] = {}
     for metric in common_metrics:
-        of_metric = _figures(tables, reference, metric, groups=groups, resamples=resamples)
-        families[metric] = sum(figure.p is not None for figure in of_metric)
+        of_metric = _figures(tables, reference, families, metric, groups=groups, resamples=resamples)
         figures |= {(figure.method, figure.label, metric): figure for figure in of_metric}
     return Comparison(
         methods=tuple(methods),
@@ -146,12 +166,13 @@ def compare_methods(
         subjects=subject_of,
         labels=labels,
         kinds={**kinds, **({MEAN: "mean"} if MEAN in labels else {})},
-        metrics=tuple(families),
+        metrics=tuple(common_metrics),
         figures=figures,
-        values={(name, metric): table.means[metric] for name, table in tables.items() for metric in families},
+        values={(name, metric): table.means[metric] for name, table in tables.items() for metric in common_metrics},
         misses={name: table.missed.sum(axis=0) for name, table in tables.items()},
-        families=families,
-        notes=(*notes, *left_out, *warnings(methods, len(set(groups)), max(families.values(), default=0))),
+        families=tuple(families),
+        agreements=agreements(methods, list(kinds), subject_of, shares=shares),
+        notes=(*notes, *left_out, *warnings(methods, len(set(groups)), 0)),
     )
 
 
@@ -167,6 +188,8 @@ def _common_metrics(tables: Mapping[str, _Tables], metrics: Sequence[str]) -> tu
     common, notes = [], []
     for metric in metrics:
         without = [name for name, table in tables.items() if metric not in table.values]
+        if all(np.isnan(table.values[metric]).all() for table in tables.values() if metric in table.values):
+            continue  # constant predictions alone
         if not without:
             common.append(metric)
         elif len(without) < len(tables):
@@ -175,16 +198,29 @@ def _common_metrics(tables: Mapping[str, _Tables], metrics: Sequence[str]) -> tu
 
 
 def _figures(
-    tables: Mapping[str, _Tables], reference: str, metric: str, *, groups: Sequence[str], resamples: int
+    tables: Mapping[str, _Tables],
+    reference: str,
+    families: Sequence[Family],
+    metric: str,
+    *,
+    groups: Sequence[str],
+    resamples: int,
 ) -> list[Figure]:
-    """The figures of all methods and labels in one metric, with the p-values corrected over all of them."""
-    figures = [
-        _figure(table, tables[reference], metric, label, groups=groups, resamples=resamples)
-        for table in tables.values()
-        for label in range(len(tables[reference].labels))
-    ]
-    adjusted = corrected([figure.p for figure in figures])
-    return [replace(figure, p_holm=p) for figure, p in zip(figures, adjusted, strict=True)]
+    """The figures of all methods and labels in one metric, with the p-values corrected within each family."""
+    family_of = against_of(families)
+    figures = []
+    for name, table in tables.items():
+        family = family_of.get(name)
+        other = tables[reference if family is None else family.against]
+        for label in range(len(tables[reference].labels)):
+            figure = _figure(table, other, metric, label, groups=groups, resamples=resamples)
+            figures.append(replace(figure, p=None) if family is None else replace(figure, family=family.name))
+    for family in families:
+        places = [n for n, figure in enumerate(figures) if figure.family == family.name and figure.subjects]
+        done = correct([figures[n].p for n in places], [figures[n].subjects for n in places])
+        for place, one in zip(places, done, strict=True):
+            figures[place] = replace(figures[place], p=one.p, p_holm=one.p_holm, tests=one.tests, no_p=one.no_p)
+    return figures
 
 
 def volumes_of(methods: Sequence[Method], label: str, *, truth: str | None = None) -> list[Row]:
@@ -236,7 +272,7 @@ class _Tables:
         self.averaged = len(own)
         self.labels = (*kinds, MEAN) if len(own) > 1 else tuple(kinds)
         every = {metric: self._array(metric) for metric in metrics}
-        known = {metric: values for metric, values in every.items() if not np.isnan(values).all()}
+        known = {metric: values for metric, values in every.items() if method.constant or not np.isnan(values).all()}
         missed = self._array("missed")
         if len(own) > 1:
             known = {metric: _with(values, _mean(values[..., own], axis=-1)) for metric, values in known.items()}
@@ -265,14 +301,19 @@ def _with(values: np.ndarray, last: np.ndarray) -> np.ndarray:
 def _figure(own: _Tables, other: _Tables, metric: str, label: int, *, groups: Sequence[str], resamples: int) -> Figure:
     every, missed = own.values[metric][..., label], own.missed[..., label]
     values, reference = own.means[metric][:, label], other.means[metric][:, label]
-    summary = summarise(values, resamples=resamples, groups=groups)
+    bounds = metric_named(metric).bounds
+    summary = summarise(values, resamples=resamples, groups=groups, bounds=bounds)
     of_seeds = _mean(every, axis=1)
     against: dict[str, Any] = {}
     if own is not other:
+        pairs = len({group for group, value in zip(groups, values - reference, strict=True) if value == value})
         difference, low, high = paired_difference(values, reference, resamples=resamples, groups=groups)
         against = {
+            "against": other.name,
             "difference": or_none(difference),
             "difference_ci95": interval_or_none(low, high),
+            "difference_method": interval_method(pairs),
+            "subjects": pairs,
             "p": or_none(paired_wilcoxon(values, reference, groups=groups)),
         }
     return Figure(
@@ -282,6 +323,7 @@ def _figure(own: _Tables, other: _Tables, metric: str, label: int, *, groups: Se
         mean=summary["mean"],
         sd=summary["sd"],
         ci95=None if summary["ci95"] is None else tuple(summary["ci95"]),
+        ci95_method=summary["ci95_method"],
         median=summary["median"],
         n=summary["n"],
         seeds=len(every),

@@ -22,6 +22,7 @@ from segmed.evaluate.case_rows import Row, absent_case, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.evaluate.results import Result, first_few, predicting_seconds
 from segmed.evaluate.structures import Structures, encode_known
+from segmed.geometry import reversed_axes
 from segmed.labels import LabelSet
 from segmed.machine import cores
 from segmed.volumes import (
@@ -297,4 +298,5 @@ def load_volumes(
         if grid_difference((voxels.shape, voxels.affine), (true.shape, true.affine)) is not None:
             voxels = resample_onto(voxels, affine=true.affine, shape=true.shape[1:])
         background = voxels.as_tensor().numpy()[0]
-    return CaseVolumes(background, indices, predicted, spacing_mm(true.affine))
+    reverse = reversed_axes(native.affine)
+    return CaseVolumes(background, indices, predicted, spacing_mm(true.affine), reversed_axes=reverse)

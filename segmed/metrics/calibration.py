@@ -15,6 +15,7 @@ from segmed.metrics.class_figures import Checked, check_unnamed
 
 LOWEST, HIGHEST = 0.01, 100.0  # temperatures that a fit may give
 
+_CHUNK = 4_000_000  # drawn cases held at once: 32 MB
 _EDGE = 1e-3  # a fit this near to a bound, on the logarithm, has reached it
 
 
@@ -34,6 +35,20 @@ class Bin:
     cases: int
     confidence: float
     frequency: float
+
+
+@dataclass(frozen=True)
+class CalibratedError:
+    """The ECE that calibrated probabilities have by chance.
+
+    Attributes:
+        mean: of it.
+        low, high: 95 % of it lie between; an ECE in there says nothing against the calibration.
+    """
+
+    mean: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ def expected_calibration_error(
         bins: of equal width from 0 to 1.
 
     Returns:
-        From 0 to 1. Finite samples give more than 0 even where calibration is perfect.
+        From 0 to 1. Finite samples give more than 0 even where calibration is perfect: see `calibrated_error`.
 
     Raises:
         MetricError: as in `check`, or no bin.
@@ -81,6 +96,37 @@ def expected_calibration_error(
     Source: Guo et al. 2017 (arXiv 1706.04599), eq. 3.
     """
     return _distance(reliability(truth, probabilities, bins=bins))
+
+
+def calibrated_error(
+    probabilities: np.ndarray, *, bins: int = 15, resamples: int = 1000, seed: int = 0
+) -> CalibratedError:
+    """The calibration error of the same probabilities, were each right as often as it says: its bias.
+
+    Args:
+        probabilities: (N, K), rows sum to one.
+        bins: as in `expected_calibration_error`.
+        resamples: how many times right and wrong are drawn from the probabilities, cases by themselves.
+        seed: of the drawing.
+
+    Raises:
+        MetricError: as in `check`, or no bin.
+
+    Source: Bröcker and Smith 2007, doi 10.1175/WAF993.1 (consistency resampling).
+    """
+    labels = np.zeros(len(probabilities), dtype=np.intp)
+    confidence, _ = _answers(check_unnamed(labels, probabilities))
+    confidence = np.minimum(confidence, 1.0)
+    edges = np.linspace(0, 1, _bin_count(bins) + 1)
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    generator, errors = np.random.default_rng(seed), []
+    for start in range(0, resamples, rows := max(1, _CHUNK // len(confidence))):
+        drawn = generator.random((min(rows, resamples - start), len(confidence))) < confidence
+        gaps = (confidence - drawn) @ np.eye(bins)[place]
+        errors.append(np.abs(gaps).sum(axis=1) / len(confidence))
+    every = np.concatenate(errors)
+    low, high = np.quantile(every, [0.025, 0.975])
+    return CalibratedError(float(every.mean()), float(low), float(high))
 
 
 def adaptive_calibration_error(

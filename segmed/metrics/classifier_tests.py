@@ -14,7 +14,8 @@ from segmed.errors import MetricError
 from segmed.metrics.class_figures import OVERALL, Checked, check_unnamed, positive_index
 from segmed.metrics.pooling import unit_numbers
 from segmed.metrics.resampling import Metric, WeightedFigures, drawn_weights, of_draws
-from segmed.metrics.statistics import FEWEST_PAIRS
+from segmed.metrics.small_samples import Ends, percentiles, share_difference, sums_of_subjects
+from segmed.metrics.statistics import FEWEST_DRAWN
 
 FEW_DISCORDANT = 25  # below this many cases that only one has right, McNemar's test is exact
 
@@ -29,8 +30,9 @@ class PairedDifference:
         metric: its name.
         value, reference: of the two on all cases.
         difference: value - reference.
-        low, high: 95 % bootstrap interval of the difference; NaN with fewer than two subjects.
-        p: two-sided; NaN with fewer than 6 subjects, as then no outcome at all could give p < 0.05 in a sign test.
+        low, high: 95 % interval of the difference; NaN where there is none.
+        method: how it was found, or why there is none.
+        p: of the bootstrap, two-sided; NaN below 20 subjects, where it is too small as its interval is too short.
         subjects: how many were drawn from.
         draws: how many draws counted.
         undefined: how many were left out, since the figure did not exist in them.
@@ -42,6 +44,7 @@ class PairedDifference:
     difference: float
     low: float
     high: float
+    method: str
     p: float
     subjects: int
     draws: int
@@ -131,7 +134,10 @@ def mcnemar(
         ]
         draws = np.concatenate(means)
         values = (float(first.mean()), float(second.mean()))
-        by_subject = _difference("accuracy", values, draws[:, 0] - draws[:, 1], int(unit_numbers(subjects).max()) + 1)
+        unit = unit_numbers(subjects)
+        sums, counts = sums_of_subjects(first.astype(np.float64) - second, np.ones(len(true), dtype=bool), unit)
+        ends = accuracy_difference(draws[:, 0] - draws[:, 1], sums, counts)
+        by_subject = difference_of("accuracy", values, draws[:, 0] - draws[:, 1], len(sums), ends)
     discordant = more + less
     if discordant < FEW_DISCORDANT:
         p = float(binomtest(more, discordant).pvalue) if discordant else 1.0
@@ -197,6 +203,7 @@ def paired_bootstrap(
 ) -> PairedDifference:
     """Difference of a figure of two classifiers, over subjects that are drawn for both at once.
 
+    Below 20 subjects there is neither interval nor p, but for the interval of the accuracy: see `share_difference`.
     p is that of the smallest interval that reaches zero, 2 min(P(d <= 0), P(d >= 0)), each share with one draw added,
     and never below 2 / 2^S: what a sign test gives where all of S subjects agree.
 
@@ -225,7 +232,14 @@ def paired_bootstrap(
     values = (float(figures[0](whole)[0]), float(figures[1](whole)[0]))
     drawn = [figures[0](weights) - figures[1](weights) for weights in _draws(subjects, sides[0].truth, resamples, seed)]
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
-    return _difference(name, values, np.concatenate(drawn), int(unit_numbers(subjects).max()) + 1)
+    draws, unit = np.concatenate(drawn), unit_numbers(subjects)
+    units = int(unit.max()) + 1
+    if metric == "accuracy":
+        right = [(side.labels == side.truth).astype(np.float64) for side in sides]
+        ends = accuracy_difference(draws, *sums_of_subjects(right[0] - right[1], np.ones(len(unit), dtype=bool), unit))
+    else:
+        ends = percentiles(draws, units)
+    return difference_of(name, values, draws, units, ends)
 
 
 def _draws(subjects: Sequence[str] | np.ndarray, truth: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -242,17 +256,37 @@ def _figure(metric: str | Metric, checked: Checked) -> Callable[[np.ndarray], np
     return lambda weights: weighted.overall(metric, weights, weighted.per_class(weights))
 
 
-def _difference(name: str, values: tuple[float, float], draws: np.ndarray, units: int) -> PairedDifference:
-    known = np.round(draws[~np.isnan(draws)], _DIGITS)
-    low, high, p = math.nan, math.nan, math.nan
-    if units > 1 and known.size:
-        low, high = (float(edge) for edge in np.quantile(known, [0.025, 0.975]))
-    if units >= FEWEST_PAIRS and known.size:
+def accuracy_difference(draws: np.ndarray, differences: np.ndarray, counts: np.ndarray) -> Ends:
+    """Interval of a difference of accuracies: of percentiles from 20 subjects of several cases on, else of shares.
+
+    Args:
+        draws: (D,) differences of resampled subjects.
+        differences, counts: as in `share_difference`.
+    """
+    if counts.max() > 1 and len(counts) >= FEWEST_DRAWN:
+        return percentiles(draws, len(counts))
+    return share_difference(differences, counts)
+
+
+def difference_of(
+    name: str, values: tuple[float, float], draws: np.ndarray, units: int, ends: Ends
+) -> PairedDifference:
+    """A difference with its interval and the p of the bootstrap.
+
+    Args:
+        name: of the figure.
+        values: of both on all cases.
+        draws: (D,) differences of resampled subjects.
+        units: how many subjects.
+        ends: of the interval.
+    """
+    known, p = np.round(draws[~np.isnan(draws)], _DIGITS), math.nan
+    if units >= FEWEST_DRAWN and known.size:
         tail = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
         p = min(1.0, max(2 * (tail + 1) / (known.size + 1), 2.0 ** (1 - units)))
-    difference = float(np.round(values[0] - values[1], _DIGITS))
+    difference, left_out = float(np.round(values[0] - values[1], _DIGITS)), int(draws.size - known.size)
     return PairedDifference(
-        name, *values, difference, low, high, p, units, int(known.size), int(draws.size - known.size)
+        name, *values, difference, ends.low, ends.high, ends.method, p, units, int(known.size), left_out
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from segmed.errors import MetricError
 from segmed.metrics.class_figures import Checked, check
-from segmed.metrics.statistics import bootstrap_ci
+from segmed.metrics.pooling import unit_numbers
+from segmed.metrics.small_samples import Ends, none, share_or_percentiles, sums_of_subjects
 
 Rule = Literal["best_accuracy", "youden", "sensitivity", "specificity"]
 
@@ -48,7 +49,8 @@ class OperatingFigures:
         sensitivity, specificity, accuracy, positive_predictive_value, negative_predictive_value: shares of cases.
         true_positives, false_positives, true_negatives, false_negatives: counts.
         cases: how many.
-        ci95: of each of the five shares, low and high; the bootstrap over subjects.
+        ci95: of each of the five shares, low and high over subjects; NaN where there is none.
+        ci95_method: of each, how it was found, or why there is none.
     """
 
     threshold: float
@@ -64,6 +66,7 @@ class OperatingFigures:
     false_negatives: int
     cases: int
     ci95: dict[str, tuple[float, float]]
+    ci95_method: dict[str, str]
 
 
 def choose_threshold(
@@ -175,10 +178,7 @@ def figures_at(
         "negative_predictive_value": (~own, ~called),
     }
     shares = {name: float(what[among].mean()) if among.any() else float("nan") for name, (what, among) in parts.items()}
-    ci95 = {
-        name: bootstrap_ci(what[among].astype(np.float64), resamples=resamples, seed=seed, groups=units[among].tolist())
-        for name, (what, among) in parts.items()
-    }
+    ends = {name: _ends(what, among, units, resamples=resamples, seed=seed) for name, (what, among) in parts.items()}
     return OperatingFigures(
         threshold=point.threshold,
         positive=point.positive,
@@ -188,8 +188,19 @@ def figures_at(
         true_negatives=int(np.count_nonzero(~called & ~own)),
         false_negatives=int(np.count_nonzero(~called & own)),
         cases=len(own),
-        ci95=ci95,
+        ci95={name: (one.low, one.high) for name, one in ends.items()},
+        ci95_method={name: one.method for name, one in ends.items()},
     )
+
+
+def _ends(what: np.ndarray, among: np.ndarray, units: np.ndarray, *, resamples: int, seed: int) -> Ends:
+    """Interval of a share: as in `intervals`."""
+    sums, counts = sums_of_subjects(what & among, among, unit_numbers(units))
+    sums, counts = sums[counts > 0], counts[counts > 0]
+    if not counts.size:
+        return none("")
+    draws = np.random.default_rng(seed).integers(0, len(sums), size=(resamples, len(sums)))
+    return share_or_percentiles(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), sums, counts)
 
 
 def _positive(checked: Checked, positive: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,16 +9,25 @@ import numpy as np
 from scipy.stats import permutation_test
 
 from segmed.errors import MetricError
+from segmed.metrics.calibration import calibrated_error
 from segmed.metrics.class_figures import Checked, check_unnamed, positive_index
-from segmed.metrics.classifier_tests import PairedDifference, mcnemar
+from segmed.metrics.classifier_tests import PairedDifference, accuracy_difference, difference_of, mcnemar
 from segmed.metrics.pooling import unit_numbers
 from segmed.metrics.resampling import WeightedFigures, drawn_weights
-from segmed.metrics.statistics import FEWEST_PAIRS
+from segmed.metrics.small_samples import (
+    FEWEST_OF_A_CLASS,
+    Ends,
+    area_or_percentiles,
+    none,
+    percentiles,
+    share_or_percentiles,
+    sums_of_subjects,
+)
 
 COMPARED = ("accuracy", "balanced_accuracy", "auc", "log_loss", "ece")
+BIASED = "since it is biased: what calibrated probabilities would give stands beside it"  # the ECE has no interval
 BINS = 15  # of the ECE, as in `expected_calibration_error`
 
-_DIGITS = 12  # of differences: equal figures that were added up in another order are to be equal
 _BATCH = 1000  # exchanges that are drawn at once
 
 
@@ -31,21 +39,24 @@ class MeanFigure:
         of_runs: (R,) on all cases, of each run; NaN where it does not exist.
         draws: (D,) of subjects drawn anew, the same ones for all runs: the mean over the runs.
         subjects: how many were drawn from.
+        ends: 95 % interval of the mean over the runs, and its method.
+        right: of the accuracy: (2, U) right cases of each subject, mean over the runs, and all of its cases.
+        calibrated: of the ECE: what calibrated probabilities would give, mean over the runs.
+        smallest_class: subjects of the smallest class that it depends on.
     """
 
     of_runs: np.ndarray
     draws: np.ndarray
     subjects: int
+    ends: Ends
+    right: np.ndarray | None = None
+    calibrated: float | None = None
+    smallest_class: int = FEWEST_OF_A_CLASS
 
     @property
     def value(self) -> float:
         """Mean over the runs."""
         return float(self.of_runs.mean())
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % percentile interval of the mean over the runs; NaN with fewer than two subjects or without a draw."""
-        return _interval(self.draws, self.subjects)
 
 
 def mean_figures(
@@ -80,9 +91,9 @@ def mean_figures(
         figures = [each(weights) for each in counted]
         for key in COMPARED:
             draws[key].append(np.mean([each[key] for each in figures], axis=0))
-    units = int(unit_numbers(subjects).max()) + 1
+    subjects_of = _Subjects(counted, unit_numbers(subjects))
     return {
-        key: MeanFigure(np.array([each[key][0] for each in whole]), np.concatenate(draws[key]), units)
+        key: subjects_of.figure(key, np.array([each[key][0] for each in whole]), np.concatenate(draws[key]))
         for key in COMPARED
     }
 
@@ -90,7 +101,8 @@ def mean_figures(
 def paired_difference_of(metric: str, own: MeanFigure, reference: MeanFigure) -> PairedDifference:
     """Difference of a figure of two methods, over subjects that are drawn for both at once.
 
-    With one run of each it is that of `paired_bootstrap`, whose p it has.
+    With one run of each it is that of `paired_bootstrap`, whose p it has. That of the ECE, which is biased by another
+    amount for each method, has neither interval nor p.
 
     Args:
         metric: its name.
@@ -105,17 +117,14 @@ def paired_difference_of(metric: str, own: MeanFigure, reference: MeanFigure) ->
             "draw both with the same subjects and resamples"
         )
     draws = own.draws - reference.draws
-    known = np.round(draws[~np.isnan(draws)], _DIGITS)
-    low, high = _interval(known, own.subjects)
-    p = math.nan
-    if own.subjects >= FEWEST_PAIRS and known.size:
-        tail = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
-        p = min(1.0, max(2 * (tail + 1) / (known.size + 1), 2.0 ** (1 - own.subjects)))
-    difference = float(np.round(own.value - reference.value, _DIGITS))
-    left_out = int(draws.size - known.size)
-    return PairedDifference(
-        metric, own.value, reference.value, difference, low, high, p, own.subjects, int(known.size), left_out
-    )
+    if metric == "ece":
+        unknown = np.full_like(draws, np.nan)
+        return difference_of(metric, (own.value, reference.value), unknown, own.subjects, none(BIASED))
+    if own.right is not None and reference.right is not None:
+        ends = accuracy_difference(draws, own.right[0] - reference.right[0], own.right[1])
+    else:
+        ends = percentiles(draws, own.subjects, smallest_class=own.smallest_class)
+    return difference_of(metric, (own.value, reference.value), draws, own.subjects, ends)
 
 
 def exchange_test(
@@ -160,10 +169,47 @@ def exchange_test(
     return float(test.pvalue)
 
 
+class _Subjects:
+    """Subjects of a method's runs, from which the intervals of its figures come.
+
+    Args:
+        runs: of the method.
+        unit: (N,) number of each case's subject.
+    """
+
+    def __init__(self, runs: Sequence[_Run], unit: np.ndarray) -> None:
+        self._runs, self._unit, truth = runs, unit, runs[0].checked.truth
+        self._units = int(unit.max()) + 1
+        kinds = np.arange(len(runs[0].checked.classes))
+        self._of_classes = [len(np.unique(unit[truth == kind])) for kind in kinds]
+        self._smallest = min(count for count in self._of_classes if count)
+
+    def figure(self, key: str, of_runs: np.ndarray, draws: np.ndarray) -> MeanFigure:
+        """One of COMPARED: its values for every run (R,) and for resampled subjects (D,)."""
+        if key == "ece":
+            calibrated = float(np.mean([calibrated_error(run.checked.probabilities).mean for run in self._runs]))
+            return MeanFigure(of_runs, draws, self._units, none(BIASED), calibrated=calibrated)
+        if key == "accuracy":
+            checks = [run.checked for run in self._runs]
+            right = np.mean([(each.labels == each.truth).astype(np.float64) for each in checks], axis=0)
+            of_subjects = np.stack(sums_of_subjects(right, np.ones(len(right), dtype=bool), self._unit))
+            return MeanFigure(of_runs, draws, self._units, share_or_percentiles(draws, *of_subjects), of_subjects)
+        smallest = self._units if key == "log_loss" else self._smallest
+        if key == "auc" and len(self._of_classes) == 2:
+            rest, own = self._of_classes
+            one_each = self._units == len(self._unit)
+            value = float(of_runs.mean())
+            ends = area_or_percentiles(draws, value, (own, rest), units=self._units, one_each=one_each)
+        else:
+            ends = percentiles(draws, self._units, smallest_class=smallest)
+        return MeanFigure(of_runs, draws, self._units, ends, smallest_class=smallest)
+
+
 class _Run:
     """The figures of one run for many weights of its cases at once."""
 
     def __init__(self, checked: Checked) -> None:
+        self.checked = checked
         self._weighted = WeightedFigures(checked, positive_index(checked.classes, None))
         confidence = np.minimum(checked.probabilities.max(axis=1), 1.0)
         place = np.clip(np.searchsorted(np.linspace(0, 1, BINS + 1), confidence) - 1, 0, BINS - 1)
@@ -175,11 +221,3 @@ class _Run:
         figures = {key: self._weighted.overall(key, weights, columns) for key in COMPARED if key != "ece"}
         # cases of a bin times the distance of its means is the distance of its sums
         return {**figures, "ece": np.abs(weights @ self._gaps).sum(axis=1) / weights.sum(axis=1)}
-
-
-def _interval(draws: np.ndarray, subjects: int) -> tuple[float, float]:
-    known = draws[~np.isnan(draws)]
-    if subjects < 2 or not known.size:
-        return math.nan, math.nan
-    low, high = np.quantile(known, [0.025, 0.975])
-    return float(low), float(high)

@@ -28,8 +28,10 @@ def bootstrap_ci(
     """Interval of the mean: percentile bootstrap from 20 units on, Student's t of the units from 6 on, else none.
 
     Of means over equally large units t is the textbook's; else its variance is that of a ratio. Over 6 to 19 units it
-    covers 93 to 96 % of Dice values, distances and differences that are not far from symmetric, where percentiles cover
-    85 to 94 %; of strongly skewed figures (log-normal, SD of the logarithm 1) and of rare misses still less.
+    covers 92.5 to 96.8 % in simulations of normal, Laplace and Dice-like (beta 20, 3) figures, where percentiles cover
+    85 to 94 %. Of skewed ones it covers less: 91 to 93 % of log-normal with SD 0.5 of the logarithm, 81 to 86 % with
+    SD 1, 69 to 93 % of Dice with 15 % zeros (six cases often have none). On the scale of the logarithm that is 93 to
+    94, 87 to 89 and 68 to 92 %, on that of the logit of Dice 94 to 95 and 72 to 95 %: no remedy, so neither is done.
 
     Args:
         values: one number per case; NaN is left out.

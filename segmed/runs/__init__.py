@@ -8,7 +8,8 @@ from segmed.runs.run_folder import (
     Folds,
     Run,
     begin_run,
-    environment,
+    check_data_there,
+    check_new_run,
     is_run,
     new_folds,
     new_run,
@@ -21,6 +22,7 @@ from segmed.runs.run_folder import (
     write_config,
 )
 from segmed.runs.run_lock import holding, own_files
+from segmed.runs.versions import environment
 
 __all__ = [
     "BEFORE_CONFIG",
@@ -28,6 +30,8 @@ __all__ = [
     "Folds",
     "Run",
     "begin_run",
+    "check_data_there",
+    "check_new_run",
     "environment",
     "holding",
     "is_run",

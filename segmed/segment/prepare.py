@@ -21,7 +21,7 @@ from segmed.data.subjects import subject_findings
 from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
-from segmed.runs import Run, begin_run
+from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.plan import Plan, resolve
 from segmed.targets import targets_of
 from segmed.training.encoder_transfer import leak_note, source_encoder
@@ -64,6 +64,7 @@ class Prepared:
 
 def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
+    check_new_run(folder, runs=config.runs)
     ready = prepare(config)
     plan = planned(ready, processes=processes)
     print(plan)
@@ -77,6 +78,7 @@ def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1
         folder,
         plan.config,
         plan.reasons,
+        text=str(plan),
         records={"plan.json": record, **ready.records},
         device=plan.machine.name,
         cases=len(ready.dataset.cases),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from monai.data import MetaTensor
 
 from segmed.builders.datasets import build_dataset
@@ -28,18 +29,22 @@ from segmed.machine import free_ram_bytes
 from segmed.metrics.mask_metrics import metrics_shown
 from segmed.reports.classification.second_head import TABLE, write_case_classes
 from segmed.reports.classification.text import classification_text
+from segmed.reports.drawing.slices import case_figure
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Folds, Run, read_config
 from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, write_volume
 
+PICTURES = 2  # cases that TensorBoard shows, as of the validation
 KEPT_SHARE = 0.25  # of the free RAM that volumes for the montage may take
 
 
 def run_test(
     run: Run, config: SegmentationConfig, dataset: Dataset, split: Split, *, device: str
-) -> tuple[list[Row], dict[str, Any]]:
+) -> tuple[list[Row], dict[str, Any], dict[str, Figure]]:
     """Segment the test part with the best weights, write label maps, figures and times; used once, at the end.
+
+    Returns rows, their summary, and pictures of the first cases by name.
 
     Each file is read once, and each case is seen once: where the network has a second head, it gives the class in the
     same pass, and `classification` stands in the summary.
@@ -81,7 +86,11 @@ def run_test(
         subjects_known=dataset.subjects_known,
     )
     classes = _class_figures(run, config, dataset, split, class_probabilities, device=device)
-    return rows, summary if classes is None else {**summary, "classification": classes}
+    pictures = {
+        f"test/{name}": case_figure(volumes, name, names=dataset.labels.names)
+        for name, volumes in list(shown.kept.items())[:PICTURES]
+    }
+    return rows, summary if classes is None else {**summary, "classification": classes}, pictures
 
 
 def _read_with_reference(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor]:
@@ -209,14 +218,14 @@ def _read_again(run: Run, case: Case, dataset: Dataset) -> CaseVolumes:
 
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Test figures by name, for TensorBoard's table of runs."""
+    """Test figures by name."""
     return {
-        f"test/{metric}/{label}": metrics[metric]["mean"]
+        f"{metric}/{label}": metrics[metric]["mean"]
         for label, metrics in summary["labels"].items()
         for metric in metrics_shown("training")
         if metrics.get(metric, {}).get("mean") is not None
     } | {
-        f"test/{name}": figure["value"]
+        name: figure["value"]
         for name, figure in summary.get("classification", {}).get("image", {}).get("overall", {}).items()
         if figure["value"] is not None
     }

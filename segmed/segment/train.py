@@ -25,6 +25,7 @@ from segmed.data.splits import Split
 from segmed.data.training_patches import PatchDataset, patch_loader
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.machine import this_machine
+from segmed.reports.drawing.patches import PatchGrid, patches_figure
 from segmed.runs import Run, read_config
 from segmed.segment.memory import check_parameters
 from segmed.segment.validate import ValidationCase, Validator, spread
@@ -87,9 +88,15 @@ class Training:
             checkpoints=Checkpoints(self.run.path, ranks=self.ranks, metadata={"network": network, "labels": labels}),
             tracker=tracker,
             validate=validator,
+            draw=partial(patches_figure, grid=self._patch_grid(volumes[0])),
         )
         self._clean_what_gains(validator)
         return state
+
+    def _patch_grid(self, volume: CachedVolume) -> PatchGrid:
+        """How the axes of training patches lie, for pictures."""
+        flat = volume.image.shape[3] == 1 and volume.spacing_mm == (1.0, 1.0, 1.0)
+        return PatchGrid(volume.spacing_mm, plane_axis(self.config), pictures=flat, names=self.dataset.labels.names)
 
     def _take_weights(self, tracker: Tracker) -> None:
         """Begin with the weights of another run, where the config names one."""
@@ -202,6 +209,7 @@ class Training:
             ranks=self.ranks,
             spacing_known=self.config.data.spacing_known,
             classes=self.known_classes,
+            loss=self.loss.loss,
         )
 
     def _clean_what_gains(self, validator: Validator | None) -> None:

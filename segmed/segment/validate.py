@@ -37,6 +37,7 @@ from segmed.volumes import Source, read_label_volume
 
 T = TypeVar("T")
 LARGEST_KEPT_SHARE = 0.25  # of the free RAM that decoded label maps may take
+LOSS_VALUES = 2**25  # probabilities whose loss is computed at once: some copies of 128 MiB
 LEAST_GAIN = 5e-4  # of the mean Dice, for cleaning to be worth it
 
 
@@ -82,6 +83,7 @@ class Validator:
         figures: number of cases that are drawn, always the same.
         classes: of the cases, told by the second head of the network as it segments them; their figures join the
             metrics, the score stays that of the segmentation. None: there is no such head.
+        loss: of logits (1, channels, X, Y, Z) and labels (1, X, Y, Z), measured on prepared volumes; None: it is not.
 
     Raises:
         TrainingError: no cases.
@@ -98,11 +100,12 @@ class Validator:
         spacing_known: bool = True,
         figures: int = 2,
         classes: KnownClasses | None = None,
+        loss: nn.Module | None = None,
     ) -> None:
         if not cases:
             raise TrainingError("no validation cases: raise split.validation")
         self.labels, self.config, self.ranks, self.spacing_known = labels, config, ranks, spacing_known
-        self.classes = classes
+        self.classes, self.loss = classes, loss
         self._make_segmenter = segmenter
         self._segmenter: NetworkSegmenter | None = None
         self._own = list(cases)[ranks.rank :: ranks.world]
@@ -121,19 +124,40 @@ class Validator:
         """
         rows: list[dict[str, Any]] = []
         class_probabilities: dict[str, np.ndarray] = {}
+        losses: list[float] = []
         figures: dict[str, Figure] = {}
         for case in self._own:
             name, probabilities = case.volume.id, self._probabilities(network, case)
             rows += self._rows(case, self._native_labels(case, probabilities))
+            losses += self._losses(case, probabilities)
             of_classes = self._segmenter_of(network).class_probabilities
             if of_classes is not None and self.classes is not None and name in self.classes.indices:
                 class_probabilities[name] = of_classes
             if name in self._drawn:
-                figures[f"validation/{name}"] = _figure(case.volume, decide(probabilities, self.labels))
+                result = decide(probabilities, self.labels)
+                figures[f"validation/{name}"] = _figure(case.volume, result, self.labels.names)
         gathered = [row for part in self.ranks.gather(rows) for row in part]
         gathered.sort(key=lambda row: self._order.index(row["case"]))
         score, metrics = _summary(gathered, self.labels.targets or self.labels.names)
+        losses = [value for part in self.ranks.gather(losses) for value in part]
+        if losses:
+            metrics["validation/loss"] = math.fsum(losses) / len(losses)
         return ValidationResult(score, {**metrics, **self._class_figures(class_probabilities)}, figures)
+
+    def _losses(self, case: ValidationCase, probabilities: torch.Tensor) -> list[float]:
+        """The loss of a case, the mean over slabs where it is large; nothing where it is not measured."""
+        if self.loss is None or case.volume.label is None:
+            return []
+        label = torch.from_numpy(np.array(case.volume.label)).to(probabilities.device)
+        longest = int(np.argmax(label.shape))
+        targets = targets_of(self.labels)
+        slabs = min(-(-probabilities.numel() // LOSS_VALUES), label.shape[longest])
+        logits, labels = probabilities.tensor_split(slabs, longest + 1), label.tensor_split(slabs, longest)
+        parts = [
+            float(self.loss(targets.logits(part)[None], own[None])) * own.numel()
+            for part, own in zip(logits, labels, strict=True)
+        ]
+        return [math.fsum(parts) / case.volume.label.size]
 
     def _class_figures(self, own: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Figures of the classes, gathered from all processes; empty without a second head."""
@@ -160,7 +184,9 @@ class Validator:
         reference = self._reference(case)
         self._probabilities(network, case)  # the first one prepares what the others find
         start = time.perf_counter()
-        self._native_labels(case, self._probabilities(network, case))
+        probabilities = self._probabilities(network, case)
+        self._native_labels(case, probabilities)
+        self._losses(case, probabilities)
         self._rows(case, np.where(reference.indices == IGNORE, 0, reference.indices))
         seconds = time.perf_counter() - start
         share = sum(case.volume.image.size for case in self._own) / case.volume.image.size
@@ -269,6 +295,9 @@ def _is_gain(differences: Sequence[float]) -> bool:
     return better > worse and math.fsum(differences) / len(differences) >= LEAST_GAIN
 
 
-def _figure(volume: CachedVolume, result: torch.Tensor) -> Figure:
-    """Contours of reference and result on the prepared grid."""
-    return contour_figure(np.asarray(volume.image[0]), volume.label, result.numpy(), volume.spacing_mm, volume.id)
+def _figure(volume: CachedVolume, result: torch.Tensor, names: Sequence[str]) -> Figure:
+    """Reference and result on the prepared grid."""
+    title = f"{volume.id}, slices of the prepared grid"
+    return contour_figure(
+        np.asarray(volume.image[0]), volume.label, result.numpy(), volume.spacing_mm, title, names=names
+    )

@@ -40,6 +40,7 @@ class ValidationResult:
 
 
 Validate = Callable[[nn.Module], ValidationResult]
+Draw = Callable[[Batch, Mapping[str, Any]], Any]  # a training batch and the views of `Step.views` -> a figure
 
 
 @dataclass
@@ -75,6 +76,7 @@ def fit(
     checkpoints: Checkpoints,
     tracker: Tracker,
     validate: Validate | None = None,
+    draw: Draw | None = None,
 ) -> FitState:
     """Train until the budget is used up, and leave the best and the last weights.
 
@@ -88,6 +90,7 @@ def fit(
         checkpoints: files to write and to go on from.
         tracker: records of the run.
         validate: scores a network in evaluation mode; with several processes the leading one's result counts.
+        draw: shows a training batch, once at the beginning and at each validation.
 
     Raises:
         Interrupted: SIGTERM or Ctrl-C; the checkpoint is written.
@@ -96,7 +99,9 @@ def fit(
         TrainingError: the GPU has too little memory.
         DiskError: a file could not be written; the ones before it are kept.
     """
-    keeper = _Bookkeeper(step, budget, settings=settings, checkpoints=checkpoints, tracker=tracker, validate=validate)
+    keeper = _Bookkeeper(
+        step, budget, settings=settings, checkpoints=checkpoints, tracker=tracker, validate=validate, draw=draw
+    )
     with StopSignals() as stop, one_line_faults(settings.resume_command):
         resumed = keeper.restore() if settings.resume else None
         state, journal = keeper.state, keeper.journal
@@ -143,9 +148,10 @@ class _Bookkeeper:
         checkpoints: Checkpoints,
         tracker: Tracker,
         validate: Validate | None,
+        draw: Draw | None,
     ) -> None:
         self.step, self.budget, self.settings = step, budget, settings
-        self.checkpoints, self.tracker, self.validate = checkpoints, tracker, validate
+        self.checkpoints, self.tracker, self.validate, self.draw = checkpoints, tracker, validate, draw
         self.ranks = checkpoints.ranks
         self.state = FitState()
         self.journal = Journal(self.ranks, kept=self.kept)
@@ -210,7 +216,7 @@ class _Bookkeeper:
     def show(self, batch: Batch | None) -> None:
         """Pictures of the first batch, a row of figures now and then, the progress bar."""
         if self._last_batch is None and batch is not None:
-            self.tracker.patches(self.state.step, batch)
+            self._picture(batch, {})
         self._last_batch = batch or self._last_batch
         if self.journal.row_is_due:
             self.log()
@@ -312,8 +318,11 @@ class _Bookkeeper:
             note="best so far" if better else f"best {state.best_score:.4f} at step {state.best_step}",
         )
         if self._last_batch is not None and self.ranks.leads:
-            self.tracker.patches(state.step, self._last_batch)
-            self.tracker.views(state.step, self._last_batch, self.step.views(self._last_batch))
+            self._picture(self._last_batch, self.step.views(self._last_batch))
+
+    def _picture(self, batch: Batch, views: Mapping[str, Any]) -> None:
+        if self.draw is not None and self.ranks.leads:
+            self.tracker.pictures(self.state.step, {"train/patches": self.draw(batch, views)})
 
     def keep_weights(self) -> None:
         """Write the weights as they are as the last ones."""

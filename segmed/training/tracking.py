@@ -11,15 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.compat.proto.event_pb2 import SessionLog
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from segmed.files import disk_errors, printable
 from segmed.training.history import History
-from segmed.training.patch_pictures import patch_picture, view_picture
+from segmed.training.time_left import TimeLeft
 
 LINE_SECONDS = 30.0  # between two plain lines of a run without a terminal
 FLUSH_SECONDS = 20
@@ -45,14 +46,11 @@ class Tracker:
     ) -> None:
         """Figures and pictures of a validation; `score` among the metrics chooses the weights."""
 
-    def patches(self, step: int, batch: Mapping[str, Any]) -> None:
-        """Training patches as the network sees them: image (B, C, *spatial), label (B, *spatial)."""
+    def test(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Figures of the test by name."""
 
-    def views(self, step: int, batch: Mapping[str, Any], views: Mapping[str, Any]) -> None:
-        """What the method shows of training patches, see `Step.views`; nothing where it shows nothing."""
-
-    def pictures(self, name: str, figures: Mapping[str, Any]) -> None:
-        """Figures of the finished run by name."""
+    def pictures(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Pictures by name, matplotlib figures."""
 
     def progress(self, share: float, step: int) -> None:
         """Where the run stands, in [0, 1]."""
@@ -60,8 +58,8 @@ class Tracker:
     def text(self, name: str, text: str) -> None:
         """A text such as the config."""
 
-    def hyper_parameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """The config beside the final metrics, for TensorBoard's table of runs."""
+    def hyper_parameters(self, step: int, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Settings beside the final metrics, for TensorBoard's table of runs."""
 
     def line(self, text: str) -> None:
         """A line for the reader."""
@@ -87,13 +85,17 @@ class RunTracker(Tracker):
         folder: of the run.
         step: last step of the checkpoint that the run goes on from; what was written after it is cut.
         console: where to print; none: standard output.
+        time_left: how long the run, or the whole that it is a part of, goes on.
     """
 
-    def __init__(self, folder: Path, *, step: int = 0, console: Console | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, step: int = 0, console: Console | None = None, time_left: TimeLeft | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.board = self.folder / "tensorboard"
         went_on = self.board.is_dir() and any(self.board.iterdir())
+        self._written = {(tag, step) for tag in tags_at(self.board, step)} if went_on and step else set()
         with disk_errors(self.board):
             self._writer = SummaryWriter(
                 str(self.board), purge_step=step + 1 if went_on else None, flush_secs=FLUSH_SECONDS
@@ -106,6 +108,7 @@ class RunTracker(Tracker):
         self._bar: Progress | None = None
         self._last_line = 0.0
         self._latest: dict[str, float] = {}
+        self._time_left = time_left or TimeLeft()
 
     def __enter__(self) -> RunTracker:
         self._hook = threading.excepthook
@@ -140,12 +143,12 @@ class RunTracker(Tracker):
 
     def scalars(self, step: int, values: Mapping[str, float], *, minutes: float) -> None:
         """Figures of the training by name."""
-        self._scalars(values, step)
+        self._scalars(step, {f"train/{name}": value for name, value in values.items()})
         self.history.record(step, {"minutes": minutes, **values})
         self._latest.update(values)
         if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()
-            self.line(f"step {step}, {minutes:.1f} min: {_words(values)}")
+            self.line(f"step {step}, {minutes:.1f} min{self._time_left.comma}: {_words(values)}")
 
     def validation(
         self,
@@ -157,51 +160,50 @@ class RunTracker(Tracker):
         note: str = "",
     ) -> None:
         """Figures and pictures of a validation."""
-        self._scalars(metrics, step)
-        for name, figure in (figures or {}).items():
-            self._board(partial(self._writer.add_figure, name, figure, step))
+        self._scalars(step, {f"validation/{name.removeprefix('validation/')}": metrics[name] for name in metrics})
+        self.pictures(step, figures or {})
         self.history.record(step, {"minutes": minutes, **metrics})
         self._latest["score"] = metrics.get("score", float("nan"))
         shown = {name: value for name, value in metrics.items() if name.startswith(SPOKEN)} or metrics
         self.line(f"step {step}, {minutes:.1f} min, validation: {_words(shown)}" + (f" ({note})" if note else ""))
 
-    def patches(self, step: int, batch: Mapping[str, Any]) -> None:
-        """Training patches as the network sees them."""
-        picture = patch_picture(np.asarray(batch["image"]), np.asarray(batch["label"]) if "label" in batch else None)
-        self._board(lambda: self._writer.add_image("training patches", picture, step, dataformats="HWC"))
+    def test(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Figures of the test by name."""
+        self._scalars(step, {f"test/{name.removeprefix('test/')}": metrics[name] for name in metrics})
 
-    def views(self, step: int, batch: Mapping[str, Any], views: Mapping[str, Any]) -> None:
-        """What the method shows of training patches, below image and reference."""
-        if not views:
-            return
-        arrays = {name: np.asarray(view) for name, view in views.items()}
-        picture = view_picture(np.asarray(batch["image"]), np.asarray(batch["label"]), arrays)
-        rows = ", ".join(["image", "reference", *views])  # from the top
-        self._board(lambda: self._writer.add_image(f"slices/{rows}", picture, step, dataformats="HWC"))
-
-    def pictures(self, name: str, figures: Mapping[str, Any]) -> None:
-        """Figures of the finished run by name."""
-        for each, figure in figures.items():
-            self._board(partial(self._writer.add_figure, f"{name}/{each}", figure))
+    def pictures(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Pictures by name, matplotlib figures."""
+        for name, figure in figures.items():
+            if (name, step) not in self._written:
+                self._board(partial(self._writer.add_figure, name, figure, step))
 
     def text(self, name: str, text: str) -> None:
         """A text such as the config, shown as it is."""
         quoted = "\n".join(f"    {line}" for line in text.splitlines())
         self._board(lambda: self._writer.add_text(name, quoted, 0))
 
-    def hyper_parameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """The config beside the final metrics; they stand in the run's own event file, not in a folder of their own."""
+    def hyper_parameters(self, step: int, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Settings beside the final metrics; they stand in the run's own event file, not in a folder of their own.
+
+        The metrics are points of their own tags: TensorBoard drops what a tag holds from the step of a new point on.
+
+        Args:
+            step: the last one of the run.
+            settings: by dotted name.
+            metrics: by tag; no tag of a curve.
+        """
 
         def write() -> None:
-            for summary in hparams(_flat(config), dict(metrics)):
+            for summary in hparams(dict(settings), dict(metrics)):
                 self._writer._get_file_writer().add_summary(summary)
 
         self._board(write)
-        self._scalars(metrics, None)
+        self._scalars(step, metrics)
 
-    def _scalars(self, values: Mapping[str, float], step: int | None) -> None:
-        for name, value in values.items():
-            self._board(partial(self._writer.add_scalar, name, value, step))
+    def _scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for tag, value in values.items():
+            if (tag, step) not in self._written:
+                self._board(partial(self._writer.add_scalar, tag, value, step))
 
     def _board(self, write: Callable[[], object]) -> None:
         with disk_errors(self.board):
@@ -211,6 +213,7 @@ class RunTracker(Tracker):
 
     def progress(self, share: float, step: int) -> None:
         """Move the bar, in a terminal."""
+        self._time_left.at(share)
         if not self.console.is_terminal:
             return
         if self._bar is None:
@@ -219,7 +222,9 @@ class RunTracker(Tracker):
             self._bar.add_task("", total=1.0)
             self._bar.start()
         shown = {name: value for name, value in self._latest.items() if name in SHOWN}
-        self._bar.update(self._bar.task_ids[0], completed=share, description=f"step {step}  {_words(shown)}")
+        self._bar.update(
+            self._bar.task_ids[0], completed=share, description=f"step {step}{self._time_left.comma}  {_words(shown)}"
+        )
 
     def line(self, text: str) -> None:
         """A line for the reader, in the log, too."""
@@ -231,6 +236,18 @@ class RunTracker(Tracker):
 
 
 # ---------------------------------------------------------------- parts
+
+
+def tags_at(board: Path, step: int) -> set[str]:
+    """What TensorBoard's files hold of a step: a run killed between a validation and its checkpoint validates again."""
+    tags: set[str] = set()
+    for path in sorted(board.glob("events.out.tfevents.*")):
+        for event in EventFileLoader(str(path)).Load():
+            if event.session_log.status == SessionLog.START and event.step <= step:
+                tags.clear()  # a start drops what was written from its step on
+            elif event.step == step:
+                tags |= {value.tag for value in event.summary.value}
+    return tags
 
 
 def _overlook_full_disk(before: Callable[[Any], object], failed: threading.ExceptHookArgs) -> None:
@@ -270,14 +287,3 @@ def _handlers(log: Path, console: Console) -> tuple[logging.Handler, logging.Han
 
 def _words(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Nested settings as dotted names, of the types that TensorBoard's table takes."""
-    flat: dict[str, bool | int | float | str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float, str)) else str(value)
-    return flat

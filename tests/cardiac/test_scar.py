@@ -16,7 +16,8 @@ from segmed.cardiac.scar import ScarOptions, scar_report
 from segmed.cardiac.septum import find_septum
 from segmed.cardiac.short_axis import short_axis_view
 from segmed.cardiac.tissue import GreyZone, obstruction, scar_zones
-from segmed.data.anatomy import BLOOD_POOL, MYOCARDIUM, RV, SCAR, Scar, draw_anatomy, draw_heart
+from segmed.data.anatomy import BLOOD_POOL, MYOCARDIUM, RV, SCAR, Scar, draw_heart
+from segmed.data.drawn_hearts import draw_anatomy
 from segmed.data.phantoms import FRAME
 from segmed.errors import CardiacError
 

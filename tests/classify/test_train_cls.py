@@ -28,7 +28,7 @@ from segmed.config.reading import load_as
 from segmed.data.images.image_splits import ClassSplit
 from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
 from segmed.evaluate.answers import read_answers
-from segmed.runs import Run, read_config
+from segmed.runs import Run, read_config, read_history
 from segmed.training import classification_step
 from segmed.training.checkpoint import read_weights
 from segmed.training.interruption import Interrupted
@@ -81,7 +81,15 @@ def test_a_run_folder_holds_what_one_looks_at(finished):
     board = EventAccumulator(str(finished.path / "tensorboard"), size_guidance={"images": 0})
     board.Reload()
     assert {"test/confusion", "test/curves", "test/maps"} <= set(board.Tags()["images"])
-    assert {"loss", "accuracy", "validation/balanced_accuracy", "learning_rate"} <= set(board.Tags()["scalars"])
+    assert {"train/patches"} <= set(board.Tags()["images"])
+    scalars = {tag: [event.step for event in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+    assert {"train/loss", "train/accuracy", "train/learning_rate", "test/accuracy"} <= set(scalars)
+    history = read_history(finished.path / "history.csv")
+    validated = [step for step, _ in history["score"]]
+    assert len(validated) > 1
+    for name in ("score", "loss", "balanced_accuracy", "auc", "log_loss"):
+        assert scalars[f"validation/{name}"] == validated, name
+    assert history["validation/loss"] == pytest.approx(history["validation/log_loss"]), "cross-entropy without weights"
 
 
 def test_what_was_auto_stands_in_the_config_with_its_reason(finished):

@@ -20,12 +20,12 @@ from segmed.evaluate.answers import Answers, save_answers
 from segmed.evaluate.classifier_comparison import compare_classifiers
 from segmed.evaluate.classifier_runs import ClassifierMethod, is_classifier, read_classifier, run_of
 from segmed.files import write_json
-from segmed.metrics.calibration import expected_calibration_error
+from segmed.metrics.calibration import calibrated_error, expected_calibration_error
 from segmed.metrics.class_figures import figures
 from segmed.metrics.classifier_tests import delong, mcnemar, paired_bootstrap
 from segmed.metrics.pooling import pool_by_subject
 from segmed.metrics.repeated import COMPARED, exchange_test, mean_figures, paired_difference_of
-from segmed.metrics.resampling import interval_of, intervals
+from segmed.metrics.resampling import intervals
 from segmed.metrics.statistics import holm
 from segmed.reports.classifier_comparison.figures import classifier_comparison_figure, colours_of
 from segmed.reports.classifier_comparison.text import (
@@ -41,7 +41,7 @@ TWO, THREE = ("no", "yes"), ("a", "b", "c")
 LEAK = "LEAKING SPLIT, allowed: 3 images stand on two sides"
 
 
-def drawn(seed, *, sharp=2.0, subjects=12, images=3, classes=TWO):
+def drawn(seed, *, sharp=2.0, subjects=24, images=3, classes=TWO):
     """Subjects with several images, told apart the better the larger `sharp`; the seed does not change the truth."""
     truth = np.repeat(np.arange(subjects) % len(classes), images)
     noise = np.random.default_rng(seed).normal(0, 1.5, (len(truth), len(classes)))
@@ -78,10 +78,13 @@ def test_figures_and_intervals_of_one_run_are_those_of_its_own_report(classes):
     spread = intervals(*given, classes, test.subjects, resamples=FEW).overall
     for metric in COMPARED[:-1]:
         assert own[metric].value == pytest.approx(overall[metric])
-        assert own[metric].interval == pytest.approx((spread[metric].low, spread[metric].high))
-    errors = interval_of(expected_calibration_error, *given, test.subjects, resamples=FEW)
+        expected = spread[metric]
+        ends = own[metric].ends
+        assert (ends.low, ends.high) == pytest.approx((expected.low, expected.high))
+        assert ends.method == expected.method == "percentile bootstrap"
     assert own["ece"].value == pytest.approx(expected_calibration_error(*given))
-    assert own["ece"].interval == pytest.approx((errors.low, errors.high))
+    assert own["ece"].calibrated == calibrated_error(test.probabilities).mean
+    assert own["ece"].ends.method.startswith("none since it is biased")
 
 
 @pytest.mark.parametrize("metric", COMPARED[:-1])
@@ -118,7 +121,7 @@ def test_ten_copies_of_a_run_change_neither_interval_nor_p():
 def test_draws_of_other_subjects_are_not_paired():
     one, two = drawn(0), drawn(0, subjects=10)
     own, other = (mean_figures(t.truth, [t.probabilities], t.subjects, resamples=FEW)["auc"] for t in (one, two))
-    with pytest.raises(MetricError, match="200 draws of 12 subjects and 200 of 10"):
+    with pytest.raises(MetricError, match="200 draws of 24 subjects and 200 of 10"):
         paired_difference_of("auc", own, other)
     with pytest.raises(MetricError, match="no run"):
         mean_figures(one.truth, [], one.subjects)
@@ -165,7 +168,8 @@ def test_two_classifiers_by_hand():
     found = compare(method("a", reference), method("b", own)).figures["b", "image", "accuracy"]
     assert (found.value, found.difference) == (1, pytest.approx(9 / 14))
     assert (found.mcnemar, found.mcnemar_holm) == (2 / 512, 2 / 512)  # nine images, all for one side
-    assert found.test == "bootstrap"
+    assert (found.test, found.p) == (None, None)  # a bootstrap of 14 subjects would be too sure
+    assert found.difference_method == "Bonett-Price"
     assert found.difference_ci95[0] < 9 / 14 < found.difference_ci95[1]
 
 
@@ -182,7 +186,12 @@ def test_areas_by_subject_of_two_classes_have_delongs_p_and_interval():
     found = compared["b", "subject", "auc"]
     assert (found.test, found.p) == ("delong", expected.p)
     assert found.difference == pytest.approx(expected.difference)
-    assert found.difference_ci95 == pytest.approx((expected.low, expected.high))
+    assert (found.difference_ci95, found.difference_method) == (None, "none below 20 subjects of a class")
+    many = [drawn(seed, sharp=0.4, subjects=40, images=1) for seed in (0, 1)]
+    test = delong(many[0].truth == 1, *(side.probabilities[:, 1] for side in many[::-1]))
+    figure = compare(method("a", many[0]), method("b", many[1])).figures["b", "image", "auc"]
+    assert figure.difference_ci95 == pytest.approx((test.low, test.high))
+    assert (figure.difference_method, figure.test) == ("DeLong", "delong")
     assert compared["b", "image", "auc"].test == "bootstrap"  # images of one subject are not independent
 
 
@@ -202,7 +211,7 @@ def test_holm_is_over_the_methods_of_each_figure_apart():
     compared = compare(
         method("a", drawn(0, sharp=0.2)), method("b", drawn(1, sharp=1.0)), method("c", drawn(2, sharp=2.0))
     )
-    for metric in COMPARED:
+    for metric in COMPARED[:-1]:  # the ECE has no p
         for unit in ("image", "subject"):
             own = [compared.figures[name, unit, metric] for name in "bc"]
             assert [figure.p_holm for figure in own] == pytest.approx(holm([figure.p for figure in own]))
@@ -257,7 +266,7 @@ def test_rows_and_classes_in_another_order_are_the_same():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (drawn(1, subjects=13), r"'a': run a 0 was not tested on 3 of 39 cases, s12_36\.png, .* as run b 0 was"),
+        (drawn(1, subjects=25), r"'a': run a 0 was not tested on 3 of 75 cases, s24_72\.png, .* as run b 0 was"),
         (
             changed(drawn(1), classes=("no", "maybe")),
             "run b 0 and run a 0 have different classes, 'maybe' in one alone",
@@ -276,9 +285,9 @@ def test_other_images_classes_or_subjects_are_one_line(other, message):
 
 
 def test_common_images_are_compared_when_asked_for():
-    compared = compare(method("a", drawn(0)), method("b", drawn(1, subjects=13)), common_images=True)
-    assert (compared.images, compared.subjects) == (36, 12)
-    assert any("only 36 of 39 cases" in note for note in compared.notes)
+    compared = compare(method("a", drawn(0)), method("b", drawn(1, subjects=25)), common_images=True)
+    assert (compared.images, compared.subjects) == (72, 24)
+    assert any("only 72 of 75 cases" in note for note in compared.notes)
 
 
 def test_runs_that_pool_differently_are_pooled_by_the_mean_and_it_is_said():
@@ -468,7 +477,7 @@ def test_a_cross_validation_is_compared_with_a_run(runs, run_compare):
             "run stopped has no finished test: go on with segmed train-cls --resume",
         ),
         (("a=stopped", "b=stopped_2"), "run stopped has no finished test: go on with segmed train-cls"),
-        (("a=resnet_0", "b=other"), "'a': resnet_0 was not tested on 3 of 39 cases, s12_36.png, s12_37.png"),
+        (("a=resnet_0", "b=other"), "'a': resnet_0 was not tested on 3 of 75 cases, s24_72.png, s24_73.png"),
         (("a=resnet_0", "b=torn"), "torn/test/predictions.csv has no column 'truth'"),
         (("a=resnet_0", "b=dense", "--labels", "scar=1"), "--references, --labels and --run are of label maps"),
     ],
@@ -476,7 +485,7 @@ def test_a_cross_validation_is_compared_with_a_run(runs, run_compare):
 def test_what_can_not_be_compared_is_one_line(runs, run_compare, options, message):
     write_part(runs / "stopped", drawn(0))
     write_part(runs / "stopped_2", drawn(0))
-    write_run(runs / "other", drawn(0, subjects=13))
+    write_run(runs / "other", drawn(0, subjects=25))
     table = write_run(runs / "torn", drawn(0)) / "test" / "predictions.csv"
     table.write_text(table.read_text().replace("truth", "class", 1))
     (runs / "segmenter" / "test").mkdir(parents=True)

@@ -174,7 +174,7 @@ def test_the_test_of_a_run_writes_the_seconds_of_each_case(tmp_path, monkeypatch
     monkeypatch.setattr(segment_test, "load_run", lambda *given, **options: Threshold())
     config = SegmentationConfig.model_validate({"evaluate": {"bootstrap": 10}})
     made = Run(tmp_path / "run")
-    rows, _ = segment_test.run_test(made, config, dataset, Split((), (), ("p1", "p2")), device="cpu")
+    rows, *_ = segment_test.run_test(made, config, dataset, Split((), (), ("p1", "p2")), device="cpu")
     assert [row["dice"] for row in rows] == [1, 1]
     timing = json.loads(made.timing.read_text())
     assert list(timing["seconds"]) == ["p1", "p2"]

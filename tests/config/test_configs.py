@@ -95,7 +95,7 @@ FAULTS = [
     (["loss=segan_l1"], "adversary.loss segan_l1 does not fit adversary.discriminator patch", "leave loss 'auto'"),
     (["discriminator.name=segan", "r1=1"], "adversary.r1, gradient_penalty and feature_matching need", "with segan"),
     (["warmup=1"], "'adversary.warmup' is 1", "less than 1"),
-    (["gradient_penalty=-5"], "'adversary.gradient_penalty' is -5", "greater than or equal to 0"),
+    (["gradient_penalty=-5"], "'adversary.gradient_penalty' is -5", "0 or more"),
     (["disguise.name=noisy"], "'noisy'", "'none', 'soften', 'straight_through', 'noise'"),
 ]
 

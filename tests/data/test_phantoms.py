@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.scar import scar_report
-from segmed.data.anatomy import LABEL_VALUES, MYOCARDIUM, SCAR, draw_anatomy, draw_heart
+from segmed.data.anatomy import LABEL_VALUES, MYOCARDIUM, SCAR, _contours, draw_heart
+from segmed.data.drawn_hearts import CLEAR, HARD, draw_anatomy
 from segmed.data.phantoms import make_phantom
 from segmed.errors import DatasetError
 from segmed.volumes import orientation, read_label_volume, read_volume, spacing_mm
@@ -301,3 +302,36 @@ def test_the_tool_makes_it_and_says_where(tmp_path, monkeypatch, capsys):
     assert names(tmp_path / "p") == ["phantom_000"]
     assert run_tool(monkeypatch, folder, "--cases", "1", "--seed", "7") == 2
     assert "error: " + folder in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def diseases():
+    return [[draw_anatomy(np.random.default_rng([1, n]), disease) for n in range(60)] for disease in (CLEAR, HARD)]
+
+
+def test_hard_hearts_have_scar_as_bright_as_blood_in_thin_walls_and_more_of_them_none(diseases):
+    clear, hard = diseases
+    above = [[one.contrast.scar - one.contrast.blood for one in kind] for kind in diseases]
+    assert min(above[0]) >= 0.1
+    assert -0.08 <= min(above[1]) < 0 < max(above[1]) <= 0.12
+    assert max(one.heart.wall_mm for one in hard) <= 10.5
+    assert sum(not one.heart.scars for one in hard) > sum(not one.heart.scars for one in clear)
+
+
+def test_a_wall_is_thinner_where_its_scar_lies_and_nowhere_else(diseases):
+    heart = next(one.heart for one in diseases[1] if one.heart.scars and one.heart.scars[0].transmurality > 1)
+    scar = heart.scars[0]
+    angles = np.array([scar.angle_rad, scar.angle_rad + np.pi], np.float32)
+    level = np.full(2, scar.level, np.float32)
+    lone = replace(heart, scars=(replace(scar, half_width_rad=0.9),))
+    epi, endo = _contours(lone, angles, level)
+    epi_before, endo_before = _contours(replace(lone, thinning=0.0), angles, level)
+    assert np.array_equal(epi, epi_before)
+    assert (epi - endo) / (epi_before - endo_before) == pytest.approx([0.65, 1], abs=0.01)
+
+
+def test_a_hard_data_set_is_another_than_a_clear_one(tmp_path):
+    make_phantom(tmp_path / "hard", cases=1, seed=3, hard=True)
+    assert json.loads((tmp_path / "hard" / "phantom.json").read_text())["hard"] is True
+    with pytest.raises(DatasetError, match="other settings"):
+        make_phantom(tmp_path / "hard", cases=1, seed=3)

@@ -14,6 +14,7 @@ from scipy.stats import wilcoxon
 from segmed.errors import RunError
 from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparison import compare_methods
+from segmed.evaluate.families import Family, correct
 from segmed.evaluate.results import Method, Result
 from segmed.metrics.mask_metrics import METRICS
 from segmed.metrics.statistics import bootstrap_ci, holm
@@ -101,7 +102,11 @@ def test_one_family_holds_all_methods_and_labels_of_a_metric():
         Method(name, (result({label: list(generator.random(12)) for label in ("wall", "scar")}),)) for name in "abc"
     ]
     compared = compare(*methods)
-    assert compared.families == {"dice": 6}  # two methods × (two labels and their mean)
+    assert [family.methods for family in compared.families] == [("b", "c")]
+    assert {figure.tests for figure in compared.figures.values()} == {
+        6,
+        None,
+    }  # two methods × labels and mean
     drawn = [compared.figures[name, label, "dice"] for name in "bc" for label in ("wall", "scar", MEAN)]
     assert [figure.p_holm for figure in drawn] == pytest.approx(holm([figure.p for figure in drawn]))
     assert any(figure.p_holm > figure.p for figure in drawn)
@@ -262,10 +267,39 @@ def test_a_test_that_could_find_nothing_is_said():
     few = compare(simple("a", BASE[:5]), simple("b", BETTER[:5]))
     assert few.notes == ("5 subjects are too few for a paired test: none is done below 6",)
     assert few.figures["b", "scar", "dice"].p is None
-    assert few.families == {"dice": 0}
     assert "p (Holm)" not in markdown(comparison_document(few, title="x"))
+    assert "–: 5 subjects: no p can be below 0.05." in markdown(comparison_document(few, title="x"))
     several = compare(simple("a", BASE), simple("b", BETTER), simple("c", BETTER))
-    assert several.notes == ("with 6 subjects and 2 tests no corrected p can be below 0.062",)
+    figure = several.figures["b", "scar", "dice"]
+    assert (figure.p, figure.p_holm) == (2 / 64, None)
+    assert figure.no_p == "6 subjects and 2 tests: no corrected p can be below 0.062"
+    assert "1 test a metric" not in (text := markdown(comparison_document(several, title="x")))
+    assert f"Family all methods: 2 against a, 2 tests a metric; –: {figure.no_p}." in text
+    assert list(csv.DictReader(io.StringIO(comparison_csv(several))))[1]["no_p"] == figure.no_p
+
+
+def test_holm_stays_within_a_family_and_a_method_in_none_has_no_p():
+    generator = np.random.default_rng(1)
+    methods = [simple(name, list(generator.random(8))) for name in "abcde"]
+    families = (Family("first", ("b", "c"), "a"), Family("second", ("d",), "c"))
+    compared = compare(*methods, families=families)
+    b, c, d, e = (compared.figures[name, "scar", "dice"] for name in "bcde")
+    assert (b.tests, d.tests, e.tests) == (2, 1, None)
+    assert [b.p_holm, c.p_holm] == pytest.approx(holm([b.p, c.p]))
+    assert (d.against, d.p_holm) == ("c", pytest.approx(d.p))
+    assert d.difference == pytest.approx(compared.values["d", "dice"].mean() - compared.values["c", "dice"].mean())
+    assert (e.p, e.family, e.against) == (None, None, "a")
+    assert e.difference is not None
+    assert "method − the one of its family" in markdown(comparison_document(compared, title="x"))
+    with pytest.raises(RunError, match="'b' stands in two families"):
+        compare(*methods, families=(*families, Family("third", ("b",), "a")))
+
+
+def test_forty_eight_tests_on_six_hearts_have_no_corrected_p_and_a_family_of_one_has():
+    assert [one.p_holm for one in correct([2 / 64] * 48, [6] * 48)] == [None] * 48
+    (alone,) = correct([2 / 64], [6])
+    assert (alone.p, alone.p_holm, alone.no_p) == (2 / 64, 2 / 64, None)
+    assert correct([2 / 2**11] * 48, [11] * 48)[0].p_holm == pytest.approx(48 * 2 / 2**11)
 
 
 # ---------------------------------------------------------------- files
@@ -295,7 +329,9 @@ def test_the_csv_holds_every_figure_in_full_precision(compared):
         assert float(line["ci95_high"]) == figure.ci95[1]
         assert float(line["training_minutes"]) == 20
         assert line["p_holm"] == ("" if figure.p_holm is None else repr(figure.p_holm))
-        assert int(line["family"]) == 6
+        assert line["family"] == ("" if figure.family is None else "all methods")
+        assert line["tests"] == ("" if figure.tests is None else "6")
+        assert line["ci95_method"] == "Student's t"
 
 
 def test_the_markdown_has_a_padded_table_for_each_metric(compared):
@@ -309,7 +345,7 @@ def test_the_markdown_has_a_padded_table_for_each_metric(compared):
     assert all(len({len(line) for line in table}) == 1 for table in tables)
     assert "a\\|b" in text
     assert "plain (reference)" in text
-    assert "6 tests of a metric" in text
+    assert "2 against plain, 6 tests a metric." in text
     assert "image's diagonal" in text
     assert "2 of 24" in text
     assert "20 minutes" in text
@@ -335,7 +371,7 @@ def test_all_files_are_written_and_the_json_repeats_the_figures(compared, tmp_pa
     }  # fmt: skip
     assert (tmp_path / "out" / "comparison.md").read_text() == text
     data = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert data["families"] == {"dice": 6, "hd95_mm": 6}
+    assert data["families"] == [{"name": "all methods", "methods": ["a|b", "c"], "against": "plain"}]
     assert len(data["figures"]) == 18
     assert len(data["values"]) == 3 * 12 * 3
     first = data["values"][0]

@@ -162,13 +162,14 @@ def test_shares_without_a_case_to_count_are_undefined():
 
 def test_the_interval_of_the_sensitivity_is_that_of_the_positive_cases_by_subject():
     generator = np.random.default_rng(0)
-    truth, scores = np.repeat(generator.integers(0, 2, 20), 3), generator.random(60)
-    subjects = np.repeat([f"s{number}" for number in range(20)], 3)
+    truth, scores = np.repeat(generator.integers(0, 2, 60), 3), generator.random(180)
+    subjects = np.repeat([f"s{number}" for number in range(60)], 3)
     point = OperatingPoint("youden", 0.4, 1.0, 1.0, 1.0, 10, "yes")
     point_figures = figures_at(point, truth, rows_of(scores), TWO, subjects=subjects, resamples=200)
     own = truth == 1
     called = called_positive(point, rows_of(scores), TWO)[own].astype(float)
     assert point_figures.ci95["sensitivity"] == bootstrap_ci(called, resamples=200, groups=subjects[own].tolist())
+    assert point_figures.ci95_method["sensitivity"] == "percentile bootstrap"
     assert point_figures.ci95["sensitivity"][0] < point_figures.sensitivity < point_figures.ci95["sensitivity"][1]
 
 

@@ -104,8 +104,12 @@ def test_figures_by_subject_are_those_of_the_mean_probabilities():
 
 def test_intervals_hold_the_figure_and_are_by_subject():
     one = classified([0, 1, 1], [0.1, 0.8, 0.7], subjects=["a", "a", "a"])
-    assert summary_of(one)["image"]["overall"]["accuracy"] == {"value": 1.0, "ci95": None}
-    found = summary_of(drawn())["image"]["overall"]
+    assert summary_of(one)["image"]["overall"]["accuracy"] == {
+        "value": 1.0,
+        "ci95": None,
+        "ci95_method": "none below 6 subjects",
+    }
+    found = summary_of(drawn(subjects=24))["image"]["overall"]
     for key in ("accuracy", "auc", "log_loss"):
         low, high = found[key]["ci95"]
         assert low < value(found[key]) < high
@@ -198,14 +202,14 @@ ABSENT = classified(
 def test_figures_of_an_absent_class_are_dashes_and_counted(tmp_path):
     found = write_classification(ABSENT, None, tmp_path, config=CONFIG, title="run", notes=[], load=None)
     own = found["image"]["per_class"]["rare"]
-    assert (own["recall"], own["support"]) == ({"value": None, "ci95": None}, 0)
+    assert (own["recall"], own["support"]) == ({"value": None, "ci95": None, "ci95_method": "none"}, 0)
     names = [f"{key} of rare" for key in ("precision", "recall", "f1", "auc", "average_precision")]
     assert found["image"]["undefined"] == names
     text = classification_text(found)
     assert re.search(r"^rare +(– +){5}0 +0$", text, re.MULTILINE)
     assert "–: 5 figures by image undefined: precision of rare" in text
     assert any("class rare has no case in the truth" in remark for remark in found["remarks"])
-    assert ["image", "rare", "recall", "", "", ""] in list(csv.reader((tmp_path / "figures.csv").open()))
+    assert ["image", "rare", "recall", "", "", "", "none"] in list(csv.reader((tmp_path / "figures.csv").open()))
     assert "rare" not in {row[1] for row in csv.reader((tmp_path / "roc.csv").open())}
     page = write_classification_page(tmp_path).read_text()
     assert "<td>rare</td>" + "<td>–</td>" * 5 + "<td>0</td>" in page
@@ -379,7 +383,7 @@ def test_curves_name_areas_and_mark_the_threshold():
     summary = summary_of(HAND)
     roc, _, legend, _ = curves_figure([by_image(HAND)], summary).axes
     texts = [text.get_text() for text in legend.get_legend().get_texts()]
-    assert re.fullmatch(r"yes  0\.760 \[.*\]", texts[0])
+    assert re.fullmatch(r"yes  0\.760", texts[0])
     assert texts[1] == "threshold 0.5 (default)"
     point = next(line for line in roc.lines if line.get_marker() == "D")
     assert point.get_xydata().tolist() == [[pytest.approx(2 / 5), pytest.approx(4 / 5)]]

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib import pyplot
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
@@ -19,12 +19,14 @@ from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.labels import IGNORE, LabelSet
 from segmed.reports.drawing.curves import training_curves
 from segmed.reports.drawing.distributions import MISS_COLOUR, bland_altman, box_plots, limit_interval
-from segmed.reports.drawing.slices import PREDICTION_COLOUR, REFERENCE_COLOUR, contour_figure, montage, save_figure
+from segmed.reports.drawing.label_colours import PALETTE
+from segmed.reports.drawing.slices import contour_figure, montage, save_figure
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.page import write_report
 from segmed.runs import read_history
 
 PNG = b"\x89PNG\r\n\x1a\n"
+ONE, TWO = PALETTE[:2]  # colours of labels without names
 LABELS = LabelSet.from_config({"one": 1, "two": 2})
 
 
@@ -49,6 +51,13 @@ def contours(axes, colour):
     return boxes
 
 
+def area(axes, label=1):
+    """Corners of the area of a label of the prediction: left, right, bottom, top."""
+    colours = [to_rgba(PALETTE[label - 1])[:3], axes.images[-1].get_array()]
+    rows, columns = np.nonzero(np.isclose(colours[1][..., :3], colours[0]).all(-1) & (colours[1][..., 3] > 0))
+    return columns.min() - 0.5, columns.max() + 0.5, rows.min() - 0.5, rows.max() + 0.5
+
+
 def panels(figure):
     return [axes for axes in figure.axes if axes.images]
 
@@ -69,22 +78,22 @@ def rows(*shifts, missed=()):
 # ---------------------------------------------------------------- contours
 
 
-def test_contours_lie_on_the_edges_of_reference_and_prediction_in_their_colours():
+def test_the_outline_of_the_reference_and_the_area_of_the_prediction_lie_where_they_are():
     figure = contour_figure(noise(), block(), block((12, 8, 2)), (1.0, 1.0, 1.0), "title")
     axial, coronal, sagittal = panels(figure)
-    assert contours(axial, REFERENCE_COLOUR) == [(9.5, 15.5, 7.5, 12.5)]
-    assert contours(axial, PREDICTION_COLOUR) == [(11.5, 17.5, 7.5, 12.5)]
-    assert contours(coronal, REFERENCE_COLOUR) == [(9.5, 15.5, 1.5, 5.5)]
-    assert contours(sagittal, REFERENCE_COLOUR) == [(7.5, 12.5, 1.5, 5.5)]
+    assert contours(axial, ONE) == [(9.5, 15.5, 7.5, 12.5)]
+    assert area(axial) == (11.5, 17.5, 7.5, 12.5)
+    assert contours(coronal, ONE) == [(9.5, 15.5, 1.5, 5.5)]
+    assert contours(sagittal, ONE) == [(7.5, 12.5, 1.5, 5.5)]
     assert figure.get_suptitle() == "title"
 
 
 def test_every_label_has_its_contour_and_a_structure_at_the_border_a_closed_one():
     labels = block((0, 0, 0), (4, 4, 4)) + block(value=2)
     (axial, *_) = panels(contour_figure(None, labels, None, (1.0, 1.0, 1.0)))
-    assert (-0.5, 3.5, -0.5, 3.5) in contours(axial, REFERENCE_COLOUR)
-    assert len(contours(axial, REFERENCE_COLOUR)) == 2
-    assert not contours(axial, PREDICTION_COLOUR)
+    assert contours(axial, ONE) == [(-0.5, 3.5, -0.5, 3.5)]
+    assert contours(axial, TWO) == [(9.5, 15.5, 7.5, 12.5)]
+    assert len(axial.images) == 1
 
 
 def test_thick_slices_are_drawn_as_thick_as_they_are():
@@ -128,7 +137,7 @@ def test_what_is_ignored_has_no_contour():
     reference = block()
     reference[20:30, 8:12, 2:6] = IGNORE
     axial, *_ = panels(contour_figure(noise(), reference, None, (1.0, 1.0, 1.0)))
-    assert contours(axial, REFERENCE_COLOUR) == [(9.5, 15.5, 7.5, 12.5)]
+    assert contours(axial, ONE) == [(9.5, 15.5, 7.5, 12.5)]
 
 
 def test_a_2d_image_is_one_panel_with_rows_that_run_downwards():
@@ -161,15 +170,15 @@ def test_montage_has_a_row_a_case_with_slices_across_the_thickest_axis():
     )
     figure = montage([("worst", thick), ("median", sideways)], title="both", columns=6)
     shown = panels(figure)
-    assert [axes.get_xlabel() for axes in shown] == ["3", "4", "5", "6"] * 2  # all slices that hold something
-    assert all(contours(axes, REFERENCE_COLOUR) == [(9.5, 15.5, 7.5, 12.5)] for axes in shown)
+    assert [axes.get_xlabel() for axes in shown] == ["slice 3", "4", "5", "6"] * 2  # all slices that hold something
+    assert all(contours(axes, ONE) == [(9.5, 15.5, 7.5, 12.5)] for axes in shown)
     assert [part.get_suptitle() for part in figure.subfigs] == ["worst", "median"]
 
 
 def test_many_slices_are_sampled_evenly_without_the_ends():
     labels = block((5, 5, 0), (6, 6, 60), (20, 20, 60))
     shown = panels(montage([("only", CaseVolumes(None, labels, None, (1.0, 1.0, 1.0)))], columns=4))
-    assert [int(axes.get_xlabel()) for axes in shown] == [8, 23, 38, 53]
+    assert [int(axes.get_xlabel().split()[-1]) for axes in shown] == [8, 23, 38, 53]
 
 
 def test_a_montage_of_nothing_is_refused():
@@ -236,6 +245,19 @@ def test_bland_altman_of_five_pairs_draws_no_limits():
     one = bland_altman(data).axes[0]
     assert [line.get_ydata()[0] for line in one.lines] == [0]
     assert "6 are needed" in one.texts[0].get_text()
+
+
+def test_bland_altman_counts_subjects_and_not_points():
+    data = rows(*range(9))
+    for number, row in enumerate(data):
+        row |= {"prediction_ml": 10.0 + number, "reference_ml": 9.0, "volume_difference_ml": 1.0 + number}
+    cases = list(dict.fromkeys(row["case"] for row in data))
+    five = bland_altman(data, subjects={case: f"s{number % 5}" for number, case in enumerate(cases)}).axes[0]
+    assert [line.get_ydata()[0] for line in five.lines] == [0]
+    assert five.texts[0].get_text() == "no limits from 5 subjects: 6 are needed"
+    twice = bland_altman([row for row in data if row["case"] in cases[:5]] * 2).axes[0]  # two seeds of five cases
+    assert "from 5 subjects" in twice.texts[0].get_text()
+    assert len(bland_altman(data).axes[0].patches) == 2
 
 
 def test_the_confidence_of_a_limit_of_agreement_covers_it():
@@ -361,4 +383,4 @@ def test_contours_of_a_real_thick_stack(real_data):
     indices = np.searchsorted([0, 200, 500, 600, 1220, 2221], labels)
     figure = contour_figure(image.numpy()[0], indices, np.roll(indices, 4, axis=0), spacing_mm(image.affine))
     assert isinstance(figure, Figure)
-    assert all(contours(axes, REFERENCE_COLOUR) and contours(axes, PREDICTION_COLOUR) for axes in panels(figure))
+    assert all(contours(axes, ONE) and area(axes) for axes in panels(figure))

@@ -15,6 +15,7 @@ from segmed.data.cache import CachedVolume
 from segmed.data.preprocess import prepare
 from segmed.errors import TrainingError
 from segmed.labels import LabelSet
+from segmed.losses.segmentation_loss import CrossEntropy
 from segmed.segment import validate as validation
 from segmed.segment.validate import ValidationCase, Validator, spread
 from segmed.segmenters.trained_network import NetworkSegmenter
@@ -97,6 +98,20 @@ def test_a_missed_label_counts_as_zero_and_its_volume_is_in_ml(tmp_path):
     assert result.score == pytest.approx((blood + 0) / 2)
     assert result.metrics["missed/scar"] == 1
     assert result.metrics["avd_ml/scar"] == pytest.approx(2 * 6 * 5 * 2.0 * 1.5 * 3.0 / 1000)
+
+
+@pytest.mark.parametrize("values", [2**25, 600])  # of a whole volume, and of slabs
+def test_the_loss_of_a_validation_is_that_of_the_networks_logits_on_the_prepared_volumes(tmp_path, monkeypatch, values):
+    monkeypatch.setattr(validation, "LOSS_VALUES", values)
+    cases, loss = [make_case(tmp_path, "a"), make_case(tmp_path, "b", stray=True)], CrossEntropy()
+    with torch.no_grad():
+        expected = [
+            loss(Reader()(torch.tensor(case.volume.image)[None]), torch.tensor(case.volume.label)[None])
+            for case in cases
+        ]
+    result = validator(cases, loss=loss)(Reader())
+    assert result.metrics["validation/loss"] == pytest.approx(float(sum(expected)) / 2, rel=1e-3, abs=1e-6)
+    assert "validation/loss" not in validator(cases)(Reader()).metrics
 
 
 def test_figures_are_of_the_same_cases_each_time(tmp_path):

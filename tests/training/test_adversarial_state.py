@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from small_adversary import (
@@ -24,7 +23,6 @@ from torch import nn
 from segmed.errors import RunError
 from segmed.labels import IGNORE
 from segmed.training.checkpoint import Checkpoints, set_random_state
-from segmed.training.patch_pictures import GAP, view_picture
 from segmed.training.precision import Choice
 from segmed.training.ranks import Ranks
 from segmed.training.steps import SupervisedStep
@@ -208,42 +206,3 @@ def test_modes_are_back_after_a_look_that_failed(kind):
         step.views({"image": torch.zeros(1, 5, 8, 8), "label": torch.zeros(1, 8, 8, dtype=torch.uint8)})
     assert step.network.training
     assert step.opponent.learner.network.training
-
-
-def test_a_picture_of_views_has_a_row_each_and_a_column_a_patch():
-    image = np.zeros((2, 1, 4, 3), np.float32)
-    image[0, 0, 0, 0] = 1  # the first voxel of both axes: bottom left
-    label = np.zeros((2, 4, 3), np.uint8)
-    label[1, 3, 2] = 1  # the last of both: top right
-    believes = np.zeros((2, 4, 3), np.float32)
-    believes[0], believes[1, 0, 2] = 0.5, 1
-    views = {"result": np.zeros((2, 4, 3), np.uint8), "D(result)": believes}
-    picture = view_picture(image, label, views)
-    height, width = 3 + GAP, 4 + GAP
-    assert picture.shape == (4 * height, 2 * width, 3)
-    tile = {(row, n): picture[row * height :, n * width :][:3, :4] for row in range(4) for n in range(2)}
-    assert np.argwhere(tile[0, 0].any(-1)).tolist() == [[2, 0]], "the image alone"
-    assert not tile[0, 1].any()
-    assert np.argwhere(tile[1, 1].any(-1)).tolist() == [[0, 3]], "the reference in colour"
-    assert len(set(tile[1, 1][0, 3])) == 3
-    assert np.array_equal(tile[2, 0], tile[0, 0]), "no label was found"
-    assert (tile[3, 0] == 127).all(), "one half is grey"
-    assert np.argwhere(tile[3, 1].any(-1)).tolist() == [[0, 0]]
-    assert (tile[3, 1][0, 0] == 255).all()
-    for gap in (picture[3::height], picture[4::height], picture[:, 4::width], picture[:, 5::width]):
-        assert not gap.any(), "black between patches and rows"
-
-
-def test_a_picture_of_views_in_3d_is_of_the_slice_with_most_labels_for_all_rows():
-    image = np.zeros((1, 1, 4, 3, 5), np.float32)
-    label = np.zeros((1, 4, 3, 5), np.uint8)
-    label[0, :2, 0, 3], label[0, :, :, 1] = 1, IGNORE  # what nobody annotated is no label
-    believes = np.zeros((1, 4, 3, 5), np.float32)
-    believes[..., 3] = 1
-    picture = view_picture(image, label, {"D(result)": believes})
-    assert (picture[2 * (3 + GAP) :][:3, :4] == 255).all()
-
-
-def test_a_picture_of_views_has_as_many_columns_as_were_viewed():
-    image, label = np.zeros((6, 1, 4, 3), np.float32), np.zeros((6, 4, 3), np.uint8)
-    assert view_picture(image, label, {"result": label[:4]}).shape == (3 * (3 + GAP), 4 * (4 + GAP), 3)

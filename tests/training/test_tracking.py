@@ -5,22 +5,22 @@ import io
 import logging
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
-from tiny_run import EACH_STEP, tiny_train, train_tiny
+from tiny_run import EACH_STEP, train_tiny
 
 from segmed.errors import DiskError
 from segmed.runs import read_history
+from segmed.training.checkpoint import Checkpoints
 from segmed.training.history import History
-from segmed.training.patch_pictures import patch_picture
-from segmed.training.tracking import RunTracker
+from segmed.training.ranks import Ranks
+from segmed.training.time_left import TimeLeft
+from segmed.training.tracking import RunTracker, Tracker
 
 
 def quiet() -> Console:
@@ -42,15 +42,27 @@ def steps_of(events: EventAccumulator, tag: str) -> list[int]:
     return [event.step for event in events.Scalars(tag)]
 
 
+def drawn(batch, views) -> Figure:
+    figure = Figure(figsize=(1, 1))
+    figure.subplots().imshow(batch["image"][0, 0, 0])
+    return figure
+
+
+def after_training(tracker: Tracker, step: int) -> None:
+    """What follows a training."""
+    tracker.test(step, {"dice/left": 0.25})
+    metrics = {"test/dice": 0.25, "validation/best_dice": 0.5}
+    tracker.hyper_parameters(step, {"train.learning_rate": 0.01, "network.name": "tiny"}, metrics)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     console = quiet()
     with RunTracker(folder, console=console) as tracker:
         tracker.text("config", "name: tiny\nseed: 5")
-        state = train_tiny(folder, steps=30, tracker=tracker)
-        metrics = {"test/dice/left": 0.25}
-        tracker.hyper_parameters({"train": tiny_train().model_dump(), "name": "tiny"}, metrics)
+        state = train_tiny(folder, steps=30, tracker=tracker, draw=drawn)
+        after_training(tracker, state.step)
     return folder, state, printed(console)
 
 
@@ -58,16 +70,17 @@ def test_tensorboard_has_losses_speed_and_metrics_by_name(run):
     folder, *_ = run
     tags = set(board(folder).Tags()["scalars"])
     assert tags == {
-        "loss", "gradient_norm", "learning_rate", "patches_per_second", "data_wait_share", "score", "dice/left",
-        "dice/right", "test/dice/left",
+        "train/loss", "train/gradient_norm", "train/learning_rate", "train/patches_per_second",
+        "train/data_wait_share", "validation/score", "validation/dice/left", "validation/dice/right",
+        "test/dice/left", "test/dice", "validation/best_dice",
     }  # fmt: skip
-    assert steps_of(board(folder), "loss") == [10, 20, 30]
+    assert steps_of(board(folder), "train/loss") == [10, 20, 30]
 
 
 def test_tensorboard_has_patches_the_config_and_hyper_parameters(run):
     folder, *_ = run
     tags = board(folder).Tags()
-    assert tags["images"] == ["training patches"]
+    assert tags["images"] == ["train/patches"]
     assert "config/text_summary" in tags["tensors"]
     assert "_hparams_/experiment" in board(folder).summary_metadata
 
@@ -107,8 +120,80 @@ def test_a_resumed_run_leaves_no_step_twice(tmp_path):
     rows = list(csv.DictReader((tmp_path / "history.csv").open()))
     assert [int(row["step"]) for row in rows] == list(range(1, 12))
     assert [float(row["loss"]) for row in rows[8:]] == [1.0, 1.0, 1.0]
-    assert steps_of(board(tmp_path), "loss") == list(range(1, 12))
-    assert [event.value for event in board(tmp_path).Scalars("loss")][8:] == [1.0, 1.0, 1.0]
+    assert steps_of(board(tmp_path), "train/loss") == list(range(1, 12))
+    assert [event.value for event in board(tmp_path).Scalars("train/loss")][8:] == [1.0, 1.0, 1.0]
+
+
+VALIDATED = [10, 20, 30]
+
+
+def curves(folder) -> dict[str, list[int]]:
+    """Tag -> steps of its points, as TensorBoard shows them: what a restart orphaned is dropped."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}, purge_orphaned_data=True)
+    events.Reload()
+    return {tag: steps_of(events, tag) for tag in events.Tags()["scalars"]}
+
+
+def whole(folder) -> bool:
+    """Whether every curve of a finished run has one point a validation, and the test one at the last step."""
+    known = curves(folder)
+    assert {tag: steps for tag, steps in known.items() if tag.startswith("validation/") and "best" not in tag} == {
+        f"validation/{name}": VALIDATED for name in ("score", "dice/left", "dice/right")
+    }
+    assert {tag: steps for tag, steps in known.items() if tag.startswith("test/")} == {
+        "test/dice/left": [30], "test/dice": [30],
+    }  # fmt: skip
+    assert known["train/loss"][-1] == known["validation/best_dice"][0] == 30
+    assert len(set(known["train/loss"])) == len(known["train/loss"])
+    return True
+
+
+def test_every_curve_of_a_finished_run_has_a_point_a_validation(run):
+    assert whole(run[0])
+
+
+class Killed(BaseException):
+    pass
+
+
+class KilledAt(RunTracker):
+    """Dies right after a call, with all of it on disk and no checkpoint that knows."""
+
+    def __init__(self, folder, *, after: str, step: int) -> None:
+        super().__init__(folder, console=quiet())
+        self.after, self.at = after, step
+
+    def validation(self, step, metrics, **given) -> None:
+        super().validation(step, metrics, **given)
+        self.die("validation", step)
+
+    def scalars(self, step, values, **given) -> None:
+        super().scalars(step, values, **given)
+        self.die("scalars", step)
+
+    def test(self, step, metrics) -> None:
+        super().test(step, metrics)
+        self.die("test", step)
+
+    def die(self, name: str, step: int) -> None:
+        if (name, step) == (self.after, self.at):
+            raise Killed
+
+
+@pytest.mark.parametrize(
+    ("after", "step"), [("validation", 10), ("validation", 20), ("validation", 30), ("scalars", 20), ("test", 30)]
+)
+def test_a_run_that_was_killed_and_resumed_has_the_curves_of_one_that_was_not(tmp_path, monkeypatch, after, step):
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))  # see below
+    with pytest.raises(Killed), KilledAt(tmp_path, after=after, step=step) as tracker:
+        after_training(tracker, train_tiny(tmp_path, steps=30, tracker=tracker, draw=drawn).step)
+    last = Checkpoints(tmp_path, ranks=Ranks()).last_step()
+    with RunTracker(tmp_path, step=last, console=quiet()) as tracker:
+        state = train_tiny(tmp_path, steps=30, tracker=tracker, draw=drawn, resume=last > 0)
+        after_training(tracker, state.step)
+    assert whole(tmp_path)
+    pictures = board(tmp_path).Images("train/patches")
+    assert [picture.step for picture in pictures] == sorted({picture.step for picture in pictures})
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_with_an_empty_slate(tmp_path, monkeypatch):
@@ -117,7 +202,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_with_an_empty_slate(tmp
     for value in (99.0, 1.0):
         with RunTracker(tmp_path, console=quiet()) as tracker:
             tracker.scalars(1, {"loss": value}, minutes=1)
-    assert [event.value for event in board(tmp_path).Scalars("loss")] == [1.0]
+    assert [event.value for event in board(tmp_path).Scalars("train/loss")] == [1.0]
     assert (tmp_path / "history.csv").read_text() == "step,minutes,loss\n1,1,1\n"
 
 
@@ -149,6 +234,31 @@ def test_in_a_terminal_there_is_a_bar_with_the_step(tmp_path):
     assert "25 %" in printed(console)
     assert "step 7" in printed(console)
     assert "loss 0.5" in printed(console)
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ({}, ", 3 min left"),
+        ({"name": "network 2 of 4", "before": 0.25, "share": 0.25}, ", network 2 of 4, 11 min left of all"),
+    ],
+    ids=["alone", "one of four"],
+)
+def test_the_time_left_follows_from_the_speed_so_far_and_counts_the_whole(left, words):
+    seconds = iter((0.0, 60.0))
+    time_left = TimeLeft(**left, clock=lambda: next(seconds))
+    time_left.at(0.0)
+    time_left.at(0.25)  # a quarter a minute
+    assert time_left.comma == words
+
+
+def test_a_run_that_goes_on_from_the_middle_is_as_fast_as_it_is_now():
+    seconds = iter((0.0, 60.0))
+    time_left = TimeLeft(clock=lambda: next(seconds))
+    time_left.at(0.8)
+    assert time_left.comma == ""
+    time_left.at(0.9)
+    assert time_left.comma == ", 60 s left"
 
 
 def test_figures_of_a_validation_are_images(tmp_path):
@@ -200,21 +310,3 @@ def test_a_full_disk_names_the_history(tmp_path):
     history.path = Path("/dev/full")
     with pytest.raises(DiskError, match=r"no space left for /dev/full"):
         history.record(2, {"loss": 1.0})
-
-
-# ---------------------------------------------------------------- patches
-
-
-def test_a_picture_shows_the_slice_with_most_labels_in_colour():
-    image = torch.zeros(1, 1, 6, 4, 5)
-    image[..., 3] = torch.linspace(0, 1, 24).reshape(6, 4)
-    label = torch.zeros(1, 6, 4, 5, dtype=torch.uint8)
-    label[0, 5, 3, 3] = 2
-    picture = patch_picture(image.numpy(), label.numpy())
-    assert picture.shape == (4, 8, 3)
-    coloured = np.argwhere((picture != picture[..., :1]).any(-1))
-    assert coloured.tolist() == [[0, 5]], "the last voxel of both axes is at the top right"
-
-
-def test_a_picture_of_slices_and_without_labels():
-    assert patch_picture(np.random.rand(3, 2, 6, 4).astype(np.float32)).shape == (4, 24, 3)

@@ -12,6 +12,7 @@ from segmed.evaluate.decisions import Level
 from segmed.files import atomic_write_text, csv_text
 
 Row = tuple[Any, ...]
+NO_INTERVAL = (None, None, None)  # of counts
 
 
 def write_tables(summary: Mapping[str, Any], levels: Sequence[Level], folder: Path) -> None:
@@ -26,7 +27,7 @@ def write_tables(summary: Mapping[str, Any], levels: Sequence[Level], folder: Pa
         DiskError: the folder can't be written.
     """
     tables = {
-        "figures": (("unit", "class", "figure", "value", "ci95_low", "ci95_high"), _figures(summary)),
+        "figures": (("unit", "class", "figure", "value", "ci95_low", "ci95_high", "ci95_method"), _figures(summary)),
         "confusion": (("unit", "truth", "predicted", "count", "share_of_truth"), _confusion(summary)),
         "roc": (("unit", "class", "false_positive_rate", "sensitivity", "threshold"), _roc(summary, levels)),
         "precision_recall": (("unit", "class", "recall", "precision", "threshold"), _precision(summary, levels)),
@@ -42,7 +43,7 @@ def _figures(summary: Mapping[str, Any]) -> Iterator[Row]:
     for unit in summary["units"]:
         entry = summary[unit]
         for key in ("cases", "subjects", "majority_share"):
-            yield (unit, "", key, entry[key], None, None)
+            yield (unit, "", key, entry[key], *NO_INTERVAL)
         for key, figure in entry["overall"].items():
             yield (unit, "", key, *_parts(figure))
         for when, figures in entry["calibration"].items():
@@ -51,19 +52,19 @@ def _figures(summary: Mapping[str, Any]) -> Iterator[Row]:
                     yield (unit, "", f"{key}_calibrated" if when == "after" else key, *_parts(figure))
         for name, own in entry["per_class"].items():
             for key, figure in own.items():
-                yield (unit, name, key, *(_parts(figure) if isinstance(figure, Mapping) else (figure, None, None)))
+                yield (unit, name, key, *(_parts(figure) if isinstance(figure, Mapping) else (figure, *NO_INTERVAL)))
         for key, figure in (entry["threshold"] or {}).items():
             name = entry["threshold"]["positive"]
             if key == "value":
-                yield (unit, name, "threshold", figure, None, None)
+                yield (unit, name, "threshold", figure, *NO_INTERVAL)
             elif isinstance(figure, (int, Mapping)) and key != "chosen_on":
-                values = _parts(figure) if isinstance(figure, Mapping) else (figure, None, None)
+                values = _parts(figure) if isinstance(figure, Mapping) else (figure, *NO_INTERVAL)
                 yield (unit, name, f"{key}_at_threshold", *values)
 
 
 def _parts(figure: Mapping[str, Any]) -> Row:
     low, high = figure["ci95"] or (None, None)
-    return figure["value"], low, high
+    return figure["value"], low, high, figure["ci95_method"]
 
 
 def _confusion(summary: Mapping[str, Any]) -> Iterator[Row]:

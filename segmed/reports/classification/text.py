@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segmed.metrics.small_samples import used
+
 NONE = "–"  # in the place of a figure that does not exist
 LONGEST_NAME = 24
 UNIT_TITLES = {"image": "by image", "subject": "by subject"}
@@ -25,7 +27,12 @@ SHARE_TITLES = {
     "positive_predictive_value": "positive predictive value",
     "negative_predictive_value": "negative predictive value",
 }
-CALIBRATION_TITLES = {"log_loss": "log loss", "brier": "Brier score", "ece": "ECE"}
+CALIBRATION_TITLES = {
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "ece": "ECE",
+    "ece_if_calibrated": "ECE by chance",
+}
 OVERALL_TITLES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -38,6 +45,7 @@ OVERALL_TITLES = {
     "weighted_recall": "weighted recall",
     "weighted_f1": "weighted F1",
 }
+LOSSES = ("log_loss", "brier")
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "average_precision", "macro_f1")  # in the terminal
 
 
@@ -124,7 +132,12 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
             f"Calibrated: logits divided by {value:.3g}, fitted on validation ({_count(validation)}); "
             "all other figures are of probabilities as the model gives them."
         )
-    lines.append("The ECE of few cases is too high, that of resampled ones still more: its interval lies too high.")
+    lines.append(
+        "The ECE of few cases is too high: beside it stand mean and 95 % range of what these probabilities would have "
+        "by chance, were each right as often as it says; it has no interval."
+    )
+    for unit in summary["units"]:
+        lines.append(f"95 % intervals {UNIT_TITLES[unit]}, over subjects: {_methods(summary[unit])}.")
     for unit in summary["units"]:
         undefined = summary[unit]["undefined"]
         if undefined:
@@ -152,6 +165,21 @@ def number(figure: Mapping[str, Any]) -> str:
 def short(name: str, most: int = LONGEST_NAME) -> str:
     """A name, its end left out where it is long."""
     return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _methods(entry: Mapping[str, Any]) -> str:
+    """How the intervals of all and of the classes were found."""
+    of_all = [(OVERALL_TITLES[key], entry["overall"][key]["ci95_method"]) for key in OVERALL_TITLES]
+    losses = [(CALIBRATION_TITLES[key], entry["calibration"]["before"][key]["ci95_method"]) for key in LOSSES]
+    of_classes = [
+        (f"{title} of {short(name)}", own[key]["ci95_method"])
+        for name, own in entry["per_class"].items()
+        for key, title in CLASS_TITLES.items()
+        if isinstance(own[key], Mapping) and own[key]["value"] is not None
+    ]
+    methods = dict.fromkeys(method for _, method in of_classes)
+    same = len(methods) == 1 and set(methods) == {method for _, method in of_all}
+    return used([*of_all, *losses, *([] if same else of_classes)])
 
 
 def _of_positive(summary: Mapping[str, Any], key: str) -> str:

@@ -12,6 +12,7 @@ from segmed.evaluate.classifier_comparison import ClassifierComparison, Classifi
 from segmed.evaluate.decisions import Unit
 from segmed.files import csv_text
 from segmed.metrics.repeated import COMPARED
+from segmed.metrics.small_samples import used
 from segmed.reports.classification.text import POOLED, UNIT_TITLES
 from segmed.reports.classifier_comparison.figures import FIGURE_TITLES, classifier_comparison_figure
 from segmed.reports.comparison.document import (
@@ -31,9 +32,9 @@ from segmed.reports.comparison.document import (
 from segmed.reports.segmentation.tables import NONE, escaped
 
 COLUMNS = (
-    "unit", "metric", "method", "reference", "cases", "subjects", "value", "ci95_low", "ci95_high", "runs", "run_sd",
-    "difference", "difference_low", "difference_high", "test", "p", "p_holm", "mcnemar", "mcnemar_holm",
-    "majority_share", "training_minutes",
+    "unit", "metric", "method", "reference", "cases", "subjects", "value", "ci95_low", "ci95_high", "ci95_method",
+    "calibrated", "runs", "run_sd", "difference", "difference_low", "difference_high", "difference_method", "test",
+    "p", "p_holm", "mcnemar", "mcnemar_holm", "majority_share", "training_minutes",
 )  # fmt: skip
 HEAD = (
     "figure", "method", "value", "95 % interval", "SD of runs", "difference", "its 95 % interval", "p", "p (Holm)",
@@ -115,13 +116,13 @@ def meaning(comparison: ClassifierComparison, written: Writing = escaped) -> lis
     area = f"of {written(comparison.classes[1])}" if two else "the mean of one class against the rest"
     lines = [
         f"On {over}; a figure is the mean of those of a method's runs, never that of their mean probabilities.",
-        f"Differences are paired, method − {written(comparison.reference)}; intervals and p: bootstrap over subjects.",
+        f"Differences are paired, method − {written(comparison.reference)}; intervals are over subjects; p: bootstrap.",
         f"Log loss and ECE are better lower, all else higher; the AUC is {'that ' if two else ''}{area}.",
     ]
     if "subject" in comparison.units:
         lines.append(f"By subject: {POOLED[comparison.pool]} of a subject's images, in each run.")
     if "delong" in tests:
-        lines.append(f"Interval and p of the difference in AUC {_delong_unit(comparison)} are DeLong's.")
+        lines.append(f"p of the difference in AUC {_delong_unit(comparison)} is DeLong's.")
     if any(figure.mcnemar is not None for figure in comparison.figures.values()):
         shares = " (of the shares of runs that are right, exchanged at random)" if several else ""
         independent = "; several of a subject are not, so by image trust the bootstrap" if subjects != images else ""
@@ -129,7 +130,17 @@ def meaning(comparison: ClassifierComparison, written: Writing = escaped) -> lis
     if any(tests):
         others = len(comparison.methods) - 1
         lines.append(f"p (Holm) is corrected over all methods but the reference ({others}), of each figure apart.")
-    lines.append("The ECE of few cases is too high, that of resampled ones still more: its interval lies too high.")
+    lines.append(
+        "The ECE of few cases is too high, by another amount for each method: in brackets what its probabilities would "
+        "have by chance, were each right as often as it says; it has neither interval nor p."
+    )
+    for unit in comparison.units:
+        figures = [figure for figure in comparison.figures.values() if figure.unit == unit]
+        own = used([(FIGURE_TITLES[figure.metric], figure.ci95_method) for figure in figures if figure.metric != "ece"])
+        lines.append(f"95 % intervals {UNIT_TITLES[unit]}: {own}.")
+        pairs = [(FIGURE_TITLES[f.metric], f.difference_method) for f in figures if f.difference_method]
+        differences = used([(title, method) for title, method in pairs if title != FIGURE_TITLES["ece"]])
+        lines.append(f"Those of differences {UNIT_TITLES[unit]}: {differences}.")
     return lines
 
 
@@ -155,13 +166,17 @@ def _table(comparison: ClassifierComparison, unit: Unit, written: Writing) -> Ta
 
 def _cells(figure: ClassifierFigure) -> list[str]:
     return [
-        NONE if figure.value is None else f"{figure.value:.3f}",
+        NONE if figure.value is None else f"{figure.value:.3f}{_by_chance(figure)}",
         NONE if figure.ci95 is None else f"[{figure.ci95[0]:.3f}, {figure.ci95[1]:.3f}]",
         NONE if figure.run_sd is None else f"{figure.run_sd:.3f}",
         signed(figure.difference, 3),
         signed_interval(figure.difference_ci95, 3),
         *(p_text(p) for p in (figure.p, figure.p_holm, figure.mcnemar, figure.mcnemar_holm)),
     ]
+
+
+def _by_chance(figure: ClassifierFigure) -> str:
+    return "" if figure.calibrated is None else f" ({figure.calibrated:.3f})"
 
 
 # ---------------------------------------------------------------- CSV and JSON

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from segmed.evaluate.comparable import training_text
+from segmed.evaluate.comparison import Comparison
 from segmed.evaluate.results import Method, Result
 from segmed.files import atomic_write_text, write_json
 from segmed.reports.drawing.slices import save_figure
@@ -184,6 +185,29 @@ def methods_section(
 def reference_named(name: str, reference: str, written: Writing) -> str:
     """A method's name, the reference marked."""
     return f"{written(name)} (reference)" if name == reference else written(name)
+
+
+def against_text(comparison: Comparison) -> str:
+    """With what methods are compared: the reference, where no family has another."""
+    others = {family.against for family in comparison.families}
+    return "the one of its family" if others - {comparison.reference} else comparison.reference
+
+
+def families_text(comparison: Comparison, written: Writing) -> list[str]:
+    """The families, and why a p is not there, a line each."""
+    lines = []
+    for family in comparison.families:
+        figures = [figure for figure in comparison.figures.values() if figure.family == family.name]
+        tests = sorted({figure.tests for figure in figures if figure.tests})
+        count = f"{tests[0]} to {tests[-1]}" if len(tests) > 1 else f"{tests[0] if tests else 0}"
+        reasons = list(dict.fromkeys(figure.no_p for figure in figures if figure.no_p))
+        why = f"; {NONE}: {'; '.join(reasons)}" if reasons else ""
+        plural = "" if count == "1" else "s"
+        lines.append(
+            f"Family {written(family.name)}: {len(family.methods)} against {written(family.against)}, {count} "
+            f"test{plural} a metric{why}."
+        )
+    return lines
 
 
 def short_number(value: float | None) -> str:

@@ -29,8 +29,8 @@ def comparison_figure(comparison: Comparison, *, metric: str = "dice", title: st
     """Box plots of a metric, a column a label, above the paired differences to the reference.
 
     Above: boxes (median, quartiles, 1.5 times their range) and every case, its points joined by a line from method to
-    method. Below: the difference of every case to the reference, with the mean and its 95 % bootstrap interval, and
-    the corrected p-value.
+    method. Below: the difference of every case to the reference, or to the method that the family is tested against,
+    with the mean and its 95 % interval, and the corrected p-value where it can be below 0.05.
 
     Args:
         comparison: what is shown.
@@ -53,7 +53,9 @@ def comparison_figure(comparison: Comparison, *, metric: str = "dice", title: st
         _draw_differences(lower, comparison, names, metric, shown[place])
         if place % columns == 0:
             upper.set_ylabel(metric_named(metric).short_title, fontsize=8, color=INK)
-            lower.set_ylabel(f"{metric_named(metric).short_title} − {comparison.reference}", fontsize=8, color=INK)
+            one = {family.against for family in comparison.families} <= {comparison.reference}
+            other = comparison.reference if one else "the one of its family"
+            lower.set_ylabel(f"{metric_named(metric).short_title} − {other}", fontsize=8, color=INK)
     if title:
         figure.suptitle(title, fontsize=9, color=INK)
     _add_legend(figure, comparison)
@@ -100,13 +102,13 @@ def _draw_values(axes: Axes, comparison: Comparison, names: Sequence[str], metri
 
 
 def _draw_differences(axes: Axes, comparison: Comparison, names: Sequence[str], metric: str, label: int) -> None:
-    reference = comparison.values[comparison.reference, metric][:, label]
     axes.axhline(0, color=REFERENCE_GREY, linewidth=0.9, zorder=1)
     for number, name in enumerate(names[1:], 1):
+        figure = comparison.figures[name, comparison.labels[label], metric]
+        reference = comparison.values[figure.against or comparison.reference, metric][:, label]
         difference = comparison.values[name, metric][:, label] - reference
         places = number - BESIDE / 3 + _jitter(len(difference))
         axes.scatter(places, difference, s=7, color=_colour(number), alpha=0.45, linewidths=0, zorder=2)
-        figure = comparison.figures[name, comparison.labels[label], metric]
         if figure.difference is None:
             continue
         low, high = figure.difference_ci95 or (figure.difference, figure.difference)

@@ -14,6 +14,8 @@ from segmed.reports.comparison.document import (
     Section,
     Table,
     Writing,
+    against_text,
+    families_text,
     markdown,
     p_text,
     signed,
@@ -24,7 +26,10 @@ from segmed.reports.drawing.distributions import bland_altman
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.segmentation.tables import NONE, digits, escaped, mean_sd
 
-PARTS = ("mean", "sd", "ci95_low", "ci95_high", "difference", "difference_low", "difference_high", "p", "p_holm")
+PARTS = (
+    "mean", "sd", "ci95_low", "ci95_high", "ci95_method", "difference", "difference_low", "difference_high",
+    "difference_method", "p", "p_holm",
+)  # fmt: skip
 
 
 def write_overview(comparison: Comparison, folder: Path, *, title: str, suffix: str = "") -> str:
@@ -62,12 +67,15 @@ def overview_document(comparison: Comparison, *, title: str, written: Writing = 
         for label in comparison.labels
         if any(comparison.figures[method.name, label, first].n for method in comparison.methods)
     ]
-    return Document(written(title), [Section(written(label), _table(comparison, label, written)) for label in known])
+    sections = [Section(written(label), _table(comparison, label, written)) for label in known]
+    methods = dict.fromkeys(figure.ci95_method for figure in comparison.figures.values() if figure.n)
+    intervals = f"95 % intervals over subjects: {', '.join(methods)}."
+    return Document(written(title), sections, meaning=[intervals, *families_text(comparison, written)])
 
 
 def _table(comparison: Comparison, label: str, written: Writing) -> Table:
     titles = [metric_named(metric).short_title for metric in comparison.metrics]
-    head = ["method", *titles, f"{titles[0]} − {comparison.reference}"]
+    head = ["method", *titles, f"{titles[0]} − {written(against_text(comparison))}"]
     rows = []
     for method in comparison.methods:
         figures = [comparison.figures[method.name, label, metric] for metric in comparison.metrics]
@@ -76,21 +84,34 @@ def _table(comparison: Comparison, label: str, written: Writing) -> Table:
             written(method.name), *(mean_sd(vars(figure), figure.metric) for figure in figures),
             *_against(figures[0]), seconds, f"{figures[0].missed} of {figures[0].chances}",
         ])  # fmt: skip
-    return Table([*head, "95 % interval", "p (Holm)", "s a case", "missed"], rows)
+    return Table([*head, "95 % interval", "p", "p (Holm)", "s a case", "missed"], rows)
 
 
 def _against(figure: Figure) -> list[str]:
     if figure.difference is None:
-        return [NONE] * 3
+        return [NONE] * 4
     decimals = digits(vars(figure), figure.metric)
     return [
-        signed(figure.difference, decimals), signed_interval(figure.difference_ci95, decimals), p_text(figure.p_holm)
+        signed(figure.difference, decimals), signed_interval(figure.difference_ci95, decimals),
+        p_text(figure.p), p_text(figure.p_holm),
     ]  # fmt: skip
 
 
 def overview_csv(comparison: Comparison) -> str:
     """A row a label and method, a column a figure, in full precision; an empty cell is not known."""
-    columns = ["label", "method", "reference", "cases", "missed", "seconds_a_case", "training_minutes"]
+    columns = [
+        "label",
+        "method",
+        "reference",
+        "against",
+        "family",
+        "tests",
+        "no_p",
+        "cases",
+        "missed",
+        "seconds_a_case",
+        "training_minutes",
+    ]
     columns += [f"{metric}_{part}" for metric in comparison.metrics for part in PARTS]
     rows = []
     for label in comparison.labels:
@@ -100,6 +121,7 @@ def overview_csv(comparison: Comparison) -> str:
                 "label": label,
                 "method": method.name,
                 "reference": comparison.reference,
+                **{part: getattr(figures[0], part) for part in ("against", "family", "tests", "no_p")},
                 "cases": len(comparison.cases),
                 "missed": figures[0].missed,
                 "seconds_a_case": method.inference_seconds,
@@ -131,5 +153,6 @@ def write_agreement(methods: Sequence[Method], label: str, path: Path, *, title:
     rows = volumes_of(methods, label, truth=truth)
     remove(path)
     if rows:
-        save_figure(bland_altman(rows, title=title), path, dpi=150)
+        subjects = {case: name for method in methods for one in method.results for case, name in one.subjects.items()}
+        save_figure(bland_altman(rows, title=title, subjects=subjects), path, dpi=150)
     return bool(rows)

@@ -17,6 +17,8 @@ from segmed.reports.comparison.document import (
     Section,
     Table,
     Writing,
+    against_text,
+    families_text,
     methods_section,
     p_text,
     reference_named,
@@ -28,18 +30,19 @@ from segmed.reports.comparison.document import (
     write_comparison_files,
 )
 from segmed.reports.comparison.figures import comparison_figure
+from segmed.reports.comparison.volume_tables import agreement_sections, write_agreements
 from segmed.reports.segmentation.tables import NONE, digits, escaped, interval, mean_sd
 
 COLUMNS = (
-    "label", "kind", "metric", "method", "reference", "mean", "sd", "ci95_low", "ci95_high", "median", "n", "seeds",
-    "seed_sd", "missed", "chances", "difference", "difference_low", "difference_high", "p", "p_holm", "family",
-    "training_minutes", "inference_seconds",
+    "label", "kind", "metric", "method", "reference", "mean", "sd", "ci95_low", "ci95_high", "ci95_method", "median",
+    "n", "seeds", "seed_sd", "missed", "chances", "against", "difference", "difference_low", "difference_high",
+    "difference_method", "subjects", "p", "p_holm", "family", "tests", "no_p", "training_minutes", "inference_seconds",
 )  # fmt: skip
 COSTS = ("training_minutes", "inference_seconds")
 
 
 def write_comparison(comparison: Comparison, folder: Path, *, title: str, suffix: str = "") -> str:
-    """Write comparison.csv, comparison.md, comparison.json, comparison.png and report.html.
+    """Write comparison.csv, comparison.md, comparison.json, comparison.png, agreement.csv and report.html.
 
     Args:
         comparison: what is shown.
@@ -53,6 +56,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, title: str, suffix
     Raises:
         OSError: the folder can't be written.
     """
+    write_agreements(comparison, folder / f"agreement{suffix}.csv")
     return write_comparison_files(
         partial(comparison_document, comparison, title=title),
         folder,
@@ -90,6 +94,7 @@ def comparison_document(comparison: Comparison, *, title: str, written: Writing 
         row = metric_named(metric)
         better = f", {row.better} is better" if row.better else ""
         sections.append(Section(f"{row.title}{better}", _metric_table(comparison, metric, written)))
+    sections += agreement_sections(comparison, written)
     return Document(
         written(title),
         sections,
@@ -102,17 +107,17 @@ def meaning(comparison: Comparison, written: Writing = escaped) -> list[str]:
     """What one must know to read the figures, a line each."""
     subjects, cases = len(set(comparison.subjects.values())), len(comparison.cases)
     over = f"{cases} test cases" + (f" of {subjects} subjects" if subjects != cases else "")
-    tests = sorted(set(comparison.families.values()))
-    family = f"{tests[0]} tests" if len(tests) == 1 else "the tests"
     pairs = "cases" if subjects == cases else "subjects (means of their cases)"
     mean = f" and the {MEAN}" if MEAN in comparison.labels else ""
+    against = written(against_text(comparison))
     lines = [
         f"Mean ± SD over {over}, each with its mean over the runs of a method.",
         f"95 % intervals of means and differences over subjects: {interval_method(subjects)}.",
-        f"Differences are paired, method − {written(comparison.reference)}; p: Wilcoxon's signed-rank test on {pairs}.",
+        f"Differences are paired, method − {against}; p: Wilcoxon's signed-rank test on {pairs}.",
     ]
-    if any(tests):
-        lines.append(f"p (Holm) is corrected over {family} of a metric (all methods × all labels{mean}).")
+    if any(figure.p is not None for figure in comparison.figures.values()):
+        lines.append(f"p (Holm) is corrected within a family of tests, in each metric (its methods × labels{mean}).")
+    lines += families_text(comparison, written)
     if any(counts.any() for counts in comparison.misses.values()):
         distance = {"diagonal": " and the image's diagonal as distance", "skip": " and no distance"}
         policy = distance.get(comparison.missed_policy or "", "")
@@ -164,7 +169,6 @@ def comparison_csv(comparison: Comparison) -> str:
             **with_ends(figure),
             "kind": comparison.kinds[figure.label],
             "reference": comparison.reference,
-            "family": comparison.families[figure.metric],
             **{cost: getattr(methods[figure.method], cost) for cost in COSTS},
         }
         for figure in comparison.figures.values()
@@ -180,10 +184,11 @@ def _as_data(comparison: Comparison, title: str) -> dict[str, Any]:
         "subjects": len(set(comparison.subjects.values())),
         "missed": comparison.missed_policy,
         "labels": dict(comparison.kinds),
-        "families": dict(comparison.families),
+        "families": [vars(family) for family in comparison.families],
         "meaning": meaning(comparison),
         "notes": list(comparison.notes),
         "methods": [_method(method) for method in comparison.methods],
+        "agreements": [line.data() for line in comparison.agreements],
         "figures": [vars(figure) for figure in comparison.figures.values()],
         "values": [
             {"case": case, "subject": comparison.subjects[case], "label": label, "method": method.name}

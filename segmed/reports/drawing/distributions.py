@@ -80,15 +80,18 @@ def _draw_box(axes: Axes, place: int, values: Sequence[float], missed: Sequence[
     axes.scatter((place + jitter)[misses], heights[misses], s=16, color=MISS_COLOUR, marker="x", linewidths=1, **style)
 
 
-def bland_altman(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
+def bland_altman(
+    rows: Sequence[Mapping[str, Any]], *, title: str = "", subjects: Mapping[str, str] | None = None
+) -> Figure:
     """Difference of predicted and reference volume over their mean, a panel a label, with bias and limits of agreement.
 
     Args:
         rows: of `evaluate_case`, with volumes.
         title: above the figure.
+        subjects: case -> subject; None: every case is its own. Several rows of a case are one subject.
 
-    Limits stand from 6 pairs on, each in the band of its 95 % confidence interval, which takes pairs to be independent
-    and normal; of fewer only the pairs are drawn.
+    Limits stand from 6 subjects on, each in the band of its 95 % confidence interval, which takes subjects to be
+    independent and normal; of fewer only the pairs are drawn.
 
     Source: Bland and Altman 1986: limits are bias ± 1.96 SD; intervals: Carkeet 2015, doi 10.1097/OPX.0000000000000513.
     """
@@ -99,7 +102,7 @@ def bland_altman(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figur
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, name in zip(grid, names, strict=False):
         own = [row for row in rows if row["label"] == name and _is_known(row["volume_difference_ml"])]
-        _draw_agreement(axes, own)
+        _draw_agreement(axes, own, len({(subjects or {}).get(row["case"], row["case"]) for row in own}))
         axes.set_title(name, fontsize=8, color=INK)
         _plain(axes)
     for axes in grid[len(names) :]:
@@ -110,7 +113,7 @@ def bland_altman(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figur
     return figure
 
 
-def _draw_agreement(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_agreement(axes: Axes, rows: Sequence[Mapping[str, Any]], units: int) -> None:
     mean = np.array([(row["prediction_ml"] + row["reference_ml"]) / 2 for row in rows])
     difference = np.array([row["volume_difference_ml"] for row in rows])
     missed = np.array([bool(row["missed"]) for row in rows], dtype=bool)
@@ -119,9 +122,9 @@ def _draw_agreement(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.scatter(mean[missed], difference[missed], s=20, color=MISS_COLOUR, marker="x", linewidths=1, zorder=3)
     axes.set_xlabel("mean of both volumes (ml)", fontsize=7, color=INK)
     axes.set_ylabel("prediction − reference (ml)", fontsize=7, color=INK)
-    if len(rows) < FEWEST_UNITS:
+    if units < FEWEST_UNITS:
         axes.annotate(
-            f"no limits from {len(rows)} pair{'s' if len(rows) != 1 else ''}: 6 are needed", (0.5, 1), ha="center",
+            f"no limits from {units} subject{'s' if units != 1 else ''}: 6 are needed", (0.5, 1), ha="center",
             xycoords="axes fraction", va="top", fontsize=6, color=INK,
         )  # fmt: skip
         return
@@ -136,7 +139,7 @@ def _draw_agreement(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
             f"{text}\n{value:+.3g}".replace("-", "−"), (1, value), xycoords=("axes fraction", "data"), xytext=(3, 0),
             textcoords="offset points", ha="left", va="center", fontsize=6, color=INK,
         )  # fmt: skip
-    near, far = limit_interval(len(rows))
+    near, far = limit_interval(units)
     for sign in (1, -1):
         axes.axhspan(bias + sign * near * sd, bias + sign * far * sd, color="0.93", linewidth=0, zorder=0)
     reach = max(1.96 * sd * 1.4, 1.1 * far * sd, float(np.abs(difference - bias).max()) * 1.15, 1e-9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from segmed.config import EvaluateConfig
@@ -15,6 +16,8 @@ from segmed.reports.drawing.slices import montage, save_figure
 from segmed.reports.segmentation.tables import markdown, table_text
 
 __all__ = ["table_text", "write_evaluation"]
+
+CAPTION_LETTERS = 130  # in a line above a row of slices
 
 
 def write_evaluation(
@@ -57,9 +60,11 @@ def write_evaluation(
         remove(folder / f"{name}.png")
     save_figure(box_plots(rows, title=title), folder / "box_plots.png")
     if summary["spacing_known"]:
-        save_figure(bland_altman(rows, title=title), folder / "bland_altman.png")
+        save_figure(bland_altman(rows, title=title, subjects=subjects), folder / "bland_altman.png")
     if load is not None:
-        save_figure(montage(_worst_and_median(rows, load), title=title), folder / "montage.png")
+        names = list(dict.fromkeys(row["label"] for row in rows if row["kind"] == "label"))
+        shown = _worst_and_median(rows, load)
+        save_figure(montage(shown, title=title, names=names), folder / "montage.png")
     return summary
 
 
@@ -74,4 +79,13 @@ def _worst_and_median(rows: Sequence[Row], load: Callable[[str], CaseVolumes]) -
     """The volumes of two cases (of one, where there is but one), each with what it shows."""
     ranked = ranked_cases(rows)
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2]} if len(ranked) > 1 else {"only": ranked[0]}
-    return [(f"{which} case: {case}, Dice {dice:.3f}", load(case)) for which, (case, dice) in chosen.items()]
+    return [
+        (f"{which} case: {case}, Dice {dice:.3f}\n{_dice_a_label(rows, case)}", load(case))
+        for which, (case, dice) in chosen.items()
+    ]
+
+
+def _dice_a_label(rows: Sequence[Row], case: str) -> str:
+    """The Dice of each label of a case, in lines that fit above its slices."""
+    parts = [f"{row['label']} {row['dice']:.3f}" for row in rows if row["case"] == case and row["kind"] == "label"]
+    return "\n".join(wrap(", ".join(parts), CAPTION_LETTERS, max_lines=2, placeholder=", …"))

@@ -72,12 +72,17 @@ def _pictures(folder: Path) -> list[Picture]:
 
 
 def _training(folder: Path) -> list[Picture]:
-    figure = training_curves(read_history(folder / "history.csv"))
-    if figure is None:
-        return []
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
-    return [Picture(drawn.getvalue(), "Losses and validation over the steps.")]
+    """Curves of the run, or of each network that it consists of."""
+    pictures = []
+    for history in sorted(folder.rglob("history.csv"), key=lambda path: (len(path.parts), path)):
+        figure = training_curves(read_history(history))
+        if figure is not None:
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format="png", dpi=130)
+            network = history.parent.relative_to(folder).as_posix()
+            whose = "Losses" if network == "." else f"{network}: losses"
+            pictures.append(Picture(drawn.getvalue(), f"{whose} and validation over the steps."))
+    return pictures
 
 
 def _cases(path: Path) -> dict[str, Any] | None:

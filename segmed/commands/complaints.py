@@ -1,0 +1,82 @@
+"""What the parser of the command line complains about -> one line in plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ValidationError
+
+from segmed.config.problems import describe_all, no_such
+
+KINDS = {"INT": "whole number", "FLOAT": "number", "STR": "word", "PATH": "path", "STR INT": "name and number"}
+EVERY_OPTION = "--help-all lists every option"
+
+
+def complaint(stop: BaseException, box: str, argv: Sequence[str], model: type[BaseModel]) -> str:
+    """One line on a command line that can't be used.
+
+    Args:
+        stop: what the parser ended with.
+        box: what it printed.
+        argv: the command line.
+        model: of all options.
+    """
+    box = re.sub("\x1b\\[[0-9;]*m", "", box)
+    words = " ".join(re.sub(r"[╭╮╰╯│─━┃]+|-{4,}", " ", box).split())
+    invalid = _invalid(stop)
+    if invalid is not None:
+        place = re.search(r"Error parsing ([\w.]*)", words)
+        return describe_all(invalid, model, at=place[1].split(".") if place else ())
+    if choice := re.search(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)", words):
+        return no_such(choice[2], choice[1], re.findall(r"'(.*?)'", choice[3]))
+    if missing := re.search(r"Missing value for argument '(.*?)'", words):
+        return f"{missing[1]} needs a value"
+    if unparsed := re.search(r"Error parsing (--[\w.-]+)", words):
+        option = unparsed[1]
+        given = " ".join(_given(argv, option))
+        return f"'{option}' is '{given}': give {_wanted(box, option)}"
+    if unknown := re.search(
+        r"Unrecognized options: (.*?)(?: Perhaps you meant:(.*)|$| For full helptext| Similar)", words
+    ):
+        names = [word for word in unknown[1].split(", ") if word.startswith("-")] or unknown[1].split(", ")
+        near = list(dict.fromkeys(re.findall(r"(?<!\S)--(?!help)[\w.-]+", unknown[2] or "")))[:3]
+        hint = f"; did you mean {' or '.join(near)}?" if near else f": {EVERY_OPTION}"
+        return f"unknown option{'s' * (len(names) > 1)} {', '.join(names)}{hint}"
+    if required := re.search(r"required:? (.*?)(?: For full helptext|$)", words, re.IGNORECASE):
+        options = list(dict.fromkeys(re.findall(r"(?<!\S)--[\w.-]+", required[1])))
+        return f"{', '.join(options) or required[1]} must be given"
+    return re.split(r"Argument helptext|For full helptext", words)[0].strip()
+
+
+def _invalid(stop: BaseException) -> ValidationError | None:
+    """The schema's own complaint behind the parser's."""
+    cause: BaseException | None = stop
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__context__
+    return cause
+
+
+def _given(argv: Sequence[str], option: str) -> list[str]:
+    """The values of an option."""
+    for position, argument in enumerate(argv):
+        if argument.replace("_", "-").startswith(option + "="):
+            return [argument.split("=", 1)[1]]
+        if argument.replace("_", "-") == option:
+            rest = argv[position + 1 :]
+            ends = [at for at, word in enumerate(rest) if word.startswith("--")]
+            return list(rest[: ends[0]] if ends else rest)
+    return []
+
+
+def _wanted(box: str, option: str) -> str:
+    """What the help text says that an option takes."""
+    stated = re.search(rf"^[ │]*{re.escape(option)} +(.*?)[ │]*$", box.split("Argument helptext")[-1], re.MULTILINE)
+    shown = stated[1] if stated else "another value"
+    choices = []
+    for choice in shown.split("|"):
+        word = choice.strip("{}[] ")
+        kind = KINDS.get(word.split(" ")[0])
+        plural = "..." in choice or " " in word
+        choices.append(word if kind is None else f"{kind}s" if plural else f"a {kind}")
+    return " or ".join(choices)
