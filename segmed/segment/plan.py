@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from segmed.builders.segmenters import PLANE_AXES
+from segmed.builders.losses import level_loss
+from segmed.builders.segmenters import PLANE_AXES, label_set
 from segmed.config import (
     DynUNetConfig,
     EncoderConfig,
@@ -34,6 +35,7 @@ from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import patch_within, pooling, round_up
 from segmed.segment.memory import batch_reason, fit_batch
 from segmed.segment.resolved import Plan
+from segmed.targets import Targets, targets_of
 from segmed.training.encoder_transfer import shaped_like
 from segmed.training.optimisation import PEAK_RATE
 
@@ -80,8 +82,9 @@ def resolve(
     planner.adversary()
     planner.training()
     config = planner.config
-    classes = len(known(config.data.labels)) + 1
-    batch, summary, need = fit_batch(config, channels, classes, machine)
+    targets = targets_of(label_set(config))
+    planner.targets(targets)
+    batch, summary, need = fit_batch(config, channels, targets.channels, machine)
     if config.train.batch_size == "auto":
         planner.set("train.batch_size", batch, batch_reason(batch, config, machine))
         config = planner.config
@@ -327,6 +330,16 @@ class Planner:
         check_depth(size, strides, where=key)
 
     # -- training
+
+    def targets(self, targets: Targets) -> None:
+        """See that loss and mirrored pairs have a meaning for regions, and say what the channels are."""
+        labels = label_set(self.config)
+        if not labels.targets:
+            return
+        level_loss(self.config.loss, labels)
+        targets.swapped([(labels.index(a), labels.index(b)) for a, b in self.config.data.mirror_pairs])
+        why = "a sigmoid each, painted in this order; probabilities of labels are what is left of each"
+        self.set("data.targets", targets.names, why)
 
     def training(self) -> None:
         train = self.config.train

@@ -19,7 +19,7 @@ from segmed.data.inputs import Input
 from segmed.data.preprocess import read_case
 from segmed.errors import DiskError, SegmenterError
 from segmed.segment.record import CaseReport, place_of
-from segmed.segmenters.segmenter import Segmenter, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, decide, on_grid_of
 from segmed.volumes import spacing_mm, strip_suffix, write_volume
 
 NAME_BYTES = 255  # of a file's name, on every usual file system
@@ -135,7 +135,7 @@ def _predict(
     """One case; gives the voxels of each label and the size of one in ml."""
     if extras.probabilities or extras.uncertainty:
         probabilities = segmenter.probabilities(volume)
-        indices = probabilities.as_tensor().argmax(0, keepdim=True).to(torch.uint8).numpy(force=True)
+        indices = decide(probabilities.as_tensor(), segmenter.labels)[None].numpy(force=True)
         _write_extras(probabilities, item, output, extras)
     else:
         indices = segmenter(volume).numpy(force=True)
