@@ -79,6 +79,12 @@ class AugmentConfig(Section):
     blur_sd_voxels: Annotated[float, Field(ge=0)] = Field(1.0, description="largest width of the blur, in voxels")
     gamma_probability: Probability = Field(0.0, description="intensities to a power")
     gamma_log: Annotated[float, Field(ge=0)] = Field(0.3, description="largest absolute log of the power")
+    histogram_probability: Probability = Field(0.0, description="intensities through a random rising curve")
+    histogram_points: Annotated[int, Field(ge=3)] = Field(
+        6, description="of the curve, its ends included; the fewer, the stronger"
+    )
+    sharpen_probability: Probability = Field(0.0, description="unsharp mask, the counterpart of the blur")
+    sharpen_amount: Annotated[float, Field(ge=0)] = Field(2.0, description="largest weight of the added detail")
     low_resolution_probability: Probability = Field(0.0, description="down- and upsampling of one patch")
     low_resolution_factor: Annotated[float, Field(ge=1)] = Field(2.0, description="largest loss of resolution")
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import torchio as tio
+from monai.transforms import RandHistogramShift
 from torch import Tensor
 
 from segmed.data.spatial import Numbers, Whole
@@ -20,6 +21,7 @@ from segmed.data.spatial import Numbers, Whole
 BIAS_ORDER = 3  # of the polynomial, as in TorchIO
 GHOSTS = (4, 10)  # number of ghosts, as in TorchIO
 MOVEMENTS = 2  # of the patient during one acquisition, as in TorchIO
+SHARPENED_SD = (0.5, 1.0)  # voxels, of the blurred copy, as in MONAI's RandGaussianSharpen
 INVERTED_GAMMA = 0.25  # share of the gamma changes that act on the negative: nnU-Net's 0.1 beside 0.3
 
 
@@ -39,6 +41,22 @@ class Frame:
 
 
 Artefact = Callable[..., Tensor]
+
+
+def histogram(image: Tensor, frame: Frame, *, points: int, generator: np.random.Generator) -> Tensor:
+    """Map intensities by a random rising curve of straight pieces; each channel keeps its mean and deviation.
+
+    The fewer points the curve has, the further it can leave the diagonal.
+
+    Source: Zhou et al. 2019, Models Genesis (non-linear intensity maps); computed by MONAI's `RandHistogramShift`.
+    """
+    curve = RandHistogramShift(num_control_points=points, prob=1.0)
+    curve.set_random_state(seed=int(generator.integers(2**32)))
+    changed = image.clone()
+    for channel in changed:
+        if channel.max() > channel.min():  # else MONAI warns
+            channel[:] = torch.from_numpy(np.asarray(curve(channel.numpy())))
+    return _with_statistics(changed, image)
 
 
 def bias(image: Tensor, frame: Frame, *, coefficient: float, generator: np.random.Generator) -> Tensor:
@@ -85,6 +103,11 @@ def gamma(image: Tensor, frame: Frame, *, log: float, generator: np.random.Gener
     powers = np.exp(generator.uniform(-log, log, len(image))).tolist()
     changed = _apply(tio.Gamma(powers), 1 - unit if inverted else unit, frame.spacing_mm)
     changed = 1 - changed if inverted else changed
+    return _with_statistics(changed, image)
+
+
+def _with_statistics(changed: Tensor, image: Tensor) -> Tensor:
+    """Give (C, X, Y, Z) the mean and the standard deviation of each channel of the image before."""
     (mean, sd), (mean_now, sd_now) = _statistics(image), _statistics(changed)
     return (changed - mean_now) * (sd / sd_now.clamp_min(1e-6)) + mean
 
@@ -159,6 +182,17 @@ def low_resolution(image: Tensor, frame: Frame, *, factor: float, generator: np.
     return F.interpolate(coarse, tuple(map(int, size)), mode="trilinear", align_corners=False)[0]
 
 
+def sharpen(image: Tensor, frame: Frame, *, amount: float, generator: np.random.Generator) -> Tensor:
+    """Add detail of the acquired axes again: the image's difference from its blurred copy, as in an unsharp mask.
+
+    The counterpart of `blur`: scanners' and archives' filters make one site's scans sharper than another's.
+    """
+    sd = np.zeros(3)
+    sd[list(frame.axes)] = generator.uniform(*SHARPENED_SD)
+    detail = image - _apply(tio.Blur(tuple(sd * frame.spacing_mm)), image, frame.spacing_mm)
+    return image + detail * generator.uniform(0, amount)
+
+
 def noise(image: Tensor, frame: Frame, *, sd: float, generator: np.random.Generator) -> Tensor:
     """Gaussian noise. Drawn from our generator: `torchio.Noise` seeds torch's global one."""
     drawn = torch.from_numpy(generator.standard_normal(tuple(image.shape), dtype=np.float32))
@@ -173,4 +207,15 @@ def _apply(transform: tio.Transform, image: Tensor, spacing_mm: Numbers) -> Tens
 
 # In the order of a scan: tissue, coil, acquisition, reconstruction, noise. NAME_probability and NAME_OPTION of the
 # config belong to the function of that name.
-ARTEFACTS: tuple[Callable[..., Tensor], ...] = (gamma, bias, motion, ghosting, spike, blur, low_resolution, noise)
+ARTEFACTS: tuple[Callable[..., Tensor], ...] = (
+    gamma,
+    histogram,
+    bias,
+    motion,
+    ghosting,
+    spike,
+    blur,
+    low_resolution,
+    sharpen,
+    noise,
+)
