@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from segmed.builders.segmenters import stages_of
+from segmed.builders.segmenters import label_set, stages_of
 from segmed.compose.composition import Composition
 from segmed.config import DataConfig, SegmentationConfig, SplitConfig, StageConfig, View, known
 from segmed.data.audit import CaseFacts
@@ -17,6 +17,7 @@ from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.plan import THICK, Planner
 from segmed.segment.prepare import Prepared, parts_text, prepare
+from segmed.targets import targets_of
 
 
 def start(config: SegmentationConfig, folder: Path | None) -> Run:
@@ -55,6 +56,8 @@ def composed(ready: Prepared) -> Composition:
             config = _with_stage(config, name, stage.model_copy(update={"views": views, "networks": networks}))
             reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
     _check_labels(config)
+    for _, stage in stages_of(config):
+        targets_of(label_set(config.model_copy(update={"data": _merged(config.data, stage)})))
     return Composition(config, reasons, parts_text(ready.dataset, ready.split), ready.notes)
 
 
@@ -142,14 +145,20 @@ def member_config(
 def _merged(data: DataConfig, stage: StageConfig) -> DataConfig:
     """The data with the labels of a stage: merges of the data's own, all others being background."""
     if stage.labels == "auto":
-        return data
+        return data if stage.targets is None else data.model_copy(update={"targets": stage.targets})
     given = {name: _values(value) for name, value in known(data.labels).items()}
     labels = {name: [value for member in members for value in given[member]] for name, members in stage.labels.items()}
     used = {value for values in labels.values() for value in values}
     others = tuple(value for values in given.values() for value in values if value not in used)
     pairs = tuple(pair for pair in data.mirror_pairs if all(name in labels for name in pair))
     return data.model_copy(
-        update={"labels": labels, "background": (*data.background, *others), "regions": {}, "mirror_pairs": pairs}
+        update={
+            "labels": labels,
+            "background": (*data.background, *others),
+            "regions": {name: list(members) for name, members in stage.regions.items()},
+            "targets": stage.targets or "labels",
+            "mirror_pairs": pairs,
+        }
     )
 
 

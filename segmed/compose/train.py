@@ -149,11 +149,12 @@ class _CascadeNetworks(_Networks):
         indices = label.as_tensor()[0].numpy()
         if cascade.learn_from == "reference":
             merged = known(cascade.coarse.labels)
-            members = [dataset.labels.index(name) for region in cascade.region for name in merged[region]]
+            coarse = [name for region in cascade.region for name in cascade.coarse.regions.get(region, (region,))]
+            members = [dataset.labels.index(name) for label in coarse for name in merged[label]]
             mask = np.isin(indices, members)
         else:
             prediction = finder(image).as_tensor()[0].numpy()
-            mask = np.isin(prediction, [finder.labels.index(name) for name in cascade.region])
+            mask = np.isin(prediction, [index for name in cascade.region for index in finder.labels.members(name)])
         if not mask.any():
             print(f"case {case.id}: the coarse stage found no region; the fine stage learns without it")
             return False

@@ -208,7 +208,7 @@ def _sources(case: Case) -> list[Source]:
 
 def _labels(layout_cases: LayoutCases, data: DataConfig, cases: Sequence[Case], *, readable_only: bool) -> LabelSet:
     if data.labels != "auto":
-        return LabelSet.from_config(data.labels, data.ignore, data.regions, data.background)
+        return LabelSet.from_config(data.labels, data.ignore, data.regions, data.background, data.targets)
     named = layout_cases.labels
     if named is None:
         values = _values_in_files(cases, readable_only=readable_only)
@@ -220,6 +220,7 @@ def _labels(layout_cases: LayoutCases, data: DataConfig, cases: Sequence[Case], 
         data.ignore or layout_cases.ignore,
         data.regions or {name: list(members) for name, members in layout_cases.regions.items()},
         data.background,
+        data.targets,
     )
 
 

@@ -16,7 +16,7 @@ from segmed.runs import read_history
 UNIT_NAMES = {"image": "images", "subject": "subjects"}
 CAPTIONS = {
     "confusion": "Counts, and shares of each true class; the answer is the most probable class.",
-    "curves": "ROC and precision-recall curves on the test part; areas with 95 % bootstrap intervals over subjects.",
+    "curves": "ROC and precision-recall curves on the test part; areas with 95 % intervals over subjects.",
     "reliability": "How often answers are right over their probability: on the diagonal a probability is a frequency. "
     "Red: the errors whose mean is the ECE.",
     "gallery": "Misclassified test images with the probabilities of truth and answer.",
