@@ -189,8 +189,8 @@ class LabelSet:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSet:
         """From `to_dict`."""
-        others = (data.get(name, empty) for name, empty in (("ignore", ()), ("regions", {}), ("background", ())))
-        return cls.from_config(data["labels"], *others, data.get("targets", "labels"))
+        ignore, regions, background = (data.get(name) or () for name in ("ignore", "regions", "background"))
+        return cls.from_config(data["labels"], ignore, dict(regions), background, data.get("targets", "labels"))
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:

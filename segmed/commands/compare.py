@@ -202,8 +202,8 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
     if arguments.data_root is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"root": arguments.data_root})})
     if arguments.bootstrap is not None:
-        evaluate = config.evaluate.model_copy(update={"bootstrap": arguments.bootstrap})
-        config = config.model_copy(update={"evaluate": evaluate})
+        drawn = config.evaluate.model_copy(update={"bootstrap": arguments.bootstrap})
+        config = config.model_copy(update={"evaluate": drawn})
     if config.reference not in config.rows:
         raise ConfigError(f"--reference {config.reference} is no row: choose one of {', '.join(config.rows)}")
 
@@ -214,13 +214,11 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
 
     make_folder(config.output)
     comparison = prepare_comparison(config, skip_missing=arguments.skip_missing)
-    for line in comparison.missing.values():
-        print(f"LEFT OUT: {line}", file=sys.stderr)
+    print("".join(f"LEFT OUT: {line}\n" for line in comparison.missing.values()), end="", file=sys.stderr)
     folds = f" in {len(comparison.splits)} folds" if len(comparison.splits) > 1 else ""
     print(f"{len(config.rows) - len(comparison.missing)} rows on {len(comparison.tested)} test cases{folds}")
     left_out = [f"left out: {line}" for line in comparison.missing.values()]
-    used = [run.path for runs in comparison.runs.values() for run in runs]
-    used += [region.path for region in comparison.regions.values()]
+    used = [run.path for runs in (*comparison.runs.values(), comparison.regions.values()) for run in runs]
     read = [path, *case_files(comparison.dataset.cases), *(file for run in used for file in own_files(run))]
     with bounds(config.output, inputs=read):
         write_rows(run_rows(comparison), constant_rows(comparison), config, arguments.convention, left_out)

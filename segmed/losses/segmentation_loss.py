@@ -301,11 +301,11 @@ class DeepSupervisionLoss(nn.Module):
     Source: Isensee et al. 2021, Nat Methods 18:203.
     """
 
-    def __init__(self, loss: nn.Module, levels: int) -> None:
+    def __init__(self, loss: SegmentationLoss, levels: int) -> None:
         super().__init__()
         if levels < 1:
             raise NetworkError(f"deep supervision over {levels} levels: give at least 1")
-        self.loss: SegmentationLoss = loss
+        self.loss = loss
         self.weights = tuple(2.0**-level / (2 - 2.0 ** (1 - levels)) for level in range(levels))
 
     def forward(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segmed.runs.history_columns import read_history
 from segmed.runs.run_folder import (
     BEFORE_CONFIG,
     LOCK,
@@ -17,7 +18,6 @@ from segmed.runs.run_folder import (
     read_class_config,
     read_config,
     read_config_as,
-    read_history,
     runs_of,
     write_config,
 )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -30,12 +29,12 @@ from segmed.config import (
 )
 from segmed.data.audit import CaseFacts
 from segmed.errors import ConfigError, NetworkError
-from segmed.machine import GIB, Machine
+from segmed.machine import Machine
 from segmed.networks.blocks import check_strides
 from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import patch_within, pooling, round_up
-from segmed.networks.summary import Summary
 from segmed.segment.memory import batch_reason, fit_batch
+from segmed.segment.resolved import Plan
 from segmed.targets import Targets, targets_of
 from segmed.training.encoder_transfer import shaped_like
 from segmed.training.optimisation import PEAK_RATE
@@ -47,27 +46,6 @@ WIDTH = {("cpu", 2): 16, ("cpu", 3): 16, ("cuda", 2): 32, ("cuda", 3): 32}
 WIDEST = {2: 512, 3: 320}
 PATCH_LEVELS = 4  # of the patch discriminator: each decision sees 31 voxels
 DISCRIMINATOR_WIDTH = {"cpu": 16, "cuda": 32}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A config without `auto`, why each value is what it is, what the run will need and what is to be known of it."""
-
-    config: SegmentationConfig
-    reasons: dict[str, str]
-    summary: Summary
-    memory_bytes: int
-    machine: Machine
-    parts: str = ""
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        sections = self.config.model_dump()
-        values = {key: reduce(lambda section, name: section[name], key.split("."), sections) for key in self.reasons}
-        lines = [f"  {key} = {values[key]}: {reason}" for key, reason in self.reasons.items()]
-        need = f"{self.memory_bytes / GIB:.1f} GiB needed, {self.machine.memory_bytes / GIB:.1f} GiB free"
-        lines += [f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]
-        return "\n".join([f"plan: {self.parts}".rstrip(": "), *lines, *(f"  NOTE: {note}" for note in self.notes)])
 
 
 def resolve(

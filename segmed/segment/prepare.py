@@ -22,7 +22,8 @@ from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
-from segmed.segment.plan import Plan, resolve
+from segmed.segment.plan import resolve
+from segmed.segment.resolved import Plan
 from segmed.targets import targets_of
 from segmed.training.encoder_transfer import leak_note, source_encoder
 from segmed.training.optimisation import freeze

@@ -38,6 +38,7 @@ COLUMNS = (
     "n", "seeds", "seed_sd", "missed", "chances", "against", "difference", "difference_low", "difference_high",
     "difference_method", "subjects", "p", "p_holm", "family", "tests", "no_p", "training_minutes", "inference_seconds",
 )  # fmt: skip
+MOST_KEYS = 4  # methods above all
 COSTS = ("training_minutes", "inference_seconds")
 
 
@@ -100,7 +101,21 @@ def comparison_document(comparison: Comparison, *, title: str, written: Writing 
         sections,
         meaning=meaning(comparison, written),
         notes=[written(note) for note in comparison.notes],
+        key=_key(comparison, written),
     )
+
+
+def _key(comparison: Comparison, written: Writing) -> list[tuple[str, str, str]]:
+    """The first metric of the last label, or of the mean of labels, of the first methods, and how many cases."""
+    metric, label = comparison.metrics[0], comparison.labels[-1]
+    figures = [(method.name, comparison.figures[method.name, label, metric]) for method in comparison.methods]
+    title = metric_named(metric).title
+    shown = [
+        (mean_sd(vars(figure), metric), "", f"{written(name)}: {title}, {written(label)}")
+        for name, figure in figures[:MOST_KEYS]
+        if figure.n
+    ]
+    return [*shown, (str(len(comparison.cases)), "", "test cases")]
 
 
 def meaning(comparison: Comparison, written: Writing = escaped) -> list[str]:
