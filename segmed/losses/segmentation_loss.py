@@ -301,7 +301,7 @@ class DeepSupervisionLoss(nn.Module):
     Source: Isensee et al. 2021, Nat Methods 18:203.
     """
 
-    def __init__(self, loss: SegmentationLoss, levels: int) -> None:
+    def __init__(self, loss: nn.Module, levels: int) -> None:
         super().__init__()
         if levels < 1:
             raise NetworkError(f"deep supervision over {levels} levels: give at least 1")

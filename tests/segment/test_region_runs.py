@@ -133,3 +133,26 @@ def test_labels_that_no_target_tells_are_in_the_notes_of_the_run(balls, tmp_path
     run = compose_run.start(tiny(balls, tmp_path, data={**rim, "targets": ["ball", "core"]}), tmp_path / "run")
     notes = json.loads((run.path / "plan.json").read_text())["notes"]
     assert "labels shell, rim are in the same targets: all are written as shell" in notes
+
+
+def test_the_coarse_stage_of_a_cascade_may_learn_nested_regions(balls, tmp_path):
+    labels = {"shell": ["shell"], "core": ["core"]}
+    coarse = {"labels": labels, "regions": {"ball": ["shell", "core"]}, "targets": ["ball", "core"]}
+    stages = {
+        "coarse": {**coarse, "views": ["volume"], "fuse": "mean"},
+        "fine": {"labels": {"core": ["core"]}, "views": ["volume"]},
+        "region": ["ball"],
+        "rest": "shell",
+        "margin_mm": 1.0,
+        "folds": 2,
+    }
+    compose_run.run(tiny(balls, tmp_path, cascade=stages, **LEARNING), tmp_path / "run")
+    cascade = load_run(tmp_path / "run")
+    assert cascade.coarse.labels.targets == ("ball", "core")
+    (case,) = Split.load(tmp_path / "run" / "split.json").test
+    truth = np.asarray(nib.load(balls / f"{case}_label.nii.gz").dataobj)
+    result = cascade(image_of(balls, case)).numpy()[0]
+    assert overlaps(result > 0, truth > 0)["dice"] > 0.7
+    wrong = {**stages, "coarse": {**stages["coarse"], "targets": ["core", "ball"]}}
+    with pytest.raises(VolumeError, match="name 'ball' first"):
+        compose_run.start(tiny(balls, tmp_path, cascade=wrong, **LEARNING), tmp_path / "wrong")
