@@ -9,16 +9,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from tiny_data import ADVERSARY, Stop, make_balls, tiny, trained
+from tiny_data import ADVERSARY, Stop, make_balls, names, tiny, trained
 
 from segmed.builders.trained import load_run
 from segmed.commands.predict import main as predict
 from segmed.compose import run as compose_run
-from segmed.config import InferenceConfig
+from segmed.config import InferenceConfig, SegmentationConfig
 from segmed.data.splits import Split
 from segmed.errors import NetworkError, VolumeError
 from segmed.metrics.mask_metrics import overlaps
 from segmed.runs import Run, read_config
+from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote
+from segmed.segmenters.segmenter import decide
 from segmed.training.checkpoint import read_weights
 from segmed.training.interruption import Interrupted
 from segmed.volumes import read_volume
@@ -156,3 +158,39 @@ def test_the_coarse_stage_of_a_cascade_may_learn_nested_regions(balls, tmp_path)
     wrong = {**stages, "coarse": {**stages["coarse"], "targets": ["core", "ball"]}}
     with pytest.raises(VolumeError, match="name 'ball' first"):
         compose_run.start(tiny(balls, tmp_path, cascade=wrong, **LEARNING), tmp_path / "wrong")
+
+
+def test_segmenters_around_it_decide_by_its_regions(run, balls):
+    plain = load_run(run.path, inference=InferenceConfig(largest_component=()))
+    image = image_of(balls, "ball_02")
+    twice = Mean([plain, plain])
+    assert torch.equal(twice(image).as_tensor(), plain(image).as_tensor())
+    for around in (twice, LargestComponent(plain, ["core", "ball"]), Tidied(plain, smallest_ml=0.01, closing_mm=1)):
+        decided = decide(around.probabilities(image).as_tensor(), around.labels)
+        assert torch.equal(around(image).as_tensor()[0], decided)
+    votes = Vote([plain, plain, plain])
+    assert torch.equal(votes(image).as_tensor(), plain(image).as_tensor())
+
+
+def test_regions_of_an_nnunet_dataset_json_are_targets_in_their_order(balls, tmp_path):
+    raw = tmp_path / "raw"
+    for folder, ending in (("imagesTr", "_0000"), ("labelsTr", "")):
+        (raw / folder).mkdir(parents=True)
+        for name in names():
+            source = balls / (f"{name}.nii.gz" if ending else f"{name}_label.nii.gz")
+            (raw / folder / f"{name}{ending}.nii.gz").symlink_to(source)
+    described = {
+        "channel_names": {"0": "MR"},
+        "labels": {"background": 0, "ball": [1, 2], "core": [2]},
+        "regions_class_order": [1, 2],
+        "numTraining": 6,
+        "file_ending": ".nii.gz",
+    }
+    (raw / "dataset.json").write_text(json.dumps(described))
+    data = {"layout": {"name": "nnunet"}, "labels": "auto", "targets": "regions"}
+    config = SegmentationConfig.model_validate(
+        {**tiny(raw, tmp_path).model_dump(exclude={"data"}), "data": {"root": raw, **data}}
+    )
+    resolved = read_config(compose_run.start(config, tmp_path / "run")).data
+    assert resolved.targets == ("ball", "core")
+    assert resolved.labels == {"label_1": [1], "core": [2]}
