@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -305,7 +305,7 @@ class DeepSupervisionLoss(nn.Module):
         super().__init__()
         if levels < 1:
             raise NetworkError(f"deep supervision over {levels} levels: give at least 1")
-        self.loss = loss
+        self.loss = cast(SegmentationLoss, loss)
         self.weights = tuple(2.0**-level / (2 - 2.0 ** (1 - levels)) for level in range(levels))
 
     def forward(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:
