@@ -147,6 +147,9 @@ class VolumeLeakConfig(Section):
     )
 
 
+Intensity = Literal["auto", "zscore", "zscore_nonzero", "zscore_middle", "percentile", "median_minmax", "none"]
+
+
 class PreprocessConfig(Section):
     """From the scanner's grid to the network's."""
 
@@ -159,13 +162,11 @@ class PreprocessConfig(Section):
         "auto", description="target grid, 0 leaves that axis as it is; native: leaves all"
     )
     crop: Literal["auto", "none", "nonzero", "body"] = Field("auto", description="what is cut away around the patient")
-    intensity: Literal["auto", "zscore", "zscore_nonzero", "zscore_middle", "percentile", "median_minmax", "none"] = (
-        Field(
-            "auto",
-            description="zscore over the volume, over its non-zero voxels, or by the mean and the deviation of its middle, "
-            "half of each axis but of the thick one; percentiles to [0, 1]; or untouched; "
-            "median_minmax: what is brighter than a cap takes the median of its slice, then each slice goes to [0, 1]",
-        )
+    intensity: Intensity = Field(
+        "auto",
+        description="zscore over the volume, over its non-zero voxels, or by mean and deviation of its middle, half of "
+        "each axis but of a thick one; percentiles to [0, 1]; or untouched; "
+        "median_minmax: what is brighter than a cap takes the median of its slice, then each slice goes to [0, 1]",
     )
     clip_percentiles: tuple[float, float] = Field(
         (0.5, 99.5), description="intensities outside are clipped first; the upper one is the cap of median_minmax"

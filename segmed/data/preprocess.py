@@ -244,7 +244,7 @@ def _respaced_grid(volume: MetaTensor, spacing: tuple[float, ...]) -> tuple[np.n
 
 
 def normalise(image: MetaTensor, config: PreprocessConfig) -> MetaTensor:
-    """Clip each channel at its percentiles and scale it: to z-scores of all, of what is not zero or the middle, or to [0, 1].
+    """Clip each channel at its percentiles and scale it: z-scores of all, of what is not zero or the middle, or [0, 1].
 
     Args:
         image: (C, X, Y, Z) float32.
