@@ -51,3 +51,7 @@ class MetricError(ValueError):
 
 class DiskError(OSError):
     """A disk that takes nothing more; what was written before stays whole."""
+
+    def __str__(self) -> str:
+        """The reason without the system's number of it."""
+        return str(self.strerror or super().__str__())

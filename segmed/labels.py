@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -25,6 +25,8 @@ class LabelSet:
         ignore: values in the files that are excluded from training and scores.
         regions: name -> labels whose union is scored too.
         background: values in the files, beside 0, that count as background.
+        targets: names of regions and labels that a network learns, each by itself, outer ones first, and in whose
+            order a label map is painted; none: it learns the labels, of which a voxel has one.
     """
 
     names: tuple[str, ...]
@@ -32,6 +34,7 @@ class LabelSet:
     ignore: tuple[int, ...] = ()
     regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     background: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -43,17 +46,35 @@ class LabelSet:
         ignore: Sequence[int] = (),
         regions: Mapping[str, Sequence[str]] | None = None,
         background: Sequence[int] = (),
+        targets: str | Sequence[str] = "labels",
     ) -> LabelSet:
-        """From the `labels`, `ignore`, `regions` and `background` of a config.
+        """From the `labels`, `ignore`, `regions`, `background` and `targets` of a config.
 
         Raises:
-            VolumeError: no label, a value used twice, 0 as a label, an unknown name in a region.
+            VolumeError: no label, a value used twice, 0 as a label, an unknown name in a region or among the targets.
         """
         if not labels:
             raise VolumeError("data.labels is empty: name at least one label and its value")
         values = tuple((value,) if isinstance(value, int) else tuple(value) for value in labels.values())
         named = {name: tuple(members) for name, members in (regions or {}).items()}
-        return cls(tuple(labels), values, tuple(ignore), named, tuple(background))
+        plain = cls(tuple(labels), values, tuple(ignore), named, tuple(background))
+        return plain.with_targets(targets)
+
+    def with_targets(self, targets: str | Sequence[str]) -> LabelSet:
+        """The same labels, learned in another way.
+
+        Args:
+            targets: `labels`; `regions`: all regions, the larger ones first, and every label that they don't tell;
+                or names.
+
+        Raises:
+            VolumeError: `regions` where there are none, or an unknown name.
+        """
+        if targets == "labels":
+            return replace(self, targets=())
+        if targets == "regions" and not self.regions:
+            raise VolumeError("data.targets is regions and data.regions is empty: name the regions and their labels")
+        return replace(self, targets=_all_targets(self) if isinstance(targets, str) else tuple(targets))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -162,13 +183,14 @@ class LabelSet:
             "ignore": list(self.ignore),
             "regions": {name: list(members) for name, members in self.regions.items()},
             "background": list(self.background),
+            **({"targets": list(self.targets)} if self.targets else {}),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSet:
         """From `to_dict`."""
-        others = (data.get(name, empty) for name, empty in (("ignore", ()), ("regions", {}), ("background", ())))
-        return cls.from_config(data["labels"], *others)
+        ignore, regions, background = (data.get(name) or () for name in ("ignore", "regions", "background"))
+        return cls.from_config(data["labels"], ignore, dict(regions), background, data.get("targets", "labels"))
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
@@ -198,6 +220,26 @@ def _check(labels: LabelSet) -> None:
             if value in owner:
                 raise VolumeError(f"value {value} stands for '{owner[value]}' and '{name}': give it to one of them")
             owner[value] = name
+    _check_regions(labels)
+    for name in labels.targets:
+        if name not in labels.names and name not in labels.regions:
+            known = did_you_mean(name, (*labels.names, *labels.regions))
+            raise VolumeError(f"data.targets names '{name}', which is no label and no region{known}")
+
+
+def _all_targets(labels: LabelSet) -> tuple[str, ...]:
+    """Regions, larger ones first, and behind them the labels that no region tells from those before them."""
+    regions = sorted(labels.regions, key=lambda name: -len(set(labels.regions[name])))
+    seen: set[tuple[str, ...]] = {()}  # of labels in no region: they would be background
+    alone = []
+    for name in labels.names:
+        holders = tuple(region for region in regions if name in labels.regions[region])
+        alone += [name] if holders in seen else []
+        seen.add(holders)
+    return (*regions, *alone)
+
+
+def _check_regions(labels: LabelSet) -> None:
     for region, members in labels.regions.items():
         if region in labels.names:
             raise VolumeError(f"region '{region}' has the name of a label: choose another name")

@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1] / "segmed"
 
 FLOORS = [
     {"errors"},
-    {"files", "machine", "geometry", "labels"},
+    {"files", "machine", "geometry", "labels", "targets"},
     {"config", "volumes", "networks", "losses", "metrics"},
     {"runs", "data"},
     {"segmenters", "training", "evaluate", "cardiac"},

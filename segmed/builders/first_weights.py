@@ -5,12 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from segmed.builders.architectures import NOT_OPTIONS
-from segmed.config import SegmentationConfig, known
+from segmed.builders.segmenters import label_set
+from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import BackboneConfig, TimmConfig
 from segmed.networks.backbones import backbone
 from segmed.networks.classifiers import ClassificationModel
 from segmed.networks.weight_transfer import Transfer
+from segmed.targets import targets_of
 from segmed.training.encoder_transfer import take_encoder, take_network
 from segmed.training.pretrained import load_pretrained
 
@@ -27,7 +29,7 @@ def first_weights(network: nn.Module, config: SegmentationConfig) -> Transfer:
         ValueError: the config names none.
     """
     if config.init_network is not None:
-        return take_network(network, config.init_network, labels=tuple(known(config.data.labels)))
+        return take_network(network, config.init_network, labels=targets_of(label_set(config)).names)
     if config.init_encoder is not None:
         return take_encoder(network, config.init_encoder)
     raise ValueError("the config names no run to start from: give init_network or init_encoder")

@@ -22,7 +22,7 @@ PLANE_AXES = {"sagittal": 0, "coronal": 1, "axial": 2, "slices": 2}
 def label_set(config: SegmentationConfig) -> LabelSet:
     """The labels of a resolved config."""
     data = config.data
-    return LabelSet.from_config(known(data.labels), data.ignore, data.regions, data.background)
+    return LabelSet.from_config(known(data.labels), data.ignore, data.regions, data.background, data.targets)
 
 
 def plane_axis(config: SegmentationConfig) -> int | None:

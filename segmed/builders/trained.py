@@ -17,6 +17,7 @@ from segmed.segmenters.case_class import CaseClassifier
 from segmed.segmenters.combine import LargestComponent
 from segmed.segmenters.segmenter import Segmenter
 from segmed.segmenters.trained_network import NetworkSegmenter
+from segmed.targets import targets_of
 from segmed.training.checkpoint import check_weights, load_weights
 from segmed.training.precision import Choice
 
@@ -88,7 +89,7 @@ def _trained(
         build_network,
         config.network,
         in_channels=len(known(config.data.images)),
-        out_channels=label_set(config).classes,
+        out_channels=targets_of(label_set(config)).channels,
         dims=known(config.patches.dims),
         class_head=config.classification,
     )

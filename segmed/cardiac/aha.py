@@ -8,7 +8,7 @@ import numpy as np
 
 from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.septum import Septum
-from segmed.cardiac.short_axis import ShortAxis
+from segmed.cardiac.short_axis import TOO_FEW, ShortAxis
 from segmed.errors import CardiacError
 from segmed.geometry import as_affine
 
@@ -68,10 +68,11 @@ def segment_numbers(
         CardiacError: levels that can't be known.
     """
     if any(one.level is None for one in view.slices):
-        alone = len(view.slices) == 1
-        advice = "give its level" if alone else "give a point near the apex (apex_mm)"
-        what = "of one slice" if alone else "without a known apex"
-        raise CardiacError(f"segments {what} can't be known: {advice}")
+        if len(view.slices) == 1:
+            raise CardiacError("segments of one slice can't be known: give its level")
+        if view.apex_from is not None:
+            raise CardiacError(f"segments can't be known: {TOO_FEW}; give a stack with more slices")
+        raise CardiacError("segments without a known apex can't be known: give a point near the apex (apex_mm)")
     begin = septum.anterior_rad if anchor == "anterior" else septum.middle_rad - septum.turn * np.pi / 3
     along_deg = np.degrees(np.mod(septum.turn * (angles_rad - begin), 2 * np.pi))
     sixths = SIXTHS[np.minimum(along_deg // 60, 5).astype(int)]

@@ -17,6 +17,8 @@ Kind = Literal["ring", "partial", "cap"]
 
 TAPER = 0.15  # change of the cavity's radius from end to end, relative to its mean, that tells base from apex
 RV_TAPER = 0.3  # change of the RV's area between both halves, relative to the larger
+LEVELS = 3  # basal, mid and apical: a stack of fewer slices lacks one, and says not which
+TOO_FEW = "fewer than three slices from the most basal full ring to the cavity's end have no three levels"
 COMPACT = 0.4  # share of the disc around it that a cap of the apex fills; a crescent at the base fills less
 ALONG_SCANNER = 1 - 1e-7  # cosine of axes that run along the scanner's
 BODY_COSINE = 0.5  # the long axis must run this much along the direction of hearts in chests to tell its apex
@@ -97,7 +99,8 @@ def short_axis_view(heart: HeartLabels, position: HeartPosition | None = None) -
 
     Stacks of thick slices are taken as they are; volumes of thin ones are cut anew across the long axis. The thirds
     are those of the span from the most basal full ring to the apical end of the cavity, and what lies beyond that
-    end is the apex (Cerqueira et al. 2002; Schulz-Menger et al. 2020). Slices above the most basal full ring, through
+    end is the apex (Cerqueira et al. 2002; Schulz-Menger et al. 2020). With fewer than three slices in that span the
+    levels can't be known. Slices above the most basal full ring, through
     the outflow tract, count as basal.
 
     Base and apex are told apart by the shape: toward the apex the cavity and the RV grow smaller, and the wall closes.
@@ -231,8 +234,9 @@ def _levels(
         return [position.level]
     if not apex_known:
         return [None] * len(slice_rings)
-    first = kinds.index("ring")
-    last = max(number for number, ring in enumerate(slice_rings) if ring.centre is not None)
+    first, last = _span(slice_rings, kinds)
+    if last - first + 1 < LEVELS:
+        return [None] * len(slice_rings)
     levels: list[Level | None] = []
     for number, kind in enumerate(kinds):
         share = (number - first + 0.5) / (last - first + 1)
@@ -241,6 +245,11 @@ def _levels(
         else:
             levels.append("basal" if share < 1 / 3 else "mid" if share < 2 / 3 else "apical")
     return levels
+
+
+def _span(slice_rings: list[Ring], kinds: list[Kind]) -> tuple[int, int]:
+    """The first and the last slice of what is cut into thirds: from the most basal full ring to the cavity's end."""
+    return kinds.index("ring"), max(number for number, ring in enumerate(slice_rings) if ring.centre is not None)
 
 
 def _centres(slice_rings: list[Ring]) -> list[tuple[float, float]]:
@@ -276,6 +285,9 @@ def _notes(slices: tuple[ShortSlice, ...], apex_from: str | None, *, stored: boo
         return tuple(notes)
     if apex_from is None:
         notes.append("base and apex can't be told apart from the shape: give a point near the apex")
+        return tuple(notes)
+    if all(one.level is None for one in slices):
+        notes.append(f"levels and segments can't be known: {TOO_FEW}")
         return tuple(notes)
     if apex_from == "body":
         notes.append("base and apex were told apart by the affine alone, taking it that the heart lies as usual")

@@ -11,8 +11,7 @@ from scipy import ndimage
 from segmed.cardiac.heart import HeartLabels
 from segmed.cardiac.rings import enclosed
 from segmed.errors import CardiacError
-
-ENCLOSED_BY_SCAR = 0.5  # of the pixel edges around an obstruction at the endocardium, at least so much is scar
+from segmed.segmenters.obstruction import dark_cores
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,8 @@ def scar_zones(image: np.ndarray, heart: HeartLabels, scar: np.ndarray, grey: Gr
 
 
 def obstruction(heart: HeartLabels, scar: np.ndarray) -> np.ndarray:
-    """Wall that is no scar but enclosed by it in a slice: microvascular obstruction, dark inside a bright scar.
+    """Microvascular obstruction of a heart: the `dark_cores` of its scar, closed by scar or by scar and blood pool.
 
-    A region counts where scar surrounds it, or scar and the blood pool, as long as scar makes up at least half of its
-    outline: obstruction often reaches the endocardium, and a long thin rim of healthy muscle does not look so.
     Slices are those of the stored volume across its thickest voxels.
 
     Args:
@@ -139,25 +136,7 @@ def obstruction(heart: HeartLabels, scar: np.ndarray) -> np.ndarray:
         (X, Y, Z) bool, inside the wall and outside the scar.
     """
     axis = heart.slice_axis
-    wall, bright = np.moveaxis(heart.wall, axis, -1), np.moveaxis(scar, axis, -1)
-    pool = enclosed(wall) if heart.pool is None else np.moveaxis(heart.pool, axis, -1)
-    dark = np.zeros(wall.shape, bool)
-    for number in np.flatnonzero(bright.any(axis=(0, 1))):
-        dark[..., number] = _dark_cores(wall[..., number], bright[..., number], pool[..., number])
-    return np.ascontiguousarray(np.moveaxis(dark, -1, axis))
-
-
-def _dark_cores(wall: np.ndarray, scar: np.ndarray, pool: np.ndarray) -> np.ndarray:
-    labelled, count = ndimage.label(np.pad(wall & ~scar, 1))
-    scar, pool = np.pad(scar, 1), np.pad(pool, 1)
-    edges = {"scar": np.zeros(count + 1), "pool": np.zeros(count + 1), "all": np.zeros(count + 1)}
-    for axis in (0, 1):
-        for step in (1, -1):
-            beside = {name: np.roll(mask, step, axis) for name, mask in (("scar", scar), ("pool", pool))}
-            beside["all"] = np.roll(labelled, step, axis) != labelled
-            for name, mask in beside.items():
-                edges[name] += np.bincount(labelled[mask], minlength=count + 1)
-    closed = edges["scar"] + edges["pool"] == edges["all"]
-    dark = closed & (edges["scar"] >= ENCLOSED_BY_SCAR * edges["all"]) & (edges["scar"] > 0)
-    dark[0] = False
-    return dark[labelled][1:-1, 1:-1]
+    pool = heart.pool
+    if pool is None:
+        pool = np.moveaxis(enclosed(np.moveaxis(heart.wall, axis, -1)), -1, axis)
+    return dark_cores(scar, heart.wall, axis=axis, cavity=pool)

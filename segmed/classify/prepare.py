@@ -18,7 +18,7 @@ from segmed.data.split_file import PARTS
 from segmed.errors import DatasetError
 from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
-from segmed.runs import Run, begin_run
+from segmed.runs import Run, begin_run, check_new_run
 from segmed.training.encoder_transfer import leak_note, source_encoder
 
 
@@ -84,8 +84,10 @@ def _without_twins(split: ClassSplit, groups: Mapping[str, str]) -> tuple[ClassS
 
 def start(config: ClassificationConfig, folder: Path | None) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
+    check_new_run(folder, runs=config.runs)
     ready = prepare(config)
-    print("\n".join(describe(ready)))
+    text = "\n".join(describe(ready))
+    print(text)
     records = {
         "plan.json": {"reasons": dict(ready.reasons), "notes": list(ready.notes)},
         "split.json": asdict(ready.split),
@@ -94,6 +96,7 @@ def start(config: ClassificationConfig, folder: Path | None) -> Run:
         folder,
         ready.config,
         ready.reasons,
+        text=text,
         records=records,
         device=this_machine().name,
         cases=len(ready.dataset.items),

@@ -17,7 +17,7 @@ from segmed.metrics.class_figures import VALIDATED
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
-from segmed.runs import Folds, Run, holding, new_folds, open_run
+from segmed.runs import Folds, Run, check_data_there, holding, new_folds, open_run, read_class_config
 from segmed.training.folds import run_folds
 from segmed.training.hyper_parameters import telling_settings
 from segmed.training.launch import launch, open_tracker, require_one_process
@@ -41,6 +41,9 @@ def resume(folder: Path) -> None:
     if run.finished:
         print(f"run {folder} is finished, nothing is left to do: {run.page}")
         return
+    data = read_class_config(run).data
+    if data.layout.name != "phantom":  # which is made where it is not there
+        check_data_there(run, data.root)
     train_and_test(run, *_launch(), resume=True)
 
 

@@ -14,7 +14,7 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.images import ClassDataConfig
 from segmed.config.reading import classifies, load_as, load_config
 from segmed.errors import ConfigError
-from segmed.files import bounds
+from segmed.files import bounds, make_folder
 from segmed.machine import cores
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ class Arguments(Section):
     """Open every file of a data set: what it is like, what must be mended, and what would leak into a figure.
 
     Volumes with label maps, and images or volumes with classes (class folders, Training and Testing, a table). The
-    layout is guessed from the folder, or taken from --config, --images or --manifest. Writes audit.json, and of
-    images with classes leaks.png. Exit code 0: nothing to mend; 1: something must be mended; 2: the folder or an
-    option can't be used.
+    layout is guessed from the folder, or taken from --config, --images or --manifest. Writes audit.json and
+    report.html, and of images with classes leaks.png. Exit code 0: nothing to mend; 1: something must be mended; 2:
+    the folder or an option can't be used.
     """
 
     folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Field(
@@ -104,6 +104,7 @@ def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
     from segmed.data.split_file import PARTS
     from segmed.reports.audit.leak_figures import leak_figure
     from segmed.reports.audit.leak_text import class_audit_text
+    from segmed.reports.audit.page import write_class_audit_page
     from segmed.reports.drawing.slices import save_figure
 
     if arguments.fix_geometry:
@@ -114,12 +115,14 @@ def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
     parts = None if split is None else {part: getattr(split, part) for part in PARTS}
     cache = _output(arguments) / "cache"
     tables = [path for path in (arguments.config, arguments.split) if path is not None]
+    make_folder(_output(arguments))
     with bounds(_output(arguments), inputs=[*(item.path for item in dataset.items), *tables]):
         audit = audit_classes(dataset, parts=parts, cache=cache, workers=_workers(arguments), progress=True)
         audit.save_json(_output(arguments) / "audit.json")
         save_figure(leak_figure(audit, dataset, parts=parts), _output(arguments) / "leaks.png")
+        page = write_class_audit_page(audit, _output(arguments), root=data.root)
     console.print(class_audit_text(audit))
-    console.print(f"all of it: {_output(arguments) / 'audit.json'} and leaks.png", markup=False)
+    console.print(f"all of it: {_output(arguments) / 'audit.json'}, leaks.png and {page}", markup=False)
     return 1 if audit.errors else 0
 
 
@@ -130,6 +133,7 @@ def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
 
     console = Console(soft_wrap=True, highlight=False)
     dataset = read_dataset(data, complete=False)
+    make_folder(_output(arguments))
     with bounds(_output(arguments), inputs=_read_files(arguments, dataset)):
         return _audited(data, arguments, dataset, console)
 
@@ -148,6 +152,7 @@ def _read_files(arguments: Arguments, dataset: Dataset) -> list[Path]:
 def _audited(data: DataConfig, arguments: Arguments, dataset: Dataset, console: Console) -> int:
     from segmed.data.audit import audit_dataset, fix_geometry
     from segmed.data.integrity import check_files
+    from segmed.reports.audit.page import write_audit_page
     from segmed.reports.audit.text import audit_text
 
     if arguments.fix_geometry:
@@ -160,7 +165,10 @@ def _audited(data: DataConfig, arguments: Arguments, dataset: Dataset, console: 
     console.print(audit_text(audit, name=dataset.name, pictures=dataset.are_pictures))
     if not dataset.are_pictures and not data.spacing_known:
         console.print("data.spacing_known is false: spacings are nominal, and so is every figure in mm or ml")
-    console.print(f"all of it: {_output(arguments) / 'audit.json'}", markup=False)
+    page = write_audit_page(
+        audit, _output(arguments), name=dataset.name, root=dataset.root, pictures=dataset.are_pictures
+    )
+    console.print(f"all of it: {_output(arguments) / 'audit.json'} and {page}", markup=False)
     return 1 if audit.errors else 0
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from segmed.commands.command_line import parse
 from segmed.config import Section
-from segmed.files import bounds, check_target, printable
+from segmed.files import bounds, check_target, make_folder, printable
 
 
 class Arguments(Section):
@@ -32,7 +32,8 @@ def main() -> int:
     images = find_images(arguments.input, read_class_config(open_run(arguments.run[0])).image)
     read = [*images.values(), *(file for run in arguments.run for file in own_files(run))]
     with bounds(arguments.output.parent, inputs=read):
-        check_target(arguments.output)  # before the work, not after it
+        make_folder(arguments.output.parent)  # before the work, not after it
+        check_target(arguments.output)
         answers = classify(arguments.run, images, device=arguments.device, progress=True)
         write_answers(answers, arguments.output)
     lost = [answer for answer in answers.answers if answer.probabilities is None]

@@ -160,7 +160,8 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         sys.stderr.close()
         code = 141
     except (ValueError, OSError) as error:
-        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        words = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split()))
+        print(f"error: {printable(words)}", file=sys.stderr)
         code = 2
     except (MemoryError, RuntimeError, ImportError) as error:
         no_room = ("start new thread", "failed to map segment", "Cannot allocate memory")

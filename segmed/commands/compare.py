@@ -19,14 +19,17 @@ from segmed.config.compare import CompareConfig, Convention
 from segmed.config.reading import load_yaml, validate
 from segmed.errors import ConfigError
 from segmed.evaluate.structures import parse_structures
-from segmed.files import bounds
+from segmed.files import bounds, make_folder
 from segmed.runs import is_run, own_files
 
 if TYPE_CHECKING:
+    from segmed.compare.baselines import Baselines
     from segmed.evaluate.results import Method, Result
 
 PUBLISHED = {"zabihollahy2020": "dice_zabihollahy2020"}  # convention -> the only metric in its files
-FILES = "comparison.md, comparison.csv, comparison.json, comparison.png, report.html"
+FILES = (
+    "comparison.md, comparison.csv, comparison.json, comparison.png, agreement.csv where volumes are known, report.html"
+)
 
 
 class Arguments(Section):
@@ -112,6 +115,7 @@ def compare_results(arguments: Arguments) -> None:
     from segmed.evaluate.classifier_runs import is_classifier
 
     with bounds(arguments.output, inputs=_read_files(arguments, paths)):
+        make_folder(arguments.output)
         if any(is_classifier(path) for own in paths.values() for path in own):
             compare_classifier_runs(arguments, paths, reference, arguments.output)
         else:
@@ -198,32 +202,32 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
     if arguments.data_root is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"root": arguments.data_root})})
     if arguments.bootstrap is not None:
-        evaluate = config.evaluate.model_copy(update={"bootstrap": arguments.bootstrap})
-        config = config.model_copy(update={"evaluate": evaluate})
+        drawn = config.evaluate.model_copy(update={"bootstrap": arguments.bootstrap})
+        config = config.model_copy(update={"evaluate": drawn})
     if config.reference not in config.rows:
         raise ConfigError(f"--reference {config.reference} is no row: choose one of {', '.join(config.rows)}")
 
+    from segmed.compare.baselines import constant_rows
     from segmed.compare.prepare import prepare_comparison
     from segmed.compare.rows import run_rows
     from segmed.data.content import case_files
 
+    make_folder(config.output)
     comparison = prepare_comparison(config, skip_missing=arguments.skip_missing)
-    for line in comparison.missing.values():
-        print(f"LEFT OUT: {line}", file=sys.stderr)
+    print("".join(f"LEFT OUT: {line}\n" for line in comparison.missing.values()), end="", file=sys.stderr)
     folds = f" in {len(comparison.splits)} folds" if len(comparison.splits) > 1 else ""
     print(f"{len(config.rows) - len(comparison.missing)} rows on {len(comparison.tested)} test cases{folds}")
     left_out = [f"left out: {line}" for line in comparison.missing.values()]
-    used = [run.path for runs in comparison.runs.values() for run in runs]
-    used += [region.path for region in comparison.regions.values()]
+    used = [run.path for runs in (*comparison.runs.values(), comparison.regions.values()) for run in runs]
     read = [path, *case_files(comparison.dataset.cases), *(file for run in used for file in own_files(run))]
     with bounds(config.output, inputs=read):
-        write_rows(run_rows(comparison), config, arguments.convention, left_out)
+        write_rows(run_rows(comparison), constant_rows(comparison), config, arguments.convention, left_out)
 
 
 def write_rows(
-    methods: Sequence[Method], config: CompareConfig, convention: Convention, left_out: Sequence[str]
+    own: Sequence[Method], constants: Baselines, config: CompareConfig, convention: Convention, left_out: Sequence[str]
 ) -> None:
-    """Write and print the tables of a config's rows."""
+    """Write and print the tables of a config's rows and of constant predictions."""
     from segmed.compare.tested_families import families_of
     from segmed.evaluate.comparison import compare_methods
     from segmed.metrics.mask_metrics import metrics_shown
@@ -231,20 +235,18 @@ def write_rows(
     from segmed.reports.comparison.overview import overview_document, write_agreement, write_overview
     from segmed.reports.comparison.text import comparison_document, write_comparison
 
-    metrics = metrics_shown("main", "rows")
+    metrics, methods = metrics_shown("main", "rows"), [*own, *constants.methods]
     title, suffix = config.name, ""
     if convention != "standard":
         metrics, title, suffix = (PUBLISHED[convention],), f"{config.name}, convention {convention}", f"_{convention}"
+        methods = [*own, *constants.methods[:1]]  # the others have no label map
     elif any(row["true_ml"] == row["true_ml"] for row in methods[0].results[0].rows):  # no NaN: a phantom
         metrics += metrics_shown("phantoms")
     families, dropped = families_of(config, {method.name for method in methods})
     comparison = compare_methods(
-        methods,
-        reference=config.reference,
-        resamples=config.evaluate.bootstrap,
-        metrics=metrics,
-        families=families,
-    )
+        methods, reference=config.reference, resamples=config.evaluate.bootstrap, metrics=metrics, families=families,
+        shares={config.target: constants.shares},
+    )  # fmt: skip
     comparison = replace(comparison, notes=(*left_out, *dropped, *comparison.notes))
     write_comparison(comparison, config.output, title=title, suffix=suffix)
     _say(write_overview(comparison, config.output, title=title, suffix=suffix), comparison.notes)

@@ -17,7 +17,7 @@ from segmed.config import EvaluateConfig, Section, SegmentationConfig
 from segmed.config.reading import load_written
 from segmed.errors import ConfigError, VolumeError
 from segmed.evaluate.structures import parse_structures
-from segmed.files import bounds, printable
+from segmed.files import bounds, make_folder, printable
 
 if TYPE_CHECKING:
     from segmed.data.pairs import Pairing, Reference
@@ -182,10 +182,7 @@ def _evaluate(
     from segmed.reports.segmentation.files import table_text, write_evaluation
     from segmed.reports.segmentation.page import write_report
 
-    try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make folder {arguments.output}: {error.strerror}; choose another") from error
+    make_folder(arguments.output)
     load = _volume_loader(arguments, references, pairing, scoring)
     scores = _scores(references, pairing, scoring, workers=arguments.workers)
     notes = [*_notes(arguments, pairing, scores), *_run_notes(arguments.run, learned)]

@@ -20,7 +20,7 @@ from segmed.files import bounds, printable
 
 if TYPE_CHECKING:
     from segmed.data.inputs import Input
-    from segmed.segment.predict import CaseReport
+    from segmed.segment.record import CaseReport
     from segmed.segmenters.segmenter import Segmenter
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -80,19 +80,21 @@ def main() -> int:
 
 def _predict(arguments: Arguments, configs: list[SegmentationConfig], inputs: Sequence[Input], started: float) -> int:
     from segmed.data.familiar import familiar_with
-    from segmed.segment.predict import Extras, Record, check_outputs, predict_cases
+    from segmed.segment.predict import Extras, check_outputs, predict_cases
+    from segmed.segment.record import Record
 
     familiar = familiar_with(arguments.run[0], spacing_known=configs[0].data.spacing_known)
     segmenter = _segmenter(arguments, configs)
     about = _about(arguments, configs, segmenter)
     record = Record(arguments.output, about, overwrite=arguments.overwrite)
-    check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.done)
+    extras = Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty)
+    check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.done, extras=extras)
     reports = predict_cases(
         segmenter,
         inputs,
         arguments.output,
         modalities=configs[0].data.images,
-        extras=Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty),
+        extras=extras,
         done=record.done,
         spacing_known=configs[0].data.spacing_known,
         unlike=None if familiar is None else familiar.unlike,

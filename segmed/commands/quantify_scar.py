@@ -15,7 +15,7 @@ from segmed.commands.command_line import parse
 from segmed.commands.short_help import Groups
 from segmed.config import Section
 from segmed.errors import CardiacError, ConfigError, DiskError, SegmenterError, VolumeError
-from segmed.files import bounds, printable
+from segmed.files import bounds, make_folder, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,10 +96,7 @@ class Job:
 def main() -> int:
     """Exit code 1 where some of several cases can't be measured."""
     arguments = parse(Arguments, description=Arguments.__doc__)
-    try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make folder {arguments.output}: {error.strerror}; choose another") from error
+    make_folder(arguments.output)
 
     from segmed.data.content import volume_files
     from segmed.reports.scar.files import clear_reports
@@ -322,8 +319,7 @@ def _measured(
     from segmed.reports.scar.files import case_line, summary_row, write_case, write_error, write_summary
 
     many = _many(arguments.image)
-    rows: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
+    rows, failed = list[dict[str, Any]](), dict[str, str]()
     for job in jobs:
         folder = arguments.output / job.name if many else arguments.output
         try:
@@ -340,16 +336,14 @@ def _measured(
             failed[job.name] = text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
             rows.append({"case": job.name, "error": failed[job.name]})
             write_error(job.name, failed[job.name], folder, about)
-    nothing = f"none of {len(jobs)} cases can be measured"
-    if len(failed) == len(jobs):
-        write_error(arguments.output.name, nothing, arguments.output, about)
     if many:
         write_summary(rows, arguments.output)
     if failed:
-        print(f"{len(failed)} of {len(jobs)} cases can't be measured:", file=sys.stderr)
-        for name, text in failed.items():
-            print(printable(f"  {name}: {text}"), file=sys.stderr)
+        lines = [f"{len(failed)} of {len(jobs)} cases can't be measured:"]
+        print("\n".join([*lines, *(printable(f"  {name}: {text}") for name, text in failed.items())]), file=sys.stderr)
     if len(failed) == len(jobs):
+        nothing = f"none of {len(jobs)} cases can be measured"
+        write_error(arguments.output.name, nothing, arguments.output, about)
         print(f"error: {nothing}", file=sys.stderr)
         return 2
     print(f"written: {arguments.output}")

@@ -10,7 +10,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from segmed.commands.short_help import Groups
-from segmed.commands.training import TrainingOptions, read_training
+from segmed.commands.training import TrainingOptions, carry_out, read_training
 from segmed.config import SegmentationConfig
 
 FIRST_RUN = Path("phantom")  # a shipped config
@@ -45,14 +45,7 @@ class Arguments(TrainingOptions):
 def main() -> int:
     """Train, resume, plan or cross-validate, as the command line says."""
     arguments, config = read_training(SegmentationConfig, Arguments, description=__doc__)
-    from segmed.compose.run import cross_validate, resume, run, show_plan  # heavy, and not needed for --help
+    from segmed.compose import run  # heavy, and not needed for --help
 
-    if arguments.resume is not None:
-        resume(arguments.resume)
-    elif arguments.plan_only:
-        show_plan(config)
-    elif arguments.every_fold:
-        cross_validate(config, arguments.run_dir)
-    else:
-        run(config, arguments.run_dir)
+    carry_out(arguments, config, run)
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.errors import ConfigError
 
+Planned = TypeVar("Planned", contravariant=True)
 Experiment = TypeVar("Experiment", SegmentationConfig, ClassificationConfig)
 
 
@@ -58,3 +59,31 @@ def read_training(
     if changes:
         config = config.model_copy(update={"split": config.split.model_validate(config.split.model_dump() | changes)})
     return arguments, config
+
+
+class Kind(Protocol[Planned]):
+    """What can be done with experiments of one kind: the module `run` of their room."""
+
+    def run(self, config: Planned, folder: Path | None) -> None:
+        """Train and test one."""
+
+    def resume(self, folder: Path) -> None:
+        """Go on with one."""
+
+    def show_plan(self, config: Planned) -> None:
+        """Print its plan."""
+
+    def cross_validate(self, config: Planned, folder: Path | None) -> None:
+        """Train and test every fold."""
+
+
+def carry_out(arguments: TrainingOptions, config: Planned, kind: Kind[Planned]) -> None:
+    """Train, resume, plan or cross-validate, as the command line says."""
+    if arguments.resume is not None:
+        kind.resume(arguments.resume)
+    elif arguments.plan_only:
+        kind.show_plan(config)
+    elif arguments.every_fold:
+        kind.cross_validate(config, arguments.run_dir)
+    else:
+        kind.run(config, arguments.run_dir)

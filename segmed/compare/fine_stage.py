@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from segmed.builders.segmenters import build_cascade, label_set, load_stage
 from segmed.builders.trained import load_run
 from segmed.compare.tested_runs import TestedRun, parts_of
@@ -50,20 +52,31 @@ class FineStage:
         """Its networks, on a GPU where there is one."""
         return load_stage(self.part.path / "fine", self.cascade.fine, load_run)
 
-    def region_labels(self, others: Sequence[str]) -> LabelSet:
-        """Labels of a map that stands for the coarse stage: 1 the region, then others beside it.
+    def given(self, wall: np.ndarray, names: Sequence[str], within: Sequence[str]) -> tuple[np.ndarray, LabelSet]:
+        """What its coarse stage would have said, had it been right: a map of the coarse labels.
 
-        Where the coarse stage has several labels for the region, the first stands for all of it.
+        Args:
+            wall: (X, Y, Z), numbers of `names`.
+            names: the region that is given, 1, then the labels of the data beside it, 2 and so on.
+            within: labels of the data that the region stands for. Where several coarse labels share them, the first
+                stands for all.
+
+        Returns:
+            (X, Y, Z) uint8, and its labels.
         """
-        first, *more = self.cascade.region
-        names = (first, *others, *more)
-        return LabelSet(names, tuple((number,) for number in range(1, len(names) + 1)))
+        coarse = known(self.cascade.coarse.labels)
+        sharing = [name for name, members in coarse.items() if set(within) & set(members)]
+        indices = np.zeros(wall.shape, np.uint8)
+        for number, (name, members) in enumerate(coarse.items(), 1):
+            here = [place for place, label in enumerate(names[1:], 2) if label in members]
+            indices[np.isin(wall, [*here, *([1] if name == sharing[0] else [])])] = number
+        return indices, LabelSet(tuple(coarse), tuple((number,) for number in range(1, len(coarse) + 1)))
 
     def inside(self, coarse: Segmenter, fine: Segmenter) -> Cascade:
         """The cascade with something else in place of its coarse stage.
 
         Args:
-            coarse: of `region_labels`.
+            coarse: of the coarse labels, such as `given` makes.
             fine: of `load`.
         """
         return build_cascade(self.config, coarse, fine)
@@ -75,7 +88,7 @@ def fine_stages(run: TestedRun, *, labels: LabelSet, within: Sequence[str]) -> t
     Args:
         run: finished.
         labels: that it must have, in any order.
-        within: labels that make up the region in which it must look.
+        within: labels that make up the region that is given; it may look in a larger one.
 
     Raises:
         RunError: it is no cascade, or one of other labels or of another region, or weights are missing.
@@ -95,10 +108,10 @@ def fine_stages(run: TestedRun, *, labels: LabelSet, within: Sequence[str]) -> t
                 f"run {run.path} has the labels {', '.join(ours.names)}, the comparison {', '.join(labels.names)}, or "
                 "their values differ: give data.labels as the run has them, or leave region out"
             )
-        if stage.within != set(within):
+        if not stage.within >= set(within):
             raise RunError(
                 f"the fine stage of run {run.path} looks in {' + '.join(sorted(stage.within))}, the comparison's "
-                f"region is {' + '.join(sorted(within))}: compare in the same region, or leave region out"
+                f"region is {' + '.join(sorted(within))}: compare in a region that it sees, or leave region out"
             )
         if lost := [file for file in stage.files if not file.is_file()]:
             raise RunError(f"run {run.path} lacks {lost[0]}: bring it back, or leave region out")

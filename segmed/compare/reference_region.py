@@ -70,10 +70,12 @@ class ReferenceRegionRow(CaseByCaseRow):
         """Label indices; the network gets the whole volume, as in its training."""
         if wall is None:
             raise ValueError("a fine stage looks in a region: give one")
-        labels, others = self.comparison.dataset.labels, wall_labels(self.comparison).names[1:]
-        region = MetaTensor(torch.from_numpy(wall)[None], affine=image.affine)
-        cascade = stage.inside(Known(region, stage.region_labels(others)), fine)
-        values = label_set(stage.config).decode(cascade(image).as_tensor()[0].numpy(force=True))
-        indices = labels.encode(values, where=str(stage.part.path))
-        # a margin lets it find something beyond the wall, where the reference has ruled the tissue out
+        labels, within = self.comparison.dataset.labels, self.comparison.config.within
+        numbers, coarse = stage.given(wall, wall_labels(self.comparison).names, within)
+        region = MetaTensor(torch.from_numpy(numbers)[None], affine=image.affine)
+        probabilities = stage.inside(Known(region, coarse), fine).probabilities(image).as_tensor().numpy(force=True)
+        # in the wall that is given nothing but its labels can be; beyond it, the reference has ruled the tissue out
+        own, names = label_set(stage.config), sorted(within, key=lambda name: name != self.comparison.config.rest)
+        likeliest = probabilities[[own.index(name) for name in names]].argmax(axis=0)
+        indices = np.array([labels.index(name) for name in names])[likeliest]
         return CaseLabelMap(np.where(wall == 1, indices, beside_wall(wall, self.comparison)))

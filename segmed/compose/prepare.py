@@ -8,14 +8,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from segmed.builders.segmenters import stages_of
+from segmed.builders.segmenters import label_set, stages_of
+from segmed.compose.composition import Composition
 from segmed.config import DataConfig, SegmentationConfig, SplitConfig, StageConfig, View, known
 from segmed.data.audit import CaseFacts
 from segmed.errors import DatasetError
 from segmed.machine import this_machine
-from segmed.runs import Run, begin_run
+from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.plan import THICK, Planner
-from segmed.segment.prepare import parts_text, prepare
+from segmed.segment.prepare import Prepared, parts_text, prepare
+from segmed.targets import targets_of
 
 
 def start(config: SegmentationConfig, folder: Path | None) -> Run:
@@ -24,7 +26,28 @@ def start(config: SegmentationConfig, folder: Path | None) -> Run:
     Raises:
         DatasetError: as for one network, or names of labels that are not there.
     """
+    check_new_run(folder, runs=config.runs)
     ready = prepare(config)
+    whole = composed(ready)
+    print(whole)
+    record = {"reasons": whole.reasons, "notes": list(whole.notes)}
+    return begin_run(
+        folder,
+        whole.config,
+        whole.reasons,
+        text=str(whole),
+        records={"plan.json": record, **ready.records},
+        device=this_machine().name,
+        cases=len(ready.dataset.cases),
+    )
+
+
+def composed(ready: Prepared) -> Composition:
+    """What an experiment of several networks consists of, with its views decided.
+
+    Raises:
+        DatasetError: the stages name labels that are not there.
+    """
     views, reason = useful_views(ready.facts, _plane_of_slices(ready.config, ready.facts))
     config, reasons = ready.config, {}
     for name, stage in stages_of(config):
@@ -33,18 +56,9 @@ def start(config: SegmentationConfig, folder: Path | None) -> Run:
             config = _with_stage(config, name, stage.model_copy(update={"views": views, "networks": networks}))
             reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
     _check_labels(config)
-    for line in (parts_text(ready.dataset, ready.split), *(f"NOTE: {note}" for note in ready.notes)):
-        print(line)
-    for name, stage in stages_of(config):
-        print(f"{name or 'ensemble'}: {', '.join(known(stage.views))}" + (f" ({reason})" if reasons else ""))
-    return begin_run(
-        folder,
-        config,
-        reasons,
-        records={"plan.json": {"reasons": reasons, "notes": list(ready.notes)}, **ready.records},
-        device=this_machine().name,
-        cases=len(ready.dataset.cases),
-    )
+    for _, stage in stages_of(config):
+        targets_of(label_set(config.model_copy(update={"data": _merged(config.data, stage)})))
+    return Composition(config, reasons, parts_text(ready.dataset, ready.split), ready.notes)
 
 
 def _plane_of_slices(config: SegmentationConfig, facts: Sequence[CaseFacts]) -> str:
@@ -131,14 +145,20 @@ def member_config(
 def _merged(data: DataConfig, stage: StageConfig) -> DataConfig:
     """The data with the labels of a stage: merges of the data's own, all others being background."""
     if stage.labels == "auto":
-        return data
+        return data if stage.targets is None else data.model_copy(update={"targets": stage.targets})
     given = {name: _values(value) for name, value in known(data.labels).items()}
     labels = {name: [value for member in members for value in given[member]] for name, members in stage.labels.items()}
     used = {value for values in labels.values() for value in values}
     others = tuple(value for values in given.values() for value in values if value not in used)
     pairs = tuple(pair for pair in data.mirror_pairs if all(name in labels for name in pair))
     return data.model_copy(
-        update={"labels": labels, "background": (*data.background, *others), "regions": {}, "mirror_pairs": pairs}
+        update={
+            "labels": labels,
+            "background": (*data.background, *others),
+            "regions": {name: list(members) for name, members in stage.regions.items()},
+            "targets": stage.targets or "labels",
+            "mirror_pairs": pairs,
+        }
     )
 
 

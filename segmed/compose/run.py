@@ -17,7 +17,7 @@ from segmed.evaluate.case_rows import Row
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
 from segmed.reports.segmentation.tables import table_text
-from segmed.runs import Folds, Run, holding, new_folds, open_run, read_config
+from segmed.runs import Folds, Run, check_data_there, holding, new_folds, open_run, read_config
 from segmed.segment import prepare as one_network
 from segmed.segment.test import final_figures, run_test, sum_up
 from segmed.segment.train import Training
@@ -45,12 +45,16 @@ def resume(folder: Path) -> None:
     if run.finished:
         print(f"run {folder} is finished, nothing is left to do: {run.page}")
         return
+    data = read_config(run).data
+    if data.layout.name != "phantom":  # which is made where it is not there
+        check_data_there(run, data.root)
     train_and_test(run, *launch(read_config(run).train.devices), resume=True)
 
 
 def show_plan(config: SegmentationConfig) -> None:
     """Print the plan of an experiment with its reasons."""
-    print(one_network.planned(one_network.prepare(config)))
+    ready = one_network.prepare(config)
+    print(several_networks.composed(ready) if config.composed else one_network.planned(ready))
 
 
 def cross_validate(config: SegmentationConfig, folder: Path | None) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from monai.data import MetaTensor
 from segmed.builders.datasets import build_dataset
 from segmed.builders.segmenters import load_stage
 from segmed.builders.trained import load_run
+from segmed.compose.composition import Composition
 from segmed.compose.prepare import member_config
 from segmed.config import CascadeConfig, DataConfig, PatternLayout, SegmentationConfig, SplitConfig, StageConfig, known
 from segmed.data.cases import Case, Dataset, cases_of
@@ -31,6 +33,7 @@ from segmed.segmenters.cascade import restrict
 from segmed.segmenters.segmenter import Segmenter
 from segmed.training.launch import open_tracker, require_one_process
 from segmed.training.ranks import Ranks
+from segmed.training.time_left import TimeLeft
 from segmed.volumes import write_volume
 
 REGIONS = "regions.json"  # written last: the fine stage's data are complete
@@ -52,13 +55,14 @@ def train_networks(run: Run, fabric: Fabric, ranks: Ranks) -> None:
 
 @dataclass(frozen=True)
 class _Networks:
-    """Trains the networks of a composed run."""
+    """Trains the networks of a composed run, and counts them."""
 
     run: Run
     config: SegmentationConfig
     split: Split
     fabric: Fabric
     ranks: Ranks
+    numbers: Iterator[int] = field(default_factory=lambda: count(1), kw_only=True)
 
     def stage(self, folder: Path, stage: StageConfig, data: DataConfig, split: Path) -> Segmenter:
         """Train the networks of all views on one split; the stage as a segmenter."""
@@ -78,7 +82,9 @@ class _Networks:
         if not begun:
             shutil.rmtree(folder, ignore_errors=True)  # of a start that was killed
             part = start(config, folder)
-        tracker, step = open_tracker(part, self.ranks, resume=begun)
+        place = Composition(self.config, {}, "", ()).part(next(self.numbers))
+        left = TimeLeft(f"network {place.number} of {place.of}", before=place.before, share=place.share)
+        tracker, step = open_tracker(part, self.ranks, resume=begun, time_left=left)
         with tracker:
             Training(part, self.fabric, self.ranks).fit(tracker, resume=step > 0)
 
@@ -143,11 +149,12 @@ class _CascadeNetworks(_Networks):
         indices = label.as_tensor()[0].numpy()
         if cascade.learn_from == "reference":
             merged = known(cascade.coarse.labels)
-            members = [dataset.labels.index(name) for region in cascade.region for name in merged[region]]
+            coarse = [name for region in cascade.region for name in cascade.coarse.regions.get(region, (region,))]
+            members = [dataset.labels.index(name) for label in coarse for name in merged[label]]
             mask = np.isin(indices, members)
         else:
             prediction = finder(image).as_tensor()[0].numpy()
-            mask = np.isin(prediction, [finder.labels.index(name) for name in cascade.region])
+            mask = np.isin(prediction, [index for name in cascade.region for index in finder.labels.members(name)])
         if not mask.any():
             print(f"case {case.id}: the coarse stage found no region; the fine stage learns without it")
             return False

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from segmed.config.base import Auto, Count, Length, Section
-from segmed.config.data import PreprocessConfig
+from segmed.config.data import PreprocessConfig, Targets
 from segmed.config.network import Loss, Network
 from segmed.config.sampling import AugmentConfig, PatchConfig
 from segmed.config.training import TrainConfig
@@ -21,6 +21,12 @@ class StageConfig(Section):
     labels: dict[str, tuple[str, ...]] | Auto = Field(
         "auto",
         description="label -> labels of data.labels that it merges, all others being background; auto: as they are",
+    )
+    regions: dict[str, tuple[str, ...]] = Field({}, description="region name -> labels of this stage that it holds")
+    targets: Targets | None = Field(
+        None,
+        description="as data.targets, of this stage's labels and regions; none: its labels, or where they are "
+        "those of the data, data.targets",
     )
     views: tuple[View, ...] | Auto = Field(
         "auto",
@@ -64,7 +70,7 @@ class CascadeConfig(Section):
 
     coarse: StageConfig = StageConfig()
     fine: StageConfig = StageConfig()
-    region: tuple[str, ...] = Field((), description="labels of the coarse stage that make up the region")
+    region: tuple[str, ...] = Field((), description="labels and regions of the coarse stage that make up the region")
     rest: str | None = Field(
         None, description="label of the result that the region is without what the fine stage finds; none: background"
     )
@@ -82,10 +88,10 @@ class CascadeConfig(Section):
         if not self.region:
             raise ValueError("cascade.region is empty: name the labels of the coarse stage in which the fine one looks")
         for name in self.region if self.coarse.labels != "auto" else ():
-            if name not in self.coarse.labels:
+            if name not in self.coarse.labels and name not in self.coarse.regions:
+                known = ", ".join((*self.coarse.labels, *self.coarse.regions))
                 raise ValueError(
-                    f"cascade.region names '{name}', cascade.coarse.labels has {', '.join(self.coarse.labels)}: "
-                    "name one of them"
+                    f"cascade.region names '{name}', cascade.coarse.labels and regions have {known}: name one of them"
                 )
         if self.coarse.labels == "auto" or self.fine.labels == "auto":
             which = "coarse" if self.coarse.labels == "auto" else "fine"

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from segmed.config.base import Auto, Fraction, Section, Spacing
 
+Targets = Literal["labels", "regions"] | tuple[str, ...]
 Subject = Annotated[
     str | None,
     Field(
@@ -96,6 +97,12 @@ class DataConfig(Section):
     background: tuple[int, ...] = Field((), description="values in the label files, beside 0, that are background")
     regions: dict[str, list[str]] = Field(
         {}, description="region name -> labels whose union is scored too, e.g. whole tumour"
+    )
+    targets: Targets = Field(
+        "labels",
+        description="what a network learns: labels, one a voxel (softmax); regions: each of data.regions by itself "
+        "(sigmoid), larger ones first, and the labels that they don't tell; or names of regions and labels in the "
+        "order of painting, outer ones first",
     )
     mirror_pairs: tuple[tuple[str, str], ...] = Field(
         (), description="labels that swap when left and right are flipped"

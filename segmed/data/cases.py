@@ -14,6 +14,7 @@ import numpy as np
 from segmed.config import DataConfig, Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
 from segmed.data.case import Case, LayoutCases, with_subjects
 from segmed.data.dataset_json import read_msd, read_nnunet
+from segmed.data.download import how_to_get
 from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
 from segmed.data.patterns import read_patterns
@@ -116,7 +117,7 @@ def _fits(case: Case, patterns: Sequence[str]) -> bool:
 
 def _read_layout(root: Path, layout: Layout, *, test: bool) -> LayoutCases:
     if not root.is_dir():
-        raise DatasetError(f"{root} is not a folder: set data.root to the folder of the data set")
+        raise DatasetError(f"{root} is not a folder: {how_to_get(root)}")
     if not any(root.iterdir()):
         raise DatasetError(f"{root} is empty: put the data set there or set data.root to where it is")
     match layout:
@@ -207,7 +208,7 @@ def _sources(case: Case) -> list[Source]:
 
 def _labels(layout_cases: LayoutCases, data: DataConfig, cases: Sequence[Case], *, readable_only: bool) -> LabelSet:
     if data.labels != "auto":
-        return LabelSet.from_config(data.labels, data.ignore, data.regions, data.background)
+        return LabelSet.from_config(data.labels, data.ignore, data.regions, data.background, data.targets)
     named = layout_cases.labels
     if named is None:
         values = _values_in_files(cases, readable_only=readable_only)
@@ -219,6 +220,7 @@ def _labels(layout_cases: LayoutCases, data: DataConfig, cases: Sequence[Case], 
         data.ignore or layout_cases.ignore,
         data.regions or {name: list(members) for name, members in layout_cases.regions.items()},
         data.background,
+        data.targets,
     )
 
 

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,6 +81,15 @@ def find_task(name: str) -> Task:
 def is_there(task: Task, output: Path) -> bool:
     """Whether the complete data set is in `output`."""
     return (output / task.folder / "dataset.json").is_file()
+
+
+def how_to_get(folder: Path) -> str:
+    """What to do about the folder of a data set that is not there: the command that downloads it, where one does."""
+    task = next((task for task in TASKS if task.folder == folder.name), None)
+    if task is None:
+        return "set data.root to the folder of the data set"
+    output = shlex.quote(str(folder.parent))
+    return f"`segmed download {task.name} --output {output}` fetches it, or set data.root to where it is"
 
 
 def download_task(

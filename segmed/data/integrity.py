@@ -218,8 +218,23 @@ def check_files(dataset: Dataset) -> list[Finding]:
     if unused:
         shown = ", ".join(str(path) for path in unused[:3]) + (" ..." if len(unused) > 3 else "")
         what = f"{len(unused)} {'volume belongs' if len(unused) == 1 else 'volumes belong'} to no case: {shown}"
-        findings.append(Finding("warning", "", what, "right if you don't need them: else adapt data.layout", "unused"))
+        findings.append(Finding("warning", "", what, _what_to_do(unused), "unused"))
     return findings
+
+
+def _what_to_do(unused: Sequence[Path]) -> str:
+    """About volumes of no case; the same names in many folders are label maps with one file a structure."""
+    folders: dict[str, set[Path]] = {}
+    for path in unused:
+        folders.setdefault(path.name, set()).add(path.parent)
+    repeated = [name for name, places in folders.items() if len(places) > 1]
+    if len(repeated) < 2 or any(len(path.parts) < 2 for path in unused):
+        return "right if you don't need them: else adapt data.layout"
+    names = " and ".join(repeated[:2]) + (" and so on" if len(repeated) > 2 else "")
+    return (
+        f"if {names} are one structure each: write one label map a case, of values 1, 2 and so on, "
+        "and name it in data.layout; right as it is if you don't need them"
+    )
 
 
 def _mixed_sides(facts: Sequence[CaseFacts]) -> list[Finding]:

@@ -148,11 +148,22 @@ def _drawn(cases: Sequence[Case], config: SplitConfig, strata: Mapping[str, str]
         fold, folds = config.fold, config.folds
     validation, train = _take(rest, config.validation)
     if not train or (config.test > 0 and not test) or (config.validation > 0 and not validation):
-        needed = 1 + (config.test > 0 or fold is not None) + (config.validation > 0)
-        raise DatasetError(
-            f"{len(units)} {config.by}s can't fill {needed} parts: add cases, or set split.validation to 0"
-        )
+        raise DatasetError(_too_few(len(units), config))
     return Split(_cases_of(train), _cases_of(validation), _cases_of(test), config.seed, config.by, fold, folds)
+
+
+def _too_few(count: int, config: SplitConfig) -> str:
+    """How many are needed, and how to train all the same."""
+    parts = {"training": True, "validation": config.validation > 0, "test": config.test > 0 or config.fold is not None}
+    needed = sum(parts.values())
+    have = f"{count} {config.by}{'' if count == 1 else 's'}"
+    if count >= needed:
+        return f"{have} can't fill {needed} parts with these shares: lower split.validation or split.test"
+    spare = [f"split.{part} to 0" for part in ("validation", "test") if parts[part]][: needed - max(1, count)]
+    way_out = f", or set {' and '.join(spare)}" if spare and config.fold is None and count else ""
+    return (
+        f"{have} can't fill {needed} parts ({', '.join(name for name, on in parts.items() if on)}): add cases{way_out}"
+    )
 
 
 def _cases_of(units: Sequence[Unit]) -> tuple[str, ...]:

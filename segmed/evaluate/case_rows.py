@@ -121,7 +121,7 @@ def _cut_together(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.nda
 def summarise_cases(
     rows: Sequence[Row], config: EvaluateConfig, *, subjects: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Mean, SD, bootstrap interval, number of cases and of misses, a label and metric.
+    """Mean, SD, interval, number of cases and of misses, a label and metric.
 
     Args:
         rows: of `evaluate_case`, any number of cases.

@@ -288,8 +288,8 @@ def _bootstrapped(metric: str, own: MeanFigure, reference: MeanFigure) -> dict[s
 def _by_delong(own: Level, reference: Level) -> dict[str, Any]:
     """Nothing where it can't be done: the bootstrap's stays.
 
-    Equal areas are told apart by chance in 0 to 9 % of sets with 6 of either class, so p stands from there on. The
-    interval of areas that differ covers 78 to 93 % then, and 91 % or more from 20 of either class on.
+    Equal areas are told apart by chance in 0 to 7 % of sets with 6 of either class, so p stands from there on. The
+    interval of areas that differ covers 78 to 93 % then, and 90 % or more from 20 of either class on.
     """
     test = delong(own.truth == 1, own.probabilities[:, 1], reference.probabilities[:, 1])
     fewest = min(test.positives, test.negatives)

@@ -100,8 +100,9 @@ def warnings(methods: Sequence[Method], subjects: int, tests: int) -> list[str]:
         tests: how many p-values are corrected for.
     """
     notes = list(dict.fromkeys(remark for method in methods for r in method.results for remark in r.remarks))
-    if len({len(method.results) for method in methods}) > 1:
-        numbers = ", ".join(f"{method.name} {len(method.results)}" for method in methods)
+    trained = [method for method in methods if not method.constant]
+    if len({len(method.results) for method in trained}) > 1:
+        numbers = ", ".join(f"{method.name} {len(method.results)}" for method in trained)
         notes.append(f"different numbers of runs: {numbers}")
     for method in methods:
         seeds = [result.seed for result in method.results if result.seed is not None]

@@ -23,6 +23,7 @@ from segmed.evaluate.comparable import (
 )
 from segmed.evaluate.families import Family, against_of, check_families, correct, one_family
 from segmed.evaluate.results import Method
+from segmed.evaluate.volume_agreement import MethodAgreement, agreements
 from segmed.metrics.mask_metrics import metric_named, metrics_shown
 from segmed.metrics.statistics import interval_method, paired_difference, paired_wilcoxon, summarise
 
@@ -88,6 +89,7 @@ class Comparison:
         misses: method -> (cases, labels), in how many seeds the structure was missed or invented.
         families: of tests; within each the p-values of a metric are corrected.
         notes: what a reader must know so as not to be misled.
+        agreements: of volumes, and of shares of a region, with the reference's.
     """
 
     methods: tuple[Method, ...]
@@ -102,6 +104,7 @@ class Comparison:
     misses: Mapping[str, np.ndarray]
     families: tuple[Family, ...]
     notes: tuple[str, ...]
+    agreements: tuple[MethodAgreement, ...] = ()
 
     @property
     def missed_policy(self) -> str | None:
@@ -118,6 +121,7 @@ def compare_methods(
     common_cases: bool = False,
     metrics: Sequence[str] | None = None,
     families: Sequence[Family] | None = None,
+    shares: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Comparison:
     """Compare methods pairwise on the same cases, never by two means.
 
@@ -133,6 +137,7 @@ def compare_methods(
         common_cases: compare what all have been tested on, instead of refusing methods with other cases.
         metrics: columns of the rows; None: those that are shown first everywhere.
         families: of tests; a method in none has no p. None: all are one, against the reference.
+        shares: as in `agreements`.
 
     Raises:
         RunError: a name twice or not there, other cases or labels, another policy for misses.
@@ -166,6 +171,7 @@ def compare_methods(
         values={(name, metric): table.means[metric] for name, table in tables.items() for metric in common_metrics},
         misses={name: table.missed.sum(axis=0) for name, table in tables.items()},
         families=tuple(families),
+        agreements=agreements(methods, list(kinds), subject_of, shares=shares),
         notes=(*notes, *left_out, *warnings(methods, len(set(groups)), 0)),
     )
 
@@ -182,6 +188,8 @@ def _common_metrics(tables: Mapping[str, _Tables], metrics: Sequence[str]) -> tu
     common, notes = [], []
     for metric in metrics:
         without = [name for name, table in tables.items() if metric not in table.values]
+        if all(np.isnan(table.values[metric]).all() for table in tables.values() if metric in table.values):
+            continue  # constant predictions alone
         if not without:
             common.append(metric)
         elif len(without) < len(tables):
@@ -264,7 +272,7 @@ class _Tables:
         self.averaged = len(own)
         self.labels = (*kinds, MEAN) if len(own) > 1 else tuple(kinds)
         every = {metric: self._array(metric) for metric in metrics}
-        known = {metric: values for metric, values in every.items() if not np.isnan(values).all()}
+        known = {metric: values for metric, values in every.items() if method.constant or not np.isnan(values).all()}
         missed = self._array("missed")
         if len(own) > 1:
             known = {metric: _with(values, _mean(values[..., own], axis=-1)) for metric, values in known.items()}

@@ -63,10 +63,12 @@ class Method:
     Attributes:
         name: in tables.
         results: one a seed, all on the same test cases.
+        constant: a prediction that sees no image, of which some metrics do not exist.
     """
 
     name: str
     results: tuple[Result, ...]
+    constant: bool = False
 
     @property
     def training_minutes(self) -> float | None:

@@ -227,6 +227,21 @@ def atomic_folder(target: Path | str) -> Iterator[Path]:
             _clear(temporary)
 
 
+def make_folder(folder: Path | str) -> None:
+    """Make the folder that a command writes to, before it does any work.
+
+    Raises:
+        DiskError: it can't be made or written, in a line that says why.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file is in the way" if isinstance(error, (FileExistsError, NotADirectoryError)) else error.strerror
+        raise DiskError(error.errno, f"cannot make folder {folder} ({reason}): choose another") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DiskError(errno.EACCES, f"no permission to write {folder}: choose another folder")
+
+
 @contextmanager
 def disk_errors(target: Path | str) -> Iterator[None]:
     """Name the file, or the folder, in what goes wrong while it is written in place.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
+NAME_BYTES = 255 - len(".nii.gz")  # of a case, whose label map must have a name that every file system takes
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # escapes, and changes of direction
 
 
@@ -15,6 +17,8 @@ def what_is_odd(name: str) -> str | None:
         return "leads to another folder"
     if CONTROL.search(name):
         return "holds characters that can't be seen"
+    if len(os.fsencode(name)) > NAME_BYTES:
+        return f"is longer than {NAME_BYTES} bytes: its label map would have no name"
     return None
 
 

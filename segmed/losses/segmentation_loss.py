@@ -163,12 +163,23 @@ class TopKCrossEntropy(SegmentationLoss):
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
         counted = labels != IGNORE
         losses = F.cross_entropy(logits, labels.long(), self.weights(logits), ignore_index=IGNORE, reduction="none")
-        ranked = torch.where(counted, losses, -1.0).flatten()
-        hardest = ranked.topk(math.ceil(self.fraction * ranked.numel())).values
-        # how many voxels count is known on the device only, and asking for it would stop a GPU
-        wanted = (counted.sum() * self.fraction).ceil()
-        taken = torch.arange(len(hardest), device=hardest.device) < wanted
-        return torch.where(taken, hardest, 0.0).sum() / taken.sum().clamp(min=1)
+        return hardest_mean(losses, counted, self.fraction)
+
+
+def hardest_mean(losses: Tensor, counted: Tensor, fraction: float) -> Tensor:
+    """Mean over the voxels of the largest losses.
+
+    Args:
+        losses: (B, *spatial), from 0 on.
+        counted: (B, *spatial) bool, the voxels that count.
+        fraction: share of them that is taken.
+    """
+    ranked = torch.where(counted, losses, -1.0).flatten()
+    hardest = ranked.topk(math.ceil(fraction * ranked.numel())).values
+    # how many voxels count is known on the device only, and asking for it would stop a GPU
+    wanted = (counted.sum() * fraction).ceil()
+    taken = torch.arange(len(hardest), device=hardest.device) < wanted
+    return torch.where(taken, hardest, 0.0).sum() / taken.sum().clamp(min=1)
 
 
 class Focal(SegmentationLoss):
@@ -284,7 +295,7 @@ class DeepSupervisionLoss(nn.Module):
     """The same loss at each level; weights halve from level to level and sum to 1.
 
     Args:
-        loss: of one level.
+        loss: of one level, of labels or of regions.
         levels: number of logits, as a network's `supervised_levels`.
 
     Source: Isensee et al. 2021, Nat Methods 18:203.
@@ -294,7 +305,7 @@ class DeepSupervisionLoss(nn.Module):
         super().__init__()
         if levels < 1:
             raise NetworkError(f"deep supervision over {levels} levels: give at least 1")
-        self.loss: SegmentationLoss = loss
+        self.loss = loss
         self.weights = tuple(2.0**-level / (2 - 2.0 ** (1 - levels)) for level in range(levels))
 
     def forward(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:

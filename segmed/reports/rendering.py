@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from segmed.errors import RunError
 from segmed.files import atomic_write_text
+
+PAGE_DPI = 96
 
 
 @cache
@@ -59,6 +64,13 @@ class Picture:
         """The picture as an address."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
 
+    @property
+    def width(self) -> int:
+        """Of the picture on a screen, where its letters are as large as they were drawn: 96 pixels an inch."""
+        with Image.open(io.BytesIO(self.png)) as image:
+            dots_an_inch = image.info.get("dpi", (PAGE_DPI,))[0]
+            return round(image.width * PAGE_DPI / dots_an_inch)
+
 
 def pictures_in(folder: Path, captions: Mapping[str, str]) -> list[Picture]:
     """The PNG files of a folder that have a caption, by the stems of their names, in this order."""
@@ -82,18 +94,41 @@ def run_files(folder: Path, *, what: str = "cases") -> dict[str, Any]:
     environment = read_json(folder / "environment.json") or {}
     split = read_json(folder / "split.json") or {}
     plan = read_json(folder / "plan.json") or {}
-    facts = [f"{len(split[part])} {part} {what}" for part in ("train", "validation", "test") if part in split]
-    facts += [f"started {environment['started']}"] if "started" in environment else []
-    facts += [str(environment["device"])] if "device" in environment else []
+    config = read_text(folder / "config.yaml")
     versions = environment.pop("versions", {})
     known = [(name, value) for name, value in environment.items() if not isinstance(value, (dict, list))]
     return {
-        "facts": ", ".join(facts),
-        "config": read_text(folder / "config.yaml"),
+        "facts": [fact for fact in (_data_fact(config), _split_fact(split, what), _run_fact(environment)) if fact],
+        "config": config,
         "plan": list((plan.get("reasons") or {}).items()),
         "network": plan.get("network"),
         "environment": [*known, *versions.items()],
     }
+
+
+def _data_fact(config: str | None) -> tuple[str, str] | None:
+    """The folder and the layout of the data."""
+    try:
+        data = (yaml.safe_load(config or "") or {}).get("data") or {}
+        layout = (data.get("layout") or {}).get("name")
+    except (yaml.YAMLError, AttributeError):
+        return None
+    known = [str(data["root"])] if "root" in data else []
+    return ("data", ", ".join([*known, *([f"layout {layout}"] if layout else [])])) if known else None
+
+
+def _split_fact(split: Mapping[str, Any], what: str) -> tuple[str, str] | None:
+    """How many train, select and test."""
+    parts = {"train": "training", "validation": "validation", "test": "test"}
+    counts = [f"{len(split[part])} {text}" for part, text in parts.items() if part in split]
+    return ("split", f"{what}: {', '.join(counts)}") if counts else None
+
+
+def _run_fact(environment: Mapping[str, Any]) -> tuple[str, str] | None:
+    """When and where it ran."""
+    facts = [f"started {str(environment['started'])[:16].replace('T', ' ')}"] if "started" in environment else []
+    facts += [str(environment["device"])] if "device" in environment else []
+    return ("run", ", ".join(facts)) if facts else None
 
 
 def read_text(path: Path) -> str | None:

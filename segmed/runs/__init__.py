@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from segmed.runs.history_columns import read_history
 from segmed.runs.run_folder import (
     BEFORE_CONFIG,
     LOCK,
     Folds,
     Run,
     begin_run,
-    environment,
+    check_data_there,
+    check_new_run,
     is_run,
     new_folds,
     new_run,
@@ -16,11 +18,11 @@ from segmed.runs.run_folder import (
     read_class_config,
     read_config,
     read_config_as,
-    read_history,
     runs_of,
     write_config,
 )
 from segmed.runs.run_lock import holding, own_files
+from segmed.runs.versions import environment
 
 __all__ = [
     "BEFORE_CONFIG",
@@ -28,6 +30,8 @@ __all__ = [
     "Folds",
     "Run",
     "begin_run",
+    "check_data_there",
+    "check_new_run",
     "environment",
     "holding",
     "is_run",

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.metadata
 import json
 import os
-import platform
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +18,7 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_written
 from segmed.errors import ConfigError, RunError
 from segmed.files import TEMPORARY, atomic_write_text, remove, write_json
+from segmed.runs.versions import environment
 
 Schema = TypeVar("Schema", bound=Section)
 USES = {  # whether a run classifies -> what it does, and what takes it
@@ -31,6 +27,7 @@ USES = {  # whether a run classifies -> what it does, and what takes it
 }
 
 LOCK = ".lock"
+NAME_LENGTH = 120  # of an experiment's name in the name of its folder
 BEFORE_CONFIG = ("plan.json", "split.json", "environment.json", "audit.json")  # written while a folder is being made
 
 
@@ -152,25 +149,44 @@ def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
     Raises:
         RunError: the folder exists and holds something.
     """
+    check_new_run(path, runs=runs)
     if path is None:
-        stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{datetime.now():%Y%m%d-%H%M%S}"
+        stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)[:NAME_LENGTH]}-{datetime.now():%Y%m%d-%H%M%S}"
         path = runs / stem
         number = 2
         while path.exists():
             path = runs / f"{stem}-{number}"
             number += 1
-    if path.exists() and not _half_made(path):
-        way_out = f"go on with --resume {path}, or name" if path.is_dir() and is_run(path) else "name"
-        raise RunError(f"run folder {path} exists: {way_out} another --run-dir (nothing is overwritten)")
     try:
         path.mkdir(parents=True, exist_ok=True)
         for name in BEFORE_CONFIG:
             remove(path / name)
     except OSError as error:
         raise RunError(f"cannot make run folder {path}: {error.strerror}; choose another with --run-dir") from error
-    if not os.access(path, os.W_OK):
-        raise RunError(f"no permission to write run folder {path}: choose another with --run-dir")
     return Run(path)
+
+
+def check_new_run(path: Path | None, *, runs: Path) -> None:
+    """See that a run folder can be made, before a minute goes by over the data; arguments are those of `new_run`.
+
+    Raises:
+        RunError: it exists and holds something, or there is no way or no permission to make it.
+    """
+    path = runs / "a_new_run" if path is None else path
+    try:
+        if os.path.lexists(path) and not _half_made(path):
+            way_out = f"go on with --resume {path}, or name" if path.is_dir() and is_run(path) else "name"
+            raise RunError(f"run folder {path} exists: {way_out} another --run-dir (nothing is overwritten)")
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise RunError(f"cannot make run folder {path}: {error.strerror}; choose another with --run-dir") from error
+    above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not above.is_dir():
+        raise RunError(f"cannot make run folder {path}: {above} is a file; choose another with --run-dir")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise RunError(f"no permission to write run folder {path}: choose another with --run-dir")
 
 
 def _half_made(path: Path) -> bool:
@@ -223,11 +239,24 @@ def open_run(path: Path) -> Run:
     return run
 
 
+def check_data_there(run: Run, root: Path) -> None:
+    """See that the data of a run that goes on are where they were.
+
+    Raises:
+        RunError: they are not, saying where their place is written.
+    """
+    if not root.is_dir():
+        raise RunError(
+            f"{root}, the data of run {run.path}, is not there: write where it is now as data.root into {run.config}"
+        )
+
+
 def begin_run(
     path: Path | None,
     config: SegmentationConfig | ClassificationConfig,
     reasons: Mapping[str, str],
     *,
+    text: str,
     records: Mapping[str, Any],
     device: str,
     cases: int,
@@ -238,6 +267,7 @@ def begin_run(
         path: as in `new_run`.
         config: resolved.
         reasons: of each value that was `auto`.
+        text: the plan in words, with which the log begins.
         records: name of a JSON file -> what it holds.
         device: name of what trains.
         cases: of the data set.
@@ -249,7 +279,8 @@ def begin_run(
     for name, content in records.items():
         write_json(run.path / name, content)
     write_json(run.environment, {**environment(), "device": device, "cases": cases})
-    write_config(run, config, reasons)  # last: with it the folder is a run
+    write_config(run, config, reasons)  # with it the folder is a run
+    atomic_write_text(run.log, text + "\n")
     return run
 
 
@@ -303,51 +334,3 @@ def _yaml_lines(data: Mapping[str, Any], reasons: Mapping[str, str], *, prefix: 
         reason = f"  # {reasons[name]}" if name in reasons else ""
         lines.append(f"{pad}{written_key}: {written}{reason}")
     return lines
-
-
-def environment() -> dict[str, Any]:
-    """Versions of what computes, the machine, and the commit, for the run's record."""
-    packages = ("segmed-mri", "torch", "monai", "torchio", "lightning-fabric", "numpy", "scipy", "nibabel", "SimpleITK")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package.removesuffix("-mri")] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "command": sys.argv,
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "versions": versions,
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of a source checkout, marked where it has changes; none for an installed package."""
-    folder = Path(__file__).resolve().parent
-    try:
-        description = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=folder, capture_output=True, text=True, timeout=5, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return description.stdout.strip() or None
-
-
-def read_history(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Column -> (step, value) of the rows that have it; empty where the file is missing or has no rows."""
-    if not path.is_file():
-        return {}
-    columns: dict[str, list[tuple[float, float]]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            for name, cell in row.items():
-                try:
-                    columns.setdefault(name, []).append((float(row["step"]), float(cell)))
-                except (TypeError, ValueError, KeyError):
-                    continue  # an empty cell, or a line that a kill has torn
-    return {name: points for name, points in columns.items() if points}

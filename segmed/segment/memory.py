@@ -24,7 +24,7 @@ def fit_batch(config: SegmentationConfig, channels: int, classes: int, machine: 
     Args:
         config: resolved but for `train.batch_size`.
         channels: modalities.
-        classes: labels and background.
+        classes: channels of the network: labels and background, or regions.
         machine: what the run may use.
 
     Raises:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from segmed.builders.segmenters import PLANE_AXES
+from segmed.builders.losses import level_loss
+from segmed.builders.segmenters import PLANE_AXES, label_set
 from segmed.config import (
     DynUNetConfig,
     EncoderConfig,
@@ -29,13 +29,14 @@ from segmed.config import (
 )
 from segmed.data.audit import CaseFacts
 from segmed.errors import ConfigError, NetworkError
-from segmed.machine import GIB, Machine
+from segmed.machine import Machine
 from segmed.networks.blocks import check_strides
 from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import patch_within, pooling, round_up
-from segmed.networks.summary import Summary
 from segmed.segment.breadth import fitting_preset
 from segmed.segment.memory import batch_reason, fit_batch
+from segmed.segment.resolved import Plan
+from segmed.targets import Targets, targets_of
 from segmed.training.encoder_transfer import shaped_like
 from segmed.training.optimisation import PEAK_RATE
 
@@ -46,27 +47,6 @@ WIDTH = {("cpu", 2): 16, ("cpu", 3): 16, ("cuda", 2): 32, ("cuda", 3): 32}
 WIDEST = {2: 512, 3: 320}
 PATCH_LEVELS = 4  # of the patch discriminator: each decision sees 31 voxels
 DISCRIMINATOR_WIDTH = {"cpu": 16, "cuda": 32}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A config without `auto`, why each value is what it is, what the run will need and what is to be known of it."""
-
-    config: SegmentationConfig
-    reasons: dict[str, str]
-    summary: Summary
-    memory_bytes: int
-    machine: Machine
-    parts: str = ""
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        sections = self.config.model_dump()
-        values = {key: reduce(lambda section, name: section[name], key.split("."), sections) for key in self.reasons}
-        lines = [f"  {key} = {values[key]}: {reason}" for key, reason in self.reasons.items()]
-        need = f"{self.memory_bytes / GIB:.1f} GiB needed, {self.machine.memory_bytes / GIB:.1f} GiB free"
-        lines += [f"  memory ({self.machine.name}): {need}", f"  network: {self.summary.one_line}"]
-        return "\n".join([f"plan: {self.parts}".rstrip(": "), *lines, *(f"  NOTE: {note}" for note in self.notes)])
 
 
 def resolve(
@@ -103,8 +83,9 @@ def resolve(
     planner.adversary()
     planner.training()
     config = planner.config
-    classes = len(known(config.data.labels)) + 1
-    batch, summary, need = fit_batch(config, channels, classes, machine)
+    targets = targets_of(label_set(config))
+    planner.targets(targets)
+    batch, summary, need = fit_batch(config, channels, targets.channels, machine)
     if config.train.batch_size == "auto":
         planner.set("train.batch_size", batch, batch_reason(batch, config, machine))
         config = planner.config
@@ -352,6 +333,16 @@ class Planner:
         check_depth(size, strides, where=key)
 
     # -- training
+
+    def targets(self, targets: Targets) -> None:
+        """See that loss and mirrored pairs have a meaning for regions, and say what the channels are."""
+        labels = label_set(self.config)
+        if not labels.targets:
+            return
+        level_loss(self.config.loss, labels)
+        targets.swapped([(labels.index(a), labels.index(b)) for a, b in self.config.data.mirror_pairs])
+        why = "a sigmoid each, painted in this order; probabilities of labels are what is left of each"
+        self.set("data.targets", targets.names, why)
 
     def training(self) -> None:
         train = self.config.train

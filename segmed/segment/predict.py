@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,44 +18,11 @@ from segmed.data.cases import Dataset
 from segmed.data.inputs import Input
 from segmed.data.preprocess import read_case
 from segmed.errors import DiskError, SegmenterError
-from segmed.files import write_json
-from segmed.segmenters.segmenter import Segmenter, on_grid_of
+from segmed.segment.record import CaseReport, place_of
+from segmed.segmenters.segmenter import Segmenter, decide, on_grid_of
 from segmed.volumes import spacing_mm, strip_suffix, write_volume
 
-
-@dataclass(frozen=True)
-class CaseReport:
-    """What became of one case.
-
-    Attributes:
-        case: its name.
-        inputs: its files.
-        stamp: sizes and times of the files, by which a later call knows that they are the same.
-        status: `done`; `kept`: done before, by the same weights and settings; `failed`.
-        output: the label map, if there is one.
-        seconds: reading and writing included.
-        voxels: of each label.
-        volume_ml: of each label; none where the spacing is nominal.
-        classes: probability of each class of the case, where the segmenter tells them.
-        error: what was wrong.
-        warning: what makes the label map doubtful, such as an image unlike all that the run learned from.
-    """
-
-    case: str
-    inputs: tuple[str, ...]
-    stamp: str
-    status: Literal["done", "kept", "failed"]
-    output: str | None = None
-    seconds: float = 0.0
-    voxels: Mapping[str, int] = field(default_factory=dict)
-    volume_ml: Mapping[str, float] = field(default_factory=dict)
-    classes: Mapping[str, float] = field(default_factory=dict)
-    error: str | None = None
-    warning: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON, without what is empty."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, {}, ())}
+NAME_BYTES = 255  # of a file's name, on every usual file system
 
 
 @dataclass(frozen=True)
@@ -71,6 +36,11 @@ class Extras:
 
     probabilities: bool = False
     uncertainty: bool = False
+
+    @property
+    def longest_ending(self) -> str:
+        """What is put behind a case's name."""
+        return "_probabilities" if self.probabilities else "_uncertainty" if self.uncertainty else ""
 
 
 def predict_cases(
@@ -165,7 +135,7 @@ def _predict(
     """One case; gives the voxels of each label and the size of one in ml."""
     if extras.probabilities or extras.uncertainty:
         probabilities = segmenter.probabilities(volume)
-        indices = probabilities.as_tensor().argmax(0, keepdim=True).to(torch.uint8).numpy(force=True)
+        indices = decide(probabilities.as_tensor(), segmenter.labels)[None].numpy(force=True)
         _write_extras(probabilities, item, output, extras)
     else:
         indices = segmenter(volume).numpy(force=True)
@@ -222,7 +192,14 @@ def entropy(probabilities: MetaTensor) -> MetaTensor:
 # ---------------------------------------------------------------- before it starts
 
 
-def check_outputs(inputs: Sequence[Input], output: Path, *, replace: bool, kept: Mapping[str, CaseReport]) -> None:
+def check_outputs(
+    inputs: Sequence[Input],
+    output: Path,
+    *,
+    replace: bool,
+    kept: Mapping[str, CaseReport],
+    extras: Extras | None = None,
+) -> None:
     """Make the output folder and see that files can be written there without loss.
 
     Args:
@@ -230,9 +207,11 @@ def check_outputs(inputs: Sequence[Input], output: Path, *, replace: bool, kept:
         output: folder of the label maps.
         replace: label maps that are there may be replaced.
         kept: reports of an earlier call, by output path, whose label maps may stand.
+        extras: written beside the label maps.
 
     Raises:
-        SegmenterError: the folder can't be written, a label map would replace an input, or one that is there.
+        SegmenterError: the folder can't be written, a name would be too long, a label map would replace an input, or
+            one that is there.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -244,6 +223,7 @@ def check_outputs(inputs: Sequence[Input], output: Path, *, replace: bool, kept:
         ) from error
     sources = {path.resolve(): path for item in inputs for path in item.paths}
     targets = [output / item.output for item in inputs]
+    _check_name_lengths(targets, extras or Extras())
     for target in targets:
         if (source := sources.get(target.resolve())) is not None:
             raise SegmenterError(f"the label map would replace its input {source}: choose another output folder")
@@ -255,9 +235,13 @@ def check_outputs(inputs: Sequence[Input], output: Path, *, replace: bool, kept:
         )
 
 
-def place_of(path: Path) -> str:
-    """Where a file is, the same from whichever folder it is named."""
-    return str(path.resolve())
+def _check_name_lengths(targets: Sequence[Path], extras: Extras) -> None:
+    for target in targets:
+        if len(os.fsencode(target.name + extras.longest_ending)) > NAME_BYTES:
+            way_out = ", or leave out the probabilities and the uncertainty" if extras.longest_ending else ""
+            raise SegmenterError(
+                f"what is written for {target.name} has a name of more than {NAME_BYTES} bytes: shorten it{way_out}"
+            )
 
 
 def stamp_of(paths: Sequence[Path]) -> str:
@@ -269,89 +253,3 @@ def stamp_of(paths: Sequence[Path]) -> str:
                 status = os.stat(file)
                 digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
-
-
-# ---------------------------------------------------------------- the record
-
-
-class Record:
-    """`prediction.json`: by what the label maps of a folder were made, and what became of each case.
-
-    It is written after every case, so that the same call goes on where it was stopped.
-
-    Args:
-        output: folder of the label maps.
-        about: `runs` and `settings`, which decide whether a case has to be done again, and whatever else is worth
-            knowing.
-        overwrite: do everything again.
-
-    Attributes:
-        done: reports of label maps that the same runs and settings have made, by the place of the label map.
-
-    Raises:
-        SegmenterError: the folder holds label maps of other runs or settings, and may not be overwritten.
-    """
-
-    NAME = "prediction.json"
-
-    def __init__(self, output: Path, about: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        self.path = output / self.NAME
-        self.about = dict(about)
-        earlier = self._read()
-        same = all(
-            _without_run_path(earlier.get(key)) == _without_run_path(self.about[key]) for key in ("runs", "settings")
-        )
-        if earlier and not same and not overwrite:
-            raise SegmenterError(
-                f"{output} holds label maps of other runs or settings (see {self.NAME}): choose another output "
-                "folder, or replace them with --overwrite"
-            )
-        reports = [_report(data) for data in earlier["cases"]] if earlier and same else []
-        self.reports = {report.case: report.to_dict() for report in reports}
-        known = [] if overwrite else [report for report in reports if report.status != "failed"]
-        places = [(_present_path(str(report.output), output), report) for report in known]
-        self.done = {place_of(place): report for place, report in places if place is not None}
-
-    def add(self, report: CaseReport) -> None:
-        """Note a case and write the record."""
-        self.reports[report.case] = report.to_dict()
-        write_json(self.path, {**self.about, "cases": list(self.reports.values())})
-
-    def _read(self) -> dict[str, Any]:
-        """The record of an earlier call; a damaged one is that of other runs."""
-        if not self.path.exists():
-            return {}
-        try:
-            earlier = json.loads(self.path.read_text(encoding="utf-8"))
-            for data in earlier["cases"]:
-                _report(data)
-            return {key: earlier[key] for key in ("runs", "settings", "cases")}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return {"runs": None, "settings": None, "cases": []}
-
-
-def _without_run_path(about: Any) -> Any:
-    """Runs or settings without the paths of the runs: the hash of the weights tells runs apart."""
-    if not isinstance(about, list):
-        return about
-    return [{k: v for k, v in run.items() if k != "run"} if isinstance(run, dict) else run for run in about]
-
-
-def _present_path(noted: str, output: Path) -> Path | None:
-    """Where a label map of the record is now: it may have been written elsewhere, or from another working folder."""
-    parts = Path(noted).parts
-    tails = [output.joinpath(*parts[start:]) for start in range(len(parts)) if parts[start] not in ("/", "..")]
-    return next((path for path in tails if path.is_file()), None)
-
-
-def _report(data: Mapping[str, Any]) -> CaseReport:
-    """A case of a record.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is of another version or damaged.
-    """
-    report = CaseReport(**{**data, "inputs": tuple(map(str, data["inputs"]))})
-    texts = (report.case, report.stamp, *((report.output,) if report.status != "failed" else ()))
-    if report.status not in ("done", "kept", "failed") or not all(isinstance(text, str) for text in texts):
-        raise ValueError("not the report of a case")
-    return report

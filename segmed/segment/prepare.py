@@ -21,8 +21,10 @@ from segmed.data.subjects import subject_findings
 from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
-from segmed.runs import Run, begin_run
-from segmed.segment.plan import Plan, resolve
+from segmed.runs import Run, begin_run, check_new_run
+from segmed.segment.plan import resolve
+from segmed.segment.resolved import Plan
+from segmed.targets import targets_of
 from segmed.training.encoder_transfer import leak_note, source_encoder
 from segmed.training.optimisation import freeze
 
@@ -63,6 +65,7 @@ class Prepared:
 
 def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
+    check_new_run(folder, runs=config.runs)
     ready = prepare(config)
     plan = planned(ready, processes=processes)
     print(plan)
@@ -76,6 +79,7 @@ def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1
         folder,
         plan.config,
         plan.reasons,
+        text=str(plan),
         records={"plan.json": record, **ready.records},
         device=plan.machine.name,
         cases=len(ready.dataset.cases),
@@ -95,12 +99,13 @@ def prepare(config: SegmentationConfig) -> Prepared:
     if config.init_run is not None:
         source_encoder(config.init_run)  # before a minute goes by over the data
     dataset = build_dataset(config, progress=True)
+    targets = targets_of(dataset.labels)
     audit = _checked(dataset)
     head = config.classification
     classes = {} if head is None else classes_of(dataset.cases, head.column)
     strata = {fact.id: _stratum(fact, classes.get(fact.id)) for fact in audit.facts}
     split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
-    notes = _split_notes(config, dataset, audit, split)
+    notes = (*_split_notes(config, dataset, audit, split), *targets.notes)
     _check_adversary(config, split)
     labels = {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
     resolved = {
@@ -108,6 +113,7 @@ def prepare(config: SegmentationConfig) -> Prepared:
         "labels": labels,
         "ignore": dataset.labels.ignore,
         "regions": {name: list(members) for name, members in dataset.labels.regions.items()},
+        "targets": dataset.labels.targets or "labels",
         "spacing_known": config.data.spacing_known and not dataset.are_pictures,
     }
     _warn_of_absent_labels(dataset, audit, split)
@@ -259,7 +265,7 @@ def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -
     network = build_network(
         config.network,
         in_channels=len(dataset.modalities),
-        out_channels=dataset.labels.classes,
+        out_channels=targets_of(dataset.labels).channels,
         dims=known(config.patches.dims),
         device="meta",
     )

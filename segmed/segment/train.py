@@ -29,6 +29,7 @@ from segmed.reports.drawing.patches import PatchGrid, patches_figure
 from segmed.runs import Run, read_config
 from segmed.segment.memory import check_parameters
 from segmed.segment.validate import ValidationCase, Validator, spread
+from segmed.targets import targets_of
 from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_weights
 from segmed.training.encoder_transfer import leak_note, record_transfer
@@ -55,17 +56,18 @@ class Training:
         self.run, self.fabric, self.ranks = run, fabric, ranks
         self.config, self.split = read_config(run), Split.load(run.split)
         self.dataset = build_dataset(self.config)
-        check_parameters(self.config, len(self.dataset.modalities), self.dataset.labels.classes, this_machine())
+        self.targets = targets_of(self.dataset.labels)
+        check_parameters(self.config, len(self.dataset.modalities), self.targets.channels, this_machine())
         torch.manual_seed(self.config.seed)
         self.network = build_network(
             self.config.network,
             in_channels=len(self.dataset.modalities),
-            out_channels=self.dataset.labels.classes,
+            out_channels=self.targets.channels,
             dims=known(self.config.patches.dims),
             class_head=self.config.classification,
         )
         freeze(self.network, self.config.train.frozen_levels)
-        self.loss = build_loss(self.config.loss, self.network)
+        self.loss = build_loss(self.config.loss, self.network, labels=self.dataset.labels)
 
     def fit(self, tracker: Tracker, *, resume: bool) -> FitState:
         """Load given weights, fill the cache, choose the precision, train, and choose which labels are cleaned."""
@@ -124,11 +126,17 @@ class Training:
         discriminator = build_discriminator(
             config.adversary.discriminator,
             image_channels=len(self.dataset.modalities),
-            classes=self.dataset.labels.classes,
+            classes=self.targets.channels,
             dims=known(config.patches.dims),
         )
         return AdversarialStep(
-            self.network, self.loss, discriminator, train=config.train, adversary=config.adversary, **place
+            self.network,
+            self.loss,
+            discriminator,
+            train=config.train,
+            adversary=config.adversary,
+            targets=self.targets,
+            **place,
         )
 
     def _unlabelled(self, tracker: Tracker) -> list[CachedVolume]:

@@ -28,7 +28,9 @@ from segmed.metrics.mask_metrics import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
 from segmed.segmenters.combine import largest_pieces
 from segmed.segmenters.native import WayHome
+from segmed.segmenters.segmenter import decide
 from segmed.segmenters.trained_network import NetworkSegmenter
+from segmed.targets import targets_of
 from segmed.training.loop import ValidationResult
 from segmed.training.ranks import Ranks
 from segmed.volumes import Source, read_label_volume
@@ -36,7 +38,6 @@ from segmed.volumes import Source, read_label_volume
 T = TypeVar("T")
 LARGEST_KEPT_SHARE = 0.25  # of the free RAM that decoded label maps may take
 LOSS_VALUES = 2**25  # probabilities whose loss is computed at once: some copies of 128 MiB
-LEAST_PROBABILITY = torch.finfo(torch.float32).tiny
 LEAST_GAIN = 5e-4  # of the mean Dice, for cleaning to be worth it
 
 
@@ -67,7 +68,7 @@ def spread(cases: Sequence[T], limit: int | None) -> list[T]:
 
 
 class Validator:
-    """Scores a network by its mean Dice over the labels; `fit` calls it.
+    """Scores a network by its mean Dice over the labels, or the regions that it learns; `fit` calls it.
 
     The processes share the cases and get the same result. Label maps stay decoded between validations as long as a
     quarter of the free RAM holds them; images are mapped from the cache.
@@ -82,7 +83,7 @@ class Validator:
         figures: number of cases that are drawn, always the same.
         classes: of the cases, told by the second head of the network as it segments them; their figures join the
             metrics, the score stays that of the segmentation. None: there is no such head.
-        loss: of logits (1, L + 1, X, Y, Z) and labels (1, X, Y, Z), measured on prepared volumes; None: not measured.
+        loss: of logits (1, channels, X, Y, Z) and labels (1, X, Y, Z), measured on prepared volumes; None: it is not.
 
     Raises:
         TrainingError: no cases.
@@ -133,10 +134,11 @@ class Validator:
             if of_classes is not None and self.classes is not None and name in self.classes.indices:
                 class_probabilities[name] = of_classes
             if name in self._drawn:
-                figures[f"validation/{name}"] = _figure(case.volume, probabilities, self.labels.names)
+                result = decide(probabilities, self.labels)
+                figures[f"validation/{name}"] = _figure(case.volume, result, self.labels.names)
         gathered = [row for part in self.ranks.gather(rows) for row in part]
         gathered.sort(key=lambda row: self._order.index(row["case"]))
-        score, metrics = _summary(gathered)
+        score, metrics = _summary(gathered, self.labels.targets or self.labels.names)
         losses = [value for part in self.ranks.gather(losses) for value in part]
         if losses:
             metrics["validation/loss"] = math.fsum(losses) / len(losses)
@@ -148,10 +150,11 @@ class Validator:
             return []
         label = torch.from_numpy(np.array(case.volume.label)).to(probabilities.device)
         longest = int(np.argmax(label.shape))
+        targets = targets_of(self.labels)
         slabs = min(-(-probabilities.numel() // LOSS_VALUES), label.shape[longest])
         logits, labels = probabilities.tensor_split(slabs, longest + 1), label.tensor_split(slabs, longest)
         parts = [
-            float(self.loss(part.clamp(min=LEAST_PROBABILITY).log()[None], own[None])) * own.numel()
+            float(self.loss(targets.logits(part)[None], own[None])) * own.numel()
             for part, own in zip(logits, labels, strict=True)
         ]
         return [math.fsum(parts) / case.volume.label.size]
@@ -244,7 +247,7 @@ class Validator:
             native_affine=reference.affine,
             native_shape=reference.indices.shape,
         )
-        return way.labels(probabilities)[0].numpy()
+        return way.labels(probabilities, targets_of(self.labels))[0].numpy()
 
     def _rows(self, case: ValidationCase, prediction: np.ndarray) -> list[dict[str, Any]]:
         reference = self._reference(case)
@@ -273,8 +276,8 @@ class Validator:
 # ---------------------------------------------------------------- many cases
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]]:
-    """The mean Dice over labels, and means by metric and label."""
+def _summary(rows: Sequence[Mapping[str, Any]], scored: Sequence[str]) -> tuple[float, dict[str, float]]:
+    """The mean Dice over the labels or regions that are scored, and means by metric and name."""
     metrics: dict[str, float] = {}
     for name in dict.fromkeys(row["label"] for row in rows):
         own = [row for row in rows if row["label"] == name]
@@ -283,8 +286,7 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]
             if known:
                 metrics[f"{metric}/{name}"] = math.fsum(known) / len(known)
         metrics[f"missed/{name}"] = float(sum(row["missed"] for row in own))
-    names = dict.fromkeys(row["label"] for row in rows if row["kind"] == "label")
-    dice = [metrics[f"dice/{name}"] for name in names if f"dice/{name}" in metrics]
+    dice = [metrics[f"dice/{name}"] for name in scored if f"dice/{name}" in metrics]
     return (math.fsum(dice) / len(dice) if dice else math.nan), metrics
 
 
@@ -293,8 +295,9 @@ def _is_gain(differences: Sequence[float]) -> bool:
     return better > worse and math.fsum(differences) / len(differences) >= LEAST_GAIN
 
 
-def _figure(volume: CachedVolume, probabilities: torch.Tensor, names: Sequence[str]) -> Figure:
+def _figure(volume: CachedVolume, result: torch.Tensor, names: Sequence[str]) -> Figure:
     """Reference and result on the prepared grid."""
-    labels = probabilities.argmax(0).to(torch.uint8).numpy()
     title = f"{volume.id}, slices of the prepared grid"
-    return contour_figure(np.asarray(volume.image[0]), volume.label, labels, volume.spacing_mm, title, names=names)
+    return contour_figure(
+        np.asarray(volume.image[0]), volume.label, result.numpy(), volume.spacing_mm, title, names=names
+    )

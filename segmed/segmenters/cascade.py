@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.segmenter import Segmenter, most_probable, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, decide, on_grid_of
 
 RegionOfInterest = Literal["mask", "crop"]
 
@@ -33,7 +33,7 @@ class Cascade(Segmenter):
     Args:
         coarse: finds the region.
         fine: sees what is left of the volume, see `restrict`; any segmenter, a cascade too.
-        region: names of the coarse labels that make up the region.
+        region: names of the coarse labels and regions that make up the region.
         rest: name, in the result, of the region without what the fine segmenter finds in it; None: background.
         labels: of the result: `rest`, all labels of `fine`, and any other of `coarse` that are to stay.
         margin_mm: how far beyond the region the fine segmenter sees, and may find something.
@@ -59,13 +59,17 @@ class Cascade(Segmenter):
     ) -> None:
         if margin_mm < 0 or not region:
             raise ValueError(f"a cascade of region {tuple(region)} and {margin_mm} mm: name a label, and 0 mm or more")
-        self.coarse, self.fine, self.labels = coarse, fine, labels
+        self.coarse, self.fine, self.labels = coarse, fine, labels.with_targets("labels")
         self.margin_mm, self.roi = margin_mm, roi
-        self._region = [coarse.labels.index(name) for name in region]
+        self._region = sorted({index for name in region for index in coarse.labels.members(name)})
         self._fine = [labels.index(name) for name in fine.labels.names]
         self._rest = 0 if rest is None else labels.index(rest)
-        kept = [name for name in coarse.labels.names if name in labels.names and name not in (*region, rest)]
-        self._kept = {labels.index(name): coarse.labels.index(name) for name in kept}
+        kept = [name for name in coarse.labels.names if name in labels.names and name != rest]
+        self._kept = {
+            labels.index(name): coarse.labels.index(name)
+            for name in kept
+            if coarse.labels.index(name) not in self._region
+        }
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         coarse = self.coarse.probabilities(volume).as_tensor().float().cpu()
@@ -74,7 +78,7 @@ class Cascade(Segmenter):
             result[own] = coarse[theirs]
         result[self._rest] += coarse[self._region].sum(dim=0)
         result[0] += (1 - result.sum(dim=0)).clamp(min=0)
-        mask = np.isin(most_probable(coarse).numpy(), self._region)
+        mask = np.isin(decide(coarse, self.coarse.labels).numpy(), self._region)
         if mask.any():
             self._refine(result, volume, mask)
         return on_grid_of(volume, result)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from segmed.geometry import as_affine, spacing_mm
 from segmed.labels import LabelSet
-from segmed.segmenters.segmenter import Segmenter, most_probable, on_grid_of
+from segmed.segmenters.segmenter import Segmenter, decide, on_grid_of
 
 
 class Ensemble(Segmenter):
@@ -82,6 +82,7 @@ class Vote(Ensemble):
 
     def __init__(self, segmenters: Sequence[Segmenter], at_least: int | None = None) -> None:
         super().__init__(segmenters)
+        self.labels = self.labels.with_targets("labels")  # votes are for labels, whatever the networks learned
         self.at_least = len(self.segmenters) // 2 + 1 if at_least is None else at_least
         if not 1 <= self.at_least <= len(self.segmenters):
             raise ValueError(
@@ -135,12 +136,16 @@ class LargestComponent(Segmenter):
         if not self.cleaned:
             return probabilities
         data = probabilities.as_tensor()
-        winner = data.argmax(0, keepdim=True)
+        winner = decide(data, self.labels)[None].long()
         before = winner[0].numpy(force=True)
         gone = torch.from_numpy(before != largest_pieces(before, self.labels, self.cleaned)).to(data.device)
         share = data.gather(0, winner)
         data.scatter_(0, winner, share * ~gone)
         data[0] += share[0] * gone
+        if self.labels.targets:  # what is left may still be enough for an outer region
+            kept = gone & (decide(data, self.labels) != 0)
+            data[:, kept] = 0.0
+            data[0, kept] = 1.0
         return on_grid_of(volume, data)
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
@@ -174,7 +179,7 @@ class Tidied(Segmenter):
         probabilities = self.segmenter.probabilities(volume).as_tensor()
         spacing = spacing_mm(as_affine(volume.affine))
         smallest = self.smallest_ml * 1000 / math.prod(spacing)
-        indices = most_probable(probabilities).numpy(force=True)
+        indices = decide(probabilities, self.labels).numpy(force=True)
         for index in range(1, self.labels.classes):
             mask = indices == index
             kept = mask & ~_smaller_pieces(mask, smallest)
@@ -191,7 +196,7 @@ class Tidied(Segmenter):
         part = probabilities[:, where]
         part[target] += part[source]
         part[source] = 0.0
-        short = part.argmax(0) != target
+        short = decide(part, self.labels) != target
         part[:, short] = 0.0
         part[target, short] = 1.0
         probabilities[:, where] = part
@@ -249,8 +254,9 @@ def loose_pieces(mask: np.ndarray) -> np.ndarray:
 
 
 def _named_values(labels: LabelSet) -> tuple[object, ...]:
-    return labels.names, labels.values
+    return labels.names, labels.values, labels.targets
 
 
 def _shown(labels: LabelSet) -> str:
-    return ", ".join(f"{name} {list(values)}" for name, values in zip(labels.names, labels.values, strict=True))
+    named = ", ".join(f"{name} {list(values)}" for name, values in zip(labels.names, labels.values, strict=True))
+    return named + (f" by the targets {', '.join(labels.targets)}" if labels.targets else "")

@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from segmed.geometry import as_affine, resample_onto, spacing_mm
+from segmed.targets import Targets
 
 Box = tuple[slice, slice, slice]
 ROUNDING_VOXELS = 1e-3
@@ -47,16 +48,10 @@ class WayHome:
             home[(index, *self.box)] = self._bring(maps[index])
         return home
 
-    def labels(self, maps: Tensor) -> Tensor:
-        """Probabilities (classes, X', Y', Z') -> most probable index (1, X, Y, Z) uint8, one class at a time."""
+    def labels(self, maps: Tensor, targets: Targets) -> Tensor:
+        """Probabilities (classes, X', Y', Z') -> what they decide, (1, X, Y, Z) uint8, one map at a time."""
         home = torch.zeros((1, *self.native_shape), dtype=torch.uint8)
-        best = self._bring(maps[0])
-        winner = torch.zeros(best.shape, dtype=torch.uint8)
-        for index in range(1, len(maps)):
-            rival = self._bring(maps[index])
-            winner[rival > best] = index
-            torch.maximum(best, rival, out=best)
-        home[(0, *self.box)] = winner
+        home[(0, *self.box)] = targets.decide(maps, self._bring)
         return home
 
     def _bring(self, channel: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 
 from segmed.geometry import as_affine
 from segmed.labels import LabelSet
+from segmed.targets import LabelTargets, targets_of
 
 
 class Segmenter(ABC):
@@ -44,7 +45,7 @@ class Segmenter(ABC):
         return None
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
-        """The most probable label.
+        """The most probable label; of regions, what each is painted as where it is more probable than not.
 
         Args:
             volume: (C, X, Y, Z), in any orientation, raw intensities.
@@ -52,20 +53,17 @@ class Segmenter(ABC):
         Returns:
             (1, X, Y, Z) uint8 label indices on the volume's own grid, 0 for background.
         """
-        return on_grid_of(volume, most_probable(self.probabilities(volume).as_tensor())[None])
+        return on_grid_of(volume, decide(self.probabilities(volume).as_tensor(), self.labels)[None])
+
+
+def decide(probabilities: torch.Tensor, labels: LabelSet) -> torch.Tensor:
+    """The label map of probabilities: (L + 1, *spatial) -> (*spatial) uint8."""
+    return targets_of(labels).decide(probabilities)
 
 
 def most_probable(probabilities: torch.Tensor) -> torch.Tensor:
-    """Index of the largest of each voxel, the first of equal ones: (L + 1, *spatial) -> (*spatial) uint8.
-
-    `argmax(0)` gives the same and takes seven times as long on a CPU (0.64 against 0.09 s for 4 x 256 x 256 x 80).
-    """
-    best = probabilities[0].clone()
-    winner = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-    for index, rival in enumerate(probabilities[1:], start=1):
-        winner.masked_fill_(rival > best, index)
-        torch.maximum(best, rival, out=best)
-    return winner
+    """Index of the largest of each voxel, the first of equal ones: (L + 1, *spatial) -> (*spatial) uint8."""
+    return LabelTargets([str(index) for index in range(1, len(probabilities))]).decide(probabilities)
 
 
 def on_grid_of(volume: MetaTensor, data: torch.Tensor) -> MetaTensor:

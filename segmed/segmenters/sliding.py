@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations, product
 from typing import Literal
 
@@ -22,6 +22,11 @@ LARGEST_BATCH = 8
 SLAB_VOXELS = 2**18  # voxels whose logits become probabilities at once: bounds the copy that softmax makes
 
 
+def over_classes(logits: Tensor) -> Tensor:
+    """Softmax over the first axis."""
+    return logits.softmax(0)
+
+
 def sliding_window(
     network: nn.Module,
     image: Tensor,
@@ -33,6 +38,7 @@ def sliding_window(
     precision: Precision = "fp32",
     mirror_axes: Sequence[int] = (),
     foreground: Tensor | None = None,
+    activation: Callable[[Tensor], Tensor] = over_classes,
 ) -> Tensor:
     """Probabilities of every voxel from overlapping windows, whose logits are blended by Gaussian weights.
 
@@ -46,15 +52,16 @@ def sliding_window(
         image: (C, *spatial), preprocessed. The result is collected on the image's device.
         window: one entry a spatial axis; one entry less: the slices along the first spatial axis are a batch of 2D
             images, and the window moves in their plane.
-        classes: channels of the logits, background included.
+        classes: channels of the logits, background included where there is one.
         overlap: of neighbouring windows, as a fraction of the window; 0 <= overlap < 1.
         batch: windows in one call of the network; none: `window_batch`.
         precision: `bf16`: autocast.
         mirror_axes: axes of the window; logits are averaged over the flips along every subset of them.
         foreground: (*spatial) bool; windows without any are left out, and what no window covers is background.
+        activation: logits (classes, *spatial) -> probabilities, background first; a part of the volume at a time.
 
     Returns:
-        (classes, *spatial) float32 on the image's device, summing to one.
+        (classes, *spatial) float32 on the image's device, summing to one, or what else `activation` gives.
 
     Raises:
         SegmenterError: window and image differ in dimensions, or the network gives another number of classes
@@ -77,7 +84,8 @@ def sliding_window(
         starts = _starts_with(pad_to(foreground[None], size)[0], starts, window)
     device = _device_of(network, image)
     batch = batch or window_batch(window, device=device, precision=precision)
-    blended = _blend(network, pad_to(image, size), starts, window, classes, batch=batch, precision=precision)
+    logits, weights = _blend(network, pad_to(image, size), starts, window, classes, batch=batch, precision=precision)
+    blended = _to_probabilities(logits, weights, activation)
     return blended[(slice(None), *_inner(spatial, size))]
 
 
@@ -203,8 +211,8 @@ def _blend(
     *,
     batch: int,
     precision: Precision,
-) -> Tensor:
-    """Probabilities (classes, *spatial) of a padded image from the windows at `starts`."""
+) -> tuple[Tensor, Tensor]:
+    """Logits (classes, *spatial) of a padded image from the windows at `starts`, and the weights they came with."""
     device = _device_of(network, image)
     gaussian = blending_weights(window, device=image.device)
     logits = torch.zeros((classes, *image.shape[1:]), device=image.device)
@@ -223,20 +231,24 @@ def _blend(
             for box, own_logits in zip(boxes, window_logits, strict=True):
                 weights[box] += gaussian
                 logits[(slice(None), *box)].lerp_(own_logits, gaussian / weights[box])
-        return _to_probabilities(logits, weights)
+    return logits, weights
 
 
-def _to_probabilities(logits: Tensor, weights: Tensor) -> Tensor:
-    """Softmax in place, slab by slab; what no window covered is background."""
+@torch.no_grad()
+def _to_probabilities(logits: Tensor, weights: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+    """Slab by slab, in place where the channels stay as many; what no window covered is background."""
     slab = max(1, SLAB_VOXELS // max(1, math.prod(logits.shape[2:])))
+    result = logits
     for start in range(0, logits.shape[1], slab):
-        part = logits[:, start : start + slab]
-        part.copy_(part.softmax(0))
+        part = activation(logits[:, start : start + slab])
+        if len(part) != len(result):
+            result = logits.new_empty((len(part), *logits.shape[1:]))
+        result[:, start : start + slab] = part
     uncovered = weights == 0
     if uncovered.any():
-        logits[:, uncovered] = 0.0
-        logits[0, uncovered] = 1.0
-    return logits
+        result[:, uncovered] = 0.0
+        result[0, uncovered] = 1.0
+    return result
 
 
 def _starts_with(foreground: Tensor, starts: Sequence[tuple[int, ...]], window: Sequence[int]) -> list[tuple[int, ...]]:

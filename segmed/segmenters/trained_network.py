@@ -22,13 +22,15 @@ from segmed.networks.summary import summarise
 from segmed.segmenters.native import WayHome
 from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.segmenters.sliding import Mirrored, Precision, collecting_bytes, sliding_window, window_batch
+from segmed.targets import targets_of
 
 
 class NetworkSegmenter(Segmenter):
     """A network, in 3D or slice by slice along an axis, as a segmenter of native volumes.
 
     Args:
-        network: (B, C, *spatial) -> logits (B, L + 1, *spatial), on `device`.
+        network: (B, C, *spatial) -> logits (B, L + 1, *spatial), on `device`; a channel a region where `labels` has
+            targets.
         labels: of the classes after background.
         preprocess: resolved, as in training.
         patches: resolved; its size is the window.
@@ -63,7 +65,8 @@ class NetworkSegmenter(Segmenter):
         self.inference = inference
         self.device = torch.device(device)
         self.precision: Precision = precision
-        self.swapped = [(labels.index(left), labels.index(right)) for left, right in mirror_pairs]
+        self.targets = targets_of(labels)
+        self.swapped = self.targets.swapped([(labels.index(left), labels.index(right)) for left, right in mirror_pairs])
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         image = self._prepare(volume, native_maps=self.labels.classes)
@@ -73,7 +76,7 @@ class NetworkSegmenter(Segmenter):
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         image = self._prepare(volume, native_maps=3)
         probabilities = self._probabilities_of(image)
-        return on_grid_of(volume, self._way_home(image, volume).labels(probabilities))
+        return on_grid_of(volume, self._way_home(image, volume).labels(probabilities, self.targets))
 
     def prepared_probabilities(self, image: Tensor) -> Tensor:
         """Probabilities on the network's own grid.
@@ -160,7 +163,8 @@ class NetworkSegmenter(Segmenter):
         window = self.window_of(shape)
         if self.plane_axis is not None:
             window = (*window[: self.plane_axis], 1, *window[self.plane_axis :])
-        return collecting_bytes(shape, channels=len(image), classes=self.labels.classes, window=window)
+        maps = self.labels.classes + (self.targets.channels if self.labels.targets else 0)
+        return collecting_bytes(shape, channels=len(image), classes=maps, window=window)
 
     def _probabilities_of(self, image: Tensor) -> Tensor:
         """Probabilities (L + 1, X, Y, Z), on the GPU where they fit there."""
@@ -182,7 +186,8 @@ class NetworkSegmenter(Segmenter):
                 network,
                 data,
                 window=window,
-                classes=self.labels.classes,
+                classes=self.targets.channels,
+                activation=self.targets.probabilities,
                 overlap=self.inference.overlap,
                 batch=self.windows(window),
                 precision=self.precision,

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from segmed.config import AdversaryConfig, TrainConfig
 from segmed.errors import RunError
 from segmed.labels import IGNORE
+from segmed.losses.region_loss import region_loss
 from segmed.losses.segmentation_loss import CrossEntropy
+from segmed.targets import LabelTargets, Targets
 from segmed.training.balance import Balance
-from segmed.training.disguise import InstanceNoise, disguise, reference_maps
+from segmed.training.disguise import EachRegion, InstanceNoise, disguise, reference_maps
 from segmed.training.learner import Learner
 from segmed.training.opponents import Critic, Decider, Exhibit
 from segmed.training.precision import Choice
@@ -24,7 +26,6 @@ from segmed.training.steps import AllLogits, Step
 AT_LOGITS = "gradient_norm/"  # norms of the two parts at the generator's last layer, its logits
 BETAS = (0.5, 0.999)  # of the discriminator's AdamW; Source: Radford et al. 2016, arXiv 1511.06434
 VIEWED = 4  # patches of a batch that are shown
-OWN_LABELS = CrossEntropy()  # of unlabelled voxels with what the generator itself found
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class AdversarialStep(Step):
         loss: of that list and the labels (B, *spatial).
         discriminator: of `segmed.networks.discriminators`; SegAN's critic where the loss is `segan_l1`.
         train: optimiser, schedule, EMA, clipping, accumulation.
+        targets: what the network's channels are; none: background and labels.
         adversary: losses and their weights, whose turn it is, the discriminator's optimiser.
         fabric: device and processes, in full precision: autocast is done here.
         choice: precision and memory format, of both.
@@ -76,12 +78,14 @@ class AdversarialStep(Step):
         adversary: AdversaryConfig,
         fabric: Fabric,
         choice: Choice,
+        targets: Targets | None = None,
     ) -> None:
-        self.classes = int(cast(Any, getattr(network, "out_channels", 1)))
-        if self.classes < 2:
+        classes = int(cast(Any, getattr(network, "out_channels", 1)))
+        self.targets = targets or LabelTargets([str(index) for index in range(1, classes)])
+        if classes != self.targets.channels or (classes < 2 and isinstance(self.targets, LabelTargets)):
             raise ValueError(
                 f"an adversary needs a network with a multi-class output, {type(network).__name__} gives "
-                f"{self.classes}: use a segmentation network, or take the adversary section away"
+                f"{classes}: use a segmentation network, or take the adversary section away"
             )
         self.train, self.adversary, self.fabric, self.choice = train, adversary, fabric, choice
         self.generator = Learner(network, train, fabric=fabric, choice=choice, call=AllLogits)
@@ -94,6 +98,11 @@ class AdversarialStep(Step):
         self.opponent = Critic(learner) if critic else Decider(learner, adversary)
         options = adversary.disguise.model_dump()
         self.disguise = disguise(options.pop("name"), **options)
+        self.own_labels: nn.Module = CrossEntropy()  # of unlabelled voxels with what the generator itself found
+        if not isinstance(self.targets, LabelTargets):
+            self.own_labels = region_loss("topk_ce", self.targets, fraction=1.0)
+            if not isinstance(self.disguise, InstanceNoise):
+                self.disguise = EachRegion(self.disguise)
         self.balance = Balance(adversary.watch_steps, speaks=fabric.global_rank == 0)
         self._turns = 0
 
@@ -189,8 +198,8 @@ class AdversarialStep(Step):
 
     def _deceive(self, piece: _Piece, logits: Tensor, progress: float, figures: _Figures) -> tuple[Exhibit, Tensor]:
         """What is shown of the labelled images, and the weighted sum of the losses on it."""
-        probabilities = logits.float().softmax(dim=1)
-        reference, counted = reference_maps(piece.label, self.classes)
+        probabilities = self.targets.activated(logits.float())
+        reference, counted = reference_maps(piece.label, self.targets)
         exhibit = Exhibit(
             piece.image,
             self.choice.arrange(self.disguise.fake(probabilities, progress) * counted),
@@ -213,7 +222,7 @@ class AdversarialStep(Step):
         Source: Hung et al. 2018, arXiv 1802.07934, eq. 4 and 5.
         """
         settings = self.adversary.unlabelled
-        probabilities = logits.float().softmax(dim=1)
+        probabilities = self.targets.activated(logits.float())
         with self.choice.autocast(self.fabric.device):
             fake = self.choice.arrange(self.disguise.fake(probabilities, progress))
             loss, confidence = self.opponent.unlabelled_losses(image, fake)
@@ -221,8 +230,8 @@ class AdversarialStep(Step):
         total = settings.weight * loss
         if progress >= settings.start:
             trusted = confidence >= settings.confidence
-            own = torch.where(trusted, probabilities.argmax(dim=1), IGNORE)
-            loss = OWN_LABELS(logits, own)
+            own = torch.where(trusted, self.targets.decided(logits.detach().float()), IGNORE)
+            loss = self.own_labels(logits, own)
             figures.add("loss/own_labels", loss, share)
             figures.add("unlabelled/trusted", trusted.float().mean(), share)
             total = total + settings.pseudo_weight * loss
@@ -256,10 +265,11 @@ class AdversarialStep(Step):
         try:
             image, label = self._placed(batch["image"]), batch["label"].to(self.fabric.device)
             with self.choice.autocast(self.fabric.device):
-                probabilities = generator(image).float().softmax(dim=1)
-            views = {"result": probabilities.argmax(dim=1).to(torch.uint8)}
+                logits = generator(image).float()
+            probabilities = self.targets.activated(logits)
+            views = {"result": self.targets.decided(logits).to(torch.uint8)}
             if isinstance(opponent, Decider) and opponent.loss.name != "wasserstein":
-                reference, counted = reference_maps(label, self.classes)
+                reference, counted = reference_maps(label, self.targets)
                 shown = {
                     "reference": self.disguise.real(reference, probabilities, 1.0) * counted,
                     "result": self.disguise.fake(probabilities, 1.0) * counted,

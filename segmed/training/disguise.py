@@ -16,20 +16,21 @@ from torch import Tensor
 
 from segmed.errors import TrainingError
 from segmed.labels import IGNORE
+from segmed.targets import Targets
 
 
-def reference_maps(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def reference_maps(labels: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     """Labels as the maps that a perfect and certain network would give.
 
     Args:
         labels: (B, *spatial), integer, with `IGNORE`.
-        classes: number of classes, background included.
+        targets: what the maps stand for.
 
     Returns:
-        One-hot float32 maps (B, classes, *spatial), all 0 where the label is `IGNORE`, and the mask of the voxels that
-        count, bool (B, 1, *spatial).
+        Float32 maps of 0 and 1 (B, channels, *spatial), all 0 where the label is `IGNORE`, and the mask of the voxels
+        that count, bool (B, 1, *spatial).
     """
-    return _one_hot(labels[:, None], classes), (labels != IGNORE)[:, None]
+    return targets.maps(labels), (labels != IGNORE)[:, None]
 
 
 def _one_hot(indices: Tensor, classes: int) -> Tensor:
@@ -126,6 +127,35 @@ class StraightThrough(Disguise):
 
     def real(self, reference: Tensor, probabilities: Tensor, progress: float) -> Tensor:
         return reference.detach().float()
+
+
+class EachRegion(Disguise):
+    """Another disguise on maps that do not exclude each other: each map and its complement are two classes.
+
+    Args:
+        disguise: of maps (N, 2, *spatial).
+    """
+
+    def __init__(self, disguise: Disguise) -> None:
+        self.disguise = disguise
+
+    def fake(self, probabilities: Tensor, progress: float) -> Tensor:
+        return _of_inside(self.disguise.fake(_two_classes(probabilities), progress), probabilities)
+
+    def real(self, reference: Tensor, probabilities: Tensor, progress: float) -> Tensor:
+        real = self.disguise.real(_two_classes(reference), _two_classes(probabilities), progress)
+        return _of_inside(real, reference)
+
+
+def _two_classes(maps: Tensor) -> Tensor:
+    """Maps (B, R, *spatial) -> outside and inside of each, (B * R, 2, *spatial)."""
+    each = maps.float().flatten(0, 1)
+    return torch.stack([1 - each, each], dim=1)
+
+
+def _of_inside(shown: Tensor, maps: Tensor) -> Tensor:
+    """The inside of (B * R, 2, *spatial) in the shape of `maps` (B, R, *spatial)."""
+    return shown[:, 1].reshape(maps.shape)
 
 
 class InstanceNoise(Disguise):

@@ -180,7 +180,7 @@ def take_network(network: nn.Module, folder: Path, *, labels: Sequence[str]) -> 
     Args:
         network: is changed; on the device `meta` it is only seen whether they fit.
         folder: of the other run.
-        labels: names of this run's labels, in the order of its heads' channels.
+        labels: what this run's heads give, background and labels or regions, in the order of the channels.
 
     Raises:
         RunError, ConfigError: no run, or weights that can't be read.

@@ -13,6 +13,7 @@ from segmed.errors import TrainingError
 from segmed.runs import Run
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.ranks import Ranks
+from segmed.training.time_left import TimeLeft
 from segmed.training.tracking import RunTracker, Tracker
 
 
@@ -55,7 +56,14 @@ def require_one_process(ranks: Ranks, message: str) -> None:
         raise TrainingError(message)
 
 
-def open_tracker(run: Run, ranks: Ranks, *, resume: bool) -> tuple[Tracker, int]:
-    """The tracker of a run, and the step of the checkpoint to go on from; 0: from the beginning."""
+def open_tracker(run: Run, ranks: Ranks, *, resume: bool, time_left: TimeLeft | None = None) -> tuple[Tracker, int]:
+    """The tracker of a run, and the step of the checkpoint to go on from; 0: from the beginning.
+
+    Args:
+        run: whose records are written.
+        ranks: the processes.
+        resume: whether it goes on.
+        time_left: of the whole that the run is a part of; none: of the run alone.
+    """
     step = Checkpoints(run.path, ranks=ranks).last_step() if resume else 0
-    return RunTracker(run.path, step=step) if ranks.leads else Tracker(), step
+    return RunTracker(run.path, step=step, time_left=time_left) if ranks.leads else Tracker(), step

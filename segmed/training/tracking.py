@@ -20,6 +20,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from segmed.files import disk_errors, printable
 from segmed.training.history import History
+from segmed.training.time_left import TimeLeft
 
 LINE_SECONDS = 30.0  # between two plain lines of a run without a terminal
 FLUSH_SECONDS = 20
@@ -84,9 +85,12 @@ class RunTracker(Tracker):
         folder: of the run.
         step: last step of the checkpoint that the run goes on from; what was written after it is cut.
         console: where to print; none: standard output.
+        time_left: how long the run, or the whole that it is a part of, goes on.
     """
 
-    def __init__(self, folder: Path, *, step: int = 0, console: Console | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, step: int = 0, console: Console | None = None, time_left: TimeLeft | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.board = self.folder / "tensorboard"
@@ -104,6 +108,7 @@ class RunTracker(Tracker):
         self._bar: Progress | None = None
         self._last_line = 0.0
         self._latest: dict[str, float] = {}
+        self._time_left = time_left or TimeLeft()
 
     def __enter__(self) -> RunTracker:
         self._hook = threading.excepthook
@@ -143,7 +148,7 @@ class RunTracker(Tracker):
         self._latest.update(values)
         if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()
-            self.line(f"step {step}, {minutes:.1f} min: {_words(values)}")
+            self.line(f"step {step}, {minutes:.1f} min{self._time_left.comma}: {_words(values)}")
 
     def validation(
         self,
@@ -208,6 +213,7 @@ class RunTracker(Tracker):
 
     def progress(self, share: float, step: int) -> None:
         """Move the bar, in a terminal."""
+        self._time_left.at(share)
         if not self.console.is_terminal:
             return
         if self._bar is None:
@@ -216,7 +222,9 @@ class RunTracker(Tracker):
             self._bar.add_task("", total=1.0)
             self._bar.start()
         shown = {name: value for name, value in self._latest.items() if name in SHOWN}
-        self._bar.update(self._bar.task_ids[0], completed=share, description=f"step {step}  {_words(shown)}")
+        self._bar.update(
+            self._bar.task_ids[0], completed=share, description=f"step {step}{self._time_left.comma}  {_words(shown)}"
+        )
 
     def line(self, text: str) -> None:
         """A line for the reader, in the log, too."""

@@ -18,34 +18,8 @@ from segmed.geometry import (
     Header,
     as_affine,
     check_affine,
-    grid_difference,
-    orientation,
-    resample_onto,
-    spacing_mm,
-    to_canonical,
 )
 from segmed.volumes import dicom, itk, nifti, through_nibabel, through_pillow
-
-__all__ = [
-    "VOLUME_SUFFIXES",
-    "Header",
-    "Source",
-    "VolumeError",
-    "grid_difference",
-    "header_remarks",
-    "is_dicom_folder",
-    "is_picture",
-    "is_volume_file",
-    "orientation",
-    "read_header",
-    "read_label_volume",
-    "read_volume",
-    "resample_onto",
-    "spacing_mm",
-    "strip_suffix",
-    "to_canonical",
-    "write_volume",
-]
 
 VOLUME_SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES, *through_nibabel.SUFFIXES, *through_pillow.SUFFIXES)
 WHOLE = 1e-3  # a value this close to a whole number is that label: tools round floats

@@ -233,6 +233,30 @@ def test_a_stack_along_the_long_axis_is_refused():
         short_axis_view(along.heart)
 
 
+def only_slices(phantom, numbers):
+    kept = np.isin(np.arange(phantom.heart.wall.shape[2]), numbers)
+    masks = [mask[..., kept] for mask in (phantom.heart.wall, phantom.heart.pool, phantom.heart.rv)]
+    affine = phantom.heart.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * min(numbers)
+    return Phantom(HeartLabels(masks[0], affine, masks[1], masks[2]), masks[0])
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_stack_has_levels_only_where_it_has_a_slice_for_each(count):
+    """Two slices have no mid level, and which two of the three they are can't be known."""
+    first = int(0.3 * EPI_MM[1] / 8)
+    few = only_slices(make(THICK), range(first, first + count))
+    position = HeartPosition(apex_mm=to_world(make(THICK), np.array([0.0, 0.0, 1.1 * EPI_MM[1]])))
+    view = short_axis_view(few.heart, position)
+    if count == 3:
+        assert [one.level for one in view.slices] == ["basal", "mid", "apical"]
+        return
+    assert [one.level for one in view.slices] == [None, None]
+    assert any("can't be known: fewer than three slices" in note for note in view.notes)
+    with pytest.raises(CardiacError, match="can't be known: fewer than three slices"):
+        segments_of(few, position)
+
+
 def test_one_slice_has_segments_only_when_its_level_is_given():
     number = int(0.45 * EPI_MM[1] / 8)
     phantom = make(THICK)

@@ -567,6 +567,17 @@ def test_bad_usage_is_one_line_and_exit_code_2(arguments, line, folder, monkeypa
     assert not Path("out").exists()
 
 
+def test_one_file_a_structure_is_told_how_to_become_a_label_map(tmp_path, monkeypatch, capsys):
+    for case in ("s0", "s1", "s2"):
+        for name in ("mri", "segmentations/liver", "segmentations/spleen"):
+            path = tmp_path / "set" / case / f"{name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(np.random.default_rng(0).normal(9, 1, (9, 9, 9)).astype("f4"), np.eye(4)), path)
+    monkeypatch.chdir(tmp_path)
+    run_tool(monkeypatch, "set", "--images", "MR={case}/mri.nii.gz", "--output", "out", "--workers", "1")
+    assert "write one label map a case, of values 1, 2 and so on" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- real data
 
 

@@ -651,7 +651,7 @@ def test_an_output_that_is_a_file_or_lies_among_the_predictions(folders, capsys)
     assert "no reference" not in capsys.readouterr().err
     (folders / "taken").write_text("")
     assert evaluate(folders, "--output", str(folders / "taken"))[0] == 2
-    assert "cannot make folder" in capsys.readouterr().err
+    assert "a file is in the way" in capsys.readouterr().err
 
 
 def test_no_common_name_is_one_line_that_names_both_sides(folders, capsys):

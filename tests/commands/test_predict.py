@@ -235,6 +235,17 @@ def test_probabilities_and_uncertainty_are_written_on_request(run, predict, tmp_
     np.testing.assert_allclose(nib.load(output / "uncertainty" / "a_uncertainty.nii.gz").affine, OBLIQUE, atol=1e-5)
 
 
+def test_a_name_that_leaves_no_room_for_what_is_written_of_it_is_told_before_the_work(run, predict, tmp_path):
+    name = "ü" * 120 + "n.nii.gz"  # 248 bytes
+    write(tmp_path / "in" / name)
+    code, _, err = predict("--run", run, "--input", tmp_path / "in", "--output", tmp_path / "out", "--probabilities")
+    assert code == 2
+    assert "has a name of more than 255 bytes: shorten it, or leave out the probabilities" in err
+    assert not names(tmp_path / "out")
+    assert predict("--run", run, "--input", tmp_path / "in", "--output", tmp_path / "out")[0] == 0
+    assert name in names(tmp_path / "out")
+
+
 def test_entropy_is_zero_where_certain_and_ln_classes_where_not():
     volume = read_volume_of_ones()
     certain = torch.zeros(3, 2, 2, 2)

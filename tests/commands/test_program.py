@@ -1,5 +1,6 @@
 """The command `segmed`: its commands, their help, the tab key, and what it says of itself."""
 
+import io
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from segmed import __version__
+from segmed.commands.command_line import run_tool
 from segmed.commands.completion import options
 from segmed.commands.program import COMMANDS, main, main_of
 from segmed.commands.short_help import Groups, short_help
@@ -151,3 +153,22 @@ def test_init_writes_a_first_config_that_audit_and_train_take_and_never_replaces
     assert "hearts.yaml is there already" in err
     assert segmed("init", "nowhere")[0] == 2
     assert not (tmp_path / "nowhere.yaml").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_a_stream_of_any_encoding_takes_what_a_command_says(command, encoding, monkeypatch):
+    """Output redirected on Windows, or in a C locale, ends no run."""
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding=encoding) for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setattr(sys, "argv", ["segmed", command, "--help-all"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0
+    with pytest.raises(SystemExit):
+        run_tool(lambda: print("label − × ∅ ü 日本", Path("s\udcff")))
+    streams["stdout"].flush()
+    said = streams["stdout"].buffer.getvalue()
+    assert b"label \\u2212" in said
+    assert b"\\udcff" in said

@@ -380,10 +380,10 @@ def test_the_tool_writes_one_table_and_figures(compare):
     assert "| strm " in done.out
     assert {path.name for path in done.files.iterdir() if path.is_file()} == {
         "overview.md", "overview.csv", "comparison.md", "comparison.csv", "comparison.json", "comparison.png",
-        "bland_altman.png", "report.html",
+        "bland_altman.png", "agreement.csv", "report.html",
     }  # fmt: skip
     head, *lines = (done.files / "overview.csv").read_text().splitlines()
-    assert len(lines) == 4  # of scar and of the wall, which has no figures
+    assert len(lines) == 10  # two rows and three constants, of scar and of the wall, which has no figures
     assert "dice_mean" in head
     assert "share_error_pp_mean" in head
     assert "zabihollahy" not in head

@@ -14,6 +14,7 @@ from tiny_data import make_balls, names, tiny
 from segmed.builders.datasets import build_dataset
 from segmed.builders.trained import load_run
 from segmed.compose import run as compose_run
+from segmed.compose.composition import Composition
 from segmed.compose.prepare import member_config
 from segmed.config import SegmentationConfig, StageConfig
 from segmed.config.reading import validate
@@ -67,6 +68,44 @@ def test_one_command_trains_every_network_and_tests_the_whole_once(cascade):
         Split.load(cascade.split).test
     )
     assert (cascade.path / "report.html").is_file()
+
+
+def test_the_page_has_the_curves_of_every_network(cascade):
+    page = cascade.page.read_text()
+    names = ["coarse/axial", "coarse/without_fold_1/sagittal", "fine/volume"]
+    assert page.count("losses and validation over the steps.</figcaption>") == 11
+    assert all(f"{name}: losses and validation" in page for name in names)
+
+
+def test_the_plan_of_a_cascade_is_that_of_the_whole_and_stands_in_its_log(cascade, balls, tmp_path, capsys):
+    compose_run.show_plan(tiny(balls, tmp_path, cascade=STAGES, **FLAT))
+    plan = capsys.readouterr().out
+    assert "coarse: axial, coronal, sagittal, 3 times: with all training cases, and without each of 2 folds" in plan
+    assert "fine: axial, volume\n" in plan
+    assert "training: 11 networks × 12 epochs = 132 epochs" in plan
+    assert "network.encoder" not in plan
+    assert "training: 11 networks × 12 epochs = 132 epochs" in cascade.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("coarse", "fine", "words"),
+    [
+        (0.3, 0.3, "11 networks × 0.3 min = 3.3 min"),
+        (0.3, 0.5, "9 networks × 0.3 min + 2 networks × 0.5 min = 3.7 min"),
+    ],
+)
+def test_the_budget_of_a_cascade_is_said_as_a_whole(balls, tmp_path, coarse, fine, words):
+    stages = {
+        **STAGES,
+        "coarse": {**STAGES["coarse"], "train": {"budget_minutes": coarse}},
+        "fine": {**STAGES["fine"], "train": {"budget_minutes": fine}},
+    }
+    whole = Composition(tiny(balls, tmp_path, cascade=stages, **FLAT), {}, "", ())
+    assert whole.budget == words
+    parts = [whole.part(number) for number in range(1, 12)]
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    assert parts[-1].before + parts[-1].share == pytest.approx(1)
+    assert parts[9].before == pytest.approx(9 * coarse / (9 * coarse + 2 * fine))
 
 
 def test_the_run_is_loaded_as_what_it_is_made_of(cascade):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -596,6 +597,12 @@ def test_rows_of_a_manifest_may_lack_the_label_of_a_listed_case(tmp_path):
 
 
 # ---------------------------------------------------------------- what holds for all layouts
+
+
+def test_a_public_data_set_that_is_not_there_names_its_download(tmp_path):
+    told = f"`segmed download hippocampus --output {tmp_path}` fetches it, or set data.root"
+    with pytest.raises(DatasetError, match=re.escape(told)):
+        read(tmp_path / "Task04_Hippocampus", MsdLayout())
 
 
 @pytest.mark.parametrize("layout", [MsdLayout(), NnunetLayout(), PATTERN, ManifestLayout()], ids=lambda x: x.name)

@@ -11,7 +11,7 @@ from segmed.data.cases import read_dataset
 from segmed.data.familiar import familiar_with
 from segmed.data.inputs import find_inputs, label_maps
 from segmed.data.splits import Split
-from segmed.segment.predict import CaseReport, Record, place_of
+from segmed.segment.record import CaseReport, Record, place_of
 from segmed.volumes import write_volume
 
 

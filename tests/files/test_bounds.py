@@ -13,6 +13,7 @@ from segmed.files import (
     csv_text,
     disk_errors,
     from_cell,
+    make_folder,
     printable,
     remove,
 )
@@ -102,3 +103,10 @@ def test_texts_of_a_table_are_quoted_and_its_numbers_are_not():
     rows = [{"=case": "=1+1", "dice": -0.5, "note": None}, {"=case": "a,b", "dice": float("nan"), "note": "-3.5"}]
     table = csv_text(["=case", "dice", "note"], rows)
     assert table == "'=case,dice,note\n'=1+1,-0.5,\n\"a,b\",,-3.5\n"
+
+
+def test_a_folder_that_can_not_be_made_says_what_is_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/below"):
+        with pytest.raises(DiskError, match=f"cannot make folder .*{place} .a file is in the way.: choose another"):
+            make_folder(tmp_path / place)

@@ -475,3 +475,15 @@ def test_maps_are_of_errors_and_of_right_answers(most, wrong, right):
 def test_volumes_are_shown_in_three_planes():
     figure = maps_figure(HAND, explain_images(Corner(3), HAND, lambda name: np.ones((1, 8, 10, 6), np.float32), most=1))
     assert [axes.images[0].get_array().shape for axes in figure.axes[::3]] == [(10, 8), (6, 8), (6, 10)]
+
+
+def test_the_table_of_few_subjects_names_its_intervals_and_what_the_calibration_error_is_by_chance():
+    few = drawn(subjects=14, slices=1)
+    summary = summary_of(few)
+    text = classification_text(summary)
+    said = next(line for line in text.splitlines() if line.startswith("95 % intervals by image"))
+    assert "Clopper-Pearson (accuracy" in said
+    assert "none below 20 subjects (balanced accuracy" in said
+    chance = summary["image"]["calibration"]["before"]["ece_if_calibrated"]
+    assert f"{chance['value']:.3f} [{chance['ci95'][0]:.3f}, {chance['ci95'][1]:.3f}]" in text
+    assert summary["image"]["calibration"]["before"]["ece"]["ci95"] is None

@@ -23,7 +23,7 @@ from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.data.phantoms import make_phantom
 from segmed.data.splits import Split
-from segmed.runs import Run
+from segmed.runs import Run, new_run
 from segmed.volumes import read_volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -298,6 +298,30 @@ def test_a_patch_that_the_strides_do_not_divide_is_refused(phantom, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(phantom, tmp_path):
     (tmp_path / "file").write_text("")
     assert "run folder" in refused(small(phantom, tmp_path), tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("full", "full exists: name another --run-dir"),
+        ("file", "file exists: name another --run-dir"),
+        ("file/run", "file/run: Not a directory"),
+        ("n" * 256, "File name too long"),
+    ],
+    ids=["full", "file", "below a file", "long name"],
+)
+def test_a_run_folder_that_can_not_be_is_told_before_data_are_read(tmp_path, place, said):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").write_text("")
+    nowhere = SegmentationConfig(data={"root": tmp_path / "no data", "layout": {"name": "nnunet"}})
+    assert said in refused(nowhere, tmp_path / place)
+
+
+def test_a_name_of_any_length_names_a_run_folder(tmp_path):
+    run = new_run(None, runs=tmp_path, name="ü" * 400 + "n" * 400)
+    assert run.path.is_dir()
+    assert len(run.path.name.encode()) <= 255
 
 
 def test_weights_of_another_network_are_refused_by_name(finished, tmp_path):

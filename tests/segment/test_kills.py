@@ -103,12 +103,23 @@ def test_a_finished_run_says_so_and_is_left_alone(data, tmp_path, quick, capsys)
 def test_a_second_process_that_goes_on_with_a_run_is_refused(data, tmp_path, monkeypatch):
     monkeypatch.setattr("segmed.runs.run_lock.WAIT_S", 0.1)
     experiment.start(tiny(data, tmp_path), tmp_path / "run")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert log.startswith("plan: ")
     with holding(tmp_path / "run"), pytest.raises(RunError, match="is being trained by another process"):
         experiment.resume(tmp_path / "run")
-    assert not (tmp_path / "run" / "log.txt").exists()
+    assert (tmp_path / "run" / "log.txt").read_text() == log
     with holding(tmp_path / "run"):
         pass
     assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_run_whose_data_have_moved_says_where_their_place_is_written(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    experiment.start(tiny(tmp_path / "data", tmp_path), tmp_path / "run")
+    (tmp_path / "data").rename(tmp_path / "moved")
+    config = tmp_path / "run" / "config.yaml"
+    with pytest.raises(RunError, match=rf"data, the data of run .*write where it is now as data\.root into {config}"):
+        experiment.resume(tmp_path / "run")
 
 
 def test_an_image_that_was_replaced_between_kill_and_resume_is_noticed(data, tmp_path):

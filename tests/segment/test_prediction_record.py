@@ -4,7 +4,7 @@ import pytest
 
 from segmed.errors import SegmenterError
 from segmed.files import write_json
-from segmed.segment.predict import Record
+from segmed.segment.record import Record
 
 RECORD = {"runs": [], "settings": {}}
 CASE = {"case": "a", "inputs": ["a.nii.gz"], "stamp": "0", "status": "done", "output": "out/a.nii.gz"}

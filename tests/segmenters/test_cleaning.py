@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from late_enhancement import ENDO_MM, EPI_MM, sector, stack
 
+from segmed.cardiac.heart import HeartLabels
+from segmed.cardiac.tissue import obstruction
 from segmed.errors import SegmenterError
-from segmed.segmenters.cleaning import Cleaned, obstruction, small_pieces
+from segmed.segmenters.cleaning import Cleaned, small_pieces
+from segmed.segmenters.obstruction import dark_cores
 from segmed.segmenters.region import Scene, TissueMethod
 from segmed.segmenters.thresholds import StandardDeviations
 
@@ -23,29 +26,49 @@ class Given(TissueMethod):
 
 def test_a_core_within_the_scar_is_filled():
     scene = stack(SCAR)
-    assert np.array_equal(obstruction(SCAR & ~CORE, scene.region, axis=2), CORE)
+    assert np.array_equal(dark_cores(SCAR & ~CORE, scene.region, axis=2), CORE)
 
 
 def test_a_core_at_the_endocardium_is_enclosed_by_scar_and_cavity_together():
     scene = stack(SCAR)
-    assert not obstruction(SCAR & ~ENDOCARDIAL, scene.region, axis=2).any()
-    filled = obstruction(SCAR & ~ENDOCARDIAL, scene.region, axis=2, cavity=scene.masks["pool"])
+    assert not dark_cores(SCAR & ~ENDOCARDIAL, scene.region, axis=2).any()
+    filled = dark_cores(SCAR & ~ENDOCARDIAL, scene.region, axis=2, cavity=scene.masks["pool"])
     assert np.array_equal(filled, ENDOCARDIAL)
 
 
 def test_healthy_wall_and_a_core_open_to_it_are_left():
     scene = stack(SCAR)
     opened = SCAR & ~CORE & ~sector(120, 60, inner_mm=ENDO_MM + 4, outer_mm=EPI_MM - 4)
-    assert not obstruction(opened, scene.region, axis=2, cavity=scene.masks["pool"]).any()
-    assert not obstruction(np.zeros_like(SCAR), scene.region, axis=2, cavity=scene.masks["pool"]).any()
+    assert not dark_cores(opened, scene.region, axis=2, cavity=scene.masks["pool"]).any()
+    assert not dark_cores(np.zeros_like(SCAR), scene.region, axis=2, cavity=scene.masks["pool"]).any()
 
 
 def test_a_core_is_enclosed_in_its_slice_even_at_the_end_of_the_stack():
     scene = stack(SCAR)
     scar = SCAR & ~CORE
     scar[:, :, 1] = False
-    filled = obstruction(scar, scene.region, axis=2)
+    filled = dark_cores(scar, scene.region, axis=2)
     assert np.array_equal(filled, CORE & np.array([True, False, True]))
+
+
+@pytest.mark.parametrize(("scar_voxels", "is_core"), [(1, False), (4, False), (5, True)])
+def test_scar_makes_up_at_least_half_of_the_outline_of_a_core(scar_voxels, is_core):
+    """A piece of 1 x 4 voxels has an outline of 10 edges; the rest of them is blood."""
+    around = [(1, 2), (6, 2), (2, 1), (3, 1), (4, 1), (5, 1), (2, 3), (3, 3), (4, 3), (5, 3)]
+    scar, pool = np.zeros((8, 5, 1), bool), np.zeros((8, 5, 1), bool)
+    for number, (x, y) in enumerate(around):
+        (scar if number < scar_voxels else pool)[x, y] = True
+    wall = scar.copy()
+    wall[2:6, 2] = True
+    assert np.array_equal(dark_cores(scar, wall, axis=2, cavity=pool), (wall & ~scar) & is_core)
+
+
+def test_methods_and_the_scar_report_share_one_rule_of_obstruction():
+    scene = stack(SCAR)
+    heart = HeartLabels(scene.region, np.diag([*scene.spacing_mm, 1.0]), pool=scene.masks["pool"])
+    for core in (CORE, ENDOCARDIAL, sector(90, 60, inner_mm=ENDO_MM, outer_mm=ENDO_MM + 1.5)):
+        by_method = dark_cores(SCAR & ~core, scene.region, axis=2, cavity=scene.masks["pool"])
+        assert np.array_equal(by_method, obstruction(heart, SCAR & ~core))
 
 
 def test_pieces_are_measured_in_ml():

@@ -31,6 +31,7 @@ from segmed.losses.adversarial import adversarial_loss, feature_matching_loss, s
 from segmed.losses.segmentation_loss import CrossEntropy
 from segmed.networks.discriminators import ImageDiscriminator, PatchDiscriminator, PixelDiscriminator
 from segmed.networks.encoders.plain_convolutions import PlainEncoder
+from segmed.targets import LabelTargets
 from segmed.training.disguise import disguise, reference_maps
 from segmed.training.precision import Choice
 from segmed.training.steps import SupervisedStep
@@ -181,7 +182,7 @@ def plain_gradients(network, discriminator, batch, *, loss, weights, accumulate)
     hidden = disguise("straight_through")
     for image, label in zip(images, labels, strict=True):
         logits = network.all_logits(image)
-        reference, counted = reference_maps(label, CLASSES)
+        reference, counted = reference_maps(label, LabelTargets(["wall", "scar"]))
         soft = logits[0].softmax(1)
         fake = discriminator(image, hidden.fake(soft, HALFWAY) * counted)
         real = discriminator(image, hidden.real(reference, soft, HALFWAY) * counted)

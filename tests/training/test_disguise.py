@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from segmed.errors import TrainingError
 from segmed.labels import IGNORE
 from segmed.losses.adversarial import adversarial_loss
+from segmed.targets import LabelTargets
 from segmed.training.disguise import (
     DISGUISES,
     Disguise,
@@ -23,13 +24,20 @@ from segmed.training.disguise import (
 )
 
 CLASSES = 3
+
+
+def targets(classes: int) -> LabelTargets:
+    return LabelTargets([str(index) for index in range(1, classes)])
+
+
+TARGETS = targets(CLASSES)
 SIZE = 32
 NAMES = list(DISGUISES)
 
 
 def soft_maps(labels: Tensor, *, least: float, generator: torch.Generator) -> Tensor:
     """Softmax maps whose likeliest class is the label, with `least` to 0.99, and the others sharing at random."""
-    one_hot, _ = reference_maps(labels, CLASSES)
+    one_hot, _ = reference_maps(labels, TARGETS)
     confidence = least + (0.99 - least) * torch.rand(labels[:, None].shape, generator=generator)
     rest = (torch.rand(one_hot.shape, generator=generator) + 0.01) * (1 - one_hot)
     return confidence * one_hot + (1 - confidence) * rest / rest.sum(1, keepdim=True)
@@ -39,7 +47,7 @@ def random_case(*, dims: int = 2, seed: int = 0, least: float = 0.9) -> tuple[Te
     """A reference and a perfect soft map of it, (2, CLASSES, *spatial)."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, CLASSES, (2, *[5] * dims), generator=generator, dtype=torch.uint8)
-    return reference_maps(labels, CLASSES)[0], soft_maps(labels, least=least, generator=generator)
+    return reference_maps(labels, TARGETS)[0], soft_maps(labels, least=least, generator=generator)
 
 
 # ---------------------------------------------------------------- maps of references
@@ -48,7 +56,7 @@ def random_case(*, dims: int = 2, seed: int = 0, least: float = 0.9) -> tuple[Te
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int64])
 def test_reference_maps_are_one_hot_and_0_where_nobody_annotated(kind):
     labels = torch.tensor([[[0, 1], [2, IGNORE]]], dtype=torch.uint8).to(kind)
-    maps, counted = reference_maps(labels, 3)
+    maps, counted = reference_maps(labels, targets(3))
     expected = torch.tensor([[[[1, 0], [0, 0]], [[0, 1], [0, 0]], [[0, 0], [1, 0]]]], dtype=torch.float32)
     assert maps.dtype == torch.float32
     assert torch.equal(maps, expected)
@@ -58,7 +66,7 @@ def test_reference_maps_are_one_hot_and_0_where_nobody_annotated(kind):
 def test_reference_maps_of_a_volume_sum_to_the_mask():
     labels = torch.randint(0, 4, (2, 3, 4, 5), dtype=torch.uint8)
     labels[:, 1] = IGNORE
-    maps, counted = reference_maps(labels, 4)
+    maps, counted = reference_maps(labels, targets(4))
     assert maps.shape == (2, 4, 3, 4, 5)
     assert torch.equal(maps.sum(1, keepdim=True), counted.float())
     assert torch.equal(maps.argmax(1)[counted[:, 0]], labels[counted[:, 0]].long())
@@ -224,7 +232,7 @@ def accuracy(
     def shown(count: int) -> tuple[Tensor, Tensor]:
         labels = discs(count, generator)
         probabilities = soft_maps(shapes(labels), least=least, generator=generator)
-        reference, _ = reference_maps(labels, CLASSES)
+        reference, _ = reference_maps(labels, TARGETS)
         return chosen.real(reference, probabilities, progress), chosen.fake(probabilities, progress)
 
     for _ in range(60):
@@ -241,7 +249,7 @@ def ideal_accuracy(sd: float) -> float:
     """No discriminator tells a map from its reference under noise more often: the mean of Φ(distance / 2 sd)."""
     generator = torch.Generator().manual_seed(1)
     labels = discs(256, generator)
-    apart = reference_maps(labels, CLASSES)[0] - soft_maps(labels, least=0.9, generator=generator)
+    apart = reference_maps(labels, TARGETS)[0] - soft_maps(labels, least=0.9, generator=generator)
     return torch.special.ndtr(apart.flatten(1).norm(dim=1) / (2 * sd)).mean().item()
 
 
@@ -254,7 +262,7 @@ def test_straight_through_leaves_nothing_to_tell_perfect_maps_by(least):
     """Both are the same to the bit, however unsure the map is, so no discriminator does better than a coin."""
     generator = torch.Generator().manual_seed(0)
     labels = discs(64, generator)
-    reference, _ = reference_maps(labels, CLASSES)
+    reference, _ = reference_maps(labels, TARGETS)
     perfect = soft_maps(labels, least=least, generator=generator)
     chosen = StraightThrough()
     assert torch.equal(chosen.fake(perfect, 0.0), chosen.real(reference, perfect, 0.0))
@@ -299,7 +307,7 @@ def test_a_discriminator_of_straight_maps_draws_a_result_towards_the_reference()
     """One disc pixel is taken for background: raising the disc there raises a linear decision for discs."""
     labels = torch.zeros(1, 4, 4, dtype=torch.long)
     labels[:, 1:3, 1:3] = 1
-    reference, _ = reference_maps(labels, 2)
+    reference, _ = reference_maps(labels, targets(2))
     probabilities = (0.8 * reference + 0.1).clone()
     probabilities[0, :, 1, 1] = torch.tensor([0.7, 0.3])
     probabilities.requires_grad_()

@@ -17,8 +17,10 @@ from segmed.training.tracking import RunTracker
 pytestmark = pytest.mark.slow
 CURVES = ["validation/best_dice", "validation/dice/left", "validation/dice/right", "validation/score"]
 POINTS = """[...document.querySelectorAll('scalar-card')].map(card => {
-  const own = [...card.querySelectorAll('line-chart path, line-chart circle')].filter(drawn => !drawn.closest('mat-icon'));
-  const lines = own.filter(drawn => drawn.tagName == 'path').map(path => path.getAttribute('d').split(/[ML]/).length - 1);
+  const own = [...card.querySelectorAll('line-chart path, line-chart circle')]
+    .filter(drawn => !drawn.closest('mat-icon'));
+  const lines = own.filter(drawn => drawn.tagName == 'path')
+    .map(path => path.getAttribute('d').split(/[ML]/).length - 1);
   const single = own.filter(drawn => drawn.tagName == 'circle').length;
   return [card.querySelector('.tag').textContent.trim(), Math.max(single, ...lines)];
 })"""

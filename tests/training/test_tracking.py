@@ -19,6 +19,7 @@ from segmed.runs import read_history
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.history import History
 from segmed.training.ranks import Ranks
+from segmed.training.time_left import TimeLeft
 from segmed.training.tracking import RunTracker, Tracker
 
 
@@ -233,6 +234,31 @@ def test_in_a_terminal_there_is_a_bar_with_the_step(tmp_path):
     assert "25 %" in printed(console)
     assert "step 7" in printed(console)
     assert "loss 0.5" in printed(console)
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ({}, ", 3 min left"),
+        ({"name": "network 2 of 4", "before": 0.25, "share": 0.25}, ", network 2 of 4, 11 min left of all"),
+    ],
+    ids=["alone", "one of four"],
+)
+def test_the_time_left_follows_from_the_speed_so_far_and_counts_the_whole(left, words):
+    seconds = iter((0.0, 60.0))
+    time_left = TimeLeft(**left, clock=lambda: next(seconds))
+    time_left.at(0.0)
+    time_left.at(0.25)  # a quarter a minute
+    assert time_left.comma == words
+
+
+def test_a_run_that_goes_on_from_the_middle_is_as_fast_as_it_is_now():
+    seconds = iter((0.0, 60.0))
+    time_left = TimeLeft(clock=lambda: next(seconds))
+    time_left.at(0.8)
+    assert time_left.comma == ""
+    time_left.at(0.9)
+    assert time_left.comma == ", 60 s left"
 
 
 def test_figures_of_a_validation_are_images(tmp_path):

@@ -11,10 +11,12 @@ from segmed.reports.audit.text import findings_text, verdict
 
 def class_audit_text(audit: ClassAudit) -> RenderableType:
     """All of it, for `rich.console.Console.print`."""
-    parts: list[RenderableType] = [_classes(audit)]
-    if audit.shortcuts or audit.neighbours:
-        parts.append(_scores(audit))
-    return Group(*parts, *findings_text(audit.findings), verdict(audit))
+    return Group(*class_tables(audit), *findings_text(audit.findings), verdict(audit))
+
+
+def class_tables(audit: ClassAudit) -> list[Table]:
+    """What it is like, and what a figure is worth, where something was measured."""
+    return [_classes(audit), *([_scores(audit)] if audit.shortcuts or audit.neighbours else [])]
 
 
 def _classes(audit: ClassAudit) -> Table:

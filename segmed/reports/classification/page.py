@@ -8,14 +8,15 @@ from typing import Any
 
 from segmed.errors import RunError
 from segmed.reports.classification.figures import learning_curves
-from segmed.reports.classification.text import UNIT_TITLES, class_table, meaning, overall_rows, threshold_rows
+from segmed.reports.classification.text import UNIT_TITLES, class_table, meaning, number, overall_rows, threshold_rows
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.rendering import pictures_in, read_json, run_files, write_page
 from segmed.runs import read_history
 
+UNIT_NAMES = {"image": "images", "subject": "subjects"}
 CAPTIONS = {
     "confusion": "Counts, and shares of each true class; the answer is the most probable class.",
-    "curves": "ROC and precision-recall curves on the test part; areas with 95 % bootstrap intervals over subjects.",
+    "curves": "ROC and precision-recall curves on the test part; areas with 95 % intervals over subjects.",
     "reliability": "How often answers are right over their probability: on the diagonal a probability is a frequency. "
     "Red: the errors whose mean is the ECE.",
     "gallery": "Misclassified test images with the probabilities of truth and answer.",
@@ -53,10 +54,25 @@ def write_classification_page(folder: Path) -> Path:
         "classification.html",
         title=title,
         notes=notes,
+        key=_key(summary),
         run=run_files(folder, what="images"),
         sections=_sections(summary),
         pictures=pictures_in(results, CAPTIONS),
     )
+
+
+def _key(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The numbers one looks for first: value, unit, what it is."""
+    unit = summary["units"][-1]
+    entry = summary[unit]
+    shown = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC"}
+    figures = [
+        (number(entry["overall"][name]), "", f"{text} {UNIT_TITLES[unit]}")
+        for name, text in shown.items()
+        if entry["overall"].get(name, {}).get("value") is not None
+    ]
+    majority = f"{entry['majority_share']:.3f}", "", f"accuracy of always answering {entry['majority_class']}"
+    return [*figures, majority, (str(entry["cases"]), "", f"tested {UNIT_NAMES[unit]}")]
 
 
 def _sections(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

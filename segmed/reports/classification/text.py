@@ -121,7 +121,7 @@ def threshold_rows(summary: Mapping[str, Any]) -> list[list[str]]:
 def meaning(summary: Mapping[str, Any]) -> list[str]:
     """What one must know to read the figures, a line each; remarks at the end."""
     test, validation = summary["test"], summary["validation"]
-    lines = [f"Test: {_count(test)}. [95 % bootstrap interval over subjects]. The answer is the most probable class."]
+    lines = [f"Test: {_count(test)}. [95 % interval over subjects]. The answer is the most probable class."]
     if summary["positive"] is None:
         lines.append("AUC and average precision are means of one class against the rest.")
     if "subject" in summary["units"]:
@@ -179,7 +179,11 @@ def _methods(entry: Mapping[str, Any]) -> str:
     ]
     methods = dict.fromkeys(method for _, method in of_classes)
     same = len(methods) == 1 and set(methods) == {method for _, method in of_all}
-    return used([*of_all, *losses, *([] if same else of_classes)])
+    point = entry["threshold"] or {}
+    at_threshold = [
+        (f"{title} at the threshold", point[key]["ci95_method"]) for key, title in SHARE_TITLES.items() if point
+    ]
+    return used([*of_all, *losses, *([] if same else of_classes), *at_threshold])
 
 
 def _of_positive(summary: Mapping[str, Any], key: str) -> str:

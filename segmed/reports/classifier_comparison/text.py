@@ -36,6 +36,7 @@ COLUMNS = (
     "calibrated", "runs", "run_sd", "difference", "difference_low", "difference_high", "difference_method", "test",
     "p", "p_holm", "mcnemar", "mcnemar_holm", "majority_share", "training_minutes",
 )  # fmt: skip
+MOST_KEYS = 4  # methods above all
 HEAD = (
     "figure", "method", "value", "95 % interval", "SD of runs", "difference", "its 95 % interval", "p", "p (Holm)",
     "McNemar", "McNemar (Holm)",
@@ -89,7 +90,16 @@ def classifier_document(comparison: ClassifierComparison, *, title: str, written
         meaning=meaning(comparison, written),
         run_notes=[written(note) for note in comparison.run_notes],
         notes=[written(note) for note in comparison.notes],
+        key=_key(comparison, written),
     )
+
+
+def _key(comparison: ClassifierComparison, written: Writing) -> list[tuple[str, str, str]]:
+    """The accuracy of the first methods, and of how many."""
+    unit = comparison.units[-1]
+    figures = [(method.name, comparison.figures[method.name, unit, "accuracy"]) for method in comparison.methods]
+    shown = [(f"{one.value:.3f}", "", f"{written(name)}: accuracy") for name, one in figures[:MOST_KEYS] if one.value]
+    return [*shown, (str(comparison.cases(unit)), "", f"tested {unit}s")]
 
 
 def _model_and_minutes(method: ClassifierMethod, written: Writing) -> dict[str, str]:

@@ -77,6 +77,7 @@ class Document:
         meaning: what one must know to read the figures, a line each.
         run_notes: that stand above every table.
         notes: others.
+        key: the numbers one looks for first: value, unit, what it is; on the page.
     """
 
     title: str
@@ -84,6 +85,7 @@ class Document:
     meaning: Sequence[str] = ()
     run_notes: Sequence[str] = ()
     notes: Sequence[str] = ()
+    key: Sequence[tuple[str, str, str]] = ()
 
 
 def markdown(document: Document) -> str:

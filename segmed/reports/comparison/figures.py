@@ -37,7 +37,8 @@ def comparison_figure(comparison: Comparison, *, metric: str = "dice", title: st
         metric: one of its metrics.
         title: above the figure.
     """
-    names = [comparison.reference, *(m.name for m in comparison.methods if m.name != comparison.reference)]
+    own = [m.name for m in comparison.methods if not np.isnan(comparison.values[m.name, metric]).all()]
+    names = [comparison.reference, *(name for name in own if name != comparison.reference)]
     shown = [place for place in range(len(comparison.labels)) if _any_known(comparison, metric, place)]
     columns = max(1, min(len(shown), int(WIDEST_INCHES / _width(names))))
     bands = max(1, math.ceil(len(shown) / columns))

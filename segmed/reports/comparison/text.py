@@ -30,6 +30,7 @@ from segmed.reports.comparison.document import (
     write_comparison_files,
 )
 from segmed.reports.comparison.figures import comparison_figure
+from segmed.reports.comparison.volume_tables import agreement_sections, write_agreements
 from segmed.reports.segmentation.tables import NONE, digits, escaped, interval, mean_sd
 
 COLUMNS = (
@@ -37,11 +38,12 @@ COLUMNS = (
     "n", "seeds", "seed_sd", "missed", "chances", "against", "difference", "difference_low", "difference_high",
     "difference_method", "subjects", "p", "p_holm", "family", "tests", "no_p", "training_minutes", "inference_seconds",
 )  # fmt: skip
+MOST_KEYS = 4  # methods above all
 COSTS = ("training_minutes", "inference_seconds")
 
 
 def write_comparison(comparison: Comparison, folder: Path, *, title: str, suffix: str = "") -> str:
-    """Write comparison.csv, comparison.md, comparison.json, comparison.png and report.html.
+    """Write comparison.csv, comparison.md, comparison.json, comparison.png, agreement.csv and report.html.
 
     Args:
         comparison: what is shown.
@@ -55,6 +57,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, title: str, suffix
     Raises:
         OSError: the folder can't be written.
     """
+    write_agreements(comparison, folder / f"agreement{suffix}.csv")
     return write_comparison_files(
         partial(comparison_document, comparison, title=title),
         folder,
@@ -92,12 +95,27 @@ def comparison_document(comparison: Comparison, *, title: str, written: Writing 
         row = metric_named(metric)
         better = f", {row.better} is better" if row.better else ""
         sections.append(Section(f"{row.title}{better}", _metric_table(comparison, metric, written)))
+    sections += agreement_sections(comparison, written)
     return Document(
         written(title),
         sections,
         meaning=meaning(comparison, written),
         notes=[written(note) for note in comparison.notes],
+        key=_key(comparison, written),
     )
+
+
+def _key(comparison: Comparison, written: Writing) -> list[tuple[str, str, str]]:
+    """The first metric of the last label, or of the mean of labels, of the first methods, and how many cases."""
+    metric, label = comparison.metrics[0], comparison.labels[-1]
+    figures = [(method.name, comparison.figures[method.name, label, metric]) for method in comparison.methods]
+    title = metric_named(metric).title
+    shown = [
+        (mean_sd(vars(figure), metric), "", f"{written(name)}: {title}, {written(label)}")
+        for name, figure in figures[:MOST_KEYS]
+        if figure.n
+    ]
+    return [*shown, (str(len(comparison.cases)), "", "test cases")]
 
 
 def meaning(comparison: Comparison, written: Writing = escaped) -> list[str]:
@@ -185,6 +203,7 @@ def _as_data(comparison: Comparison, title: str) -> dict[str, Any]:
         "meaning": meaning(comparison),
         "notes": list(comparison.notes),
         "methods": [_method(method) for method in comparison.methods],
+        "agreements": [line.data() for line in comparison.agreements],
         "figures": [vars(figure) for figure in comparison.figures.values()],
         "values": [
             {"case": case, "subject": comparison.subjects[case], "label": label, "method": method.name}

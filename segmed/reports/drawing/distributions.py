@@ -123,6 +123,8 @@ def _draw_agreement(axes: Axes, rows: Sequence[Mapping[str, Any]], units: int) -
     axes.set_xlabel("mean of both volumes (ml)", fontsize=7, color=INK)
     axes.set_ylabel("prediction − reference (ml)", fontsize=7, color=INK)
     if units < FEWEST_UNITS:
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.2 * (high - low))  # room for the words
         axes.annotate(
             f"no limits from {units} subject{'s' if units != 1 else ''}: 6 are needed", (0.5, 1), ha="center",
             xycoords="axes fraction", va="top", fontsize=6, color=INK,

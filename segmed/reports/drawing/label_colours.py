@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 # Okabe and Ito 2008, apart for every kind of colour vision and on grey, and five more for those who need them.
 PALETTE = (
-    "#56B4E9", "#F0E442", "#009E73", "#E69F00", "#CC79A7", "#D55E00", "#4477FF", "#AA4499", "#DDCC77", "#44AA99",
+    "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#4477FF", "#D55E00", "#AA4499", "#F0E442", "#44AA99", "#DDCC77",
     "#EE6677", "#BBBBBB",
 )  # fmt: skip
 OF_NAMES = {

@@ -143,7 +143,12 @@ def _draw_contours(
 
 def name_ends(axes: Axes, axis: int) -> None:
     """The letters of the patient's sides at the ends of a slice across an axis."""
-    left, right, top, bottom = ENDS[axis]
+    name_sides(axes, ENDS[axis])
+
+
+def name_sides(axes: Axes, ends: tuple[str, str, str, str]) -> None:
+    """Letters at the left, right, top and bottom of a slice."""
+    left, right, top, bottom = ends
     outline = [Stroke(linewidth=1.5, foreground="black"), Normal()]
     for text, place, shift in (
         (left, (0, 0.5), (7, 0)),

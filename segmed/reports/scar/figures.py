@@ -23,6 +23,7 @@ from segmed.cardiac.septum import Septum, find_septum
 from segmed.cardiac.short_axis import ShortAxis, short_axis_view
 from segmed.errors import CardiacError
 from segmed.geometry import as_affine
+from segmed.reports.drawing.one_slice import name_sides
 from segmed.reports.drawing.panels import bare, grey_range
 from segmed.reports.drawing.slices import INK
 
@@ -31,7 +32,9 @@ COLOURS = {"LV wall": "#56B4E9", "scar": "#E69F00", "obstruction": "#CC79A7"}
 MOST_SLICES = 24  # of a stack; more would be stamps
 MOST_CUTS = 12  # of slices that are interpolated anyway
 WIDTH_INCHES = 8.2
+OBLIQUE = 0.4  # share of a direction from which its side is named
 AROUND = 1.35  # a tile is wider than the heart by this factor
+NUMBERED = "; numbered from 1, as in the file"
 LEVELS = {"basal": "base", "mid": "mid", "apical": "apical", "apex": "apex"}
 
 
@@ -45,6 +48,7 @@ class Tiles:
         titles: one a slice.
         marks: insertions of the RV as (row, column) of both ends of a short line, a list a slice.
         told: how the slices are seen, for a caption.
+        ends: the patient's sides at the left, right, top and bottom of a slice, by letter.
         aspect: height over width of a pixel.
     """
 
@@ -54,6 +58,7 @@ class Tiles:
     marks: tuple[tuple[np.ndarray, ...], ...]
     told: str
     aspect: float
+    ends: tuple[str, str, str, str]
 
 
 def scar_montage(tiles: Tiles) -> Figure:
@@ -77,6 +82,8 @@ def scar_montage(tiles: Tiles) -> Figure:
             continue
         axes.imshow(tiles.image[number], cmap="gray", vmin=window[0], vmax=window[1], aspect=tiles.aspect)
         bare(axes)
+        if number == 0:
+            name_sides(axes, tiles.ends)
         axes.set_title(tiles.titles[number], fontsize=7, color=INK, pad=2)
         for name, colour in COLOURS.items():
             _outline(axes, tiles.masks[name][number], colour)
@@ -184,9 +191,22 @@ def montage_tiles(
         {name: np.moveaxis(bring(mask, heart.affine, affine, shape), 2, 0)[chosen] for name, mask in masks.items()},
         tuple(_title(view, number) for number in chosen),
         tuple(marks),
-        told + _some(len(chosen), len(view.slices)),
+        told + _some(len(chosen), len(view.slices)) + ("" if view.interpolated else NUMBERED),
         float(np.linalg.norm(affine[:3, 0]) / np.linalg.norm(affine[:3, 1])),
+        _ends(affine[:3, 0], affine[:3, 1]),
     )
+
+
+def _ends(down: np.ndarray, right: np.ndarray) -> tuple[str, str, str, str]:
+    """Letters of the sides at the left, right, top and bottom, of the directions of rows and columns in RAS mm."""
+    return _letters(-right), _letters(right), _letters(-down), _letters(down)
+
+
+def _letters(direction: np.ndarray) -> str:
+    """The side that a direction points to; of an oblique one the two nearest, the nearer first."""
+    shares = np.abs(direction) / np.linalg.norm(direction)
+    names = [pair[int(step < 0)] for pair, step in zip(("RL", "AP", "SI"), direction, strict=True)]
+    return "".join(names[axis] for axis in np.argsort(-shares)[:2] if shares[axis] > OBLIQUE)
 
 
 def _chosen(count: int, most: int) -> list[int]:
@@ -286,6 +306,7 @@ def _stored_tiles(image: np.ndarray, heart: HeartLabels, masks: Mapping[str, np.
         {name: mask[box] for name, mask in stack.items()},
         tuple(f"slice {number + 1}" for number in chosen),
         ((),) * len(chosen),
-        "as stored: no short axis was found" + _some(len(chosen), len(every)),
+        "as stored: no short axis was found" + _some(len(chosen), len(every)) + NUMBERED,
         spacing[0] / spacing[1],
+        _ends(*(column for i, column in enumerate(as_affine(heart.affine)[:3, :3].T) if i != axis)),
     )

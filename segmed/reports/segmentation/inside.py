@@ -31,6 +31,7 @@ from segmed.reports.drawing.panels import (
     tallness,
 )
 from segmed.reports.drawing.slices import HEAT, INK, PREDICTION_COLOUR, REFERENCE_COLOUR
+from segmed.targets import targets_of
 
 BINS = 120  # of a distribution of intensities,
 SMOOTHING_BINS = 1.5  # smoothed a little: files hold whole numbers, which fall unevenly into bins
@@ -180,7 +181,7 @@ def _show_level(line: Sequence[Axes], level: np.ndarray) -> None:
 def logits_figure(
     network: nn.Module, image: Tensor, labels: LabelSet, *, reference: Tensor | None = None, title: str = ""
 ) -> Figure:
-    """From image to decision: the logits of one patch, the probabilities that softmax makes of them, the labels.
+    """From image to decision: the logits of one patch, the probabilities of labels or regions, the labels.
 
     Args:
         network: (B, C, *spatial) -> logits, on the image's device; used in the mode it is in.
@@ -194,15 +195,17 @@ def logits_figure(
     """
     with torch.no_grad():
         logits = network(image[None])[0].float().numpy(force=True)
-    if len(logits) != labels.classes:
-        raise ValueError(f"the network gives {len(logits)} classes, the labels are {labels.classes}: are they its own?")
-    decided = logits.argmax(0)
+    targets = targets_of(labels)
+    if len(logits) != targets.channels:
+        given = f"the network gives {len(logits)} classes, the labels are {targets.channels}"
+        raise ValueError(f"{given}: are they its own?")
+    decided = targets.decided(torch.from_numpy(logits)[None])[0].numpy()
     known = np.zeros_like(decided) if reference is None else reference.numpy(force=True)
     number = fullest_slice(known if labelled(known).any() else decided)
     tile = 1.1 * TILE_INCHES
-    size = tile * (labels.classes + 1) + 0.8, tile * 2 * tallness(decided) + 0.9
+    size = tile * (targets.channels + 1) + 0.8, tile * 2 * tallness(decided) + 0.9
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(2, labels.classes + 1)
+    grid = figure.subplots(2, targets.channels + 1)
     for axes, text in zip(grid[:, 0], ("image", "most probable label"), strict=True):
         show_plane(axes, plane_of(image[0].numpy(force=True), number))
         axes.set_title(text, fontsize=8, color=INK)
@@ -211,8 +214,10 @@ def logits_figure(
     largest = max(float(np.percentile(np.abs(logits), 99.5)), 1e-6)
     planes = np.stack([plane_of(one, number) for one in logits])
     _show_classes(grid[0, 1:], planes, "logits", (-largest, largest), "RdBu_r")
-    _show_classes(grid[1, 1:], torch.from_numpy(planes).softmax(0).numpy(), "probabilities", (0.0, 1.0), HEAT)
-    for axes, name in zip(grid[0, 1:], ("background", *labels.names), strict=True):
+    _show_classes(
+        grid[1, 1:], targets.activated(torch.from_numpy(planes)[None])[0].numpy(), "probabilities", (0.0, 1.0), HEAT
+    )
+    for axes, name in zip(grid[0, 1:], targets.names, strict=True):
         axes.set_title(name, fontsize=8, color=INK)
     for line in grid:
         bare(line[0])

@@ -12,13 +12,14 @@ from segmed.errors import RunError
 from segmed.metrics.mask_metrics import METRICS, metrics_shown
 from segmed.reports.drawing.curves import training_curves
 from segmed.reports.rendering import Picture, pictures_in, read_json, run_files, write_page
-from segmed.reports.segmentation.tables import NONE, cells, entries, whole_meaning
+from segmed.reports.segmentation.tables import NONE, cells, entries, interval, mean_sd, whole_meaning
 from segmed.runs import read_history
 
 CAPTIONS = {
     "box_plots": "Every case, with median, quartiles and 1.5 times their range.",
     "bland_altman": "Predicted against reference volumes: bias and limits of agreement (Bland and Altman 1986).",
-    "montage": "The worst and the median case by mean Dice over labels.",
+    "montage": "The worst and the median case by mean Dice over labels; slices are numbered from 1, as in the "
+    "file. Letters: the patient's right, left, anterior, posterior, superior, inferior.",
 }
 
 
@@ -47,11 +48,22 @@ def write_report(folder: Path) -> Path:
         "evaluation.html",
         title=str(summary["title"]) if summary and "title" in summary else folder.resolve().name,
         run=run,
+        key=[] if summary is None else _key(summary),
         results=None if summary is None else _results(summary),
         pictures=[] if summary is None else _pictures(results),
         training=_training(folder),
         cases=None if summary is None else _cases(results / "cases.csv"),
     )
+
+
+def _key(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The numbers one looks for first: value, unit, what it is."""
+    name, figures = entries(summary)[-1]
+    dice = mean_sd(figures["dice"], "dice"), "", f"Dice, {name} {interval(figures['dice'], 'dice')}".strip()
+    far = (mean_sd(figures["hd95_mm"], "hd95_mm"), "mm", f"HD95, {name}") if figures["hd95_mm"]["n"] else None
+    missed = str(sum(own["dice"]["missed"] for own in summary["labels"].values())), "", "missed or invented structures"
+    cases = str(summary["cases"]), "", "cases" if summary["cases"] != 1 else "case"
+    return [dice, *([far] if far else []), missed, cases]
 
 
 def _results(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,12 +84,17 @@ def _pictures(folder: Path) -> list[Picture]:
 
 
 def _training(folder: Path) -> list[Picture]:
-    figure = training_curves(read_history(folder / "history.csv"))
-    if figure is None:
-        return []
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
-    return [Picture(drawn.getvalue(), "Losses and validation over the steps.")]
+    """Curves of the run, or of each network that it consists of."""
+    pictures = []
+    for history in sorted(folder.rglob("history.csv"), key=lambda path: (len(path.parts), path)):
+        figure = training_curves(read_history(history))
+        if figure is not None:
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format="png", dpi=130)
+            network = history.parent.relative_to(folder).as_posix()
+            whose = "Losses" if network == "." else f"{network}: losses"
+            pictures.append(Picture(drawn.getvalue(), f"{whose} and validation over the steps."))
+    return pictures
 
 
 def _cases(path: Path) -> dict[str, Any] | None:
