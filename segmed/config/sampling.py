@@ -85,8 +85,6 @@ class AugmentConfig(Section):
     histogram_points: Annotated[int, Field(ge=3)] = Field(
         6, description="of the curve, its ends included; the fewer, the stronger"
     )
-    sharpen_probability: Probability = Field(0.0, description="unsharp mask, the counterpart of the blur")
-    sharpen_amount: Annotated[float, Field(ge=0)] = Field(2.0, description="largest weight of the added detail")
     low_resolution_probability: Probability = Field(0.0, description="down- and upsampling of one patch")
     low_resolution_factor: Annotated[float, Field(ge=1)] = Field(2.0, description="largest loss of resolution")
 

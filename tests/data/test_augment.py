@@ -329,9 +329,7 @@ def test_the_same_generator_gives_the_same_patch_and_another_a_different_one(pre
 
 
 CHANGES = [name.removesuffix("_probability") for name in AugmentConfig.model_fields if name.endswith("_probability")]
-EVERYTHING = AugmentConfig(
-    name="full", flip_probability=0.3, spike_probability=0.2, histogram_probability=0.2, sharpen_probability=0.2
-)
+EVERYTHING = AugmentConfig(name="full", flip_probability=0.3, spike_probability=0.2, histogram_probability=0.2)
 
 
 def forty_patches(config) -> list[bytes]:
