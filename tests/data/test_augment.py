@@ -311,7 +311,7 @@ def test_impossible_mirror_pairs_are_errors(pairs):
 
 
 @each_case
-@pytest.mark.parametrize("preset", ["none", "light", "full"])
+@pytest.mark.parametrize("preset", ["none", "light", "full", "wide"])
 def test_the_same_generator_gives_the_same_patch_and_another_a_different_one(preset, dims, size, spacing_mm, axes):
     image, label = volume((50, 50, 50), channels=2)
     changes = {"flip_probability": 0.5, "affine_probability": 0.5} if preset != "none" else {}
