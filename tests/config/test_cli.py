@@ -106,7 +106,7 @@ def test_exponents_without_a_dot_are_numbers(written):
         ("train: {learning_rate: fast}", "'train.learning_rate' is 'fast': give a number or 'auto'"),
         (
             "train: {optimiser: adamm}",
-            "'train.optimiser' is 'adamm', did you mean 'adamw'? Choose one of 'adamw', 'sgd'",
+            "'train.optimiser' is 'adamm', did you mean 'adam'? Choose one of 'adamw', 'adam', 'sgd'",
         ),
         ("split: {test: 1.5}", "'split.test' is 1.5: give 1 or less"),
         (
@@ -204,8 +204,8 @@ def test_yaml_tags_that_would_run_code_are_refused(written, tmp_path):
         ),
         (["--train.batch-size", "many"], "'--train.batch-size' is 'many': give a whole number or auto"),
         (["--train.clip=x"], "'--train.clip' is 'x': give a number"),
-        (["--train.optimiser", "adamm"], "did you mean 'adamw'? Choose one of 'adamw', 'sgd', 'adadelta'"),
-        (["--network.encoder.name", "resnt"], "choose one of 'plain', 'residual', 'dense', 'convnext'"),
+        (["--train.optimiser", "adamm"], "did you mean 'adam'? Choose one of 'adamw', 'adam', 'sgd', 'adadelta'"),
+        (["--network.encoder.name", "resnt"], "Choose one of 'plain', 'residual', 'dense', 'convnext', 'mednext'"),
         (["--patches.size", "0", "1"], "'patches.size.0' is 0: give 1 or more"),
         (["--nothing", "1"], "unknown option --nothing: --help-all lists every option"),
         (["--network.name", "foo"], "'unet', 'dynunet'"),
