@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,13 +11,22 @@ from segmed.builders.datasets import build_dataset
 from segmed.builders.ensembles import Member
 from segmed.builders.trained import NOT_CLEANED, load_together
 from segmed.config import SegmentationConfig
-from segmed.data.cases import Dataset, cases_of
+from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.evaluate.case_rows import Row, evaluate_case, summarise_cases
+from segmed.evaluate.results import json_facts
 from segmed.files import write_json
 from segmed.runs import Folds, Run, read_config
-from segmed.segment.settings_choice import AS_TRAINED, RULE, Choice, PackedLabels, Pieces, SettingsChoice, Trial
+from segmed.segment.settings_choice import (
+    AS_TRAINED,
+    FEWEST_SUBJECTS,
+    RULE,
+    PackedLabels,
+    Pieces,
+    SettingsChoice,
+    Trial,
+)
 from segmed.segment.validate import spread
 from segmed.segmenters.segmenter import Segmenter
 from segmed.volumes import spacing_mm
@@ -43,12 +51,9 @@ def choose_together(config: SegmentationConfig, folds: Folds, tests: Sequence[Se
     """
     members = [Member(run.path, read_config(run)) for run in folds.runs()]
     weights = {member.run.name: member.digest for member in members}
-    if _weights_of(folds) == weights:
-        return
-    print(f"choosing on validation parts how the {len(members)} folds predict as one")
-    choosing = _Choosing(config, members, device)
-    choice = choosing.settings.choose(choosing.trials)
-    write_json(folds.ensemble, choosing.record(choice, tests) | {"weights": weights})
+    if _weights_of(folds) != weights:
+        print(f"choosing on validation parts how the {len(members)} folds predict as one")
+        write_json(folds.ensemble, _Choosing(config, members, device).record(tests) | {"weights": weights})
     print(summary_text(json.loads(folds.ensemble.read_text(encoding="utf-8"))))
     print(f"predict: segmed predict --run {folds.path} --input FILE_OR_FOLDER --output FOLDER")
 
@@ -88,38 +93,50 @@ class _Choosing:
         self.splits = [Split.load(Run(member.run).split) for member in members]
         self.settings = _settings_choice(config, self.dataset)
         self.seconds: dict[str, list[float]] = {name: [] for name in self.tried}
-        self.trials = [
-            trial for member, split in zip(members, self.splits, strict=True) for trial in self._trials(member, split)
-        ]
+        cases = [self._validation_cases(split) for split in self.splits]
+        self.subjects = len({case.subject for part in cases for case in part})
+        self.trials: list[Trial] = []
+        if self.subjects >= FEWEST_SUBJECTS:
+            for member, part in zip(members, cases, strict=True):
+                self.trials += self._trials(member, part)
 
-    def record(self, choice: Choice, tests: Sequence[Sequence[Row]]) -> dict[str, Any]:
-        """What was tried and chosen, in figures."""
-        seconds = {name: sum(each) / len(each) for name, each in self.seconds.items() if each}
+    def record(self, tests: Sequence[Sequence[Row]]) -> dict[str, Any]:
+        """What was tried and chosen, in figures; nothing is chosen where no gain could be told from chance."""
+        choice = self.settings.choose(self.trials)
+        chosen = self.tried[choice.setting] | choice.pieces.settings if self.trials else {}
         return {
             "networks": len(self.members),
-            "chosen": self.tried[choice.setting] | choice.pieces.settings,
+            "chosen": chosen,
             "chosen_on": {
                 "part": "validation cases of all folds, each segmented by its own fold",
                 "cases": len({trial.case for trial in self.trials}),
-                "subjects": len({trial.subject for trial in self.trials}),
+                "subjects": self.subjects,
+                "fewest_subjects": FEWEST_SUBJECTS,
             },
             "rule": RULE,
             "tried": [tried.record for tried in choice.tried],
-            "seconds_a_case": {
-                "device": self.device,
-                "one_network": {name: round(value, 3) for name, value in seconds.items()},
-                "all_networks": round(len(self.members) * seconds.get(choice.setting, math.nan), 3)
-                if seconds
-                else None,
-            },
+            "seconds_a_case": self._times(choice.setting),
             "out_of_fold": self._out_of_fold(tests),
             "seen": SEEN,
         }
 
-    def _trials(self, member: Member, split: Split) -> list[Trial]:
-        """Validation cases of one fold, segmented with every setting by its own network."""
+    def _times(self, setting: str) -> dict[str, Any]:
+        """Seconds a case of one network with each setting, and of all with the chosen one."""
+        times = {name: each for name, each in self.seconds.items() if each}
+        if not times:  # nothing was tried: as in the folds' tests
+            tests = [json_facts(Run(member.run).timing).get("seconds_a_case") for member in self.members]
+            known = [float(each) for each in tests if isinstance(each, (int, float))]
+            times = {AS_TRAINED: known} if known else {}
+        means = {name: round(sum(each) / len(each), 3) for name, each in times.items()}
+        whole = round(len(self.members) * means[setting], 3) if setting in means else None
+        return {"device": self.device, "one_network": means, "all_networks": whole}
+
+    def _validation_cases(self, split: Split) -> list[Case]:
         cases = [case for case in cases_of(self.dataset, split.validation) if case.label is not None]
-        cases = spread(cases, max(1, MOST_CASES // len(self.members)))
+        return spread(cases, max(1, MOST_CASES // len(self.members)))
+
+    def _trials(self, member: Member, cases: Sequence[Case]) -> list[Trial]:
+        """Validation cases of one fold, segmented with every setting by its own network."""
         maps: dict[str, dict[str, PackedLabels]] = {case.id: {} for case in cases}
         trials = []
         for name, changes in self.tried.items() if cases else ():
@@ -138,17 +155,16 @@ class _Choosing:
 
     def _out_of_fold(self, tests: Sequence[Sequence[Row]]) -> dict[str, Any]:
         """Figures of all test cases: as each fold chose, and with settings chosen without its test cases."""
+        note = "each case is segmented by the one fold that did not learn from it: figures of single networks"
+        cases = sum(len(split.test) for split in self.splits)
+        figures: dict[str, Any] = {"note": note, "cases": cases, "own_settings": self._figures(tests)}
+        if not self.trials:
+            return figures
         chosen = [
             self._test(member, split, rows)
             for member, split, rows in zip(self.members, self.splits, tests, strict=True)
         ]
-        return {
-            "own_settings": self._figures(tests),
-            "chosen_without_the_folds_test_cases": self._figures(chosen),
-            "cases": sum(len(split.test) for split in self.splits),
-            "note": "each case is segmented by the one fold that did not learn from it; these are figures of single "
-            "networks, not of all together",
-        }
+        return figures | {"chosen_without_the_folds_test_cases": self._figures(chosen)}
 
     def _test(self, member: Member, split: Split, rows: Sequence[Row]) -> Sequence[Row]:
         """The test part of a fold with settings that none of its cases chose."""
@@ -203,14 +219,19 @@ def _pieces(config: SegmentationConfig) -> Pieces:
 
 def summary_text(record: Mapping[str, Any]) -> str:
     """What was chosen, what it is worth and what it costs, a line each."""
-    chosen = [each["what"] for each in record["tried"] if each["chosen"]]
-    on = f"{record['chosen_on']['cases']} validation cases"
-    lines = [f"as one:  {record['networks']} networks, {', '.join(chosen) or 'as trained'}; chosen on {on}"]
-    seconds = record["seconds_a_case"]
+    on, seconds, figures = record["chosen_on"], record["seconds_a_case"], record["out_of_fold"]
+    chosen = ", ".join(each["what"] for each in record["tried"] if each["chosen"]) or "as trained"
+    why = f"chosen on {on['cases']} validation cases"
+    if on["subjects"] < on["fewest_subjects"]:
+        why = f"nothing is chosen on {on['subjects']} validation subjects: {on['fewest_subjects']} are needed"
+    lines = [f"as one:  {record['networks']} networks, {chosen}; {why}"]
     if seconds["all_networks"] is not None:
         lines.append(f"time:    about {seconds['all_networks']:.3g} s a case on {seconds['device']}")
-    own, others = record["out_of_fold"]["own_settings"], record["out_of_fold"]["chosen_without_the_folds_test_cases"]
+    own, others = figures["own_settings"], figures.get("chosen_without_the_folds_test_cases")
     if own and others:
-        values = f"{own['mean']['dice']:.4f} as each fold chose, {others['mean']['dice']:.4f} with these settings"
-        lines.append(f"unseen:  mean Dice {values}, chosen without the fold's test cases; one network a case")
+        own_dice, chosen_dice = own["mean"]["dice"], others["mean"]["dice"]
+        lines.append(
+            f"unseen:  one network a case: mean Dice {own_dice:.4f} as each fold chose, "
+            f"{chosen_dice:.4f} with settings in which its test cases had no part"
+        )
     return "\n".join([*lines, f"note:    {record['seen']}"])

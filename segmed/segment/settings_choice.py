@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from segmed.config import EvaluateConfig
-from segmed.evaluate.case_rows import evaluate_case
-from segmed.labels import LabelSet
-from segmed.metrics.statistics import paired_wilcoxon
+from segmed.labels import IGNORE, LabelSet
+from segmed.metrics.mask_metrics import measure, overlaps
+from segmed.metrics.statistics import FEWEST_PAIRS, paired_wilcoxon
 from segmed.segmenters.cleaning import small_pieces
 from segmed.segmenters.combine import largest_pieces
 
 AS_TRAINED = "as trained"
 LEAST_GAIN = 5e-4  # of the mean Dice, for a setting to be worth its time
 CHANCE = 0.05
+FEWEST_SUBJECTS = FEWEST_PAIRS  # with less no gain could be told from chance
 SHARES = (0.01, 0.05)  # of a label's median volume, below which a piece of it might be noise
 RULE = (
     f"chosen where the mean Dice gains at least {LEAST_GAIN:g}, by more than chance (paired Wilcoxon test over "
@@ -155,7 +156,7 @@ class SettingsChoice:
     ) -> None:
         self.labels, self.config, self.spacing_known = labels, config, spacing_known
         self.given, self.try_largest = given or Pieces(), try_largest
-        self._measured: dict[tuple[str, bytes, bytes], dict[str, tuple[float, float]]] = {}
+        self._measured: dict[tuple[str, bytes, str, bytes], tuple[float, float]] = {}
 
     def choose(self, trials: Sequence[Trial]) -> Choice:
         """The settings that gain on some trials; as trained where there is none."""
@@ -217,25 +218,27 @@ class SettingsChoice:
         )
 
     def _figures(self, trial: Trial, names: Sequence[str], setting: str, pieces: Pieces) -> tuple[float, float]:
-        """Mean Dice and mean HD95 of some labels of one trial."""
+        """Mean Dice and mean HD95 of some labels or regions of one trial."""
         labels = pieces.clean(trial.label_maps[setting].indices, self.labels, trial.spacing_mm)
-        key = trial.case, trial.reference.data, hashlib.blake2b(np.ascontiguousarray(labels)).digest()
-        if key not in self._measured:
-            self._measured[key] = self._measure(trial, labels)
-        measured = [self._measured[key][name] for name in names]
+        reference = trial.reference.indices
+        labels[reference == IGNORE] = 0
+        measured = [self._measured_of(trial, name, labels, reference) for name in names]
         return _mean([dice for dice, _ in measured]), _mean([distance for _, distance in measured])
 
-    def _measure(self, trial: Trial, labels: np.ndarray) -> dict[str, tuple[float, float]]:
-        rows = evaluate_case(
-            labels,
-            trial.reference.indices,
-            self.labels,
-            case=trial.case,
-            spacing_mm=trial.spacing_mm,
-            config=self.config,
-            spacing_known=self.spacing_known,
-        )
-        return {row["label"]: (row["dice"], math.nan if row["hd95_mm"] is None else row["hd95_mm"]) for row in rows}
+    def _measured_of(self, trial: Trial, name: str, labels: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+        """Dice and HD95 of one label, once for each mask of it."""
+        members = self.labels.members(name)
+        mask = np.isin(labels, members)
+        key = trial.case, trial.reference.data, name, hashlib.blake2b(np.packbits(mask).tobytes()).digest()
+        if key not in self._measured:
+            true = np.isin(reference, members)
+            figures = (
+                measure(mask, true, spacing_mm=trial.spacing_mm, missed=self.config.missed)
+                if self.spacing_known
+                else overlaps(mask, true)
+            )
+            self._measured[key] = figures["dice"], figures.get("hd95_mm", math.nan)
+        return self._measured[key]
 
 
 def _best_chosen(tried: list[Tried]) -> list[Tried]:
