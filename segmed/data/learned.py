@@ -28,5 +28,5 @@ def learned_split(folder: Path) -> Split:
     train = {case for part in parts for case in part.train}
     validation = {case for part in parts for case in part.validation} - train
     test = {case for part in parts for case in part.test} - train - validation
-    together = (tuple(sorted(cases)) for cases in (train, validation, test))
-    return replace(parts[0], **dict(zip(("train", "validation", "test"), together, strict=True)), fold=None)
+    train_ids, validation_ids, test_ids = (tuple(sorted(cases)) for cases in (train, validation, test))
+    return replace(parts[0], train=train_ids, validation=validation_ids, test=test_ids, fold=None)

@@ -63,7 +63,7 @@ class Trial:
     subject: str
     reference: PackedLabels
     label_maps: Mapping[str, PackedLabels]
-    spacing_mm: tuple[float, ...]
+    spacing_mm: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,11 @@ class Pieces:
         """As fields of `inference`."""
         return {"largest_component": self.largest, "smallest_ml": dict(self.smallest_ml)}
 
-    def clean(self, indices: np.ndarray, labels: LabelSet, spacing_mm: Sequence[float]) -> np.ndarray:
+    def clean(self, indices: np.ndarray, labels: LabelSet, spacing_mm: tuple[float, float, float]) -> np.ndarray:
         """The label indices (X, Y, Z) that are left; a copy."""
         kept = largest_pieces(indices, labels, self.largest)
         for name, volume_ml in self.smallest_ml:
-            kept[small_pieces(kept == labels.index(name), tuple(spacing_mm), volume_ml)] = 0
+            kept[small_pieces(kept == labels.index(name), spacing_mm, volume_ml)] = 0
         return kept
 
 
