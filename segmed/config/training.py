@@ -89,6 +89,9 @@ class InferenceConfig(Section):
     largest_component: tuple[str, ...] | Auto = Field(
         "auto", description="labels and regions of which only the largest piece is kept; auto: where validation says so"
     )
+    smallest_ml: dict[str, Positive] = Field(
+        default_factory=dict, description="label -> ml; connected pieces of it that are smaller are removed"
+    )
 
 
 class EvaluateConfig(Section):
