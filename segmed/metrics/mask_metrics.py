@@ -100,7 +100,7 @@ def _table(*rows: Metric) -> dict[str, Metric]:
     return {row.name: row for row in rows}
 
 
-# Every metric of two masks, in the order of cases.csv. A new one is a row here: all that shows figures follows.
+# Every metric of a structure, in the order of cases.csv. A new one is a row here: all that shows figures follows.
 METRICS = _table(
     _overlap("dice", "Dice", _dice, "training", "main", "without spacing", "cases", rank=0),
     _overlap("iou", "IoU", _iou, "without spacing"),
@@ -115,7 +115,10 @@ METRICS = _table(
     _overlap("precision", "precision", _precision, "without spacing"),
     _volume("prediction_ml", "predicted volume (ml)", _predicted_volume, better=None),
     replace(_volume("reference_ml", "reference volume (ml)", _reference_volume, better=None), miss="reference"),
+    Metric("auc_roc", "AUC of ROC, by pixel", digits=4, shown=frozenset({"cases"})),  # of probabilities, where asked for
+    Metric("auc_pr", "AUC of precision-recall, by pixel", digits=4, shown=frozenset({"cases"})),
 )
+OF_MASKS = {name: metric for name, metric in METRICS.items() if metric.compute is not None}
 
 # Those that comparisons of rows compute besides: of the tissue in its region, of a phantom's truth, as published.
 OF_ROWS = _table(
@@ -193,7 +196,7 @@ def measure(
     _check(prediction, reference, spacing_mm)
     pair = Pair(prediction, reference, spacing_mm, tolerance_mm)
     far_mm = _far_mm(prediction.shape, spacing_mm, missed, diagonal_mm)
-    values = {name: metric.of(pair, far_mm=far_mm) for name, metric in METRICS.items()}
+    values = {name: metric.of(pair, far_mm=far_mm) for name, metric in OF_MASKS.items()}
     return {**values, "missed": _missed(pair)}
 
 
@@ -218,7 +221,7 @@ def measure_absent(
     if result["missed"]:
         return result
     far_mm = _far_mm(reference.shape, spacing_mm, missed, diagonal_mm)
-    lost = {name: metric.of_miss(far_mm) for name, metric in METRICS.items() if metric.miss != "reference"}
+    lost = {name: metric.of_miss(far_mm) for name, metric in OF_MASKS.items() if metric.miss != "reference"}
     return {**result, **lost, "missed": 1.0}
 
 
@@ -234,7 +237,7 @@ def overlaps(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     spacing_mm = (1.0,) * prediction.ndim
     _check(prediction, reference, spacing_mm)
     pair = Pair(prediction, reference, spacing_mm, tolerance_mm=0.0)
-    values = {name: m.of(pair, far_mm=math.nan) for name, m in METRICS.items() if not m.needs_spacing}
+    values = {name: m.of(pair, far_mm=math.nan) for name, m in OF_MASKS.items() if not m.needs_spacing}
     return {**values, "missed": _missed(pair)}
 
 

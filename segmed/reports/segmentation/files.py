@@ -30,6 +30,7 @@ def write_evaluation(
     load: Callable[[str], CaseVolumes] | None = None,
     notes: Sequence[str] = (),
     subjects_known: bool = True,
+    pixels: Mapping[str, Mapping[str, float | None]] | None = None,
 ) -> dict[str, Any]:
     """Write cases.csv, summary.json, summary.md and the figures.
 
@@ -42,6 +43,7 @@ def write_evaluation(
         load: gives the volumes of a case, for the montage of the worst and the median one; None: no montage.
         notes: sentences on what is not in the figures (cases that failed), repeated in the summaries.
         subjects_known: whether something says who was scanned, or cases are taken as subjects.
+        pixels: of `pooled_figures`, where probabilities are known.
 
     Returns:
         The summary of `summarise_cases`, with title and notes.
@@ -50,7 +52,7 @@ def write_evaluation(
         ValueError: no rows.
         OSError: the folder can't be written.
     """
-    known = {"notes": list(notes), "subjects_known": subjects_known}
+    known = {"notes": list(notes), "subjects_known": subjects_known, **({"pixels": pixels} if pixels else {})}
     summary = {"title": title, **summarise_cases(rows, config, subjects=subjects), **known}
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write_text(folder / "cases.csv", _csv(rows, subjects))
@@ -70,9 +72,9 @@ def write_evaluation(
 
 def _csv(rows: Sequence[Row], subjects: Mapping[str, str] | None) -> str:
     if subjects is None:
-        return csv_text([column for column in columns() if column != "subject"], rows, digits=6)
+        return csv_text([column for column in columns(rows) if column != "subject"], rows, digits=6)
     named = ({**row, "subject": subjects.get(row["case"], row["case"])} for row in rows)
-    return csv_text(columns(), named, digits=6)
+    return csv_text(columns(rows), named, digits=6)
 
 
 def _worst_and_median(rows: Sequence[Row], load: Callable[[str], CaseVolumes]) -> list[tuple[str, CaseVolumes]]:

@@ -103,6 +103,7 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
     method = interval_method(summary["subjects"])
     lines = [f"Mean ± SD over {_count(summary)}, [95 % interval of the mean over {drawn}: {method}]."]
     lines = [f"{note}." for note in summary.get("notes", ()) if LEAKING in note] + lines
+    lines += [_of_pixels(name, figures) for name, figures in summary.get("pixels", {}).items()]
     if not summary.get("subjects_known", True):
         lines.append(f"{UNKNOWN[0].upper()}{UNKNOWN[1:]}.")
     if any(figures["dice"]["missed"] for _, figures in entries(summary)):
@@ -114,6 +115,14 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
     if not summary["spacing_known"]:
         lines.append("No distances and volumes: the true spacing of these files is not known (data.spacing_known).")
     return lines
+
+
+def _of_pixels(name: str, figures: Mapping[str, float | None]) -> str:
+    """Figures over the pixels of all cases together."""
+    titles = {"dice": "Dice", "auc_roc": "AUC of ROC", "auc_pr": "AUC of precision-recall"}
+    values = {title: figures[key] for key, title in titles.items()}
+    shown = (f"{title} {NONE if value is None else format(value, '.4f')}" for title, value in values.items())
+    return f"{name}, all pixels of all cases together: {', '.join(shown)}."
 
 
 def whole_meaning(summary: Mapping[str, Any]) -> list[str]:
