@@ -19,7 +19,7 @@ PARTS = ("training", "test")
 FUNDUS = np.array([0.72, 0.40, 0.20])  # red, green and blue of the retina, and what the others make of it:
 DISC = np.array([0.95, 0.75, 0.45])
 EXUDATE = np.array([0.92, 0.78, 0.40])
-BLOOD = np.array([0.74, 0.52, 0.72])  # share of the light that comes back through a vein
+BLOOD = np.array([0.74, 0.44, 0.70])  # share of the light that comes back through a vein
 CAMERA_BLACK = 3  # grey levels outside of the field of view, at most
 
 

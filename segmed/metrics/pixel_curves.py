@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STEPS = 256  # of the logit, in one unit: probabilities closer than 0.1 % of a half count as equal
+STEPS = 2048  # of the logit, in one unit: probabilities closer than 0.01 % of a half count as equal
 LARGEST_LOGIT = 24.0  # beyond it a float32 knows no difference from 0
 BINS = int(2 * LARGEST_LOGIT * STEPS) + 1
 
