@@ -83,7 +83,7 @@ def draw_vessels(eye: Eye, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     arteries: list[bool] = []
     while tips and len(points) < MOST_POINTS:
         tip = tips.pop()
-        fork_probability = STEP / (FORK_PIXELS * eye.scale ** 0.5)
+        fork_probability = STEP / (FORK_PIXELS * eye.scale**0.5)
         while tip.radius > THINNEST and np.hypot(*(tip.place - eye.centre)) < eye.radius + 4:
             points.append((*tip.place, tip.radius))
             arteries.append(tip.artery)

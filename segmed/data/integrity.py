@@ -191,7 +191,9 @@ def _read_field_of_view(case: Case, images: dict[str, MetaTensor], findings: lis
     try:
         return read_field_of_view(case.field_of_view, like=next(iter(images.values())), case=case.id)
     except VolumeError as error:
-        findings.append(from_error(error, case=case.id, kind="grid" if isinstance(error, GeometryError) else "unreadable"))
+        findings.append(
+            from_error(error, case=case.id, kind="grid" if isinstance(error, GeometryError) else "unreadable")
+        )
         return None
 
 

@@ -116,7 +116,7 @@ def _retina(eye: Eye, columns: np.ndarray, rows: np.ndarray, rng: np.random.Gene
     light += (disc * (1 + 0.25 * cup))[..., None] * (DISC - light)
     for _ in range(rng.poisson(6)):
         spot = eye.centre + rng.uniform(-0.8, 0.8, 2) * eye.radius
-        hill = (2 * _hill(columns, rows, spot, rng.uniform(1.2, 3.0) * eye.scale ** 0.5)).clip(0, 1)[..., None]
+        hill = (2 * _hill(columns, rows, spot, rng.uniform(1.2, 3.0) * eye.scale**0.5)).clip(0, 1)[..., None]
         light += hill * ((EXUDATE if rng.random() < 0.5 else 0.7 * FUNDUS) - light)
     return light
 

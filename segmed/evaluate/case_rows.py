@@ -10,7 +10,15 @@ import numpy as np
 
 from segmed.config import EvaluateConfig
 from segmed.labels import IGNORE, LabelSet
-from segmed.metrics.mask_metrics import METRICS, OF_MASKS, image_diagonal_mm, measure, measure_absent, overlaps
+from segmed.metrics.mask_metrics import (
+    METRICS,
+    OF_PROBABILITIES,
+    image_diagonal_mm,
+    measure,
+    measure_absent,
+    metric_named,
+    overlaps,
+)
 from segmed.metrics.pixel_curves import PixelCounts
 from segmed.metrics.statistics import summarise
 from segmed.metrics.surfaces import bounding_box
@@ -24,7 +32,7 @@ def columns(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _metrics_in(rows: Sequence[Row]) -> tuple[str, ...]:
-    return tuple(name for name in METRICS if name in OF_MASKS or any(row.get(name) is not None for row in rows))
+    return (*METRICS, *(name for name in OF_PROBABILITIES if any(row.get(name) is not None for row in rows)))
 
 
 def evaluate_case(
@@ -110,6 +118,7 @@ def absent_case(
 def _row(case: str, name: str, labels: LabelSet, metrics: Mapping[str, float]) -> Row:
     kind = "region" if name in labels.regions else "label"
     values = {metric: metrics.get(metric) for metric in METRICS}
+    values |= {metric: metrics[metric] for metric in OF_PROBABILITIES if metric in metrics}
     return {"case": case, "label": name, "kind": kind, **values, "missed": metrics["missed"]}
 
 
@@ -174,7 +183,7 @@ def _summary(rows: Sequence[Row], subject: Mapping[str, str], config: EvaluateCo
             groups=groups,
             bounds=metric.bounds,
         )
-        for name, metric in ((name, METRICS[name]) for name in _metrics_in(rows))
+        for name, metric in ((name, metric_named(name)) for name in _metrics_in(rows))
     }
 
 

@@ -100,7 +100,7 @@ def _table(*rows: Metric) -> dict[str, Metric]:
     return {row.name: row for row in rows}
 
 
-# Every metric of a structure, in the order of cases.csv. A new one is a row here: all that shows figures follows.
+# Every metric of two masks, in the order of cases.csv. A new one is a row here: all that shows figures follows.
 METRICS = _table(
     _overlap("dice", "Dice", _dice, "training", "main", "without spacing", "cases", rank=0),
     _overlap("iou", "IoU", _iou, "without spacing"),
@@ -115,10 +115,14 @@ METRICS = _table(
     _overlap("precision", "precision", _precision, "without spacing"),
     _volume("prediction_ml", "predicted volume (ml)", _predicted_volume, better=None),
     replace(_volume("reference_ml", "reference volume (ml)", _reference_volume, better=None), miss="reference"),
-    Metric("auc_roc", "AUC of ROC, by pixel", digits=4, shown=frozenset({"cases"})),  # of probabilities, where asked for
+)
+
+# Those of a probability and a mask, over pixels; a test has them where its config asks for curves.
+OF_PROBABILITIES = _table(
+    Metric("auc_roc", "AUC of ROC, by pixel", digits=4, shown=frozenset({"cases"})),
     Metric("auc_pr", "AUC of precision-recall, by pixel", digits=4, shown=frozenset({"cases"})),
 )
-OF_MASKS = {name: metric for name, metric in METRICS.items() if metric.compute is not None}
+OF_CASES = {**METRICS, **OF_PROBABILITIES}
 
 # Those that comparisons of rows compute besides: of the tissue in its region, of a phantom's truth, as published.
 OF_ROWS = _table(
@@ -146,13 +150,13 @@ OF_ROWS = _table(
 
 
 def metric_named(name: str) -> Metric:
-    """The row of a metric, of masks or of rows of a comparison."""
-    return METRICS.get(name) or OF_ROWS[name]
+    """The row of a metric, of masks, of probabilities or of rows of a comparison."""
+    return OF_CASES.get(name) or OF_ROWS[name]
 
 
 def metrics_shown(*places: Place) -> tuple[str, ...]:
     """Names of what is shown in one of several places, the most telling first."""
-    every = [metric for metric in (*METRICS.values(), *OF_ROWS.values()) if metric.shown & set(places)]
+    every = [metric for metric in (*OF_CASES.values(), *OF_ROWS.values()) if metric.shown & set(places)]
     return tuple(metric.name for metric in sorted(every, key=lambda metric: metric.rank))
 
 
@@ -196,7 +200,7 @@ def measure(
     _check(prediction, reference, spacing_mm)
     pair = Pair(prediction, reference, spacing_mm, tolerance_mm)
     far_mm = _far_mm(prediction.shape, spacing_mm, missed, diagonal_mm)
-    values = {name: metric.of(pair, far_mm=far_mm) for name, metric in OF_MASKS.items()}
+    values = {name: metric.of(pair, far_mm=far_mm) for name, metric in METRICS.items()}
     return {**values, "missed": _missed(pair)}
 
 
@@ -221,7 +225,7 @@ def measure_absent(
     if result["missed"]:
         return result
     far_mm = _far_mm(reference.shape, spacing_mm, missed, diagonal_mm)
-    lost = {name: metric.of_miss(far_mm) for name, metric in OF_MASKS.items() if metric.miss != "reference"}
+    lost = {name: metric.of_miss(far_mm) for name, metric in METRICS.items() if metric.miss != "reference"}
     return {**result, **lost, "missed": 1.0}
 
 
@@ -237,7 +241,7 @@ def overlaps(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     spacing_mm = (1.0,) * prediction.ndim
     _check(prediction, reference, spacing_mm)
     pair = Pair(prediction, reference, spacing_mm, tolerance_mm=0.0)
-    values = {name: m.of(pair, far_mm=math.nan) for name, m in OF_MASKS.items() if not m.needs_spacing}
+    values = {name: m.of(pair, far_mm=math.nan) for name, m in METRICS.items() if not m.needs_spacing}
     return {**values, "missed": _missed(pair)}
 
 

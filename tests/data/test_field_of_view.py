@@ -42,7 +42,11 @@ def drive(tmp_path):
         rng = np.random.default_rng(int(case))
         write(tmp_path, f"{part}/images/{case}_{part}.tif", rng.integers(0, 255, (6, 7, 3)).astype(np.uint8))
         write(tmp_path, f"{part}/1st_manual/{case}_manual1.gif", (rng.random((6, 7)) < 0.4).astype(np.uint8) * 255)
-        write(tmp_path, f"{part}/mask/{case}_{part}_mask.gif", np.where(np.arange(7) < 2, 0, 255).astype(np.uint8)[None].repeat(6, 0))
+        write(
+            tmp_path,
+            f"{part}/mask/{case}_{part}_mask.gif",
+            np.where(np.arange(7) < 2, 0, 255).astype(np.uint8)[None].repeat(6, 0),
+        )
     return tmp_path
 
 
@@ -73,7 +77,7 @@ def test_the_published_parts_are_kept(drive):
 
 def test_a_layout_needs_more_than_parts(drive):
     layout = LAYOUT.model_copy(update={"images": {"fundus": "{split}/images/*.tif"}})
-    with pytest.raises(DatasetError, match="has no {case}"):
+    with pytest.raises(DatasetError, match=r"has no {case}"):
         read_dataset(data(drive, layout=layout))
 
 
@@ -160,7 +164,7 @@ def test_a_mask_of_another_size_is_one_line(drive):
     (error,) = audit_dataset(dataset).errors
     assert (error.case, error.kind) == ("21", "grid")
     assert "shape (8, 6, 1) against (7, 6, 1)" in error.what
-    with pytest.raises(GeometryError, match="case 21: the field of view .*: give the mask of this image"):
+    with pytest.raises(GeometryError, match=r"case 21: the field of view .*: give the mask of this image"):
         read_case(dataset.cases[2], dataset)
 
 

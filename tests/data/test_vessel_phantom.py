@@ -25,7 +25,11 @@ def test_files_are_called_as_those_of_drive(folder):
         *(
             f"{part}/{file}"
             for part, number in (("test", "01"), ("training", "02"), ("training", "03"))
-            for file in (f"images/{number}_{part}.tif", f"1st_manual/{number}_manual1.gif", f"mask/{number}_{part}_mask.gif")
+            for file in (
+                f"images/{number}_{part}.tif",
+                f"1st_manual/{number}_manual1.gif",
+                f"mask/{number}_{part}_mask.gif",
+            )
         ),
     }
 

@@ -25,7 +25,8 @@ from segmed.segment.prepare import prepare
 from segmed.volumes import read_volume
 
 SMALL = {
-    "patches.size": [64, 64], "network.encoder.channels": [8, 16, 32], "network.encoder.strides": [[1, 1], [2, 2], [2, 2]],
+    "patches.size": [64, 64], "network.encoder.channels": [8, 16, 32],
+    "network.encoder.strides": [[1, 1], [2, 2], [2, 2]],
     "train.budget_minutes": None, "train.epochs": 1, "train.steps_per_epoch": 60, "train.validations": 1,
     "train.workers": 0, "train.batch_size": 4, "train.precision": "fp32", "train.memory_format": "contiguous",
     "train.learning_rate": 5e-3, "train.ema": 0.8, "inference.mirror": False, "inference.overlap": 0.25,
@@ -105,9 +106,9 @@ def test_areas_are_over_the_pixels_of_the_field_of_view(trained, drive):
 def test_nothing_is_found_outside(trained, drive):
     for name in ("01", "02", "03", "04"):
         seen = pixels(drive / f"test/mask/{name}_test_mask.gif") > 0
-        found_there = read_volume(next(trained.predictions.glob(f"{name}.*"))).numpy()[0, :, :, 0].T
-        assert not found_there[~seen].any()
-        assert found_there[seen].any()
+        label_map = read_volume(next(trained.predictions.glob(f"{name}.*"))).numpy()[0, :, :, 0].T
+        assert not label_map[~seen].any()
+        assert label_map[seen].any()
 
 
 def test_predictions_with_and_without_masks_agree_inside(trained, drive, tmp_path, monkeypatch):
@@ -115,7 +116,12 @@ def test_predictions_with_and_without_masks_agree_inside(trained, drive, tmp_pat
     bare.mkdir()
     for image in (drive / "test/images").iterdir():
         (bare / image.name).write_bytes(image.read_bytes())
-    assert command(monkeypatch, "predict", "--run", trained.path, "--input", drive / "test/images", "--output", tmp_path / "a") == 0
+    assert (
+        command(
+            monkeypatch, "predict", "--run", trained.path, "--input", drive / "test/images", "--output", tmp_path / "a"
+        )
+        == 0
+    )
     assert command(monkeypatch, "predict", "--run", trained.path, "--input", bare, "--output", tmp_path / "b") == 0
     masked, whole = (sorted(folder.rglob("*.png")) for folder in (tmp_path / "a", tmp_path / "b"))
     assert len(masked) == len(whole) == 4
@@ -127,24 +133,19 @@ def test_predictions_with_and_without_masks_agree_inside(trained, drive, tmp_pat
 
 def test_evaluate_scores_inside_alone(trained, drive, tmp_path, monkeypatch):
     for name in ("01", "02", "03", "04"):  # everything outside is called a vessel: it must not count
-        found_there = read_volume(next(trained.predictions.glob(f"{name}.*"))).numpy()[0, :, :, 0].T
-        found_there[pixels(drive / f"test/mask/{name}_test_mask.gif") == 0] = 255
+        label_map = read_volume(next(trained.predictions.glob(f"{name}.*"))).numpy()[0, :, :, 0].T
+        label_map[pixels(drive / f"test/mask/{name}_test_mask.gif") == 0] = 255
         (tmp_path / "p").mkdir(exist_ok=True)
-        Image.fromarray(found_there.astype(np.uint8)).save(tmp_path / "p" / f"{name}.png")
+        Image.fromarray(label_map.astype(np.uint8)).save(tmp_path / "p" / f"{name}.png")
     code = command(
         monkeypatch, "evaluate", "--run", trained.path, "--predictions", tmp_path / "p", "--references", drive,
         "--output", tmp_path / "scores", "--test-only",
     )  # fmt: skip
     assert code == 0
-    own, of_run = (summary_of(folder)["labels"]["vessel"]["dice"]["mean"] for folder in (tmp_path / "scores", trained.test))
+    own, of_run = (
+        summary_of(folder)["labels"]["vessel"]["dice"]["mean"] for folder in (tmp_path / "scores", trained.test)
+    )
     assert own == pytest.approx(of_run, abs=1e-6)
-
-
-def test_a_run_without_curves_has_no_columns_for_them(trained):
-    from segmed.evaluate.case_rows import columns
-
-    assert "auc_roc" not in columns([{"dice": 1.0, "auc_roc": None}])
-    assert "auc_roc" in columns([{"dice": 1.0, "auc_roc": 0.5}])
 
 
 def test_the_adversarial_twin_differs_in_its_adversary_alone(drive, tmp_path):
@@ -156,6 +157,6 @@ def test_the_adversarial_twin_differs_in_its_adversary_alone(drive, tmp_path):
 def test_a_mask_that_does_not_fit_stops_a_run_with_one_line(drive, tmp_path):
     make_vessel_phantom(tmp_path / "other", cases=4, seed=0, size=(64, 66))
     Image.fromarray(np.full((60, 64), 255, np.uint8)).save(tmp_path / "other/training/mask/03_training_mask.gif")
-    with pytest.raises(DatasetError, match="case 03: .* the field of view .* is not on the image's grid") as error:
+    with pytest.raises(DatasetError, match=r"case 03: .* the field of view .* is not on the image's grid") as error:
         prepare(small(tmp_path / "other", tmp_path))
     assert "\n" not in str(error.value)

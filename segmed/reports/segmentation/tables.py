@@ -8,7 +8,7 @@ from typing import Any
 from segmed.data.subjects import UNKNOWN
 from segmed.evaluate.answers import LEAKING
 from segmed.evaluate.case_rows import MEAN
-from segmed.metrics.mask_metrics import METRICS, metric_named, metrics_shown
+from segmed.metrics.mask_metrics import OF_CASES, metric_named, metrics_shown
 from segmed.metrics.metric import Place
 from segmed.metrics.statistics import interval_method
 
@@ -29,7 +29,12 @@ def table_text(summary: Mapping[str, Any]) -> str:
     metrics = [metric for metric in metrics_shown(place) if _any_known(summary, metric)]
     shown = entries(summary)
     width = min(LONGEST_NAME, max(len(name) for name, _ in shown))
-    head = [f"{'label':<{width}}", f"{'cases':>5}", f"{'missed':>6}", *(METRICS[metric].title for metric in metrics)]
+    head = [
+        f"{'label':<{width}}",
+        f"{'cases':>5}",
+        f"{'missed':>6}",
+        *(metric_named(metric).title for metric in metrics),
+    ]
     body: list[list[str]] = []
     for name, figures in shown:
         first = figures["dice"]
@@ -57,7 +62,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     shown = entries(summary)
     lines.append("| metric | " + " | ".join(escaped(name) for name, _ in shown) + " |")
     lines.append("|---" * (len(shown) + 1) + "|")
-    for metric in METRICS.values():
+    for metric in OF_CASES.values():
         if line := cells(summary, metric.name):
             lines.append(f"| {metric.title} | " + " | ".join(f"{mean} {rest}".strip() for mean, rest in line) + " |")
     lines.append("| missed or invented | " + " | ".join(str(figures["dice"]["missed"]) for _, figures in shown) + " |")
