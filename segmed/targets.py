@@ -156,7 +156,8 @@ class RegionTargets(Targets):
         inner: of each region, the next smaller ones inside it; those of the whole image last.
 
     Raises:
-        VolumeError: two regions are the same, overlap in part, or an inner one comes before the one that holds it.
+        VolumeError: there is one alone, two are the same or overlap in part, or an inner one comes before the one
+            that holds it.
 
     Source: Isensee et al. 2021, arXiv 2011.00848 (regions of BraTS as targets).
     """
@@ -165,6 +166,10 @@ class RegionTargets(Targets):
         self.labels = labels
         self.names = labels.targets
         self.classes = labels.classes
+        if len(self.names) < 2:
+            raise VolumeError(
+                f"data.targets names '{''.join(self.names)}' alone: name two or more, or make it a label of data.labels"
+            )
         self.members = [labels.members(name) for name in self.names]
         for number, name in enumerate(self.names):
             for other, earlier in enumerate(self.names[:number]):

@@ -58,7 +58,13 @@ def resolve(
     data = config.data
     if data.classes == "auto":
         data = data.model_copy(update={"classes": {name: name for name in dataset.classes}})
-    config = config.model_copy(update={"network": network, "train": train.model_copy(update=changes), "data": data})
+    augment = config.augment
+    if augment.name == "auto":
+        augment = augment.filled("light")
+        reasons["augment.name"] = "the preset that the shipped experiments use"
+    config = config.model_copy(
+        update={"network": network, "train": train.model_copy(update=changes), "data": data, "augment": augment}
+    )
     return config, reasons
 
 

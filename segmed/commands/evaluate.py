@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -31,7 +31,8 @@ class Arguments(Section):
 
     Writes cases.csv, summary.json, summary.md, figures and report.html, and prints the table. A case whose files
     can't be compared is named and left out; a reference without a prediction counts as a miss of every label, but for
-    those that --run learned from.
+    those that --run learned from. With --run the figures are of cases that it never saw; those that trained or
+    selected it have a table of their own.
 
     Exit code 0: all cases are scored; 1: some can't be; 2: a folder or an option can't be used.
     """
@@ -114,9 +115,9 @@ def main() -> int:
         spacing_known=not arguments.spacing_unknown and (experiment is None or experiment.data.spacing_known),
         resample=arguments.resample,
     )
-    learned = [case for case in pairing.predictions if parts.get(case) in ("train", "validation")]
+    sides = {reference.id: parts.get(reference.id, "not in the split") for reference in references}
     with bounds(arguments.output, inputs=_read_files(arguments, references, pairing)):
-        return _evaluate(arguments, references, pairing, scoring, learned)
+        return _evaluate(arguments, references, pairing, scoring, sides if parts else None)
 
 
 # ---------------------------------------------------------------- options -> what to do
@@ -177,14 +178,16 @@ def _evaluate(
     references: Sequence[Reference],
     pairing: Pairing,
     scoring: Scoring,
-    learned: Sequence[str],
+    parts: Mapping[str, str] | None,
 ) -> int:
+    from segmed.evaluate.case_rows import LEARNED
     from segmed.reports.segmentation.files import table_text, write_evaluation
     from segmed.reports.segmentation.page import write_report
 
     make_folder(arguments.output)
     load = _volume_loader(arguments, references, pairing, scoring)
     scores = _scores(references, pairing, scoring, workers=arguments.workers)
+    learned = [case for case in pairing.predictions if (parts or {}).get(case) in LEARNED]
     notes = [*_notes(arguments, pairing, scores), *_run_notes(arguments.run, learned)]
     for note in notes:
         print(printable(note), file=sys.stderr)
@@ -199,6 +202,7 @@ def _evaluate(
         load=load,
         notes=notes,
         subjects_known=all(reference.subject_known for reference in references),
+        parts=parts,
     )
     write_report(arguments.output)
     print(table_text(summary))

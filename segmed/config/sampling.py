@@ -45,7 +45,9 @@ AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; 
 class AugmentConfig(Section):
     """Random changes of training patches. `name` fills in the numbers that are not given."""
 
-    name: Literal["none", "light", "full"] = Field("light", description="the preset")
+    name: Literal["auto", "none", "light", "full"] = Field(
+        "light", description="the preset; auto: light, or full where the run is long enough for its cases"
+    )
     affine_probability: Probability = Field(
         0.0, description="rotation, scaling, shear and translation, one resampling with the elastic part"
     )
@@ -95,6 +97,11 @@ class AugmentConfig(Section):
             return given
         preset = AUGMENT_PRESETS.get(str(given.get("name", "light")), {})
         return {**preset, **given}
+
+    def filled(self, preset: Literal["none", "light", "full"]) -> AugmentConfig:
+        """A preset in place of `auto`; the numbers that were given beside it stay."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"name"}}
+        return AugmentConfig.model_validate({"name": preset, **given})
 
 
 class PatchConfig(Section):

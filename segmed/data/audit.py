@@ -19,7 +19,8 @@ from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.findings import Finding
 from segmed.data.fingerprint import CaseFacts
-from segmed.data.integrity import CaseReport, check_case, check_together, mixed_colours
+from segmed.data.integrity import CaseReport, check_case, check_together
+from segmed.data.mixed_colours import mixed_colours
 from segmed.data.processes import map_in_processes
 from segmed.data.repair import Repair, fix_geometry
 from segmed.errors import DatasetError

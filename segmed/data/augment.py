@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segmed.config import AugmentConfig
+from segmed.config import AugmentConfig, known
 from segmed.data import artefacts
 from segmed.data.spatial import (
     Numbers,
@@ -41,7 +41,8 @@ class Augmentation:
         mirror_pairs: names of labels that swap when left and right are flipped.
 
     Raises:
-        ValueError: `dims` is neither 2 nor 3, or a mirror pair names an unknown label, or one label twice.
+        ValueError: `dims` is neither 2 nor 3, the preset is still `auto`, or a mirror pair names an unknown label, or
+            one label twice.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Augmentation:
     ) -> None:
         if dims not in (2, 3):
             raise ValueError(f"augmentation of {dims} dimensions: dims is 2 or 3")
+        known(config.name)
         self.config = config
         self.dims = dims
         self._mirrored = mirrored_indices(labels, mirror_pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from segmed.data.field_of_view import read_field_of_view
 from segmed.data.findings import Finding, from_error
 from segmed.data.fingerprint import CaseFacts, case_facts
 from segmed.data.miniature import miniature
+from segmed.data.mixed_colours import is_coloured
 from segmed.data.repair import disagreement
 from segmed.errors import GeometryError, VolumeError
 from segmed.labels import IGNORE, LabelSet
@@ -74,17 +75,7 @@ def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, label
     for modality, values in facts.intensity.items():
         if values["min"] == values["max"]:
             findings.append(_constant(case, modality, values["min"]))
-    return CaseReport(facts, tuple(findings), miniature(images[modalities[0]]), _is_coloured(case, images))
-
-
-def _is_coloured(case: Case, images: Mapping[str, MetaTensor]) -> bool | None:
-    """Whether the colours of any picture of a case differ; None where no picture is split into its three."""
-    pictures: dict[Path, list[MetaTensor]] = {}
-    for name, volume in images.items():
-        if case.images[name].colours:
-            pictures.setdefault(case.images[name].path, []).append(volume)
-    split = [channels for channels in pictures.values() if len(channels) > 1]
-    return any(not bool((c == channels[0]).all()) for channels in split for c in channels) if split else None
+    return CaseReport(facts, tuple(findings), miniature(images[modalities[0]]), is_coloured(case, images))
 
 
 def _constant(case: Case, modality: str, value: float) -> Finding:
@@ -216,19 +207,6 @@ def _difference(a: MetaTensor, b: MetaTensor) -> str | None:
 
 
 # ---------------------------------------------------------------- cases compared with each other
-
-
-def mixed_colours(coloured: Mapping[str, bool | None]) -> list[Finding]:
-    """Grey pictures beside coloured ones, whose channels then mean different things.
-
-    Args:
-        coloured: case -> whether its colours differ; None: not read apart.
-    """
-    grey = [case for case, has_colours in coloured.items() if has_colours is False]
-    others = sum(has_colours is True for has_colours in coloured.values())
-    what = f"is grey beside {others} coloured cases"
-    fix = "take it out, or set data.colours to grey"
-    return [Finding("error", case, what, fix, "colours") for case in grey] if others else []
 
 
 def check_together(facts: Sequence[CaseFacts], labels: LabelSet) -> list[Finding]:

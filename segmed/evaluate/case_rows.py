@@ -25,6 +25,10 @@ from segmed.metrics.surfaces import bounding_box
 
 Row = dict[str, Any]  # case, label, kind ("label" or "region"), the metrics of `measure`, missed
 
+LEARNED = ("train", "validation")  # parts of a run's split that trained or selected it
+NEVER_SEEN = "Cases that the run never saw"
+SEEN = "Cases that trained or selected the run: no test"
+
 
 def columns(rows: Sequence[Row]) -> tuple[str, ...]:
     """Of cases.csv: the metrics of masks, and those of probabilities where a row has them."""
@@ -205,6 +209,17 @@ def _mean(values: Sequence[float]) -> float:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def split_by_part(rows: Sequence[Row], parts: Mapping[str, str]) -> tuple[list[Row], list[Row]]:
+    """Rows of cases that a run never saw, and of those that trained or selected it.
+
+    Args:
+        rows: of `evaluate_case`.
+        parts: case -> part of the run's split; a case that is not in it was never seen.
+    """
+    learned = [row for row in rows if parts.get(row["case"]) in LEARNED]
+    return [row for row in rows if parts.get(row["case"]) not in LEARNED], learned
 
 
 def ranked_cases(rows: Sequence[Row]) -> list[tuple[str, float]]:

@@ -17,7 +17,7 @@ from segmed.data.splits import Split
 from segmed.data.subjects import UNKNOWN
 from segmed.errors import RunError, UnfinishedError
 from segmed.evaluate.answers import LEAKING
-from segmed.evaluate.case_rows import Row
+from segmed.evaluate.case_rows import LEARNED, SEEN, Row
 from segmed.files import from_cell
 from segmed.metrics.mask_metrics import OF_CASES
 from segmed.runs import Run, is_run, read_history, runs_of
@@ -156,6 +156,7 @@ def notes_of_run(run: Run) -> tuple[str, ...]:
 def _remarks(summary: Mapping[str, Any]) -> tuple[str, ...]:
     """What a table that compares these figures must repeat."""
     notes = [str(note) for note in summary.get("notes") or () if LEAKING in str(note)]
+    notes += [SEEN] if summary.get("scope") == SEEN else []
     return (*notes, *([] if summary.get("subjects_known", True) else [UNKNOWN]))
 
 
@@ -258,6 +259,8 @@ def json_facts(path: Path) -> dict[str, Any]:
 def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
     """The rows of cases.csv, and the subjects where it names them.
 
+    Cases that trained or selected the run are left out where the table says so and has others.
+
     Args:
         path: as `write_evaluation` writes it; an empty cell is NaN, and None in a column without any figure.
 
@@ -275,7 +278,10 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
         raise RunError(f"{path} is no table with case, label and dice, or is empty: {hint}")
     has_figures = {metric: any(line.get(metric) for line in lines) for metric in OF_CASES}
     rows: list[Row] = []
+    unseen = [line for line in lines if line.get("part") not in LEARNED]
     for number, line in enumerate(lines, 2):
+        if unseen and line.get("part") in LEARNED:
+            continue
         if None in line.values():
             raise RunError(f"{path} is cut off in line {number}: write it again")
         try:

@@ -33,6 +33,7 @@ from segmed.machine import Machine
 from segmed.networks.blocks import check_strides
 from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import patch_within, pooling, round_up
+from segmed.segment.breadth import fitting_preset
 from segmed.segment.memory import batch_reason, fit_batch
 from segmed.segment.resolved import Plan
 from segmed.targets import Targets, targets_of
@@ -88,11 +89,13 @@ def resolve(
     if config.train.batch_size == "auto":
         planner.set("train.batch_size", batch, batch_reason(batch, config, machine))
         config = planner.config
+    patches = known(config.train.batch_size) * config.train.accumulate * processes
+    cases = len(facts) if training is None else training
     if config.train.steps_per_epoch == "auto":
-        patches = batch * config.train.accumulate * processes
-        cases = len(facts) if training is None else training
         why = f"{cases} training cases, each drawn about twice, {patches} a step"
         planner.set("train.steps_per_epoch", max(1, math.ceil(2 * cases / patches)), why)
+    if config.augment.name == "auto":
+        planner.augmentation(cases, patches)
     return Plan(planner.config, planner.reasons, summary, need, machine)
 
 
@@ -352,6 +355,12 @@ class Planner:
             self.set("train.workers", workers, f"{self.machine.cores} cores, one left to the training itself")
         if train.devices == "auto":
             self.set("train.devices", self.machine.devices, "all that are there")
+
+    def augmentation(self, cases: int, patches: int) -> None:
+        """Fill in the preset that fits so many training cases, and so many patches a step."""
+        preset, why = fitting_preset(self.config.train, cases=cases, patches=patches)
+        self.config = self.config.model_copy(update={"augment": self.config.augment.filled(preset)})
+        self.reasons["augment.name"] = why
 
 
 def _text(values: Sequence[float] | np.ndarray) -> str:

@@ -18,11 +18,13 @@ from segmed.config.encoder import EncoderConfig, Strides
 from segmed.config.reading import classifies, load_yaml
 from segmed.errors import NetworkError, RunError
 from segmed.files import write_json
+from segmed.labels import LabelSet
 from segmed.networks.classifiers import ClassificationModel
 from segmed.networks.encoders.base_encoder import Encoder
 from segmed.networks.models import SegmentationNet
 from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder, move_network
 from segmed.runs import Folds, Run, open_run, read_config_as
+from segmed.targets import targets_of
 from segmed.training.checkpoint import is_finite, read_weights
 from segmed.training.tracking import FILE_ONLY, Tracker
 
@@ -199,9 +201,10 @@ def take_network(network: nn.Module, folder: Path, *, labels: Sequence[str]) -> 
     weights = read_weights(source.run.weights("best"))
     if not is_finite(weights):
         raise RunError(f"weights of run {folder} hold NaN or infinity: name another run")
-    theirs = known(read_config_as(SegmentationConfig, source.run).data.labels)
+    data = read_config_as(SegmentationConfig, source.run).data
+    theirs = LabelSet.from_config(known(data.labels), regions=data.regions, targets=data.targets)
     try:
-        return move_network(weights, network, heads=tuple(theirs) == tuple(labels))
+        return move_network(weights, network, heads=targets_of(theirs).names == tuple(labels))
     except NetworkError as error:
         raise RunError(f"no weight of {folder} fits this network: give {source.options}") from error
 

@@ -20,6 +20,7 @@ from segmed.data.naming import plain_name
 from segmed.data.pairs import find_references, pair
 from segmed.errors import DatasetError, VolumeError
 from segmed.evaluate.case_rows import absent_case, evaluate_case, ranked_cases, summarise_cases
+from segmed.evaluate.results import read_cases, read_result
 from segmed.evaluate.scoring import Scoring, load_volumes, score_cases
 from segmed.evaluate.structures import Structures, encode_known, parse_structures
 from segmed.labels import IGNORE, LabelSet
@@ -615,9 +616,37 @@ def run_folder(folder, **changes):
 def test_a_run_gives_labels_regions_policy_and_test_part(folders):
     run = run_folder(folders)
     _, summary = evaluate(folders, *run, labels=())
-    assert (list(summary["labels"]), summary["missed"], summary["cases"]) == (["wall", "pool", "scar", "lv"], "skip", 3)
+    assert (list(summary["labels"]), summary["missed"], summary["cases"]) == (["wall", "pool", "scar", "lv"], "skip", 2)
     _, summary = evaluate(folders, *run, "--test-only", "--missed", "diagonal", labels=())
     assert (summary["missed"], summary["cases"]) == ("diagonal", 2)
+
+
+def test_cases_that_the_run_learned_from_have_a_table_of_their_own(folders, capsys):
+    """case_1 trained the run and is perfect, case_2 is shifted: their mean would be (1 + 2/3) / 2 with case_3 apart."""
+    _, summary = evaluate(folders, *run_folder(folders), labels=())
+    assert summary["labels"]["pool"]["dice"]["mean"] == pytest.approx((2 / 3 + 1) / 2)
+    assert summary["scope"] == "Cases that the run never saw"
+    assert (summary["learned"]["cases"], summary["learned"]["labels"]["pool"]["dice"]["mean"]) == (1, 1)
+    table = csv.DictReader((folders / "out" / "cases.csv").open())
+    assert {(row["case"], row["part"]) for row in table} == {
+        ("case_1", "train"), ("case_2", "test"), ("case_3", "test"),
+    }  # fmt: skip
+    printed = capsys.readouterr().out
+    assert printed.index("Cases that the run never saw") < printed.index("Cases that trained or selected the run")
+    for name in ("summary.md", "report.html"):
+        assert "Cases that trained or selected the run: no test" in (folders / "out" / name).read_text()
+    rows, _ = read_cases(folders / "out" / "cases.csv")
+    assert {row["case"] for row in rows} == {"case_2", "case_3"}
+
+
+def test_a_table_of_learned_cases_alone_says_so(folders):
+    run = run_folder(folders)
+    split = {"train": ["case_1", "case_2"], "validation": ["case_3"], "test": [], "seed": 0, "by": "subject"}
+    (folders / "run" / "split.json").write_text(json.dumps(split))
+    _, summary = evaluate(folders, *run, labels=())
+    assert (summary["scope"], summary["cases"]) == ("Cases that trained or selected the run: no test", 3)
+    assert "learned" not in summary
+    assert "Cases that trained or selected the run: no test" in read_result(folders / "out").remarks
 
 
 def test_a_run_whose_spacing_is_nominal_gives_no_mm(folders):

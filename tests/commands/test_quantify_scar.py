@@ -175,7 +175,7 @@ def test_the_page_holds_its_pictures_and_the_numbers_and_loads_nothing(measured)
     page, found = (folder / "report.html").read_text(), numbers(folder)
     assert page.count('src="data:image/png;base64,') == 3
     assert not re.search(r'(src|href)="(?!data:)|https?://', page)
-    assert f"<strong>{found['scar_g']:.1f}&nbsp;" in page
+    assert f"<strong>{found['scar_g']:.1f}&#160;" in page
     assert "size: A4" in page
     assert "seen from the apex; anterior wall above" in page
     for segment in found["segments"]:

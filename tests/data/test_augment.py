@@ -296,6 +296,11 @@ def test_a_sagittal_slice_has_no_left_and_right_to_flip():
     assert np.array_equal(marks[0], label[7, :20, :20])
 
 
+def test_a_preset_that_nobody_has_chosen_yet_is_an_error():
+    with pytest.raises(ValueError, match="plan the experiment first"):
+        Augmentation(AugmentConfig(name="auto"), dims=3, labels=LABELS)
+
+
 @pytest.mark.parametrize("pairs", [[("left", "lefft")], [("left", "right"), ("left", "middle")], [("left", "left")]])
 def test_impossible_mirror_pairs_are_errors(pairs):
     with pytest.raises(ValueError, match=r"mirror_pairs: .*lef"):

@@ -340,7 +340,9 @@ def test_the_page_holds_table_pictures_curves_and_cases(run):
     assert (run / "test" / "box_plots.png").read_bytes() in pictures
     summary = json.loads((run / "test" / "summary.json").read_text())
     assert f"{summary['labels']['two']['dice']['mean']:.3f}" in page
-    assert "2 train cases, 1 validation cases, 1 test cases, CPU" in page
+    assert "cases: 2 training, 1 validation, 1 test" in page
+    mean = summary["mean"]["dice"]["mean"]
+    assert page.index(f"<strong>{mean:.3f}") < page.index("<table"), "the headline stands above the tables"
     assert page.count('<tr class="missed">') == 1
     for text in ("missed or invented", "patches.size", "torch", "UNet"):
         assert text in page

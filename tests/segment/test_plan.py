@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmed.builders.segmenters import plane_axis
-from segmed.config import SegmentationConfig
+from segmed.config import AugmentConfig, SegmentationConfig
 from segmed.data.fingerprint import CaseFacts
 from segmed.errors import ConfigError
 from segmed.machine import GIB, Machine
@@ -303,3 +303,35 @@ def test_the_supervised_plan_is_the_same_with_an_adversary_beside_it():
     supervised, both = plan(facts()), plan(facts(), adversary=against())
     assert both.config.model_copy(update={"adversary": None}) == supervised.config
     assert {k: v for k, v in both.reasons.items() if not k.startswith("adversary.")} == supervised.reasons
+
+
+# ---------------------------------------------------------------- augmentation
+
+
+@pytest.mark.parametrize(
+    ("train", "preset"),
+    [
+        ({"epochs": 100}, "full"),
+        ({"epochs": 2}, "light"),
+        ({"epochs": 100, "steps_per_epoch": 1}, "full"),
+        ({"epochs": 10, "steps_per_epoch": 1}, "light"),
+        ({"budget_minutes": 1}, "full"),
+        ({"budget_minutes": 0.1}, "light"),
+    ],
+)
+def test_a_run_that_is_short_for_its_cases_is_augmented_lightly(train, preset):
+    resolved = plan(facts(count=5), augment={"name": "auto"}, train={"batch_size": 2, **train})
+    assert resolved.config.augment == AugmentConfig(name=preset)
+    assert resolved.reasons["augment.name"].startswith("5 training cases")
+
+
+def test_numbers_given_beside_an_automatic_preset_stay():
+    resolved = plan(facts(), augment={"name": "auto", "elastic_probability": 0.0, "flip_probability": 0.5})
+    assert resolved.config.augment == AugmentConfig(name="full", elastic_probability=0.0, flip_probability=0.5)
+
+
+def test_every_process_of_a_run_counts_for_how_often_a_case_is_seen():
+    train = {"epochs": 10, "steps_per_epoch": 1, "batch_size": 2}
+    given = config(augment={"name": "auto"}, train=train)
+    many = resolve(given, facts(count=5), channels=1, machine=CPU, processes=8)
+    assert many.config.augment.name == "full"

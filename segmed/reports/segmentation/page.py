@@ -50,6 +50,7 @@ def write_report(folder: Path) -> Path:
         run=run,
         key=[] if summary is None else _key(summary),
         results=None if summary is None else _results(summary),
+        learned=_results(summary["learned"]) if summary and "learned" in summary else None,
         pictures=[] if summary is None else _pictures(results),
         training=_training(folder),
         cases=None if summary is None else _cases(results / "cases.csv"),
@@ -102,11 +103,12 @@ def _cases(path: Path) -> dict[str, Any] | None:
         return None
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
+    told = ("case", "part", "label") if any(row.get("part") for row in rows) else ("case", "label")
     metrics = [metric for metric in metrics_shown("cases") if any(row.get(metric) for row in rows)]
     return {
-        "head": ["case", "label", *(metric_named(metric).title for metric in metrics)],
+        "head": [*told, *(metric_named(metric).title for metric in metrics)],
         "rows": [
-            ((row.get("missed") or "0") != "0", [row.get(column) or NONE for column in ("case", "label", *metrics)])
+            ((row.get("missed") or "0") != "0", [row.get(column) or NONE for column in (*told, *metrics)])
             for row in rows
         ],
     }

@@ -19,6 +19,8 @@ NONE = "–"  # in the place of a figure that does not exist
 def table_text(summary: Mapping[str, Any]) -> str:
     """The table of the terminal: Dice, HD95, HD and AVD a label, mean ± SD over its interval, and misses.
 
+    Cases that the run learned from, where there are any beside others, have a table of their own below it.
+
     Args:
         summary: of `summarise_cases`.
 
@@ -48,7 +50,10 @@ def table_text(summary: Mapping[str, Any]) -> str:
     ]
     rule = "─" * max(len(line) for line in lines)
     lines = [line for line in lines if line]  # no interval from a single case
-    return "\n".join([lines[0], rule, *lines[1:], rule, *meaning(summary)])
+    text = "\n".join([lines[0], rule, *lines[1:], rule, *meaning(summary)])
+    if "learned" not in summary:
+        return text
+    return f"{text}\n\n{table_text(summary['learned'])}"
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -59,14 +64,23 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """
     lines = [f"# {escaped(summary['title'])}", "", f"{_count(summary)}. {' '.join(whole_meaning(summary))}", ""]
     lines += [f"- {escaped(note)}" for note in summary["notes"]] + ([""] if summary["notes"] else [])
+    lines += _grid(summary)
+    if "learned" in summary:
+        learned = summary["learned"]
+        lines += ["", f"## {learned['scope']}", "", f"{_count(learned)}. {' '.join(meaning(learned))}", ""]
+        lines += _grid(learned)
+    return "\n".join([*lines, ""])
+
+
+def _grid(summary: Mapping[str, Any]) -> list[str]:
+    """Every metric a label, lines of a Markdown table."""
     shown = entries(summary)
-    lines.append("| metric | " + " | ".join(escaped(name) for name, _ in shown) + " |")
-    lines.append("|---" * (len(shown) + 1) + "|")
+    lines = ["| metric | " + " | ".join(escaped(name) for name, _ in shown) + " |", "|---" * (len(shown) + 1) + "|"]
     for metric in OF_CASES.values():
         if line := cells(summary, metric.name):
             lines.append(f"| {metric.title} | " + " | ".join(f"{mean} {rest}".strip() for mean, rest in line) + " |")
-    lines.append("| missed or invented | " + " | ".join(str(figures["dice"]["missed"]) for _, figures in shown) + " |")
-    return "\n".join([*lines, ""])
+    missed = " | ".join(str(figures["dice"]["missed"]) for _, figures in shown)
+    return [*lines, f"| missed or invented | {missed} |"]
 
 
 def entries(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -109,6 +123,8 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"Mean ± SD over {_count(summary)}, [95 % interval of the mean over {drawn}: {method}]."]
     lines = [f"{note}." for note in summary.get("notes", ()) if LEAKING in note] + lines
     lines += [_of_pixels(name, figures) for name, figures in summary.get("pixels", {}).items()]
+    if "scope" in summary:
+        lines.insert(0, f"{summary['scope']}.")
     if not summary.get("subjects_known", True):
         lines.append(f"{UNKNOWN[0].upper()}{UNKNOWN[1:]}.")
     if any(figures["dice"]["missed"] for _, figures in entries(summary)):
