@@ -1,13 +1,16 @@
 """The phantom of vessels: DRIVE's files, the same for the same seed, vessels darker than what is around them."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
+from segmed.commands import make_phantom
 from segmed.data.drawn_vessels import draw_eye, draw_vessels
 from segmed.data.vessel_phantom import draw_fundus, make_vessel_phantom
-from segmed.errors import DatasetError
+from segmed.errors import ConfigError, DatasetError
 
 SIZE = (120, 124)
 
@@ -84,3 +87,15 @@ def test_a_complete_phantom_stays_and_another_is_not_mixed_in(folder):
 def test_one_image_is_too_few(tmp_path):
     with pytest.raises(ValueError, match="ask for two or more"):
         make_vessel_phantom(tmp_path / "one", cases=1)
+
+
+def test_the_command_makes_vessels_and_refuses_what_is_of_hearts(tmp_path, monkeypatch, capsys):
+    ask = ["segmed phantom", str(tmp_path / "v"), "--kind", "vessels", "--cases", "2"]
+    monkeypatch.setattr(sys, "argv", [*ask, "--hard"])
+    with pytest.raises(ConfigError, match="are of hearts"):
+        make_phantom.main()
+    monkeypatch.setattr(sys, "argv", ask)
+    assert make_phantom.main() == 0
+    assert "configs/seg/drive.yaml" in capsys.readouterr().out
+    with Image.open(tmp_path / "v/training/images/02_training.tif") as image:
+        assert image.size == (565, 584)
