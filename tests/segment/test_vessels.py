@@ -20,7 +20,7 @@ from segmed.data.preprocess import read_case
 from segmed.data.vessel_phantom import make_vessel_phantom
 from segmed.errors import DatasetError
 from segmed.labels import IGNORE
-from segmed.runs import Run
+from segmed.runs import Run, read_history
 from segmed.segment.prepare import prepare
 from segmed.volumes import read_volume
 
@@ -160,3 +160,13 @@ def test_a_mask_that_does_not_fit_stops_a_run_with_one_line(drive, tmp_path):
     with pytest.raises(DatasetError, match=r"case 03: .* the field of view .* is not on the image's grid") as error:
         prepare(small(tmp_path / "other", tmp_path))
     assert "\n" not in str(error.value)
+
+
+def test_the_adversarial_twin_trains_on_what_is_seen(drive, tmp_path):
+    few = {"train.steps_per_epoch": 12, "adversary.warmup": 0.0, "split.validation": 0.0}
+    config = load_config(find_config("drive_gan"), {**SMALL, **few, "data.root": str(drive), "runs": str(tmp_path)})
+    run(config, tmp_path / "twin")
+    history = read_history(tmp_path / "twin" / "history.csv")
+    losses = {name: values for name, values in history.items() if name.startswith("loss")}
+    assert {"loss/discriminator"} <= losses.keys()
+    assert all(np.isfinite(value) for values in losses.values() for _, value in values)
