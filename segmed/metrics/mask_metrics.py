@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -122,7 +123,7 @@ OF_PROBABILITIES = _table(
     Metric("auc_roc", "AUC of ROC, by pixel", digits=4, shown=frozenset({"cases"})),
     Metric("auc_pr", "AUC of precision-recall, by pixel", digits=4, shown=frozenset({"cases"})),
 )
-OF_CASES = {**METRICS, **OF_PROBABILITIES}
+OF_CASES = ChainMap(OF_PROBABILITIES, METRICS)  # of a structure in a case: those of masks come first
 
 # Those that comparisons of rows compute besides: of the tissue in its region, of a phantom's truth, as published.
 OF_ROWS = _table(
