@@ -102,3 +102,8 @@ class EvaluateConfig(Section):
     missed: Literal["diagonal", "skip"] = Field(
         "diagonal", description="distance of a missed or invented structure: the image's diagonal, or left out of means"
     )
+    pixel_curves: bool = Field(
+        False,
+        description="in the run's test, areas under the ROC and the precision-recall curve over pixels, of each case "
+        "and of all together",
+    )

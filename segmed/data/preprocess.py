@@ -25,9 +25,11 @@ from scipy import ndimage
 from segmed.config import PreprocessConfig
 from segmed.data.cases import Case, Dataset
 from segmed.data.crop import crop_box
+from segmed.data.field_of_view import read_field_of_view
 from segmed.data.label_shares import resample_labels
 from segmed.errors import GeometryError, VolumeError
 from segmed.geometry import Mode
+from segmed.labels import IGNORE
 from segmed.volumes import Source, grid_difference, read_label_volume, read_volume, resample_onto, spacing_mm
 
 RAS = (("L", "R"), ("P", "A"), ("I", "S"))
@@ -47,7 +49,8 @@ def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | No
         (1, True)
 
     Returns:
-        image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None.
+        image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None,
+        IGNORE outside of the case's field of view.
 
     Raises:
         VolumeError: the files lie on different grids, one can't be read, or a modality is missing or has several
@@ -69,6 +72,8 @@ def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | No
     values = read_label_volume(case.label)
     _check_grid(case, values, case.label.path, first, sources[first_name].path)
     indices = dataset.labels.encode(values.as_tensor().numpy(), where=str(case.label.path))
+    if case.field_of_view is not None:
+        indices[:, ~read_field_of_view(case.field_of_view, like=first, case=case.id)] = IGNORE
     return image, MetaTensor(torch.from_numpy(indices), affine=first.affine)
 
 
