@@ -160,9 +160,6 @@ class VolumeLeakConfig(Section):
     )
 
 
-Intensity = Literal["auto", "zscore", "zscore_nonzero", "zscore_middle", "percentile", "median_minmax", "none"]
-
-
 class PreprocessConfig(Section):
     """From the scanner's grid to the network's."""
 
@@ -175,10 +172,9 @@ class PreprocessConfig(Section):
         "auto", description="target grid, 0 leaves that axis as it is; native: leaves all"
     )
     crop: Literal["auto", "none", "nonzero", "body"] = Field("auto", description="what is cut away around the patient")
-    intensity: Intensity = Field(
+    intensity: Literal["auto", "zscore", "zscore_nonzero", "percentile", "median_minmax", "none"] = Field(
         "auto",
-        description="zscore over the volume, over its non-zero voxels, or by mean and deviation of its middle, half of "
-        "each axis but of a thick one; percentiles to [0, 1]; or untouched; "
+        description="zscore over the volume, over its non-zero voxels, percentiles to [0, 1], or untouched; "
         "median_minmax: what is brighter than a cap takes the median of its slice, then each slice goes to [0, 1]",
     )
     clip_percentiles: tuple[float, float] = Field(

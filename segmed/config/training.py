@@ -15,11 +15,13 @@ class TrainConfig(Section):
     epochs: Count = Field(100, description="passes of `steps_per_epoch` steps; not used with budget_minutes")
     budget_minutes: Positive | None = Field(None, description="fit the schedule to this time, validation included")
     steps_per_epoch: Count | Auto = Field("auto", description="auto: every training case is drawn about twice")
-    optimiser: Literal["adamw", "sgd", "adadelta"] = Field("adamw", description="sgd is with Nesterov momentum")
+    optimiser: Literal["adamw", "adam", "sgd", "adadelta"] = Field(
+        "adamw", description="adam: the decay goes through its moments; sgd is with Nesterov momentum"
+    )
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="of sgd; 0.99 is nnU-Net's (Isensee et al. 2021)"
     )
-    learning_rate: Positive | Auto = Field("auto", description="peak; auto: 1e-3 adamw, 1e-2 sgd, 1 adadelta")
+    learning_rate: Positive | Auto = Field("auto", description="peak; auto: 1e-3 adamw and adam, 1e-2 sgd, 1 adadelta")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decay of the weights")
     schedule: Literal["cosine", "polynomial", "step", "constant"] = Field(
         "cosine", description="from the peak to zero; step: times drop_factor after each drop_share of the run"
@@ -86,6 +88,9 @@ class InferenceConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: as in training")
     largest_component: tuple[str, ...] | Auto = Field(
         "auto", description="labels and regions of which only the largest piece is kept; auto: where validation says so"
+    )
+    smallest_ml: dict[str, Positive] = Field(
+        default_factory=dict, description="label -> ml; connected pieces of it that are smaller are removed"
     )
 
 

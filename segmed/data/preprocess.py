@@ -249,7 +249,7 @@ def _respaced_grid(volume: MetaTensor, spacing: tuple[float, ...]) -> tuple[np.n
 
 
 def normalise(image: MetaTensor, config: PreprocessConfig) -> MetaTensor:
-    """Clip each channel at its percentiles and scale it: z-scores of all, of what is not zero or the middle, or [0, 1].
+    """Clip each channel at its percentiles and scale it: z-scores, z-scores of what is not zero, or to [0, 1].
 
     Args:
         image: (C, X, Y, Z) float32.
@@ -267,24 +267,7 @@ def normalise(image: MetaTensor, config: PreprocessConfig) -> MetaTensor:
     clipped = MetaTensor(torch.stack(channels), affine=image.affine)
     if config.intensity == "percentile":
         return _apply(ScaleIntensity(minv=0.0, maxv=1.0, channel_wise=True), clipped)
-    if config.intensity == "zscore_middle":
-        return _apply(NormalizeIntensity(*_statistics_of_middle(clipped), channel_wise=True), clipped)
     return _apply(NormalizeIntensity(nonzero=masked, channel_wise=True), clipped)
-
-
-def _statistics_of_middle(volume: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel in the middle half of every axis, but in all slices of a thick stack.
-
-    A middle without contrast has the deviation of the whole volume.
-    """
-    spacing, values = spacing_mm(_affine(volume)), volume.as_tensor().numpy()
-    quarters = [
-        0 if gap >= THICK * min(spacing) else voxels // 4 for gap, voxels in zip(spacing, values.shape[1:], strict=True)
-    ]
-    inside = tuple(slice(quarter, voxels - quarter) for quarter, voxels in zip(quarters, values.shape[1:], strict=True))
-    middle = values[(slice(None), *inside)].reshape(len(values), -1)
-    sd, whole = middle.std(axis=1, dtype=np.float64), values.reshape(len(values), -1).std(axis=1, dtype=np.float64)
-    return middle.mean(axis=1, dtype=np.float64), np.where(sd > 0, sd, whole)
 
 
 def _clip(channel: torch.Tensor, percentiles: tuple[float, float], *, masked: bool) -> torch.Tensor:

@@ -136,6 +136,10 @@ OF_ROWS = _table(
         shown=frozenset({"rows"}), short="share difference (pp)",
     ),
     Metric(
+        "healthy_flagged_percent", "healthy rest of the region that was taken for it (%)", unit="%", better="lower",
+        shown=frozenset({"rows"}), short="healthy flagged (%)",
+    ),
+    Metric(
         "true_avd_ml", "AVD to the phantom's true volume (ml)", unit="ml", digits=None, better="lower",
         shown=frozenset({"phantoms"}), short="AVD to truth (ml)",
     ),

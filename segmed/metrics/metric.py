@@ -12,7 +12,7 @@ import numpy as np
 
 from segmed.metrics.surfaces import element_distances, surface_distances
 
-Unit = Literal["", "mm", "ml", "pp"]  # pp: percentage points
+Unit = Literal["", "mm", "ml", "pp", "%"]  # pp: percentage points
 Miss = Literal["zero", "diagonal", "computed", "reference"]
 Better = Literal["higher", "lower", "nearer to 0"]
 # training: tags of TensorBoard; main: terminal, box plots, comparisons; without spacing: the terminal, where distances
