@@ -89,6 +89,9 @@ class InferenceConfig(Section):
     largest_component: tuple[str, ...] | Auto = Field(
         "auto", description="labels and regions of which only the largest piece is kept; auto: where validation says so"
     )
+    smallest_ml: dict[str, Positive] = Field(
+        default_factory=dict, description="label -> ml; connected pieces of it that are smaller are removed"
+    )
 
 
 class EvaluateConfig(Section):
@@ -98,4 +101,9 @@ class EvaluateConfig(Section):
     bootstrap: Annotated[int, Field(ge=1, le=1_000_000)] = Field(2000, description="resamplings for the 95 % intervals")
     missed: Literal["diagonal", "skip"] = Field(
         "diagonal", description="distance of a missed or invented structure: the image's diagonal, or left out of means"
+    )
+    pixel_curves: bool = Field(
+        False,
+        description="in the run's test, areas under the ROC and the precision-recall curve over pixels, of each case "
+        "and of all together",
     )

@@ -111,9 +111,9 @@ def test_exponents_without_a_dot_are_numbers(written):
         ("split: {test: 1.5}", "'split.test' is 1.5: give 1 or less"),
         (
             "augment: {name: fulll}",
-            "'augment.name' is 'fulll', did you mean 'full'? Choose one of 'auto', 'none', 'light', 'full'",
+            "'augment.name' is 'fulll', did you mean 'full'? Choose one of 'auto', 'none', 'light', 'full', 'wide'",
         ),
-        ("augment: {name: [1]}", "'augment.name' is [1]: give 'auto', 'none', 'light' or 'full'"),
+        ("augment: {name: [1]}", "'augment.name' is [1]: give 'auto', 'none', 'light', 'full' or 'wide'"),
         ("train: [1, 2]", "'train' is [1, 2]: give a section, keys with values"),
         ("train:", "'train' is nothing: give a section, keys with values"),
         ("patches: {size: [64, 64.5, 64]}", "'patches.size.1' is 64.5: give a whole number"),
