@@ -17,6 +17,7 @@ from torch import nn
 from segmed.config import EvaluateConfig
 from segmed.data.cache import CachedVolume
 from segmed.data.class_column import KnownClasses
+from segmed.data.field_of_view import read_field_of_view
 from segmed.errors import TrainingError
 from segmed.evaluate.case_rows import evaluate_case
 from segmed.geometry import as_affine, spacing_mm
@@ -26,6 +27,7 @@ from segmed.metrics.class_figures import VALIDATED
 from segmed.metrics.class_figures import figures as class_figures
 from segmed.metrics.mask_metrics import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
+from segmed.segmenters.cleaning import is_gain
 from segmed.segmenters.combine import largest_pieces
 from segmed.segmenters.native import WayHome
 from segmed.segmenters.segmenter import decide
@@ -38,7 +40,6 @@ from segmed.volumes import Source, read_label_volume
 T = TypeVar("T")
 LARGEST_KEPT_SHARE = 0.25  # of the free RAM that decoded label maps may take
 LOSS_VALUES = 2**25  # probabilities whose loss is computed at once: some copies of 128 MiB
-LEAST_GAIN = 5e-4  # of the mean Dice, for cleaning to be worth it
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,12 @@ class ValidationCase:
     Attributes:
         volume: prepared, from the cache.
         reference: its label map on the scanner's grid.
+        field_of_view: mask outside of which nothing is scored; None: all counts.
     """
 
     volume: CachedVolume
     reference: Source
+    field_of_view: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,7 @@ class Validator:
                 gains = [self._dice(case, cleaned, label) - self._dice(case, label_map, label) for label in members]
                 differences[name].append(math.fsum(gains) / len(gains))
         everyone = self.ranks.gather(differences)
-        return tuple(name for name in candidates if _is_gain([d for part in everyone for d in part[name]]))
+        return tuple(name for name in candidates if is_gain([d for part in everyone for d in part[name]]))
 
     def _dice(self, case: ValidationCase, prediction: np.ndarray, label: str) -> float:
         true = self._reference(case).indices
@@ -267,6 +270,8 @@ class Validator:
             return kept
         volume = read_label_volume(case.reference)
         indices = self.labels.encode(volume.numpy()[0], where=str(case.reference.path))
+        if case.field_of_view is not None:
+            indices[~read_field_of_view(case.field_of_view, like=volume, case=case.volume.id)] = IGNORE
         read = _Reference(indices, as_affine(volume.affine))
         if sum(other.indices.nbytes for other in self._kept.values()) + indices.nbytes <= self._room_bytes:
             self._kept[case.volume.id] = read
@@ -288,11 +293,6 @@ def _summary(rows: Sequence[Mapping[str, Any]], scored: Sequence[str]) -> tuple[
         metrics[f"missed/{name}"] = float(sum(row["missed"] for row in own))
     dice = [metrics[f"dice/{name}"] for name in scored if f"dice/{name}" in metrics]
     return (math.fsum(dice) / len(dice) if dice else math.nan), metrics
-
-
-def _is_gain(differences: Sequence[float]) -> bool:
-    better, worse = (sum(sign * difference > 0 for difference in differences) for sign in (1, -1))
-    return better > worse and math.fsum(differences) / len(differences) >= LEAST_GAIN
 
 
 def _figure(volume: CachedVolume, result: torch.Tensor, names: Sequence[str]) -> Figure:

@@ -55,7 +55,7 @@ def test_a_metric_added_to_the_table_is_in_every_file_table_page_and_comparison(
     assert "| Voxels found | 33.0 ± 28.5" in (tmp_path / "summary.md").read_text()
     assert "Voxels found" in table_text(summary)
     assert write_report(tmp_path).read_text().count("Voxels found") == 2  # results, and every case
-    assert _summary(rows)[1]["voxels/scar"] == 33
+    assert _summary(rows, ["scar"])[1]["voxels/scar"] == 33
 
     read = read_cases(tmp_path / "cases.csv")[0]
     methods = [Method("a", (Result(read, "a"),)), Method("b", (Result(cubes([3, 4, 4]), "b"),))]
