@@ -27,17 +27,19 @@ from segmed.config.classifier import (
     ClassifierNetwork,
     ContrastCnnConfig,
     EncoderClassifierConfig,
+    LeNet5Config,
     LogisticConfig,
     Vgg16Config,
     VitConfig,
 )
 from segmed.networks.backbones import backbone
-from segmed.networks.classic import AlexNet, ContrastCnn, LogisticRegression, Vgg16
+from segmed.networks.classic import AlexNet, ContrastCnn, LeNet5, LogisticRegression, Vgg16
 from segmed.networks.classifiers import ClassificationModel, Classifier
 from segmed.networks.discriminators import ImageDiscriminator, MultiScaleCritic, PatchDiscriminator, PixelDiscriminator
 from segmed.networks.encoders.base_encoder import Encoder, PyramidEncoder
 from segmed.networks.encoders.convnext import ConvNextEncoder
 from segmed.networks.encoders.dense import DenseEncoder
+from segmed.networks.encoders.mednext import MedNextEncoder
 from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.encoders.residual import ResidualEncoder
 from segmed.networks.models import SegmentationModel, SegmentationNet
@@ -50,6 +52,7 @@ ENCODERS: Mapping[str, type[PyramidEncoder]] = {
     "residual": ResidualEncoder,
     "dense": DenseEncoder,
     "convnext": ConvNextEncoder,
+    "mednext": MedNextEncoder,
 }
 
 
@@ -168,6 +171,8 @@ def build_classifier(
             return LogisticRegression(in_channels, classes, size=size)
         case ContrastCnnConfig():
             return ContrastCnn(in_channels, classes, dims=dims, size=size, **options)
+        case LeNet5Config():
+            return LeNet5(in_channels, classes, dims=dims)
         case AlexNetConfig():
             return AlexNet(in_channels, classes, dims=dims, **options)
         case Vgg16Config():

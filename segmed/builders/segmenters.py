@@ -12,7 +12,7 @@ from segmed.config import InferenceConfig, SegmentationConfig, StageConfig, know
 from segmed.labels import LabelSet
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.case_class import TwoHeadSegmenter
-from segmed.segmenters.combine import Mean, Tidied, Vote
+from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote
 from segmed.segmenters.segmenter import Segmenter
 from segmed.segmenters.trained_network import NetworkSegmenter
 
@@ -59,6 +59,14 @@ def network_segmenter(
         precision=known(precision),
         mirror_pairs=config.data.mirror_pairs,
     )
+
+
+def cleaned(segmenter: Segmenter, inference: InferenceConfig) -> Segmenter:
+    """A segmenter whose largest pieces are kept, and small ones removed, as `inference` says."""
+    largest = inference.largest_component
+    if largest != "auto" and largest:
+        segmenter = LargestComponent(segmenter, largest)
+    return Tidied(segmenter, smallest_ml=inference.smallest_ml) if inference.smallest_ml else segmenter
 
 
 def stages_of(config: SegmentationConfig) -> list[tuple[str, StageConfig]]:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from segmed.builders.architectures import build_classifier, build_network
-from segmed.builders.segmenters import build_cascade, label_set, load_stage, network_segmenter, stages_of
+from segmed.builders.ensembles import Member, common_cleaning, members_of
+from segmed.builders.segmenters import build_cascade, cleaned, label_set, load_stage, network_segmenter, stages_of
 from segmed.config import InferenceConfig, SegmentationConfig, known
 from segmed.errors import RunError
 from segmed.networks.classifiers import ClassificationModel
-from segmed.runs import Run, open_run, read_class_config, read_config
+from segmed.runs import Folds, Run, open_run, read_class_config, read_config
 from segmed.segmenters.case_class import CaseClassifier
-from segmed.segmenters.combine import LargestComponent
+from segmed.segmenters.combine import Mean
 from segmed.segmenters.segmenter import Segmenter
 from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.targets import targets_of
 from segmed.training.checkpoint import check_weights, load_weights
 from segmed.training.precision import Choice
 
+NOT_CLEANED: dict[str, Any] = {"largest_component": (), "smallest_ml": {}}
+
 
 def load_run_config(folder: Path) -> SegmentationConfig:
-    """The resolved config of a run folder."""
-    return read_config(open_run(folder))
+    """The resolved config of a run folder; of a cross-validation that of its first fold."""
+    return members_of(folder)[0].config
 
 
 def load_run(
@@ -36,8 +41,11 @@ def load_run(
 ) -> Segmenter:
     """A trained run as a segmenter: native volume in, probabilities on its own grid out.
 
+    The folds of a cross-validation are one segmenter: the mean of their probabilities, with the settings that were
+    chosen for it.
+
     Args:
-        folder: of the run.
+        folder: of the run, or of a cross-validation whose folds are all done.
         device: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU where there is one.
         inference: in place of the run's own settings.
         weights: `best` on validation, or `last`.
@@ -46,6 +54,8 @@ def load_run(
         RunError: no run, or one without these weights.
         RunError: weights of another network.
     """
+    if Folds(folder).begun:
+        return load_together(members_of(folder), device=device, inference=inference, weights=weights)
     run: Run = open_run(folder)
     config = read_config(run)
     if device == "auto":
@@ -56,9 +66,36 @@ def load_run(
     if config.ensemble is not None:
         return load_stage(run.path, config.ensemble, load)
     inference = inference or config.inference
-    segmenter = _trained(run, config, device=device, inference=inference, weights=weights)
-    cleaned = inference.largest_component
-    return segmenter if cleaned == "auto" or not cleaned else LargestComponent(segmenter, cleaned)
+    return cleaned(_trained(run, config, device=device, inference=inference, weights=weights), inference)
+
+
+def load_together(
+    members: Sequence[Member],
+    *,
+    device: str = "auto",
+    inference: InferenceConfig | None = None,
+    changes: Mapping[str, Any] | None = None,
+    weights: str = "best",
+) -> Segmenter:
+    """Several trained runs as one segmenter: the mean of their probabilities, whose pieces are cleaned once.
+
+    Args:
+        members: of `members_of`, of the same labels and images.
+        device, inference, weights: as in `load_run`.
+        changes: fields of `inference` in place of each member's own; those of pieces are of the mean.
+
+    Raises:
+        RunError: as in `load_run`.
+    """
+    changes = changes or {}
+    pieces = inference or common_cleaning(members).model_copy(update=changes)
+    parts = []
+    for member in members:
+        settings = (inference or member.config.inference).model_dump()
+        own = InferenceConfig.model_validate({**settings, **changes, **NOT_CLEANED})
+        load = partial(load_run, member.run, device=device, weights=weights)
+        parts.append(load() if member.config.composed else load(inference=own))
+    return cleaned(Mean(parts), pieces)
 
 
 def load_case_classifier(folder: Path, *, device: str = "auto", weights: str = "best") -> CaseClassifier:

@@ -51,7 +51,9 @@ class Arguments(Section):
         "that holds another's values is a region; none: those of --run or of the data set's dataset.json",
     )
     ignore: tuple[int, ...] = Field((), description="values in the references where nothing is scored")
-    run: Path | None = Field(None, description="run folder: takes labels, regions and the evaluate section from it")
+    run: Path | None = Field(
+        None, description="folder of a run or of a cross-validation: takes labels, regions and the evaluate section"
+    )
     test_only: tyro.conf.FlagCreatePairsOff[bool] = Field(
         False, description="with --run: only the cases of its test part"
     )
@@ -102,6 +104,8 @@ def main() -> int:
     parts = _parts(references, arguments.run) if arguments.run is not None else {}
     if arguments.test_only and arguments.run is not None:
         references = tuple(reference for reference in references if parts.get(reference.id) == "test")
+        if not references:
+            raise ConfigError(f"{arguments.run} has no test case among the references: {_where_tested(arguments.run)}")
     pairing = pair_folder(arguments.predictions, references, besides=arguments.output)
     if parts:  # nobody predicts the cases that the run learned from, so they are not missed
         unasked = {case for case in pairing.missing if parts.get(case) in ("train", "validation")}
@@ -137,9 +141,12 @@ def _read_files(arguments: Arguments, references: Sequence[Reference], pairing: 
 def _experiment(run: Path | None) -> SegmentationConfig | None:
     if run is None:
         return None
-    if not (run / "config.yaml").is_file():
-        raise ConfigError(f"{run} is no run: it holds no config.yaml")
-    return load_written(SegmentationConfig, run / "config.yaml")
+    from segmed.runs import runs_of
+
+    config = runs_of(run)[0].config
+    if not config.is_file():
+        raise ConfigError(f"{config.parent} is no run: it holds no config.yaml")
+    return load_written(SegmentationConfig, config)
 
 
 def _settings(arguments: Arguments, experiment: SegmentationConfig | None) -> EvaluateConfig:
@@ -150,11 +157,11 @@ def _settings(arguments: Arguments, experiment: SegmentationConfig | None) -> Ev
 
 def _parts(references: Sequence[Reference], run: Path) -> dict[str, str]:
     """Reference -> the part of the run's split that it is in; references that the run never saw are left out."""
+    from segmed.data.learned import learned_split
     from segmed.data.naming import plain_name
-    from segmed.data.splits import Split
     from segmed.evaluate.results import first_few
 
-    split, parts = Split.load(run / "split.json"), {}
+    split, parts = learned_split(run), {}
     part_of = {case: part for part in ("train", "validation", "test") for case in getattr(split, part)}
     for reference in references:
         names = {reference.id, *reference.names[0], *reference.names[1]}
@@ -168,6 +175,15 @@ def _parts(references: Sequence[Reference], run: Path) -> dict[str, str]:
             f"give the references of {first_few(split.test)}"
         )
     return parts
+
+
+def _where_tested(run: Path) -> str:
+    """What to do for figures of cases that a run never saw."""
+    from segmed.runs import Folds
+
+    if Folds(run).begun:
+        return f"all folds together have learnt from every case, and each fold's own test is in {Folds(run).test}"
+    return "leave out --test-only, or give cases that it never saw"
 
 
 # ---------------------------------------------------------------- doing it
@@ -260,13 +276,16 @@ def _run_notes(run: Path | None, learned: Sequence[str]) -> list[str]:
     """Which of the cases the run was trained or selected on, and the leaks that its plan notes."""
     from segmed.evaluate.answers import LEAKING
     from segmed.evaluate.results import first_few, notes_of_run
-    from segmed.runs import Run
+    from segmed.runs import Folds, runs_of
 
     notes = []
     if learned:
         notes.append(f"{len(learned)} of the cases trained or selected the run, no test: {first_few(learned)}")
+    if learned and run is not None and Folds(run).begun:
+        notes.append(f"as one model the folds have seen these cases; {_where_tested(run)}")
     if run is not None:
-        notes += [note for note in notes_of_run(Run(run)) if LEAKING in note]
+        each = [note for part in runs_of(run) for note in notes_of_run(part) if LEAKING in note]
+        notes += dict.fromkeys(each)
     return notes
 
 

@@ -1,28 +1,31 @@
-"""Make a synthetic cardiac LGE data set with known truth: segmed phantom data/phantom"""
+"""Make a synthetic data set with known truth: segmed phantom data/phantom"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from segmed.commands.command_line import parse
 from segmed.config import Section
+from segmed.errors import ConfigError
 
 
 class Arguments(Section):
     """Make synthetic short-axis LGE stacks: myocardium, blood pool, right ventricle and scar of known volume.
 
-    Every case is FOLDER/CASE/CASE_LGE.nii.gz, CASE_label.nii.gz and truth.json. A folder that is complete is left
-    as it is; the same seed gives the same files.
+    Every case is FOLDER/CASE/CASE_LGE.nii.gz, CASE_label.nii.gz and truth.json. With --kind vessels: photographs of
+    the retina, the true vessels and the field of view, in the files and folders of DRIVE. A folder that is complete is
+    left as it is; the same seed gives the same files.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Field(
         Path("data/phantom"), description="where the cases go"
     )
-    cases: PositiveInt = Field(20, description="number of synthetic subjects")
+    kind: Literal["heart", "vessels"] = Field("heart", description="heart: LGE of hearts; vessels: retinal photographs")
+    cases: PositiveInt = Field(20, description="number of synthetic subjects; of vessels half of them are for the test")
     seed: NonNegativeInt = Field(0, description="seed of the data set")
     isotropic: tyro.conf.FlagCreatePairsOff[bool] = Field(
         False, description="3D LGE of 1.3 mm instead of thick slices displaced by breathing"
@@ -35,10 +38,24 @@ class Arguments(Section):
 def main() -> int:
     """Exit code 0: the data set is there."""
     arguments = parse(Arguments, description=Arguments.__doc__)
+    if arguments.kind == "vessels":
+        return _vessels(arguments)
     from segmed.data.phantoms import make_phantom
 
     folder = arguments.folder
-    make_phantom(folder, **arguments.model_dump(exclude={"folder"}), progress=True)
+    make_phantom(folder, **arguments.model_dump(exclude={"folder", "kind"}), progress=True)
     print(f"{folder} holds {arguments.cases} cases: 1 myocardium, 2 blood pool, 3 right ventricle, 4 scar")
     print(f"Look at it: segmed audit {folder} --output {folder.name}_audit")
+    return 0
+
+
+def _vessels(arguments: Arguments) -> int:
+    if arguments.isotropic or arguments.hard:
+        raise ConfigError("isotropic and hard are of hearts: leave them out, or choose --kind heart")
+    from segmed.data.vessel_phantom import make_vessel_phantom
+
+    folder = arguments.folder
+    make_vessel_phantom(folder, cases=arguments.cases, seed=arguments.seed, progress=True)
+    print(f"{folder} holds {arguments.cases} retinal photographs with vessels: half for training, half for the test")
+    print(f"Learn from it: segmed train --config configs/seg/drive.yaml --data.root {folder}")
     return 0

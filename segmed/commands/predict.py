@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,11 +13,12 @@ import tyro
 from pydantic import Field
 
 from segmed.commands.command_line import parse
-from segmed.config import InferenceConfig, Section, SegmentationConfig, known
+from segmed.config import Section, SegmentationConfig, known
 from segmed.errors import ConfigError
 from segmed.files import bounds, printable
 
 if TYPE_CHECKING:
+    from segmed.builders.ensembles import Member
     from segmed.data.inputs import Input
     from segmed.segment.record import CaseReport
     from segmed.segmenters.segmenter import Segmenter
@@ -36,7 +36,7 @@ class Arguments(Section):
     """
 
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
-        (), description="run folder; given several times: the mean of their probabilities"
+        (), description="folder of a run or of a cross-validation; of several, and of folds, the probabilities' mean"
     )
     input: Path = Field(description="a volume, a DICOM folder, a folder of volumes, or a data set in the run's layout")
     output: Path = Field(description="folder of the label maps")
@@ -63,29 +63,30 @@ def main() -> int:
     if not arguments.run:
         raise ConfigError("no run is named: give --run RUN, a folder that segmed train made")
 
-    from segmed.builders.trained import load_run_config
+    from segmed.builders.ensembles import members_of
     from segmed.data.content import case_files
     from segmed.data.inputs import find_inputs
     from segmed.runs import own_files
 
     started = time.perf_counter()
-    configs = [load_run_config(run) for run in arguments.run]
-    _check_ensemble(arguments, configs)
-    inputs = find_inputs(arguments.input, configs[0].data, output=arguments.output)
+    members = [member for run in arguments.run for member in members_of(run)]
+    _check_ensemble(arguments, members)
+    inputs = find_inputs(arguments.input, members[0].config.data, output=arguments.output)
     _say_label_maps(arguments.input)
     read = [*case_files(item.case for item in inputs), *(file for run in arguments.run for file in own_files(run))]
     with bounds(arguments.output, inputs=read):
-        return _predict(arguments, configs, inputs, started)
+        return _predict(arguments, members, inputs, started)
 
 
-def _predict(arguments: Arguments, configs: list[SegmentationConfig], inputs: Sequence[Input], started: float) -> int:
+def _predict(arguments: Arguments, members: list[Member], inputs: Sequence[Input], started: float) -> int:
     from segmed.data.familiar import familiar_with
     from segmed.segment.predict import Extras, check_outputs, predict_cases
     from segmed.segment.record import Record
 
+    configs = [member.config for member in members]
     familiar = familiar_with(arguments.run[0], spacing_known=configs[0].data.spacing_known)
-    segmenter = _segmenter(arguments, configs)
-    about = _about(arguments, configs, segmenter)
+    segmenter = _segmenter(arguments, members)
+    about = _about(arguments, members, segmenter)
     record = Record(arguments.output, about, overwrite=arguments.overwrite)
     extras = Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty)
     check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.done, extras=extras)
@@ -141,48 +142,41 @@ def _say_label_maps(path: Path) -> None:
         print(f"{len(left_out)} label maps are no inputs and are left out: {names}", file=sys.stderr)
 
 
-def _check_ensemble(arguments: Arguments, configs: list[SegmentationConfig]) -> None:
+def _check_ensemble(arguments: Arguments, members: list[Member]) -> None:
     """Runs of an ensemble take the same images and know the same labels."""
-    first = configs[0].data
-    for run, config in zip(arguments.run, configs, strict=True):
+    first = members[0].config.data
+    for run, config in ((member.run, member.config) for member in members):
         for what, own, other in (
             ("labels", config.data.labels, first.labels),
             ("images", config.data.images, first.images),
         ):
             if own != other or (isinstance(own, dict) and list(own) != list(other)):
                 raise ConfigError(
-                    f"runs {arguments.run[0]} and {run} have different {what}: {_shown(other)} and {_shown(own)}; "
+                    f"runs {members[0].run} and {run} have different {what}: {_shown(other)} and {_shown(own)}; "
                     "an ensemble needs the same"
                 )
         if arguments.mirror and not config.augment.flip_probability:
             print(f"warning: {run} was trained without flips: mirrored copies may make it worse", file=sys.stderr)
 
 
-def _segmenter(arguments: Arguments, configs: list[SegmentationConfig]) -> Segmenter:
+def _segmenter(arguments: Arguments, members: list[Member]) -> Segmenter:
     """The runs as one segmenter; pieces are cleaned once, on the mean."""
     import torch
 
-    from segmed.builders.trained import load_run
-    from segmed.segmenters.combine import LargestComponent, Mean
+    from segmed.builders.trained import load_together
 
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {arguments.device}: there is no GPU that torch can use; take --device cpu")
-    members = []
-    for run, config in zip(arguments.run, configs, strict=True):
-        if config.composed:
-            if _changes(arguments):
-                raise ConfigError(
-                    f"{run} is made of several networks, each with settings of its own: leave out --mirror, --overlap "
-                    "and --precision"
-                )
-            members.append(load_run(run, device=arguments.device))
-            continue
-        inference = InferenceConfig.model_validate(
-            {**config.inference.model_dump(), **_changes(arguments), "largest_component": ()}
-        )
-        members.append(load_run(run, device=arguments.device, inference=inference))
-    cleaned = _cleaned(arguments, configs)
-    return LargestComponent(Mean(members), cleaned) if cleaned else Mean(members)
+    for member in members:
+        if member.config.composed and _changes(arguments):
+            raise ConfigError(
+                f"{member.run} is made of several networks, each with settings of its own: leave out --mirror, "
+                "--overlap and --precision"
+            )
+    changes = _changes(arguments)
+    if arguments.largest_component is not None:
+        changes["largest_component"] = arguments.largest_component
+    return load_together(members, device=arguments.device, changes=changes)
 
 
 def _classes(configs: list[SegmentationConfig]) -> tuple[str, ...]:
@@ -213,40 +207,27 @@ def _changes(arguments: Arguments) -> dict[str, object]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _cleaned(arguments: Arguments, configs: list[SegmentationConfig]) -> tuple[str, ...]:
-    """Labels of which the largest piece is kept: as given, or those that every run's validation chose."""
-    if arguments.largest_component is not None:
-        return arguments.largest_component
-    chosen = [c.inference.largest_component for c in configs]
-    named = [() if names == "auto" else names for names in chosen]
-    return tuple(name for name in named[0] if all(name in names for names in named))
-
-
-def _hash(weights: Iterable[Path]) -> str:
-    """Tells weights apart, of one network or of all networks of a composed run."""
-    together = hashlib.sha256()
-    for path in weights:
-        together.update(path.read_bytes())
-    return together.hexdigest()
-
-
-def _about(arguments: Arguments, configs: list[SegmentationConfig], segmenter: Segmenter) -> dict[str, object]:
+def _about(arguments: Arguments, members: list[Member], segmenter: Segmenter) -> dict[str, object]:
     """Runs, settings, labels and versions, for the record."""
-    from segmed.runs import Run, environment
+    from segmed.builders.ensembles import common_cleaning
+    from segmed.runs import environment
 
-    first, changes = configs[0], _changes(arguments)
+    first, changes, pieces = members[0].config, _changes(arguments), common_cleaning(members)
+    cleaned = {"largest_component": None, "smallest_ml": None}  # these are of all together
     runs = [
         {
-            "run": str(run.absolute()),
-            "name": config.name,
+            "run": str(member.run.absolute()),
+            "name": member.config.name,
             "weights": "best",
-            "sha256": _hash(sorted(run.rglob("best.safetensors")) if config.composed else [Run(run).weights("best")]),
-            "inference": {**config.inference.model_dump(mode="json"), **changes, "largest_component": None},
+            "sha256": member.digest,
+            "inference": {**member.config.inference.model_dump(mode="json"), **changes, **cleaned},
         }
-        for run, config in zip(arguments.run, configs, strict=True)
+        for member in members
     ]
+    given = arguments.largest_component
     settings = {
-        "largest_component": list(_cleaned(arguments, configs)),
+        "largest_component": list(pieces.largest_component if given is None else given),
+        "smallest_ml": pieces.smallest_ml,
         "probabilities": arguments.probabilities,
         "uncertainty": "entropy in nats" if arguments.uncertainty else False,
     }

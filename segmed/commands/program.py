@@ -22,7 +22,7 @@ COMMANDS = {
     "audit": "open every file of a data set: what must be mended, what would leak",
     "quantify-scar": "mass, share, core and AHA segments of the scar in an LV",
     "download": "a public data set",
-    "phantom": "make a synthetic cardiac LGE data set with known truth",
+    "phantom": "make a synthetic data set with known truth: hearts in LGE, or vessels of the retina",
     "configs": "list the experiments that are shipped",
     "schema": "JSON schema of an experiment, by which an editor completes and checks its YAML",
 }

@@ -68,7 +68,7 @@ class Records:
         return record
 
     def _key(self, case: Case, files: Sequence[Path]) -> str:
-        sources = [*case.images.values(), *([case.label] if case.label else [])]
+        sources = case.sources
         seen = [_state(path) for path in (*(source.path for source in sources), *files)]
         text = json.dumps([VERSION, self.settings, case.id, seen], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -17,7 +17,8 @@ from segmed.labels import IGNORE, LabelSet
 from segmed.metrics.mask_metrics import METRICS
 from segmed.metrics.published import zabihollahy2020_dice
 
-SHARES = ("share_error_pp", "share_difference_pp")  # of the tissue in the region, in percentage points
+# share of the tissue in the region, in percentage points, and of its healthy rest that was taken for the tissue
+SHARES = ("share_error_pp", "share_difference_pp", "healthy_flagged_percent")
 TRUTHS = ("true_ml", "true_avd_ml", "true_difference_ml")  # against the volumes that a phantom was made with
 PUBLISHED = "dice_zabihollahy2020"
 
@@ -80,6 +81,9 @@ class CaseScorer:
         if wall != "none":
             walls = true if wall == "given" or prediction is None else mine
             target |= _shares(mine == number, _inside(walls), true == number, _inside(true))
+        healthy = _inside(true) & (true != number)
+        if healthy.any() and prediction is not None:
+            target["healthy_flagged_percent"] = 100.0 * float((mine == number)[healthy].mean())
         target |= self._against_truth(target, case)
         target[PUBLISHED] = zabihollahy2020_dice(mine == number, true == number, axis=slice_axis(spacing_mm))
         return [target, region]

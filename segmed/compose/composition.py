@@ -50,13 +50,16 @@ class Composition:
     def lengths(self) -> list[tuple[float, str]]:
         """How long each network trains, in the order of training, and the unit: min, or epochs."""
         return [
-            self._length(stage)
+            self._length(stage, first=number == 0)
             for name, stage in stages_of(self.config)
-            for _ in range(self.copies(name) * len(known(stage.views)))
+            for _ in range(self.copies(name))
+            for number in range(len(known(stage.views)))
         ]
 
-    def _length(self, stage: StageConfig) -> tuple[float, str]:
+    def _length(self, stage: StageConfig, *, first: bool) -> tuple[float, str]:
         train = stage.train or self.config.train
+        if stage.later is not None and not first:
+            train = stage.later
         return (train.epochs, "epochs") if train.budget_minutes is None else (train.budget_minutes, "min")
 
     def part(self, number: int) -> Part:
@@ -71,7 +74,9 @@ class Composition:
         """How long all networks train: `15 networks × 0.3 min = 4.5 min`."""
         lengths = self.lengths()
         counts = {length: lengths.count(length) for length in dict.fromkeys(lengths)}
-        terms = " + ".join(f"{count} networks × {each:g} {unit}" for (each, unit), count in counts.items())
+        terms = " + ".join(
+            f"{count} network{'s' * (count > 1)} × {each:g} {unit}" for (each, unit), count in counts.items()
+        )
         totals = {unit: sum(each for each, own in lengths if own == unit) for _, unit in lengths}
         return f"{terms} = {' + '.join(f'{total:g} {unit}' for unit, total in totals.items())}"
 

@@ -19,6 +19,7 @@ from segmed.reports.segmentation.page import write_report
 from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Folds, Run, check_data_there, holding, new_folds, open_run, read_config
 from segmed.segment import prepare as one_network
+from segmed.segment.ensemble import choose_together
 from segmed.segment.test import final_figures, run_test, sum_up
 from segmed.segment.train import Training
 from segmed.training.folds import run_folds
@@ -109,11 +110,12 @@ def _test(run: Run, tracker: Tracker, state: FitState, *, device: str) -> list[R
 
 
 def _run_folds(config: SegmentationConfig, folds: Folds) -> None:
-    """Train and test the folds that are not done, and sum up."""
+    """Train and test the folds that are not done, sum up, and choose how they predict as one."""
     fabric, ranks = launch(config.train.devices)
     require_one_process(ranks, "folds run one after the other on one process: start each with --fold under torchrun")
     work = partial(train_and_test, fabric=fabric, ranks=ranks)
     with holding(folds.path):
         parts = run_folds(config, folds, start=start, train_and_test=work)
         sum_up(config, folds, [row for rows in parts for row in rows])
+        choose_together(config, folds, parts, device=str(fabric.device))
     print(f"folds: {folds.path}")

@@ -130,7 +130,9 @@ class AdversaryConfig(Section):
     ratio: float = Field(
         1.0, description="steps of the discriminator for each of the generator: 1, 2, 3, ... or 0.5 (every second), ..."
     )
-    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="of the discriminator; adamw with betas 0.5, 0.999")
+    optimiser: Literal["adamw", "adam", "sgd"] = Field(
+        "adamw", description="of the discriminator; adamw and adam with betas 0.5, 0.999"
+    )
     learning_rate: Positive = Field(1e-3, description="peak, of the discriminator; it follows train.schedule")
     unlabelled: UnlabelledConfig = UnlabelledConfig()
     watch_steps: Count = Field(

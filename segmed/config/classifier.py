@@ -10,7 +10,7 @@ from pydantic import Field
 from segmed.config.base import Depth, Fraction, Section, Width
 from segmed.config.encoder import ClassifierEncoderConfig
 
-Pretrained = Literal["hub"] | Path | None
+Pretrained = Literal["hub", "hub_or_random"] | Path | None
 
 
 class EncoderClassifierConfig(Section):
@@ -26,7 +26,9 @@ class BackboneConfig(Section):
     """Base of the networks that have published weights."""
 
     pretrained: Pretrained = Field(
-        None, description="file of weights, or `hub` to fetch the published ones; none: drawn"
+        None,
+        description="file of weights, or `hub` to fetch the published ones, or `hub_or_random`: drawn where they can't "
+        "be had, as the log says; none: drawn",
     )
     grey: Literal["sum", "average"] = Field(
         "sum", description="published first convolution over three colours -> over other channels; sum keeps its size"
@@ -102,7 +104,7 @@ class VitConfig(ColourConfig):
 
 
 class InceptionConfig(ColourConfig):
-    """Inception v3, from torchvision, which has to be installed beside segmed."""
+    """Inception v3, for images of 75 voxels an axis or more; the published size is 299."""
 
     name: Literal["inception"] = "inception"
 
@@ -121,6 +123,12 @@ class LogisticConfig(Section):
     """Logistic regression on the voxels."""
 
     name: Literal["logistic"] = "logistic"
+
+
+class LeNet5Config(Section):
+    """LeNet-5, with full connections and a linear last layer."""
+
+    name: Literal["lenet5"] = "lenet5"
 
 
 class AlexNetConfig(BackboneConfig):
@@ -157,6 +165,7 @@ ClassifierNetwork = Annotated[
     | InceptionConfig
     | TimmConfig
     | LogisticConfig
+    | LeNet5Config
     | AlexNetConfig
     | Vgg16Config
     | ContrastCnnConfig,

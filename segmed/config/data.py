@@ -40,9 +40,13 @@ class PatternLayout(Section):
     images: dict[str, str] = Field(
         {"image": "{case}/{case}.nii.gz"},
         description="modality -> pattern below the root; {case} and {subject} stand for any text without a slash, "
-        "* for text that does not matter",
+        "{split} for the part that the case belongs to, * for text that does not matter",
     )
     label: str | None = Field(None, description="pattern of the label map; none: cases without labels")
+    field_of_view: str | None = Field(
+        None,
+        description="pattern of a mask: where it is 0 nothing is trained or scored, and predictions are background",
+    )
     subject: Subject = None
 
 
@@ -132,7 +136,9 @@ class SplitConfig(Section):
     )
     by: Literal["subject", "site"] = Field("subject", description="unit that never stands on two sides")
     stratify: bool = Field(True, description="balance the parts by which labels the cases hold, and by site")
-    from_manifest: bool = Field(False, description="take the parts from the manifest's split column")
+    from_manifest: bool = Field(
+        False, description="take the parts from the manifest's split column, or from {split} in the layout's patterns"
+    )
     file: Path | None = Field(None, description="take the parts from this split.json of another run")
     withhold: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share of the training subjects whose label maps are held back: they count as unlabelled"
@@ -154,9 +160,6 @@ class VolumeLeakConfig(Section):
     )
 
 
-Intensity = Literal["auto", "zscore", "zscore_nonzero", "zscore_middle", "percentile", "median_minmax", "none"]
-
-
 class PreprocessConfig(Section):
     """From the scanner's grid to the network's."""
 
@@ -169,10 +172,9 @@ class PreprocessConfig(Section):
         "auto", description="target grid, 0 leaves that axis as it is; native: leaves all"
     )
     crop: Literal["auto", "none", "nonzero", "body"] = Field("auto", description="what is cut away around the patient")
-    intensity: Intensity = Field(
+    intensity: Literal["auto", "zscore", "zscore_nonzero", "percentile", "median_minmax", "none"] = Field(
         "auto",
-        description="zscore over the volume, over its non-zero voxels, or by mean and deviation of its middle, half of "
-        "each axis but of a thick one; percentiles to [0, 1]; or untouched; "
+        description="zscore over the volume, over its non-zero voxels, percentiles to [0, 1], or untouched; "
         "median_minmax: what is brighter than a cap takes the median of its slice, then each slice goes to [0, 1]",
     )
     clip_percentiles: tuple[float, float] = Field(

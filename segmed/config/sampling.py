@@ -40,13 +40,17 @@ AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; 
         "low_resolution_probability": 0.15,
     },
 }
+AUGMENT_PRESETS["wide"] = AUGMENT_PRESETS["full"] | {"affine_probability": 0.8, "rotation_deg": 60.0, "scale": 0.4}
+Preset = Literal["none", "light", "full", "wide"]
 
 
 class AugmentConfig(Section):
     """Random changes of training patches. `name` fills in the numbers that are not given."""
 
-    name: Literal["auto", "none", "light", "full"] = Field(
-        "light", description="the preset; auto: light, or full where the run is long enough for its cases"
+    name: Literal["auto", "none", "light", "full", "wide"] = Field(
+        "light",
+        description="the preset; wide: full with larger turns and zooms; auto: light, or where the run is long enough "
+        "for its cases full, or wide where the spacing of the files is not known",
     )
     affine_probability: Probability = Field(
         0.0, description="rotation, scaling, shear and translation, one resampling with the elastic part"
@@ -85,8 +89,6 @@ class AugmentConfig(Section):
     histogram_points: Annotated[int, Field(ge=3)] = Field(
         6, description="of the curve, its ends included; the fewer, the stronger"
     )
-    sharpen_probability: Probability = Field(0.0, description="unsharp mask, the counterpart of the blur")
-    sharpen_amount: Annotated[float, Field(ge=0)] = Field(2.0, description="largest weight of the added detail")
     low_resolution_probability: Probability = Field(0.0, description="down- and upsampling of one patch")
     low_resolution_factor: Annotated[float, Field(ge=1)] = Field(2.0, description="largest loss of resolution")
 
@@ -98,7 +100,7 @@ class AugmentConfig(Section):
         preset = AUGMENT_PRESETS.get(str(given.get("name", "light")), {})
         return {**preset, **given}
 
-    def filled(self, preset: Literal["none", "light", "full"]) -> AugmentConfig:
+    def filled(self, preset: Preset) -> AugmentConfig:
         """A preset in place of `auto`; the numbers that were given beside it stay."""
         given = {name: getattr(self, name) for name in self.model_fields_set - {"name"}}
         return AugmentConfig.model_validate({"name": preset, **given})

@@ -15,11 +15,13 @@ class TrainConfig(Section):
     epochs: Count = Field(100, description="passes of `steps_per_epoch` steps; not used with budget_minutes")
     budget_minutes: Positive | None = Field(None, description="fit the schedule to this time, validation included")
     steps_per_epoch: Count | Auto = Field("auto", description="auto: every training case is drawn about twice")
-    optimiser: Literal["adamw", "sgd", "adadelta"] = Field("adamw", description="sgd is with Nesterov momentum")
+    optimiser: Literal["adamw", "adam", "sgd", "adadelta"] = Field(
+        "adamw", description="adam: the decay goes through its moments; sgd is with Nesterov momentum"
+    )
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="of sgd; 0.99 is nnU-Net's (Isensee et al. 2021)"
     )
-    learning_rate: Positive | Auto = Field("auto", description="peak; auto: 1e-3 adamw, 1e-2 sgd, 1 adadelta")
+    learning_rate: Positive | Auto = Field("auto", description="peak; auto: 1e-3 adamw and adam, 1e-2 sgd, 1 adadelta")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decay of the weights")
     schedule: Literal["cosine", "polynomial", "step", "constant"] = Field(
         "cosine", description="from the peak to zero; step: times drop_factor after each drop_share of the run"
@@ -87,6 +89,9 @@ class InferenceConfig(Section):
     largest_component: tuple[str, ...] | Auto = Field(
         "auto", description="labels and regions of which only the largest piece is kept; auto: where validation says so"
     )
+    smallest_ml: dict[str, Positive] = Field(
+        default_factory=dict, description="label -> ml; connected pieces of it that are smaller are removed"
+    )
 
 
 class EvaluateConfig(Section):
@@ -96,4 +101,9 @@ class EvaluateConfig(Section):
     bootstrap: Annotated[int, Field(ge=1, le=1_000_000)] = Field(2000, description="resamplings for the 95 % intervals")
     missed: Literal["diagonal", "skip"] = Field(
         "diagonal", description="distance of a missed or invented structure: the image's diagonal, or left out of means"
+    )
+    pixel_curves: bool = Field(
+        False,
+        description="in the run's test, areas under the ROC and the precision-recall curve over pixels, of each case "
+        "and of all together",
     )

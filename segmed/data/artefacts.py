@@ -21,7 +21,6 @@ from segmed.data.spatial import Numbers, Whole
 BIAS_ORDER = 3  # of the polynomial, as in TorchIO
 GHOSTS = (4, 10)  # number of ghosts, as in TorchIO
 MOVEMENTS = 2  # of the patient during one acquisition, as in TorchIO
-SHARPENED_SD = (0.5, 1.0)  # voxels, of the blurred copy, as in MONAI's RandGaussianSharpen
 INVERTED_GAMMA = 0.25  # share of the gamma changes that act on the negative: nnU-Net's 0.1 beside 0.3
 
 
@@ -182,17 +181,6 @@ def low_resolution(image: Tensor, frame: Frame, *, factor: float, generator: np.
     return F.interpolate(coarse, tuple(map(int, size)), mode="trilinear", align_corners=False)[0]
 
 
-def sharpen(image: Tensor, frame: Frame, *, amount: float, generator: np.random.Generator) -> Tensor:
-    """Add detail of the acquired axes again: the image's difference from its blurred copy, as in an unsharp mask.
-
-    The counterpart of `blur`: scanners' and archives' filters make one site's scans sharper than another's.
-    """
-    sd = np.zeros(3)
-    sd[list(frame.axes)] = generator.uniform(*SHARPENED_SD)
-    detail = image - _apply(tio.Blur(tuple(sd * frame.spacing_mm)), image, frame.spacing_mm)
-    return image + detail * generator.uniform(0, amount)
-
-
 def noise(image: Tensor, frame: Frame, *, sd: float, generator: np.random.Generator) -> Tensor:
     """Gaussian noise. Drawn from our generator: `torchio.Noise` seeds torch's global one."""
     drawn = torch.from_numpy(generator.standard_normal(tuple(image.shape), dtype=np.float32))
@@ -216,6 +204,5 @@ ARTEFACTS: tuple[Callable[..., Tensor], ...] = (
     spike,
     blur,
     low_resolution,
-    sharpen,
     noise,
 )

@@ -20,6 +20,7 @@ from segmed.data.cases import Dataset
 from segmed.data.findings import Finding
 from segmed.data.fingerprint import CaseFacts
 from segmed.data.integrity import CaseReport, check_case, check_together
+from segmed.data.mixed_colours import mixed_colours
 from segmed.data.processes import map_in_processes
 from segmed.data.repair import Repair, fix_geometry
 from segmed.errors import DatasetError
@@ -116,6 +117,7 @@ def audit_dataset(
     facts = tuple(report.facts for report in reports if report.facts is not None)
     findings = [*other_findings, *(finding for report in reports for finding in report.findings)]
     findings += check_together(facts, dataset.labels)
+    findings += mixed_colours({case.id: report.coloured for case, report in zip(dataset.cases, reports, strict=True)})
     findings.sort(key=lambda finding: finding.severity != "error")
     small = {report.facts.id: report.small for report in reports if report.facts and report.small is not None}
     return Audit(facts, tuple(findings), dataset.modalities, dataset.labels.names, small)

@@ -103,7 +103,9 @@ class VolumeCache:
     def _sources(self, case: Case, dataset: Dataset) -> tuple[list[Any], Any]:
         try:
             images = [self._source(case.images[name]) for name in dataset.modalities if name in case.images]
-            return images, None if case.label is None else self._source(case.label)
+            label = None if case.label is None else self._source(case.label)
+            seen = case.field_of_view
+            return images, label if seen is None else {"label": label, "field_of_view": self._source(seen)}
         except OSError as error:
             reason = error.strerror or str(error)
             raise DatasetError(f"case {case.id}: can't read {error.filename or 'a file'}: {reason}") from error

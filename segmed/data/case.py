@@ -21,6 +21,7 @@ class Case:
         subject: who was scanned, the unit of splitting.
         images: modality -> where it is, in the order of a network's channels.
         label: where the label map is; None without one.
+        field_of_view: where the mask is outside of which nothing is trained, found or scored; None: all counts.
         meta: other columns of a manifest, `site` and `split` among them.
     """
 
@@ -29,6 +30,12 @@ class Case:
     images: Mapping[str, Source]
     label: Source | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
+    field_of_view: Source | None = None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All its files: images, label map, field of view."""
+        return (*self.images.values(), *(source for source in (self.label, self.field_of_view) if source is not None))
 
 
 @dataclass(frozen=True)

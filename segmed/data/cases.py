@@ -187,7 +187,7 @@ def _check_complete(cases: Sequence[Case], modalities: Sequence[str], root: Path
             raise DatasetError(
                 f"case '{case.id}' has no image '{missing[0]}': add it, leave the case out, or choose data.images"
             )
-    lost = [source.path for case in cases for source in _sources(case) if not source.path.exists()]
+    lost = [source.path for case in cases for source in case.sources if not source.path.exists()]
     if lost:
         raise DatasetError(f"{len(lost)} files of {root} are listed but not there, e.g. {lost[0]}: copy them again")
     unlabelled = [case for case in cases if case.label is None and case.id not in listed]
@@ -197,10 +197,12 @@ def _check_complete(cases: Sequence[Case], modalities: Sequence[str], root: Path
             f"{len(unlabelled)} of {len(cases)} cases have no label map, e.g. {first}: "
             "add it, make the pattern of images narrower, or set data.unlabelled to skip or to a list of them"
         )
-
-
-def _sources(case: Case) -> list[Source]:
-    return [*case.images.values(), *([case.label] if case.label else [])]
+    unmasked = [case for case in cases if case.field_of_view is None]
+    if unmasked and len(unmasked) < len(cases):
+        raise DatasetError(
+            f"{len(unmasked)} of {len(cases)} cases have no field of view, e.g. '{unmasked[0].id}': add its mask, or "
+            "leave the case out"
+        )
 
 
 # ---------------------------------------------------------------- labels

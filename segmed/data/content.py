@@ -83,7 +83,7 @@ def check_content(record: Path, contents: Mapping[str, str]) -> None:
 def case_files(cases: Iterable[Case]) -> Iterator[Path]:
     """The existing files of the images and label maps of cases."""
     for case in cases:
-        for source in (*case.images.values(), *((case.label,) if case.label else ())):
+        for source in case.sources:
             with suppress(OSError):
                 yield from files_of(source.path)
 

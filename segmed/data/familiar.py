@@ -12,9 +12,10 @@ from monai.data import MetaTensor
 
 from segmed.data.audit import Audit
 from segmed.data.fingerprint import CaseFacts, intensity_facts
-from segmed.data.splits import Split
+from segmed.data.learned import learned_split
 from segmed.errors import DatasetError
 from segmed.geometry import as_affine
+from segmed.runs import runs_of
 from segmed.volumes import spacing_mm
 
 VIEW = 2.0  # a field of view this many times smaller or larger than that of any training image is unfamiliar ...
@@ -66,9 +67,9 @@ class Familiar:
 
 
 def familiar_with(run: Path, *, spacing_known: bool = True) -> Familiar | None:
-    """The training images of a run, from its folder; None where the record is missing or can't be read."""
+    """The training images of a run or of all folds of a cross-validation; None where the record can't be read."""
     try:
-        audit, split = Audit.load(run / "audit.json"), Split.load(run / "split.json")
+        audit, split = Audit.load(runs_of(run)[0].path / "audit.json"), learned_split(run)
     except DatasetError:
         return None
     learned = {*split.train, *split.validation}

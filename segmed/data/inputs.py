@@ -21,6 +21,7 @@ LOSSLESS = {
     **dict.fromkeys((".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), ".png"),
     **dict.fromkeys((".mgz", ".mgh", ".img", ".hdr"), ".nii.gz"),
 }
+BESIDES = ("label", "field_of_view")  # what a case to predict may lack
 LABEL_FOLDERS = {"labelsTr", "labelsTs"}
 
 
@@ -92,7 +93,7 @@ def _from_layout(path: Path, data: DataConfig) -> list[Case]:
     if isinstance(data.layout, PatternLayout):
         depth = max(pattern.count("/") for pattern in data.layout.images.values())
         roots += list(path.absolute().parents)[: depth + path.is_file()]
-        layouts.append(data.layout.model_copy(update={"label": None}))
+        layouts += [data.layout.model_copy(update=dict.fromkeys(left_out)) for left_out in (("label",), BESIDES)]
     for root in roots:
         for layout in layouts:
             try:

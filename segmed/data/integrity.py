@@ -12,9 +12,11 @@ from monai.data import MetaTensor
 
 from segmed.data.case import Case
 from segmed.data.cases import Dataset, find_volumes
+from segmed.data.field_of_view import read_field_of_view
 from segmed.data.findings import Finding, from_error
 from segmed.data.fingerprint import CaseFacts, case_facts
 from segmed.data.miniature import miniature
+from segmed.data.mixed_colours import is_coloured
 from segmed.data.repair import disagreement
 from segmed.errors import GeometryError, VolumeError
 from segmed.labels import IGNORE, LabelSet
@@ -32,11 +34,15 @@ GRID_FIXES = {
 
 @dataclass(frozen=True)
 class CaseReport:
-    """Findings and facts of one case; `facts` and `small`, its miniature, are None where its images can't be used."""
+    """Findings and facts of one case; `facts` and `small`, its miniature, are None where its images can't be used.
+
+    `coloured` says whether its colours differ, and is None where they are not read apart.
+    """
 
     facts: CaseFacts | None
     findings: tuple[Finding, ...]
     small: np.ndarray | None = field(default=None, compare=False)
+    coloured: bool | None = None
 
 
 # ---------------------------------------------------------------- one case
@@ -58,6 +64,9 @@ def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, label
         indices = _read_label(case, case.label, images, labels, findings)
     elif labelled:
         findings.append(Finding("error", case.id, "has no label map", "add it, or take the case out", "partner"))
+    seen = _read_field_of_view(case, images, findings)
+    if indices is not None and seen is not None:
+        indices[..., ~seen] = IGNORE
     findings += _headers(case)
     usable = len(images) == len(modalities) and len({tuple(volume.shape) for volume in images.values()}) == 1
     if not usable:
@@ -66,7 +75,7 @@ def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, label
     for modality, values in facts.intensity.items():
         if values["min"] == values["max"]:
             findings.append(_constant(case, modality, values["min"]))
-    return CaseReport(facts, tuple(findings), miniature(images[modalities[0]]))
+    return CaseReport(facts, tuple(findings), miniature(images[modalities[0]]), is_coloured(case, images))
 
 
 def _constant(case: Case, modality: str, value: float) -> Finding:
@@ -113,8 +122,7 @@ def _read_images(case: Case, modalities: Sequence[str], findings: list[Finding])
 def _headers(case: Case) -> list[Finding]:
     """Contradictions within a file's header, and what reading it loses: positions, mm and ml depend on it."""
     findings = []
-    sources = [*case.images.values(), *([case.label] if case.label else [])]
-    for path, source in {source.path: source for source in sources}.items():
+    for path, source in {source.path: source for source in case.sources}.items():
         try:
             remarks = header_remarks(source)
         except VolumeError:  # reported where it is read
@@ -167,6 +175,19 @@ def _read_label(
     return indices if same_shape else None
 
 
+def _read_field_of_view(case: Case, images: dict[str, MetaTensor], findings: list[Finding]) -> np.ndarray | None:
+    """The mask (X, Y, Z); None where there is none, or none that can be used."""
+    if case.field_of_view is None or not images:
+        return None
+    try:
+        return read_field_of_view(case.field_of_view, like=next(iter(images.values())), case=case.id)
+    except VolumeError as error:
+        findings.append(
+            from_error(error, case=case.id, kind="grid" if isinstance(error, GeometryError) else "unreadable")
+        )
+        return None
+
+
 def _unreadable(case: Case, error: VolumeError) -> Finding:
     return from_error(error, case=case.id, kind="geometry" if isinstance(error, GeometryError) else "unreadable")
 
@@ -204,11 +225,8 @@ def check_files(dataset: Dataset) -> list[Finding]:
         for case, count in counts.items()
         if count > 1
     ]
-    sources = [
-        *(s for case in dataset.cases for s in case.images.values()),
-        *(c.label for c in dataset.cases if c.label),
-    ]
-    used = {source.path.resolve() for source in sources}
+    findings += _without_field_of_view(dataset.cases)
+    used = {source.path.resolve() for case in dataset.cases for source in case.sources}
     unused = [
         path.relative_to(dataset.root)
         for path in find_volumes(dataset.root)
@@ -220,6 +238,15 @@ def check_files(dataset: Dataset) -> list[Finding]:
         what = f"{len(unused)} {'volume belongs' if len(unused) == 1 else 'volumes belong'} to no case: {shown}"
         findings.append(Finding("warning", "", what, _what_to_do(unused), "unused"))
     return findings
+
+
+def _without_field_of_view(cases: Sequence[Case]) -> list[Finding]:
+    """Cases without a mask where others have one."""
+    without = [case for case in cases if case.field_of_view is None]
+    if len(without) == len(cases):
+        return []
+    fix = "add its mask, or take the case out"
+    return [Finding("error", case.id, "has no field of view", fix, "partner") for case in without]
 
 
 def _what_to_do(unused: Sequence[Path]) -> str:

@@ -41,6 +41,7 @@ class Reference:
         names: by which a prediction may call it: first paths below the folder, then names of files and the case.
         files: names of its files, with their folders.
         subject_known: whether something says who was scanned; else the case counts as a subject.
+        field_of_view: mask outside of which nothing is scored; None: all counts.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Reference:
     names: tuple[frozenset[str], frozenset[str]] = field(default=(frozenset(), frozenset()))
     files: tuple[FileName, ...] = ()
     subject_known: bool = False
+    field_of_view: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ def _from_case(case: Case, folder: Path, subject_known: bool) -> Reference:
     files = tuple(file_name(source.path, folder) for source in [*case.images.values(), label])
     image = next(iter(case.images.values()), None)
     below, own = frozenset(name.below for name in files), frozenset(name.stem for name in files)
-    return Reference(case.id, case.subject, label, image, (below, own | {composed(case.id)}), files, subject_known)
+    names = (below, own | {composed(case.id)})
+    return Reference(case.id, case.subject, label, image, names, files, subject_known, case.field_of_view)
 
 
 def _from_file(path: Path, folder: Path) -> Reference:

@@ -1,4 +1,4 @@
-"""Names with {case} and {subject} in them -> the files below a folder that have such names."""
+"""Names with {case}, {subject} and {split} in them -> the files below a folder that have such names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segmed.errors import DatasetError
 from segmed.labels import did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_volume_file
 
-FIELDS = ("subject", "case")
+FIELDS = ("subject", "case", "split")
 TOKEN = re.compile(r"\{([^{}]*)\}|\*")
 SHOWN = 3  # names in a message
 
@@ -22,8 +22,8 @@ SHOWN = 3  # names in a message
 class Pattern:
     """A path below a folder.
 
-    {case} and {subject} stand for text without a slash, the same wherever the name recurs, and * for text that does
-    not matter. All other characters stand for themselves.
+    {case}, {subject} and {split}, the case's part, stand for text without a slash, the same wherever the name recurs,
+    and * for text that does not matter. All other characters stand for themselves.
 
     Attributes:
         text: as given.
@@ -80,7 +80,7 @@ def parse_pattern(text: str) -> Pattern:
     names = {token[1] for token in TOKEN.finditer(text) if token[1] is not None}
     for name in sorted(names - set(FIELDS)):
         raise DatasetError(f"pattern '{text}' has an unknown {{{name}}}{did_you_mean(name, FIELDS)}")
-    if not names:
+    if not names - {"split"}:
         raise DatasetError(f"pattern '{text}' has no {{case}}: put it where the names of the cases differ")
     return Pattern(text, path.parts, tuple(field for field in FIELDS if field in names))
 
@@ -116,37 +116,41 @@ def read_patterns(root: Path, layout: PatternLayout) -> LayoutCases:
     if not layout.images:
         raise DatasetError("data.layout.images is empty: name at least one image and its pattern")
     patterns = {name: parse_pattern(text) for name, text in layout.images.items()}
-    label_pattern = parse_pattern(layout.label) if layout.label else None
-    images_of = {name: pattern.files(root) for name, pattern in patterns.items()}
-    label_files = label_pattern.files(root) if label_pattern else {}
-    _give_each_file_to_one([*zip(patterns.values(), images_of.values(), strict=True), (label_pattern, label_files)])
-    for name, files in images_of.items():
+    files_of = {name: pattern.files(root) for name, pattern in patterns.items()}
+    beside = {"label": layout.label, "field_of_view": layout.field_of_view}
+    partners = {name: parse_pattern(text) for name, text in beside.items() if text}
+    partner_files = {name: pattern.files(root) for name, pattern in partners.items()}
+    claims = [(patterns[name], files) for name, files in files_of.items()]
+    claims += [(partners[name], files) for name, files in partner_files.items()]
+    _give_each_file_to_one(claims)
+    keys_of_config = (*(f"images.{name}" for name in patterns), *partners)
+    for name, (pattern, files) in zip(keys_of_config, claims, strict=True):
         if not files:
-            raise DatasetError(_nothing_matches(root, name, patterns[name]))
-    if label_pattern and not label_files:
-        raise DatasetError(_nothing_matches(root, "label", label_pattern))
-    everything = {**patterns, **({"": label_pattern} if label_pattern else {})}
-    keys = _case_keys(everything, {**images_of, "": label_files})
+            raise DatasetError(_nothing_matches(root, name, pattern))
+    keys = _case_keys(claims)
     with_subject = len({key.get("case", "") for key in keys}) < len(keys)
     cases = []
     for key in keys:
-        images = {name: _one(images_of[name], patterns[name], key) for name in patterns}
-        label = _one(label_files, label_pattern, key) if label_pattern else None
+        images = {name: _one(files_of[name], pattern, key) for name, pattern in patterns.items()}
+        others = {name: _one(partner_files[name], pattern, key) for name, pattern in partners.items()}
         parts = [key[name] for name in ("subject", "case") if name in key and (with_subject or name == "case")]
         case_id = "_".join(parts) or key["subject"]
         there = {name: source for name, source in images.items() if source}
-        cases.append(Case(case_id, key.get("subject", case_id), there, label))
+        meta = {"split": key["split"]} if "split" in key else {}
+        cases.append(
+            Case(case_id, key.get("subject", case_id), there, others.get("label"), meta, others.get("field_of_view"))
+        )
     known = bool(keys) and all("subject" in key for key in keys)
     return LayoutCases(root.name, tuple(cases), tuple(patterns), subjects_known=known)
 
 
-def _give_each_file_to_one(claims: Sequence[tuple[Pattern | None, dict[tuple[str, ...], list[Path]]]]) -> None:
+def _give_each_file_to_one(claims: Sequence[tuple[Pattern, dict[tuple[str, ...], list[Path]]]]) -> None:
     """Leave each file to the most literal pattern that matches it."""
     owner: dict[Path, Pattern] = {}
     for pattern, files in claims:
         for path in (path for paths in files.values() for path in paths):
             other = owner.get(path)
-            if pattern is None or (other is not None and other.literal > pattern.literal):
+            if other is not None and other.literal > pattern.literal:
                 continue
             if other is not None and other.literal == pattern.literal:
                 raise DatasetError(f"{path} fits '{other.text}' and '{pattern.text}': make one pattern narrower")
@@ -158,15 +162,13 @@ def _give_each_file_to_one(claims: Sequence[tuple[Pattern | None, dict[tuple[str
                 del files[key]
 
 
-def _case_keys(
-    patterns: Mapping[str, Pattern], images_of: Mapping[str, Mapping[tuple[str, ...], list[Path]]]
-) -> list[dict[str, str]]:
+def _case_keys(claims: Sequence[tuple[Pattern, Mapping[tuple[str, ...], list[Path]]]]) -> list[dict[str, str]]:
     """The cases, as values of the placeholders of the patterns that have them all."""
-    most = max((pattern.fields for pattern in patterns.values()), key=len)
-    for pattern in patterns.values():
+    most = max((pattern.fields for pattern, _ in claims), key=len)
+    for pattern, _ in claims:
         if not set(pattern.fields) <= set(most):
             raise DatasetError(f"pattern '{pattern.text}' shares no placeholder with the others: use {{case}} in all")
-    keys = {key for name, pattern in patterns.items() if pattern.fields == most for key in images_of[name]}
+    keys = {key for pattern, files in claims if pattern.fields == most for key in files}
     return [dict(zip(most, key, strict=True)) for key in sorted(keys)]
 
 
@@ -177,7 +179,7 @@ def _one(files: Mapping[tuple[str, ...], list[Path]], pattern: Pattern, values: 
     return Source(paths[0]) if paths else None
 
 
-def _nothing_matches(root: Path, name: str, pattern: Pattern) -> str:
+def _nothing_matches(root: Path, key: str, pattern: Pattern) -> str:
     there: list[str] = []
     for path in sorted(root.rglob("*")):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
@@ -185,5 +187,4 @@ def _nothing_matches(root: Path, name: str, pattern: Pattern) -> str:
         if len(there) == SHOWN:
             break
     names = f"there are {', '.join(there)}" if there else "there are no files"
-    key = "label" if name == "label" else f"images.{name}"
     return f"nothing below {root} fits '{pattern.text}' ({names}): adapt data.layout.{key}"

@@ -25,9 +25,11 @@ from scipy import ndimage
 from segmed.config import PreprocessConfig
 from segmed.data.cases import Case, Dataset
 from segmed.data.crop import crop_box
+from segmed.data.field_of_view import read_field_of_view
 from segmed.data.label_shares import resample_labels
 from segmed.errors import GeometryError, VolumeError
 from segmed.geometry import Mode
+from segmed.labels import IGNORE
 from segmed.volumes import Source, grid_difference, read_label_volume, read_volume, resample_onto, spacing_mm
 
 RAS = (("L", "R"), ("P", "A"), ("I", "S"))
@@ -47,7 +49,8 @@ def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | No
         (1, True)
 
     Returns:
-        image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None.
+        image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None,
+        IGNORE outside of the case's field of view.
 
     Raises:
         VolumeError: the files lie on different grids, one can't be read, or a modality is missing or has several
@@ -69,6 +72,8 @@ def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | No
     values = read_label_volume(case.label)
     _check_grid(case, values, case.label.path, first, sources[first_name].path)
     indices = dataset.labels.encode(values.as_tensor().numpy(), where=str(case.label.path))
+    if case.field_of_view is not None:
+        indices[:, ~read_field_of_view(case.field_of_view, like=first, case=case.id)] = IGNORE
     return image, MetaTensor(torch.from_numpy(indices), affine=first.affine)
 
 
@@ -244,7 +249,7 @@ def _respaced_grid(volume: MetaTensor, spacing: tuple[float, ...]) -> tuple[np.n
 
 
 def normalise(image: MetaTensor, config: PreprocessConfig) -> MetaTensor:
-    """Clip each channel at its percentiles and scale it: z-scores of all, of what is not zero or the middle, or [0, 1].
+    """Clip each channel at its percentiles and scale it: z-scores, z-scores of what is not zero, or to [0, 1].
 
     Args:
         image: (C, X, Y, Z) float32.
@@ -262,24 +267,7 @@ def normalise(image: MetaTensor, config: PreprocessConfig) -> MetaTensor:
     clipped = MetaTensor(torch.stack(channels), affine=image.affine)
     if config.intensity == "percentile":
         return _apply(ScaleIntensity(minv=0.0, maxv=1.0, channel_wise=True), clipped)
-    if config.intensity == "zscore_middle":
-        return _apply(NormalizeIntensity(*_statistics_of_middle(clipped), channel_wise=True), clipped)
     return _apply(NormalizeIntensity(nonzero=masked, channel_wise=True), clipped)
-
-
-def _statistics_of_middle(volume: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel in the middle half of every axis, but in all slices of a thick stack.
-
-    A middle without contrast has the deviation of the whole volume.
-    """
-    spacing, values = spacing_mm(_affine(volume)), volume.as_tensor().numpy()
-    quarters = [
-        0 if gap >= THICK * min(spacing) else voxels // 4 for gap, voxels in zip(spacing, values.shape[1:], strict=True)
-    ]
-    inside = tuple(slice(quarter, voxels - quarter) for quarter, voxels in zip(quarters, values.shape[1:], strict=True))
-    middle = values[(slice(None), *inside)].reshape(len(values), -1)
-    sd, whole = middle.std(axis=1, dtype=np.float64), values.reshape(len(values), -1).std(axis=1, dtype=np.float64)
-    return middle.mean(axis=1, dtype=np.float64), np.where(sd > 0, sd, whole)
 
 
 def _clip(channel: torch.Tensor, percentiles: tuple[float, float], *, masked: bool) -> torch.Tensor:

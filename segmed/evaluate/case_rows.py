@@ -10,21 +10,33 @@ import numpy as np
 
 from segmed.config import EvaluateConfig
 from segmed.labels import IGNORE, LabelSet
-from segmed.metrics.mask_metrics import METRICS, image_diagonal_mm, measure, measure_absent, overlaps
+from segmed.metrics.mask_metrics import (
+    METRICS,
+    OF_PROBABILITIES,
+    image_diagonal_mm,
+    measure,
+    measure_absent,
+    metric_named,
+    overlaps,
+)
+from segmed.metrics.pixel_curves import PixelCounts
 from segmed.metrics.statistics import summarise
 from segmed.metrics.surfaces import bounding_box
 
 Row = dict[str, Any]  # case, label, kind ("label" or "region"), the metrics of `measure`, missed
-
 
 LEARNED = ("train", "validation")  # parts of a run's split that trained or selected it
 NEVER_SEEN = "Cases that the run never saw"
 SEEN = "Cases that trained or selected the run: no test"
 
 
-def columns() -> tuple[str, ...]:
-    """Of cases.csv, with the metrics that there are."""
-    return ("case", "subject", "label", "kind", *METRICS, "missed")
+def columns(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Of cases.csv: the metrics of masks, and those of probabilities where a row has them."""
+    return ("case", "subject", "label", "kind", *_metrics_in(rows), "missed")
+
+
+def _metrics_in(rows: Sequence[Row]) -> tuple[str, ...]:
+    return (*METRICS, *(name for name in OF_PROBABILITIES if any(row.get(name) is not None for row in rows)))
 
 
 def evaluate_case(
@@ -36,6 +48,7 @@ def evaluate_case(
     spacing_mm: Sequence[float],
     config: EvaluateConfig,
     spacing_known: bool = True,
+    pixels: Mapping[str, PixelCounts] | None = None,
 ) -> list[Row]:
     """Metrics of every label and region of one case.
 
@@ -46,6 +59,7 @@ def evaluate_case(
         spacing_mm: size of a voxel along X, Y and Z.
         config: tolerance and policy for misses.
         spacing_known: False: what needs a true spacing is None.
+        pixels: of `count_pixels`, where probabilities are known.
 
     Returns:
         A row a label, then a row a region: case, label, kind, the metrics of `measure`, missed.
@@ -75,7 +89,8 @@ def evaluate_case(
             diagonal_mm=diagonal_mm,
         )
 
-    return [_row(case, name, labels, metrics(name)) for name in true]
+    areas = {name: {"auc_roc": each.auc_roc, "auc_pr": each.auc_pr} for name, each in (pixels or {}).items()}
+    return [_row(case, name, labels, {**metrics(name), **areas.get(name, {})}) for name in true]
 
 
 def absent_case(
@@ -107,6 +122,7 @@ def absent_case(
 def _row(case: str, name: str, labels: LabelSet, metrics: Mapping[str, float]) -> Row:
     kind = "region" if name in labels.regions else "label"
     values = {metric: metrics.get(metric) for metric in METRICS}
+    values |= {metric: metrics[metric] for metric in OF_PROBABILITIES if metric in metrics}
     return {"case": case, "label": name, "kind": kind, **values, "missed": metrics["missed"]}
 
 
@@ -171,7 +187,7 @@ def _summary(rows: Sequence[Row], subject: Mapping[str, str], config: EvaluateCo
             groups=groups,
             bounds=metric.bounds,
         )
-        for name, metric in METRICS.items()
+        for name, metric in ((name, metric_named(name)) for name in _metrics_in(rows))
     }
 
 
@@ -181,7 +197,7 @@ def _means_over_labels(rows: Sequence[Row], cases: Sequence[str]) -> list[Row]:
         of_case[row["case"]].append(row)
     means = []
     for case, own in of_case.items():
-        values = {metric: _mean([_number(row[metric]) for row in own]) for metric in METRICS}
+        values = {metric: _mean([_number(row[metric]) for row in own]) for metric in _metrics_in(own)}
         means.append({"case": case, **values, "missed": sum(row["missed"] for row in own)})
     return means
 

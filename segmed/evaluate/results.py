@@ -19,7 +19,7 @@ from segmed.errors import RunError, UnfinishedError
 from segmed.evaluate.answers import LEAKING
 from segmed.evaluate.case_rows import LEARNED, SEEN, Row
 from segmed.files import from_cell
-from segmed.metrics.mask_metrics import METRICS
+from segmed.metrics.mask_metrics import OF_CASES
 from segmed.runs import Run, is_run, read_history, runs_of
 
 NAMED = 5  # cases in a message
@@ -290,7 +290,7 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
         raise RunError(f"{path} is no table of figures: {hint}") from error
     if not lines or not {"case", "label", "dice"} <= set(lines[0]):
         raise RunError(f"{path} is no table with case, label and dice, or is empty: {hint}")
-    has_figures = {metric: any(line.get(metric) for line in lines) for metric in METRICS}
+    has_figures = {metric: any(line.get(metric) for line in lines) for metric in OF_CASES}
     rows: list[Row] = []
     unseen = [line for line in lines if line.get("part") not in LEARNED]
     for number, line in enumerate(lines, 2):
@@ -299,7 +299,7 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
         if None in line.values():
             raise RunError(f"{path} is cut off in line {number}: write it again")
         try:
-            figures = {metric: _figure(line.get(metric)) if has_figures[metric] else None for metric in METRICS}
+            figures = {metric: _figure(line.get(metric)) if has_figures[metric] else None for metric in OF_CASES}
             missed = float(line.get("missed") or 0)
         except ValueError:
             raise RunError(f"{path} has a figure in line {number} that is no number: {hint}") from None

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 
 from segmed.config import DataConfig, EvaluateConfig
 from segmed.data.cases import find_volumes
+from segmed.data.field_of_view import read_field_of_view
 from segmed.data.label_shares import resample_labels
 from segmed.data.pairs import Pairing, Reference, pair
 from segmed.data.subjects import UNKNOWN
@@ -23,7 +24,7 @@ from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.evaluate.results import Result, first_few, predicting_seconds
 from segmed.evaluate.structures import Structures, encode_known
 from segmed.geometry import reversed_axes
-from segmed.labels import LabelSet
+from segmed.labels import IGNORE, LabelSet
 from segmed.machine import cores
 from segmed.volumes import (
     Source,
@@ -227,6 +228,8 @@ def _score(reference: Reference, prediction: Path | None, scoring: Scoring) -> _
     labels, shown = scoring.structures.labels, scoring.structures.shown
     true = read_label_volume(reference.label)
     indices, unscored = encode_known(true.as_tensor().numpy()[0], labels, where=str(reference.label.path))
+    if reference.field_of_view is not None:
+        indices[~read_field_of_view(reference.field_of_view, like=true, case=reference.id)] = IGNORE
     present = frozenset(name for name, mask in labels.masks(indices).items() if mask.any())
     spacing = spacing_mm(true.affine)
     spacing_known = scoring.spacing_known and not is_picture(reference.label.path)

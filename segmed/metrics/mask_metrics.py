@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -117,6 +118,13 @@ METRICS = _table(
     replace(_volume("reference_ml", "reference volume (ml)", _reference_volume, better=None), miss="reference"),
 )
 
+# Those of a probability and a mask, over pixels; a test has them where its config asks for curves.
+OF_PROBABILITIES = _table(
+    Metric("auc_roc", "AUC of ROC, by pixel", digits=4, shown=frozenset({"cases"})),
+    Metric("auc_pr", "AUC of precision-recall, by pixel", digits=4, shown=frozenset({"cases"})),
+)
+OF_CASES = ChainMap(OF_PROBABILITIES, METRICS)  # of a structure in a case: those of masks come first
+
 # Those that comparisons of rows compute besides: of the tissue in its region, of a phantom's truth, as published.
 OF_ROWS = _table(
     Metric(
@@ -126,6 +134,10 @@ OF_ROWS = _table(
     Metric(
         "share_difference_pp", "share of the region, difference (percentage points)", unit="pp", better="nearer to 0",
         shown=frozenset({"rows"}), short="share difference (pp)",
+    ),
+    Metric(
+        "healthy_flagged_percent", "healthy rest of the region that was taken for it (%)", unit="%", better="lower",
+        shown=frozenset({"rows"}), short="healthy flagged (%)",
     ),
     Metric(
         "true_avd_ml", "AVD to the phantom's true volume (ml)", unit="ml", digits=None, better="lower",
@@ -143,13 +155,13 @@ OF_ROWS = _table(
 
 
 def metric_named(name: str) -> Metric:
-    """The row of a metric, of masks or of rows of a comparison."""
-    return METRICS.get(name) or OF_ROWS[name]
+    """The row of a metric, of masks, of probabilities or of rows of a comparison."""
+    return OF_CASES.get(name) or OF_ROWS[name]
 
 
 def metrics_shown(*places: Place) -> tuple[str, ...]:
     """Names of what is shown in one of several places, the most telling first."""
-    every = [metric for metric in (*METRICS.values(), *OF_ROWS.values()) if metric.shown & set(places)]
+    every = [metric for metric in (*OF_CASES.values(), *OF_ROWS.values()) if metric.shown & set(places)]
     return tuple(metric.name for metric in sorted(every, key=lambda metric: metric.rank))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from segmed.metrics.surfaces import element_distances, surface_distances
 
-Unit = Literal["", "mm", "ml", "pp"]  # pp: percentage points
+Unit = Literal["", "mm", "ml", "pp", "%"]  # pp: percentage points
 Miss = Literal["zero", "diagonal", "computed", "reference"]
 Better = Literal["higher", "lower", "nearer to 0"]
 # training: tags of TensorBoard; main: terminal, box plots, comparisons; without spacing: the terminal, where distances
@@ -80,7 +80,7 @@ class Metric:
     Attributes:
         name: of the column and key.
         title: in tables.
-        compute: of two masks that both hold something; None: it needs more than masks, a comparison computes it.
+        compute: of two masks that both hold something; None: it needs more than masks, such as probabilities.
         unit: mm, ml, pp or none.
         digits: decimals; None: as many as show three to four figures.
         needs_spacing: with a spacing that is only nominal it would be noise.
@@ -123,7 +123,7 @@ class Metric:
             far_mm: distance of a structure that is missed or invented.
         """
         if self.compute is None:
-            raise ValueError(f"metric {self.name} is not one of two masks: a comparison computes it")
+            raise ValueError(f"metric {self.name} is not one of two masks: it needs more than these")
         if self.miss in ("computed", "reference") or (pair.predicted and pair.true):
             return self.compute(pair)
         if pair.predicted or pair.true:

@@ -1,4 +1,4 @@
-"""Classification networks of MONAI, torchvision and timm, behind the interface of our own."""
+"""Classification networks of MONAI and timm, and Inception, behind the interface of our own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, Conv3d
 from segmed.networks.classifiers import ClassificationModel
+from segmed.networks.inception import InceptionV3
 
 COLOURS = 3
 HALVED = 32  # voxels that five halvings leave one of
@@ -62,12 +63,12 @@ class Backbone(ClassificationModel):
 
 
 def backbone(name: str, *, in_channels: int, classes: int, dims: int, **options: object) -> ClassificationModel:
-    """A network of MONAI, torchvision or timm with the attributes and methods of ours.
+    """A network of MONAI or timm, or Inception, with the attributes and methods of ours.
 
     Args:
         name: `resnet` (options depth, first_kernel, first_stride, max_pool, width), `densenet` (depth),
             `efficientnet` (variant, `b0` to `b4`), `vit` (size; patch, width, layers, heads, hidden, dropout),
-            `inception` (torchvision, 2D) or `timm` (model, published; 2D).
+            `inception` (2D) or `timm` (model, published; 2D).
         in_channels: channels of the image.
         classes: 2 or more.
         dims: 2 or 3.
@@ -226,19 +227,11 @@ def _vit(
     )
 
 
-# ---------------------------------------------------------------- torchvision and timm, where they are installed
-
-
 def _inception(in_channels: int, classes: int, dims: int, *, colour: bool = False) -> ClassificationModel:
     """Source: Szegedy et al. 2016, arXiv 1512.00567."""
     _only_2d("inception", dims)
-    models = _library("torchvision.models", "inception")
-    body = models.inception_v3(weights=None, aux_logits=False, init_weights=True, num_classes=classes)
-    if in_channels != COLOURS and not colour:
-        first = body.Conv2d_1a_3x3.conv
-        body.Conv2d_1a_3x3.conv = nn.Conv2d(in_channels, first.out_channels, 3, stride=2, bias=False)
     return Backbone(
-        body,
+        InceptionV3(COLOURS if colour else in_channels, classes),
         in_channels,
         classes,
         dims=dims,
@@ -246,6 +239,9 @@ def _inception(in_channels: int, classes: int, dims: int, *, colour: bool = Fals
         smallest=INCEPTION_SMALLEST,
         colour=colour,
     )
+
+
+# ---------------------------------------------------------------- timm, where it is installed
 
 
 def _timm(

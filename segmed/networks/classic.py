@@ -1,4 +1,4 @@
-"""Baselines without an encoder of several levels: logistic regression, AlexNet, VGG-16, and a small published CNN."""
+"""Baselines without an encoder of levels: logistic regression, LeNet-5, AlexNet, VGG-16, a small published CNN."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from segmed.errors import NetworkError
 from segmed.networks.blocks import initialise
 from segmed.networks.classifiers import ClassificationModel
 
+LENET_SMALLEST = 16  # one voxel is left behind the second pooling; the published 32 leave 5 x 5
+LENET_MAP = 5
 ALEXNET_SMALLEST = 63  # below it the last pooling has nothing to pool
 VGG_SMALLEST = 32  # five halvings
 VGG_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # feature maps and convolutions
@@ -36,6 +38,42 @@ class LogisticRegression(ClassificationModel):
     def classify(self, image: Tensor) -> Tensor:
         """image: (B, in_channels, *spatial) -> logits (B, classes)."""
         return _logits(self.head(image.flatten(1)))
+
+
+class LeNet5(ClassificationModel):
+    """Two convolutions with poolings and three dense layers; 61,706 parameters for one channel and ten classes.
+
+    The second convolution reads all maps of the first, poolings have no weights, and the last layer is linear: the
+    published network reads a choice of maps, weighs its poolings and ends in distances to drawn figures. The map of
+    an image of another size than 32 x 32 is averaged to that of one.
+
+    Args:
+        in_channels: channels of the image.
+        classes: 2 or more.
+        dims: must be 2.
+
+    Source: LeCun et al. 1998, Proc IEEE 86:2278, fig. 2.
+    """
+
+    def __init__(self, in_channels: int, classes: int, *, dims: int = 2) -> None:
+        _only_2d("lenet5", dims)
+        super().__init__(in_channels, classes, dims=2, map_layer="features.4", smallest=LENET_SMALLEST)
+        self.features = nn.Sequential(
+            *(nn.Conv2d(in_channels, 6, 5), nn.Tanh(), nn.AvgPool2d(2)),
+            *(nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2)),
+        )
+        self.avgpool = nn.AdaptiveAvgPool2d(LENET_MAP)
+        self.classifier = nn.Sequential(
+            *(nn.Linear(16 * LENET_MAP**2, 120), nn.Tanh()), *(nn.Linear(120, 84), nn.Tanh()), nn.Linear(84, classes)
+        )
+        for layer in self.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.get_parameter("bias"))
+
+    def classify(self, image: Tensor) -> Tensor:
+        """image: (B, in_channels, X, Y) -> logits (B, classes)."""
+        return self.classifier(self.avgpool(self.features(image)).flatten(1))
 
 
 class AlexNet(ClassificationModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -24,6 +24,41 @@ from segmed.networks.blocks import (
 
 Upsampling = Literal["transposed", "interpolate"]
 LINEAR = {2: "bilinear", 3: "trilinear"}
+
+
+class DecoderLevel(nn.Module):
+    """Upsample the coarser map, join the encoder's map, convolve.
+
+    Args:
+        inputs: feature maps of the coarser level.
+        outputs: of this level, in the encoder too.
+        kernel: of this level.
+        stride: from this level to the coarser one.
+        blocks, norm, upsampling, dropout: as for `UNetDecoder`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        *,
+        blocks: int,
+        norm: Norm,
+        upsampling: Upsampling,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.up = upsampler(inputs, outputs, stride, upsampling)
+        widths, once = [2 * outputs] + [outputs] * blocks, (1,) * len(kernel)
+        self.convolve = nn.Sequential(
+            *(ConvBlock(wide, narrow, kernel, once, norm=norm, dropout=dropout) for wide, narrow in pairwise(widths))
+        )
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        """coarse: (B, channels[i + 1], *spatial_(i+1)); skip: (B, channels[i], *spatial_i) -> as skip."""
+        return self.convolve(torch.cat([self.up(coarse), skip], dim=1))
 
 
 class UNetDecoder(nn.Module):
@@ -49,6 +84,8 @@ class UNetDecoder(nn.Module):
     Source: Ronneberger et al. 2015, arXiv 1505.04597.
     """
 
+    level: Callable[..., nn.Module] = DecoderLevel
+
     def __init__(
         self,
         channels: Sequence[int],
@@ -69,14 +106,14 @@ class UNetDecoder(nn.Module):
         steps = tuple(tuple(stride) for stride in strides)
         self.levels = nn.ModuleList()
         for fine, kernel in enumerate(kernels_for(steps)[:-1]):
-            up = upsampler(channels[fine + 1], channels[fine], steps[fine + 1], upsampling)
-            widths = [2 * channels[fine]] + [channels[fine]] * blocks
-            once = (1,) * dims
-            convolutions = [
-                ConvBlock(inputs, outputs, kernel, once, norm=norm, dropout=dropout)
-                for inputs, outputs in pairwise(widths)
-            ]
-            self.levels.append(DecoderLevel(up, nn.Sequential(*convolutions)))
+            level = self.level(
+                *(channels[fine + 1], channels[fine], kernel, steps[fine + 1]),
+                blocks=blocks,
+                norm=norm,
+                upsampling=upsampling,
+                dropout=dropout,
+            )
+            self.levels.append(level)
         initialise(self)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -93,19 +130,6 @@ class UNetDecoder(nn.Module):
             coarse = decoded[-1]
             decoded.append(run_checkpointed(level, coarse, skip) if self.checkpointing else level(coarse, skip))
         return decoded[:0:-1] or decoded
-
-
-class DecoderLevel(nn.Module):
-    """Upsample the coarser map, join the encoder's map, convolve."""
-
-    def __init__(self, up: nn.Module, convolve: nn.Module) -> None:
-        super().__init__()
-        self.up = up
-        self.convolve = convolve
-
-    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
-        """coarse: (B, channels[i + 1], *spatial_(i+1)); skip: (B, channels[i], *spatial_i) -> as skip."""
-        return self.convolve(torch.cat([self.up(coarse), skip], dim=1))
 
 
 def upsampler(inputs: int, outputs: int, stride: Sequence[int], upsampling: Upsampling) -> nn.Module:

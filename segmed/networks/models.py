@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segmed.errors import NetworkError
 from segmed.networks.blocks import CONVOLUTIONS, initialise
-from segmed.networks.decoders import LINEAR, UNetDecoder, Upsampling
+from segmed.networks.decoders import LINEAR, Upsampling
 from segmed.networks.encoders.base_encoder import Encoder
 
 
@@ -113,7 +113,7 @@ class SegmentationNet(SegmentationModel):
             encoder.in_channels, out_channels, divisor, smallest_map=2 if encoder.norm == "instance" else 1
         )
         self.encoder = encoder
-        self.decoder = UNetDecoder(
+        self.decoder = encoder.decoder(
             encoder.channels,
             encoder.strides,
             dims=encoder.dims,

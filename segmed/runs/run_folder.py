@@ -127,6 +127,11 @@ class Folds:
         """Figures and tables over all cases: each was tested once, by a model that never saw it."""
         return self.path / "test"
 
+    @property
+    def ensemble(self) -> Path:
+        """How the folds predict as one: what was tried on their validation parts, and what was chosen."""
+        return self.path / "ensemble.json"
+
     def runs(self) -> tuple[Run, ...]:
         """The run of each fold in its order, begun or not.
 

@@ -358,7 +358,9 @@ class Planner:
 
     def augmentation(self, cases: int, patches: int) -> None:
         """Fill in the preset that fits so many training cases, and so many patches a step."""
-        preset, why = fitting_preset(self.config.train, cases=cases, patches=patches)
+        preset, why = fitting_preset(
+            self.config.train, cases=cases, patches=patches, spacing_known=self.config.data.spacing_known
+        )
         self.config = self.config.model_copy(update={"augment": self.config.augment.filled(preset)})
         self.reasons["augment.name"] = why
 

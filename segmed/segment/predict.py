@@ -15,6 +15,7 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.data.cases import Dataset
+from segmed.data.field_of_view import labels_inside, probabilities_inside
 from segmed.data.inputs import Input
 from segmed.data.preprocess import read_case
 from segmed.errors import DiskError, SegmenterError
@@ -134,11 +135,11 @@ def _predict(
 ) -> tuple[dict[str, int], float]:
     """One case; gives the voxels of each label and the size of one in ml."""
     if extras.probabilities or extras.uncertainty:
-        probabilities = segmenter.probabilities(volume)
+        probabilities = probabilities_inside(segmenter.probabilities(volume), item.case)
         indices = decide(probabilities.as_tensor(), segmenter.labels)[None].numpy(force=True)
         _write_extras(probabilities, item, output, extras)
     else:
-        indices = segmenter(volume).numpy(force=True)
+        indices = labels_inside(segmenter(volume), item.case).numpy(force=True)
     like = item.paths[0] if item.paths[0].is_file() else None
     values = torch.from_numpy(segmenter.labels.decode(indices))
     write_volume(output / item.output, on_grid_of(volume, values), like=like)

@@ -14,25 +14,29 @@ from monai.data import MetaTensor
 
 from segmed.builders.datasets import build_dataset
 from segmed.builders.trained import load_case_classifier, load_run
-from segmed.config import SegmentationConfig, known
+from segmed.config import EvaluateConfig, SegmentationConfig, known
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.class_column import KnownClasses
+from segmed.data.field_of_view import labels_inside
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
 from segmed.errors import DatasetError
 from segmed.evaluate.answers import Answers, joined, read_answers
 from segmed.evaluate.case_rows import Row, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes, shown_case
+from segmed.evaluate.pixel_figures import added, count_pixels, pooled_figures
 from segmed.evaluate.results import notes_of_run
 from segmed.files import write_json
 from segmed.machine import free_ram_bytes
 from segmed.metrics.mask_metrics import metrics_shown
+from segmed.metrics.pixel_curves import PixelCounts
 from segmed.reports.classification.second_head import TABLE, write_case_classes
 from segmed.reports.classification.text import classification_text
 from segmed.reports.drawing.slices import case_figure
 from segmed.reports.segmentation.files import write_evaluation
 from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Folds, Run, read_config
+from segmed.segmenters.segmenter import Segmenter, decide, on_grid_of
 from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, write_volume
 
 PICTURES = 2  # cases that TensorBoard shows, as of the validation
@@ -55,16 +59,20 @@ def run_test(
     class_probabilities: dict[str, np.ndarray] = {}
     cases = {case.id: case for case in cases_of(dataset, split.test)}
     shown = _Shown()
+    pixels: dict[str, PixelCounts] = {}
     for case in cases.values():
         image, reference = _read_with_reference(case, dataset)
         began = time.perf_counter()
-        prediction = segmenter(image)
+        prediction, probabilities = _segmented(segmenter, image, case, config=config.evaluate)
         labels = prediction.numpy()[0]  # waits for the device
         seconds[case.id] = time.perf_counter() - began
         if segmenter.class_probabilities is not None:
             class_probabilities[case.id] = segmenter.class_probabilities
         _write_prediction(run, case, prediction, dataset)
         shown.keep(case.id, shown_case(image, reference=reference, prediction=prediction))
+        counts = {}
+        if probabilities is not None:
+            counts = count_pixels(labels, reference.numpy()[0], probabilities, dataset.labels)
         rows += evaluate_case(
             labels,
             reference.numpy()[0],
@@ -73,7 +81,9 @@ def run_test(
             spacing_mm=spacing_mm(image.affine),
             config=config.evaluate,
             spacing_known=config.data.spacing_known,
+            pixels=counts,
         )
+        pixels = added(pixels, counts)
     _write_timing(run, seconds, device=device)
     summary = write_evaluation(
         rows,
@@ -83,6 +93,7 @@ def run_test(
         subjects={case.id: case.subject for case in cases.values()},
         load=lambda name: shown.kept.get(name) or _read_again(run, cases[name], dataset),
         notes=notes_of_run(run),
+        pixels=pooled_figures(pixels),
         subjects_known=dataset.subjects_known,
     )
     classes = _class_figures(run, config, dataset, split, class_probabilities, device=device)
@@ -91,6 +102,17 @@ def run_test(
         for name, volumes in list(shown.kept.items())[:PICTURES]
     }
     return rows, summary if classes is None else {**summary, "classification": classes}, pictures
+
+
+def _segmented(
+    segmenter: Segmenter, image: MetaTensor, case: Case, *, config: EvaluateConfig
+) -> tuple[MetaTensor, np.ndarray | None]:
+    """The label map of a case, and its probabilities where the config asks for curves."""
+    if not config.pixel_curves:
+        return labels_inside(segmenter(image), case), None
+    probabilities = segmenter.probabilities(image)
+    decided = on_grid_of(image, decide(probabilities.as_tensor(), segmenter.labels)[None])
+    return labels_inside(decided, case), probabilities.numpy(force=True)
 
 
 def _read_with_reference(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor]:

@@ -197,7 +197,7 @@ class Training:
             return None
         cases = cases_of(self.dataset, self.split.validation)
         together = [
-            ValidationCase(volume, case.label)
+            ValidationCase(volume, case.label, case.field_of_view)
             for volume, case in zip(self._volumes(self.split.validation), cases, strict=True)
             if case.label is not None
         ]

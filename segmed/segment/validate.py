@@ -17,6 +17,7 @@ from torch import nn
 from segmed.config import EvaluateConfig
 from segmed.data.cache import CachedVolume
 from segmed.data.class_column import KnownClasses
+from segmed.data.field_of_view import read_field_of_view
 from segmed.errors import TrainingError
 from segmed.evaluate.case_rows import evaluate_case
 from segmed.geometry import as_affine, spacing_mm
@@ -48,10 +49,12 @@ class ValidationCase:
     Attributes:
         volume: prepared, from the cache.
         reference: its label map on the scanner's grid.
+        field_of_view: mask outside of which nothing is scored; None: all counts.
     """
 
     volume: CachedVolume
     reference: Source
+    field_of_view: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,8 @@ class Validator:
             return kept
         volume = read_label_volume(case.reference)
         indices = self.labels.encode(volume.numpy()[0], where=str(case.reference.path))
+        if case.field_of_view is not None:
+            indices[~read_field_of_view(case.field_of_view, like=volume, case=case.volume.id)] = IGNORE
         read = _Reference(indices, as_affine(volume.affine))
         if sum(other.indices.nbytes for other in self._kept.values()) + indices.nbytes <= self._room_bytes:
             self._kept[case.volume.id] = read

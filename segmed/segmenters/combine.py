@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -161,27 +161,32 @@ class Tidied(Segmenter):
 
     Args:
         segmenter: whose result is tidied.
-        smallest_ml: connected pieces smaller than this are removed.
+        smallest_ml: connected pieces smaller than this are removed; of all labels, or label -> ml of some.
         closing_mm: radius of the ball by which each label is then dilated and eroded again.
 
     Raises:
-        ValueError: a negative volume or radius.
+        ValueError: a negative volume or radius, an unknown label.
     """
 
-    def __init__(self, segmenter: Segmenter, *, smallest_ml: float = 0.0, closing_mm: float = 0.0) -> None:
-        if smallest_ml < 0 or closing_mm < 0:
-            raise ValueError(f"tidying by {smallest_ml:g} ml and {closing_mm:g} mm: give 0 or more")
+    def __init__(
+        self, segmenter: Segmenter, *, smallest_ml: float | Mapping[str, float] = 0.0, closing_mm: float = 0.0
+    ) -> None:
         self.segmenter = segmenter
         self.labels: LabelSet = segmenter.labels
-        self.smallest_ml, self.closing_mm = smallest_ml, closing_mm
+        given = smallest_ml if isinstance(smallest_ml, Mapping) else dict.fromkeys(self.labels.names, smallest_ml)
+        least = min(given.values(), default=0.0)
+        if least < 0 or closing_mm < 0:
+            raise ValueError(f"tidying by {least:g} ml and {closing_mm:g} mm: give 0 or more")
+        self.smallest_ml = {self.labels.index(name): volume_ml for name, volume_ml in given.items()}
+        self.closing_mm = closing_mm
 
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         probabilities = self.segmenter.probabilities(volume).as_tensor()
         spacing = spacing_mm(as_affine(volume.affine))
-        smallest = self.smallest_ml * 1000 / math.prod(spacing)
         indices = decide(probabilities, self.labels).numpy(force=True)
         for index in range(1, self.labels.classes):
             mask = indices == index
+            smallest = self.smallest_ml.get(index, 0.0) * 1000 / math.prod(spacing)
             kept = mask & ~_smaller_pieces(mask, smallest)
             closed = _closed(kept, spacing, self.closing_mm)
             self._move(probabilities, torch.from_numpy(mask & ~kept), index, 0)

@@ -27,7 +27,7 @@ class Learner:
         fabric: device and processes, in full precision: autocast is the step's affair.
         choice: precision and memory format.
         call: wraps the network into the module that is called in training; none: the network itself.
-        betas: of AdamW.
+        betas: of AdamW and Adam.
 
     Attributes:
         network: on the device, in training mode.

@@ -12,7 +12,7 @@ from torch import nn
 from segmed.config import TrainConfig
 from segmed.errors import ConfigError
 
-PEAK_RATE = {"adamw": 1e-3, "sgd": 1e-2, "adadelta": 1.0}
+PEAK_RATE = {"adamw": 1e-3, "adam": 1e-3, "sgd": 1e-2, "adadelta": 1.0}
 FUSED = ("cpu", "cuda")  # devices on which torch updates all weights in one kernel
 
 
@@ -24,7 +24,7 @@ def peak_rate(train: TrainConfig) -> float:
 def make_optimiser(
     network: nn.Module, train: TrainConfig, *, betas: tuple[float, float] = (0.9, 0.999)
 ) -> torch.optim.Optimizer:
-    """AdamW, Adadelta, or SGD with Nesterov momentum; norms and biases are not decayed.
+    """AdamW, Adam, Adadelta, or SGD with Nesterov momentum; norms and biases are not decayed.
 
     Levels of an encoder have groups of their own where their rates differ: `layer_decay`.
     """
@@ -41,6 +41,8 @@ def make_optimiser(
     rate = peak_rate(train)
     if train.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused)
+    if train.optimiser == "adam":
+        return torch.optim.Adam(groups, lr=rate, betas=betas, fused=fused)
     if train.optimiser == "adadelta":
         return torch.optim.Adadelta(groups, lr=rate)
     return torch.optim.SGD(groups, lr=rate, momentum=train.momentum, nesterov=train.momentum > 0, fused=fused)

@@ -73,7 +73,12 @@ HUB: Mapping[str, Published] = {
 
 
 def load_pretrained(
-    network: ClassificationModel, name: str, source: Path | Literal["hub"], *, folder: Path, grey: Grey = "sum"
+    network: ClassificationModel,
+    name: str,
+    source: Path | Literal["hub", "hub_or_random"],
+    *,
+    folder: Path,
+    grey: Grey = "sum",
 ) -> Transfer:
     """Start a network with published weights; in 3D, 2D kernels are inflated.
 
@@ -82,14 +87,14 @@ def load_pretrained(
     Args:
         network: is changed.
         name: of its architecture.
-        source: a file, or `hub` for the published one.
+        source: a file, or `hub` (and `hub_or_random`, which is for the caller to tell apart) for the published one.
         folder: where fetched files are kept for the next time.
         grey: what becomes of a first convolution over three colours, see `adopt`.
 
     Raises:
         NetworkError: the weights can't be had or read, or none fits.
     """
-    if source == "hub":
+    if isinstance(source, str):
         if name not in HUB:
             raise NetworkError(f"no weights of '{name}' are published: give a file, or one of {', '.join(HUB)}")
         source = fetch_weights(HUB[name], folder)

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,14 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_as
 from segmed.data.images.image_splits import ClassSplit
-from segmed.errors import ConfigError, DatasetError, RunError, SegmenterError
+from segmed.errors import ConfigError, DatasetError, NetworkError, RunError, SegmenterError
 from segmed.evaluate.answers import read_answers
 from segmed.runs import Run, read_config, read_history
-from segmed.training import classification_step
+from segmed.training import classification_step, pretrained
 from segmed.training.checkpoint import read_weights
 from segmed.training.interruption import Interrupted
 from segmed.training.precision import Choice
+from segmed.training.pretrained import Published
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs" / "cls").glob("*.yaml"))
@@ -262,6 +264,30 @@ def test_an_encoder_starts_with_the_weights_of_another_run_bit_for_bit(finished,
     own = {f"encoder.{name}": tensor for name, tensor in network.encoder.state_dict().items()}
     assert set(moved.taken) == set(own)
     assert all(torch.equal(source[name], tensor) for name, tensor in own.items())
+
+
+SLIM_RESNET = {"name": "resnet", "depth": 18, "width": 4, "colour": True}
+
+
+def test_published_weights_that_can_not_be_had_are_random_where_that_is_allowed_and_the_log_says_so(
+    data, tmp_path, monkeypatch, caplog
+):
+    closed = Published("http://127.0.0.1:1/resnet18-00000000.pth", "00000000")
+    monkeypatch.setattr(pretrained, "HUB", {"resnet18": closed})
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def started(source):
+        config = config_of(tmp_path, data, network={**SLIM_RESNET, "pretrained": source})
+        network = build_classifier(config.network, in_channels=1, classes=2, size=(24, 24))
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        moved = start_weights(network, config)
+        assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+        return moved
+
+    assert started("hub_or_random") is None
+    assert "resnet18 begins with random weights: " in caplog.text
+    with pytest.raises(NetworkError, match="fetch it yourself and give the file as `pretrained`"):
+        started("hub")
 
 
 def test_the_model_of_a_run_comes_back(finished):

@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from segmed.errors import NetworkError
 from segmed.networks.backbones import backbone
 from segmed.networks.blocks import Conv3d
-from segmed.networks.classic import CONTRAST_SIZE, AlexNet, ContrastCnn, LogisticRegression, Vgg16
+from segmed.networks.classic import CONTRAST_SIZE, AlexNet, ContrastCnn, LeNet5, LogisticRegression, Vgg16
 
 # ---------------------------------------------------------------- published sizes
 
@@ -33,6 +33,7 @@ from segmed.networks.classic import CONTRAST_SIZE, AlexNet, ContrastCnn, Logisti
         ("efficientnet_b3", 12_233_232),
         ("efficientnet_b4", 19_341_616),
         ("vit", 86_567_656 - 768),  # the class token's position is part of the token here
+        ("inception", 23_834_568),  # without the auxiliary classifier
         ("alexnet", 61_100_840),
         ("vgg16", 138_357_544),
     ],
@@ -42,6 +43,38 @@ def test_a_network_has_as_many_parameters_as_published(name, parameters):
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     if "efficientnet" not in name and name != "resnet34":
         assert model(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 1000)
+
+
+def test_lenet5_has_61706_parameters_and_a_map_of_5_by_5():
+    with torch.device("meta"):
+        model = LeNet5(1, 10)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 61_706
+    assert model.features(torch.empty(1, 1, 32, 32, device="meta")).shape == (1, 16, 5, 5)
+    assert model(torch.empty(2, 1, 128, 96, device="meta")).shape == (2, 10)
+
+
+def test_the_maps_of_inception_are_those_of_the_paper():
+    """Source: Szegedy et al. 2016, table 1."""
+    model = published_model("inception")
+    shapes = {}
+    hooks = [
+        model.body.get_submodule(name).register_forward_hook(
+            lambda module, given, maps, name=name: shapes.update({name: tuple(maps.shape[1:])})
+        )
+        for name in ("Conv2d_2b_3x3", "Mixed_5b", "Mixed_5d", "Mixed_6a", "Mixed_6e", "Mixed_7a", "Mixed_7c")
+    ]
+    model(torch.empty(2, 3, 299, 299, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    assert shapes == {
+        "Conv2d_2b_3x3": (64, 147, 147),
+        "Mixed_5b": (256, 35, 35),
+        "Mixed_5d": (288, 35, 35),
+        "Mixed_6a": (768, 17, 17),
+        "Mixed_6e": (768, 17, 17),
+        "Mixed_7a": (1280, 8, 8),
+        "Mixed_7c": (2048, 8, 8),
+    }
 
 
 def test_the_contrast_cnn_has_109073_parameters_and_one_output():
@@ -111,17 +144,19 @@ def absent(monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "line"),
-    [
-        ("timm", {"model": "convnext_tiny"}, "timm convnext_tiny needs timm, which is not installed: pip install timm"),
-        ("inception", {}, "inception needs torchvision, which is not installed: pip install torchvision"),
-    ],
-)
-def test_a_library_that_is_absent_is_named_in_one_line(name, options, line, absent):
+def test_timm_that_is_absent_is_named_in_one_line(absent):
+    line = "timm convnext_tiny needs timm, which is not installed: pip install timm"
     with pytest.raises(NetworkError, match=line) as caught:
-        backbone(name, in_channels=1, classes=2, dims=2, **options)
+        backbone("timm", in_channels=1, classes=2, dims=2, model="convnext_tiny")
     assert "\n" not in str(caught.value)
+
+
+def test_inception_needs_no_other_library(absent):
+    with torch.device("meta"):
+        model = backbone("inception", in_channels=1, classes=4, dims=2)
+    assert model(torch.empty(2, 1, 75, 75, device="meta")).shape == (2, 4)
+    with pytest.raises(NetworkError, match="too small: give 75 voxels"):
+        model(torch.empty(2, 1, 74, 75, device="meta"))
 
 
 def test_a_timm_backbone_is_built_with_our_channels_and_classes(monkeypatch):
@@ -145,28 +180,6 @@ def test_a_timm_backbone_is_built_with_our_channels_and_classes(monkeypatch):
         backbone("timm", in_channels=2, classes=3, dims=2, model="resnext")
 
 
-def test_inception_reads_our_channels(monkeypatch):
-    """With a stand-in for torchvision that has the first and the last convolution alone."""
-
-    def inception_v3(*, weights: None, aux_logits: bool, init_weights: bool, num_classes: int) -> nn.Module:
-        body = nn.Sequential()
-        body.Conv2d_1a_3x3 = nn.Sequential()
-        body.Conv2d_1a_3x3.conv = nn.Conv2d(3, 32, 3, stride=2, bias=False)
-        body.Mixed_7c = nn.AdaptiveAvgPool2d(1)
-        body.fc = nn.Sequential(nn.Flatten(), nn.Linear(32, num_classes))
-        return body
-
-    models = ModuleType("torchvision.models")
-    models.inception_v3 = inception_v3
-    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
-    monkeypatch.setitem(sys.modules, "torchvision.models", models)
-    model = backbone("inception", in_channels=1, classes=4, dims=2)
-    assert model(torch.randn(2, 1, 75, 75)).shape == (2, 4)
-    assert model.map_layer in dict(model.named_modules())
-    with pytest.raises(NetworkError, match="too small: give 75 voxels"):
-        model(torch.randn(2, 1, 74, 75))
-
-
 # ---------------------------------------------------------------- what can't be built
 
 
@@ -188,6 +201,7 @@ def test_inception_reads_our_channels(monkeypatch):
         (lambda: backbone("vit", in_channels=1, classes=2, dims=2, size=(16, 16), heads=7), "width 768 with 7 heads"),
         (lambda: backbone("inception", in_channels=1, classes=2, dims=3), "inception has 2 dimensions, not 3"),
         (lambda: backbone("timm", in_channels=1, classes=2, dims=3, model="a"), "timm a has 2 dimensions, not 3"),
+        (lambda: LeNet5(1, 2, dims=3), "lenet5 has 2 dimensions, not 3"),
         (lambda: AlexNet(1, 2, dims=3), "alexnet has 2 dimensions, not 3"),
         (lambda: Vgg16(1, 2, dims=3), "vgg16 has 2 dimensions, not 3"),
         (lambda: ContrastCnn(1, 2, size=(331, 331, 331), dims=3), "contrast_cnn has 2 dimensions, not 3"),

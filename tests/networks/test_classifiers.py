@@ -250,8 +250,8 @@ def test_every_field_of_a_section_says_what_it_means(section):
 
 def test_every_backbone_has_a_section_whose_options_it_takes():
     names = {section.model_fields["name"].default: section for section in SECTIONS}
-    assert set(names) == {*BACKBONES, "encoder", "logistic", "alexnet", "vgg16", "contrast_cnn"}
-    for name in ("resnet", "densenet", "efficientnet", "vit"):
+    assert set(names) == {*BACKBONES, "encoder", "logistic", "lenet5", "alexnet", "vgg16", "contrast_cnn"}
+    for name in ("resnet", "densenet", "efficientnet", "vit", "inception"):
         options = names[name]().model_dump(exclude={"name", "pretrained", "grey"})
         if name == "vit":
             options |= {**TINY_VIT, "size": (8, 8)}

@@ -21,7 +21,7 @@ from small_networks import CHANNELS, every_dims, every_encoder, image_of
 from torch import nn
 
 from segmed.errors import NetworkError
-from segmed.networks.blocks import SLOPE, ConvBlock, normalisation
+from segmed.networks.blocks import SLOPE, ConvBlock, activation, normalisation
 from segmed.networks.discriminators import (
     ImageDiscriminator,
     MultiScaleCritic,
@@ -33,6 +33,7 @@ from segmed.networks.discriminators import (
 )
 from segmed.networks.encoders.convnext import ConvNextEncoder
 from segmed.networks.encoders.dense import DenseEncoder
+from segmed.networks.encoders.mednext import MedNextEncoder
 from segmed.networks.encoders.plain_convolutions import PlainEncoder
 from segmed.networks.encoders.residual import ResidualEncoder
 from segmed.networks.models import SegmentationNet
@@ -106,6 +107,7 @@ def test_images_of_a_batch_are_judged_apart(kind, dims):
         (PlainEncoder, 1 + 2 + 2 + 4),  # 3 x 3 at steps of 1, 1 and 2 voxels
         (ResidualEncoder, 1 + (2 + 2) + (2 + 4) + (4 + 8)),  # two convolutions a block, the second after the stride
         (ConvNextEncoder, 1 + 2 + 6 + (1 + 2 * 6) + (2 + 4 * 6)),  # 3 x 3 or 2 x 2 merged, then 7 x 7
+        (MedNextEncoder, 1 + 2 + (2 + 4) + (4 + 8)),  # 1 x 1 or a strided 3 x 3, then 3 x 3
         (DenseEncoder, 1 + 2 + (1 + 4) + (2 + 8)),  # 2 x 2 merged at steps of 1 and 2, 3 x 3 after each
     ],
 )
@@ -297,6 +299,9 @@ def test_norm_none_is_a_block_of_convolution_bias_and_leaky_relu(dims):
 def test_an_encoder_without_normalisation_scales_with_its_image_where_biases_are_0(encoder_type, dims):
     torch.manual_seed(0)
     encoder = make_encoder(2, dims, encoder_type, blocks=2)
+    for block in encoder.modules():
+        if isinstance(getattr(block, "act", None), nn.GELU):
+            block.act = activation()  # which scales with what it is given, as GELU does not
     image = image_of(dims)
     for once, doubled in zip(encoder(image), encoder(2 * image), strict=True):
         assert torch.equal(doubled, 2 * once)

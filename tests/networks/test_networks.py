@@ -340,7 +340,7 @@ def test_a_small_network_learns_to_find_an_edge(encoder_type, upsampling):
         image = image_of(2, batch=4, channels=1, size=16, seed=seed)
         return image, (image[:, 0] > image[:, 0].roll(1, dims=1)).long()
 
-    for step in range(60):
+    for step in range(80):
         image, labels = batch(step)
         loss = torch.nn.functional.cross_entropy(net(image), labels)
         optimiser.zero_grad()

@@ -154,10 +154,12 @@ def test_folds_test_every_case_once_and_are_summed_up(phantom, tmp_path):
     summary = tmp_path / "folds" / "test" / "summary.json"
     whole = summary.read_text()
     assert json.loads(whole)["cases"] == CASES
+    together = (tmp_path / "folds" / "ensemble.json").read_text()
     shutil.rmtree(tmp_path / "folds" / "fold_1")  # as if it had been stopped after the first fold
     summary.unlink()
     compose_run.resume(tmp_path / "folds")
     assert summary.read_text() == whole
+    assert (tmp_path / "folds" / "ensemble.json").read_text() == together
 
 
 def test_the_plan_can_be_seen_without_training(phantom, tmp_path, capsys):

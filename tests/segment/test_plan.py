@@ -325,6 +325,14 @@ def test_a_run_that_is_short_for_its_cases_is_augmented_lightly(train, preset):
     assert resolved.reasons["augment.name"].startswith("5 training cases")
 
 
+def test_anatomy_of_unknown_spacing_is_turned_and_zoomed_further():
+    data = {"root": "x", "layout": {"name": "msd"}, "images": ["MR"], "labels": {"a": 1}, "spacing_known": False}
+    resolved = plan(facts(), augment={"name": "auto", "elastic_probability": 0.0}, data=data)
+    assert resolved.config.augment == AugmentConfig(name="wide", elastic_probability=0.0)
+    assert "spacing is not known" in resolved.reasons["augment.name"]
+    assert plan(facts(), augment={"name": "auto"}, data=data, train={"epochs": 1}).config.augment.name == "light"
+
+
 def test_numbers_given_beside_an_automatic_preset_stay():
     resolved = plan(facts(), augment={"name": "auto", "elastic_probability": 0.0, "flip_probability": 0.5})
     assert resolved.config.augment == AugmentConfig(name="full", elastic_probability=0.0, flip_probability=0.5)

@@ -147,6 +147,7 @@ def test_later_views_of_a_stage_begin_with_the_first_ones_weights(balls, tmp_pat
     stage = {"views": ["axial", "coronal"], "fuse": "mean", "later": later}
     config = tiny(balls, tmp_path, patches=flat, ensemble=stage)
     compose_run.run(config, tmp_path / "run")
+    assert "1 network × 2 epochs + 1 network × 1 epochs = 3 epochs" in Run(tmp_path / "run").log.read_text()
     second = Run(tmp_path / "run" / "coronal")
     assert read_config(second).init_network == tmp_path / "run" / "axial"
     assert read_config(second).train.epochs == 1

@@ -45,6 +45,7 @@ RENAMED = {
         (r"class_layers\.out", "classifier"),
     ],
     "efficientnet_b0": [BODY, (r"_blocks\.\d+\.", "_blocks.")],
+    "inception": [BODY],
     "alexnet": [],
 }
 IN_THE_FILES = {
@@ -64,6 +65,22 @@ IN_THE_FILES = {
         "_blocks.1._expand_conv.weight",
         "_bn1.bias",
         "_fc.weight",
+    ],
+    "inception": [
+        "Conv2d_1a_3x3.conv.weight",
+        "Conv2d_4a_3x3.bn.running_var",
+        "Mixed_5b.branch5x5_2.conv.weight",
+        "Mixed_5d.branch3x3dbl_3.bn.weight",
+        "Mixed_5b.branch_pool.conv.weight",
+        "Mixed_6a.branch3x3.conv.weight",
+        "Mixed_6a.branch3x3dbl_3.conv.weight",
+        "Mixed_6e.branch7x7_3.conv.weight",
+        "Mixed_6b.branch7x7dbl_5.conv.weight",
+        "Mixed_7a.branch3x3_2.conv.weight",
+        "Mixed_7a.branch7x7x3_4.bn.bias",
+        "Mixed_7b.branch3x3_2a.conv.weight",
+        "Mixed_7c.branch3x3dbl_3b.conv.weight",
+        "fc.weight",
     ],
     "alexnet": ["features.0.weight", "features.10.bias", "classifier.1.weight", "classifier.6.bias"],
 }

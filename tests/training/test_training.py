@@ -174,14 +174,25 @@ def test_norms_and_biases_are_not_decayed():
     ("optimiser", "kind", "rate"),
     [
         ("adamw", torch.optim.AdamW, 1e-3),
+        ("adam", torch.optim.Adam, 1e-3),
         ("sgd", torch.optim.SGD, 1e-2),
         ("adadelta", torch.optim.Adadelta, 1.0),
     ],
 )
 def test_each_optimiser_has_its_own_rate(optimiser, kind, rate):
     made_optimiser = make_optimiser(TinyNet(), tiny_train(optimiser=optimiser, learning_rate="auto"))
-    assert isinstance(made_optimiser, kind)
+    assert type(made_optimiser) is kind
     assert made_optimiser.param_groups[0]["lr"] == rate
+
+
+@pytest.mark.parametrize(("optimiser", "decayed"), [("adam", 2.0 - 0.1), ("adamw", 2.0 - 0.1 * 0.3 * 2.0)])
+def test_without_a_gradient_adam_steps_by_its_rate_and_adamw_by_the_share_of_the_decay(optimiser, decayed):
+    """The decay of Adam goes through its moments, which make a first step of any gradient as long as the rate."""
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(2.0)
+    network.weight.grad = torch.zeros(1, 1)
+    make_optimiser(network, tiny_train(optimiser=optimiser, learning_rate=0.1, weight_decay=0.3)).step()
+    assert network.weight.item() == pytest.approx(decayed, abs=1e-6)
 
 
 def test_the_average_after_two_updates_is_the_formula():
@@ -250,7 +261,7 @@ def test_a_step_returns_detached_tensors():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
-@pytest.mark.parametrize(("optimiser", "rate"), [("adamw", 0.01), ("sgd", 0.01), ("adadelta", 3.0)])
+@pytest.mark.parametrize(("optimiser", "rate"), [("adamw", 0.01), ("adam", 0.01), ("sgd", 0.01), ("adadelta", 3.0)])
 def test_every_precision_and_layout_learns_and_keeps_fp32_weights(precision, memory_format, optimiser, rate):
     train = tiny_train(optimiser=optimiser, warmup=0, learning_rate=rate)
     step = tiny_step(choice=Choice(precision, memory_format), train=train, dropout=0.0)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from segmed.errors import NetworkError
 from segmed.networks.blocks import Norm, Strides, check_strides, initialise, kernels_for, run_checkpointed
+from segmed.networks.decoders import UNetDecoder
 
 DEEP = 2  # coarsest levels, to which `deep_dropout` applies
 
@@ -25,10 +26,13 @@ class Encoder(nn.Module):
             A level delivers ceil(n / stride) voxels of n.
         dims: 2 or 3.
         norm, dropout, checkpointing: as built, so that a decoder can match.
+        decoder: class of the decoder that belongs to it.
 
     Raises:
         NetworkError: channels, strides and dims do not fit together.
     """
+
+    decoder: Callable[..., nn.Module] = UNetDecoder
 
     def __init__(
         self,
@@ -73,9 +77,10 @@ class Encoder(nn.Module):
 
 
 class RepeatedLevel(nn.Sequential):
-    """`blocks` blocks of one class, the first of them strided."""
+    """`blocks` blocks of one class; the first is strided, or stands behind a `start` that is."""
 
     block: Callable[..., nn.Module]  # a class
+    start: Callable[..., nn.Module] | None = None  # a class; none: the first block
 
     def __init__(
         self,
@@ -89,8 +94,9 @@ class RepeatedLevel(nn.Sequential):
         dropout: float = 0.0,
     ) -> None:
         once = (1,) * len(kernel)
-        first = self.block(inputs, outputs, kernel, stride, norm=norm, dropout=dropout)
-        rest = [self.block(outputs, outputs, kernel, once, norm=norm, dropout=dropout) for _ in range(blocks - 1)]
+        first = (self.start or self.block)(inputs, outputs, kernel, stride, norm=norm, dropout=dropout)
+        left = blocks if self.start else blocks - 1
+        rest = [self.block(outputs, outputs, kernel, once, norm=norm, dropout=dropout) for _ in range(left)]
         super().__init__(first, *rest)
 
 

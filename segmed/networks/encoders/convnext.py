@@ -4,45 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
-from segmed.networks.blocks import CONVOLUTIONS, DROPOUTS, Merge, Norm, activation, convolution, normalisation
-from segmed.networks.encoders.base_encoder import PyramidEncoder
+from segmed.networks.blocks import InvertedBottleneck, Merge, Norm, activation, convolution, normalisation
+from segmed.networks.encoders.base_encoder import PyramidEncoder, RepeatedLevel
 
 WIDE = 7  # voxels of the depthwise kernel
 EXPANSION = 4  # of the feature maps inside a block
 
 
-class ConvNextBlock(nn.Module):
+class ConvNextBlock(InvertedBottleneck):
     """A wide convolution of each map by itself, then two of 1 x 1, beside the identity.
 
     Source: Liu et al. 2022, arXiv 2201.03545, fig. 4; normalisation and activation are those of
     our other encoders, and there is no layer scale.
     """
-
-    def __init__(self, channels: int, kernel: Sequence[int], *, norm: Norm = "instance", dropout: float = 0.0) -> None:
-        super().__init__()
-        dims = len(kernel)
-        wide = tuple(WIDE if size > 1 else 1 for size in kernel)  # 1 across thick slices
-        padding = tuple(size // 2 for size in wide)
-        inner = EXPANSION * channels
-        self.depthwise = CONVOLUTIONS[dims](
-            channels, channels, wide, padding=padding, groups=channels, bias=norm == "none"
-        )
-        self.norm = normalisation(norm, channels, dims)
-        self.expand = CONVOLUTIONS[dims](channels, inner, 1)
-        self.act = activation()
-        self.compress = CONVOLUTIONS[dims](inner, channels, 1)
-        self.drop: nn.Module = DROPOUTS[dims](dropout) if dropout else nn.Identity()
-
-    def forward(self, features: Tensor) -> Tensor:
-        """features: (B, channels, *spatial) -> the same shape."""
-        inner = self.act(self.expand(self.norm(self.depthwise(features))))
-        return features + self.drop(self.compress(inner))
-
-
-class ConvNextLevel(nn.Sequential):
-    """A normalised convolution to `outputs` maps, which merges voxels where it is strided; then `blocks` blocks."""
 
     def __init__(
         self,
@@ -51,20 +27,42 @@ class ConvNextLevel(nn.Sequential):
         kernel: Sequence[int],
         stride: Sequence[int],
         *,
-        blocks: int = 2,
+        norm: Norm = "instance",
+        dropout: float = 0.0,
+    ) -> None:
+        wide = tuple(WIDE if size > 1 else 1 for size in kernel)  # 1 across thick slices
+        super().__init__(
+            inputs, outputs, wide, stride, expansion=EXPANSION, act=activation(), norm=norm, dropout=dropout
+        )
+
+
+class ConvNextStart(nn.Sequential):
+    """A normalised convolution to `outputs` maps, which merges voxels where it is strided."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        *,
         norm: Norm = "instance",
         dropout: float = 0.0,
     ) -> None:
         bias = norm == "none"
-        strided = max(stride) > 1
         first = (
             Merge(inputs, outputs, stride, bias=bias)
-            if strided
+            if max(stride) > 1
             else convolution(inputs, outputs, kernel, stride, bias=bias)
         )
-        start = nn.Sequential(first, normalisation(norm, outputs, len(kernel)))
-        rest = [ConvNextBlock(outputs, kernel, norm=norm, dropout=dropout) for _ in range(blocks)]
-        super().__init__(start, *rest)
+        super().__init__(first, normalisation(norm, outputs, len(kernel)))
+
+
+class ConvNextLevel(RepeatedLevel):
+    """A start without dropout, then `blocks` blocks."""
+
+    start = ConvNextStart
+    block = ConvNextBlock
 
 
 class ConvNextEncoder(PyramidEncoder):

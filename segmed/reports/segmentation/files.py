@@ -38,6 +38,7 @@ def write_evaluation(
     load: Callable[[str], CaseVolumes] | None = None,
     notes: Sequence[str] = (),
     subjects_known: bool = True,
+    pixels: Mapping[str, Mapping[str, float | None]] | None = None,
     parts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write cases.csv, summary.json, summary.md and the figures.
@@ -51,6 +52,7 @@ def write_evaluation(
         load: gives the volumes of a case, for the montage of the worst and the median one; None: no montage.
         notes: sentences on what is not in the figures (cases that failed), repeated in the summaries.
         subjects_known: whether something says who was scanned, or cases are taken as subjects.
+        pixels: of `pooled_figures`, where probabilities are known.
         parts: case -> part of the run's split (train, validation, test; another word where it is not in it), written
             beside every row. Figures are then those of cases that the run never saw, where there are any.
 
@@ -62,7 +64,7 @@ def write_evaluation(
         ValueError: no rows.
         OSError: the folder can't be written.
     """
-    known = {"notes": list(notes), "subjects_known": subjects_known}
+    known = {"notes": list(notes), "subjects_known": subjects_known, **({"pixels": pixels} if pixels else {})}
     unseen, learned = split_by_part(rows, parts or {})
     shown_rows = unseen or learned
     summary = {"title": title, **summarise_cases(shown_rows, config, subjects=subjects), **known}
@@ -89,7 +91,7 @@ def write_evaluation(
 
 def _csv(rows: Sequence[Row], subjects: Mapping[str, str] | None, parts: Mapping[str, str] | None) -> str:
     named = [dict(row) for row in rows]
-    shown = [column for column in columns() if column != "subject" or subjects is not None]
+    shown = [column for column in columns(rows) if column != "subject" or subjects is not None]
     if subjects is not None:
         named = [{**row, "subject": subjects.get(row["case"], row["case"])} for row in named]
     if parts is not None:

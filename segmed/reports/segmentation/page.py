@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.errors import RunError
-from segmed.metrics.mask_metrics import METRICS, metrics_shown
+from segmed.metrics.mask_metrics import OF_CASES, metric_named, metrics_shown
 from segmed.reports.drawing.curves import training_curves
 from segmed.reports.rendering import Picture, pictures_in, read_json, run_files, write_page
 from segmed.reports.segmentation.tables import NONE, cells, entries, interval, mean_sd, whole_meaning
@@ -68,7 +68,7 @@ def _key(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _results(summary: Mapping[str, Any]) -> dict[str, Any]:
-    lines = [(metric.title, cells(summary, metric.name)) for metric in METRICS.values()]
+    lines = [(metric.title, cells(summary, metric.name)) for metric in OF_CASES.values()]
     return {
         "head": ["", *(name for name, _ in entries(summary))],
         "rows": [(title, line) for title, line in lines if line],
@@ -106,7 +106,7 @@ def _cases(path: Path) -> dict[str, Any] | None:
     told = ("case", "part", "label") if any(row.get("part") for row in rows) else ("case", "label")
     metrics = [metric for metric in metrics_shown("cases") if any(row.get(metric) for row in rows)]
     return {
-        "head": [*told, *(METRICS[metric].title for metric in metrics)],
+        "head": [*told, *(metric_named(metric).title for metric in metrics)],
         "rows": [
             ((row.get("missed") or "0") != "0", [row.get(column) or NONE for column in (*told, *metrics)])
             for row in rows

@@ -8,7 +8,7 @@ from typing import Any
 from segmed.data.subjects import UNKNOWN
 from segmed.evaluate.answers import LEAKING
 from segmed.evaluate.case_rows import MEAN
-from segmed.metrics.mask_metrics import METRICS, metric_named, metrics_shown
+from segmed.metrics.mask_metrics import OF_CASES, metric_named, metrics_shown
 from segmed.metrics.metric import Place
 from segmed.metrics.statistics import interval_method
 
@@ -31,7 +31,12 @@ def table_text(summary: Mapping[str, Any]) -> str:
     metrics = [metric for metric in metrics_shown(place) if _any_known(summary, metric)]
     shown = entries(summary)
     width = min(LONGEST_NAME, max(len(name) for name, _ in shown))
-    head = [f"{'label':<{width}}", f"{'cases':>5}", f"{'missed':>6}", *(METRICS[metric].title for metric in metrics)]
+    head = [
+        f"{'label':<{width}}",
+        f"{'cases':>5}",
+        f"{'missed':>6}",
+        *(metric_named(metric).title for metric in metrics),
+    ]
     body: list[list[str]] = []
     for name, figures in shown:
         first = figures["dice"]
@@ -71,7 +76,7 @@ def _grid(summary: Mapping[str, Any]) -> list[str]:
     """Every metric a label, lines of a Markdown table."""
     shown = entries(summary)
     lines = ["| metric | " + " | ".join(escaped(name) for name, _ in shown) + " |", "|---" * (len(shown) + 1) + "|"]
-    for metric in METRICS.values():
+    for metric in OF_CASES.values():
         if line := cells(summary, metric.name):
             lines.append(f"| {metric.title} | " + " | ".join(f"{mean} {rest}".strip() for mean, rest in line) + " |")
     missed = " | ".join(str(figures["dice"]["missed"]) for _, figures in shown)
@@ -117,6 +122,7 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
     method = interval_method(summary["subjects"])
     lines = [f"Mean ± SD over {_count(summary)}, [95 % interval of the mean over {drawn}: {method}]."]
     lines = [f"{note}." for note in summary.get("notes", ()) if LEAKING in note] + lines
+    lines += [_of_pixels(name, figures) for name, figures in summary.get("pixels", {}).items()]
     if "scope" in summary:
         lines.insert(0, f"{summary['scope']}.")
     if not summary.get("subjects_known", True):
@@ -130,6 +136,14 @@ def meaning(summary: Mapping[str, Any]) -> list[str]:
     if not summary["spacing_known"]:
         lines.append("No distances and volumes: the true spacing of these files is not known (data.spacing_known).")
     return lines
+
+
+def _of_pixels(name: str, figures: Mapping[str, float | None]) -> str:
+    """Figures over the pixels of all cases together."""
+    titles = {"dice": "Dice", "auc_roc": "AUC of ROC", "auc_pr": "AUC of precision-recall"}
+    values = {title: figures[key] for key, title in titles.items()}
+    shown = (f"{title} {NONE if value is None else format(value, '.4f')}" for title, value in values.items())
+    return f"{name}, all pixels of all cases together: {', '.join(shown)}."
 
 
 def whole_meaning(summary: Mapping[str, Any]) -> list[str]:
