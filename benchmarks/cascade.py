@@ -28,7 +28,7 @@ from segmed.segmenters.region import Known
 from segmed.segmenters.segmenter import Segmenter, on_grid_of
 from segmed.training.precision import Choice
 
-CONFIG = ROOT / "configs" / "seg" / "lge_cmpunet.yaml"
+CONFIG = ROOT / "configs" / "seg" / "lge_cmpunet_published.yaml"
 OURS, NARROW = "as published: 32 filters, 16 for scar in two planes", "16 filters in all six"
 SLIM = (16, 32, 64, 128, 256)
 SPACING_MM = (0.625, 0.625, 1.3)  # published

@@ -336,14 +336,15 @@ def _measured(
             failed[job.name] = text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
             rows.append({"case": job.name, "error": failed[job.name]})
             write_error(job.name, failed[job.name], folder, about)
+    nothing = f"none of {len(jobs)} cases can be measured"
+    if len(failed) == len(jobs):
+        write_error(arguments.output.name, nothing, arguments.output, about)
     if many:
         write_summary(rows, arguments.output)
     if failed:
         lines = [f"{len(failed)} of {len(jobs)} cases can't be measured:"]
         print("\n".join([*lines, *(printable(f"  {name}: {text}") for name, text in failed.items())]), file=sys.stderr)
     if len(failed) == len(jobs):
-        nothing = f"none of {len(jobs)} cases can be measured"
-        write_error(arguments.output.name, nothing, arguments.output, about)
         print(f"error: {nothing}", file=sys.stderr)
         return 2
     print(f"written: {arguments.output}")

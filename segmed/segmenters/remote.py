@@ -247,8 +247,8 @@ def _without_border(region: np.ndarray, spacing_mm: tuple[float, ...], border_mm
 
 
 def _chessboard(shape: tuple[int, ...]) -> np.ndarray:
-    """Blocks by turns True and False, (X, Y) bool."""
-    x, y = (np.arange(size) // BLOCK for size in shape)
+    """Blocks by turns True and False, (X, Y) bool; counted from the middle, so that flips change nothing."""
+    x, y = (np.abs(2 * np.arange(size) - (size - 1)) // (2 * BLOCK) for size in shape)
     return (x[:, None] + y) % 2 == 0
 
 

@@ -256,7 +256,7 @@ def test_any_view_may_have_a_network_of_its_own(balls, tmp_path):
     ("changes", "message"),
     [
         ({"region": []}, "cascade.region is empty"),
-        ({"region": ["heart"]}, "cascade.region names 'heart', cascade.coarse.labels has ball"),
+        ({"region": ["heart"]}, "cascade.region names 'heart', cascade.coarse.labels and regions have ball"),
         ({"fine": {}}, "cascade.fine.labels is auto"),
         ({"coarse": {"labels": {"ball": ["shell"]}, "views": ["axial", "axial"]}}, "name one or more, each once"),
         ({"fine": {"labels": {"core": ["core"]}, "views": ["axial"], "at_least": 2}}, "at_least 2 of 1 views"),

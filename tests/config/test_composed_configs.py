@@ -187,7 +187,7 @@ def test_planes_are_tidied_and_two_of_three_must_agree():
         assert (len(vote.segmenters), vote.at_least) == (3, 2)
         for plane in vote.segmenters:
             assert isinstance(plane, Tidied)
-            assert plane.smallest_ml > 0
+            assert set(plane.smallest_ml.values()) == {0.05}
             assert plane.closing_mm > 0
 
 
