@@ -39,10 +39,12 @@ class CaseLabelMap:
     Attributes:
         indices: (X, Y, Z) uint8, of the data set's labels.
         lost: why there is no result in a slice, of each slice that has none.
+        cleaning: which loose pieces were dropped, in words; None: not known here.
     """
 
     indices: np.ndarray
     lost: Sequence[str] = ()
+    cleaning: str | None = None
 
 
 Segment = Callable[[MetaTensor, np.ndarray | None], CaseLabelMap]  # image, and the wall as `whole_wall` has it
@@ -160,7 +162,9 @@ class CaseByCaseRow(ABC):
             wall=WALL.get(self.row.place, "run"),
         )
         lost = [" ".join(why.split()) for why in prediction.lost] if prediction is not None else []
-        data = {"case": case.id, "error": error, "lost": lost, "seconds": seconds, **cost, "rows": figures}
+        cleaning = prediction.cleaning if prediction is not None else None
+        data = {"case": case.id, "error": error, "lost": lost, "cleaning": cleaning, "seconds": seconds, **cost,
+                "rows": figures}  # fmt: skip
         return records.write(case, data, *self.files(case))
 
     def _failures(self, records: Sequence[Record]) -> list[str]:

@@ -17,7 +17,7 @@ from segmed.evaluate.case_rows import Row
 from segmed.files import write_json
 from segmed.metrics.mask_metrics import METRICS
 
-VERSION = 2  # raised whenever the same settings give other figures
+VERSION = 3  # raised whenever the same settings give other figures
 
 
 def folder_of(comparison: PreparedComparison, name: str) -> Path:

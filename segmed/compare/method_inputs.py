@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from segmed.compare.prepare import PreparedComparison
 from segmed.data.case import Case
 from segmed.data.preprocess import read_case
 from segmed.errors import DatasetError
-from segmed.labels import LabelSet
+from segmed.labels import IGNORE, LabelSet
 from segmed.segmenters.region import Scene
 from segmed.volumes import read_label_volume, spacing_mm
 
@@ -80,15 +80,22 @@ def beside_wall(wall: np.ndarray, comparison: PreparedComparison) -> np.ndarray:
 
 
 class TrainingScenes(Sequence[Scene]):
-    """Training cases in their references' walls, each read when it is asked for.
+    """Training cases in given walls, or in their references', each read when it is asked for.
+
+    In a given wall the tissue is what the reference has of it there, and the rest is all else, be it outside of the
+    reference's wall. Cases whose given wall is empty are left out.
 
     Args:
         comparison: whose cases they are.
         cases: ids.
+        walls: case -> label map that has its wall and what lies beside it; others are in their references' walls.
     """
 
-    def __init__(self, comparison: PreparedComparison, cases: Sequence[str]) -> None:
-        self._comparison, self._cases = comparison, [comparison.cases[id] for id in cases]
+    def __init__(
+        self, comparison: PreparedComparison, cases: Sequence[str], walls: Mapping[str, Path] | None = None
+    ) -> None:
+        self._comparison, self._walls = comparison, walls or {}
+        self._cases = [comparison.cases[id] for id in cases if id not in self._walls or self._has_wall(id)]
         self._last: tuple[int, Scene] | None = None
 
     def __len__(self) -> int:
@@ -104,9 +111,16 @@ class TrainingScenes(Sequence[Scene]):
     def _scene(self, case: Case) -> Scene:
         image, reference = read_with_reference(case, self._comparison)
         indices = reference.as_tensor()[0].numpy()
-        wall, names = whole_wall(indices, self._comparison), wall_labels(self._comparison)
-        region = wall == 1
-        tissue = indices == self._comparison.dataset.labels.index(self._comparison.config.target)
+        labels, names = self._comparison.dataset.labels, wall_labels(self._comparison)
+        path = self._walls.get(case.id)
+        wall = whole_wall(indices if path is None else label_indices(path, labels, like=image), self._comparison)
+        region = (wall == 1) & (indices != IGNORE)
+        tissue = region & (indices == labels.index(self._comparison.config.target))
         other_masks = {name: wall == number for number, name in enumerate(names.names, 1) if number > 1}
         voxels = image.as_tensor()[0].float().numpy()
         return Scene(voxels, region, spacing_mm(image.affine), {**other_masks, TISSUE: tissue, REST: region & ~tissue})
+
+    def _has_wall(self, id: str) -> bool:
+        labels, path = self._comparison.dataset.labels, self._walls[id]
+        indices = labels.encode(read_label_volume(path).as_tensor().numpy(), where=str(path))
+        return bool(np.isin(indices, [labels.index(name) for name in self._comparison.config.within]).any())

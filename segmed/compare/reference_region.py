@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 
 from segmed.builders.segmenters import label_set
 from segmed.compare.case_by_case import CaseByCaseRow, CaseLabelMap, Record, Segment
+from segmed.compare.cleaning_choice import cleaning_of_stage, over_folds
 from segmed.compare.fine_stage import FineStage, fine_stages
 from segmed.compare.method_inputs import beside_wall, wall_labels
 from segmed.compare.tested_runs import TestedRun
@@ -60,7 +61,8 @@ class ReferenceRegionRow(CaseByCaseRow):
         own = self.tested.result
         facts = {name: getattr(own, name) for name in ("training_minutes", "budget", "seed", "training")}
         source = f"row '{self.name}', {self.tested.path}"
-        return replace(result, source=source, device=this_machine().name, **facts)
+        cleaning = over_folds([cleaning_of_stage(stage.part, "fine", stage.cascade.fine) for stage in self._stages])
+        return replace(result, source=source, device=this_machine().name, cleaning=cleaning, **facts)
 
     def method(self, split: Split) -> Segment:
         stage = next(stage for stage in self._stages if stage.split == split)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from segmed.compare.classical_row import ClassicalRow
+from segmed.compare.cleaning_choice import cleaning_of_run
 from segmed.compare.finished_cases import Records, folder_of, rows_of, settings_of
 from segmed.compare.method_inputs import label_indices, read_with_reference
 from segmed.compare.prepare import PreparedComparison
@@ -68,4 +69,10 @@ def _scored_run(comparison: PreparedComparison, name: str, run: TestedRun, seed:
             record = records.write(case, {"rows": figures}, path)
         rows += rows_of(record)
     subjects = {id: comparison.cases[id].subject for id in comparison.tested}
-    return replace(run.result, rows=rows, subjects=subjects, missed=comparison.config.evaluate.missed)
+    return replace(
+        run.result,
+        rows=rows,
+        subjects=subjects,
+        missed=comparison.config.evaluate.missed,
+        cleaning=cleaning_of_run(run),
+    )

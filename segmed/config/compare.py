@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from segmed.config.base import Length, Section
+from segmed.config.base import Length, Positive, Section
 from segmed.config.data import DataConfig, SplitConfig
 from segmed.config.methods import ClassicalMethod
 from segmed.config.row_families import FamilyConfig, check_families, usual_families
@@ -76,6 +76,25 @@ class RowConfig(Section):
         return () if self.run is None else (self.run,) if isinstance(self.run, str) else self.run
 
 
+class CleaningConfig(Section):
+    """Loose pieces of what classical rows find; of a network's, its own training has chosen on validation."""
+
+    candidates: Literal["auto", "none"] | tuple[Literal["largest"] | Positive, ...] = Field(
+        "auto",
+        description="what may be done, besides nothing: keep the largest piece alone (largest), or drop pieces below "
+        "so many ml; the one is taken that raises the mean Dice most in cases that are not tested; auto: largest, 0.1 "
+        "and 0.5; none: nothing is done",
+    )
+    cases: PositiveInt = Field(4, description="validation cases of each fold that decide; training cases without any")
+
+    @property
+    def known(self) -> tuple[str | float, ...]:
+        """The candidates."""
+        if self.candidates == "auto":
+            return ("largest", 0.1, 0.5)
+        return () if self.candidates == "none" else tuple(self.candidates)
+
+
 class CompareConfig(Section):
     """One comparison, whole."""
 
@@ -92,6 +111,7 @@ class CompareConfig(Section):
     rest: str = Field("myocardium", description="label of the region without the tissue")
     region: str = Field("lv_wall", description="name in data.regions of the region, tissue included")
     evaluate: EvaluateConfig = EvaluateConfig()
+    cleaning: CleaningConfig = CleaningConfig()
     rows: dict[str, RowConfig] = Field(description="name in the tables -> what is compared")
     families: tuple[FamilyConfig, ...] | None = Field(
         None,

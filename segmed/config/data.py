@@ -180,6 +180,9 @@ class PreprocessConfig(Section):
     clip_percentiles: tuple[float, float] = Field(
         (0.5, 99.5), description="intensities outside are clipped first; the upper one is the cap of median_minmax"
     )
+    slices_across: Literal[0, 1, 2] = Field(
+        2, description="axis across the slices of median_minmax; the planner takes that of a 2D network's plane"
+    )
     interpolation: Literal["auto", "linear", "cubic"] = Field(
         "auto", description="of images; labels are never interpolated in value"
     )

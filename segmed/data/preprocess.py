@@ -253,14 +253,15 @@ def normalise(image: MetaTensor, config: PreprocessConfig) -> MetaTensor:
 
     Args:
         image: (C, X, Y, Z) float32.
-        config: `intensity` and `clip_percentiles` are used.
+        config: `intensity`, `clip_percentiles` and `slices_across` are used.
 
     Source: of `median_minmax`: Zabihollahy et al. 2020, Med Phys 47:1645; the cap as a percentile is ours.
     """
     if config.intensity == "none":
         return image
     if config.intensity == "median_minmax":
-        capped = [_median_minmax(channel, config.clip_percentiles[1]) for channel in image.as_tensor()]
+        cap, axis = config.clip_percentiles[1], config.slices_across
+        capped = [_median_minmax(channel.movedim(axis, 2), cap).movedim(2, axis) for channel in image.as_tensor()]
         return MetaTensor(torch.stack(capped), affine=image.affine)
     masked = config.intensity == "zscore_nonzero"
     channels = [_clip(channel, config.clip_percentiles, masked=masked) for channel in image.as_tensor()]

@@ -41,6 +41,8 @@ class Result:
         missed: policy for the distance of a miss, `diagonal` or `skip`.
         device: on what the seconds were measured.
         remarks: what a reader of its figures must know.
+        cleaning: which loose pieces were dropped before scoring, and on what that was chosen; None: not known.
+        learned_in: region in which it learned, where it looks in a given one.
     """
 
     rows: Sequence[Row]
@@ -54,6 +56,8 @@ class Result:
     missed: str | None = None
     device: str | None = None
     remarks: tuple[str, ...] = ()
+    cleaning: str | None = None
+    learned_in: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,16 @@ class Method:
     def inference_seconds(self) -> float | None:
         """Mean over the seeds of the mean a case; None where one does not know."""
         return _mean_known([result.inference_seconds for result in self.results])
+
+    @property
+    def cleaning(self) -> str | None:
+        """What differs between seeds, one after the other; None where none is known."""
+        return "; ".join(dict.fromkeys(result.cleaning for result in self.results if result.cleaning)) or None
+
+    @property
+    def learned_in(self) -> str | None:
+        """As `cleaning`."""
+        return "; ".join(dict.fromkeys(result.learned_in for result in self.results if result.learned_in)) or None
 
 
 def has_table(path: Path) -> bool:

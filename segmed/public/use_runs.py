@@ -41,7 +41,7 @@ def load_run(run: PathLike, *, device: str = "auto", **options: Any) -> Segmente
         ('myocardium', 'blood_pool', 'rv', 'scar')
 
     Args:
-        run: its folder.
+        run: its folder; that of a cross-validation: its folds as one segmenter, the mean of their probabilities.
         device: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU where there is one.
         options: `weights`: `best` on validation, or `last`; of a segmenter also `inference`, in place of the run's own.
 

@@ -176,6 +176,9 @@ class Planner:
             names = {axis: name for name, axis in PLANE_AXES.items() if name != "slices"}
             plane = "slices" if self.config.preprocess.orientation == "slices_last" else names[across if thick else 2]
             self.set("patches.plane", plane, "across the thickest axis" if thick else "the usual reading direction")
+        if self.config.patches.dims == 2 and self.config.preprocess.intensity == "median_minmax":
+            across = PLANE_AXES[self.config.patches.plane]
+            self.set("preprocess.slices_across", across, "median_minmax scales the slices that the network sees")
         self._crop_and_intensity()
 
     def _spacing(self, median: np.ndarray, *, flat: bool, thick: bool, across: int) -> None:

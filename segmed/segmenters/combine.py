@@ -180,6 +180,11 @@ class Tidied(Segmenter):
         self.smallest_ml = {self.labels.index(name): volume_ml for name, volume_ml in given.items()}
         self.closing_mm = closing_mm
 
+    @property
+    def class_probabilities(self) -> np.ndarray | None:
+        """Those of the segmenter inside."""
+        return self.segmenter.class_probabilities
+
     def probabilities(self, volume: MetaTensor) -> MetaTensor:
         probabilities = self.segmenter.probabilities(volume).as_tensor()
         spacing = spacing_mm(as_affine(volume.affine))

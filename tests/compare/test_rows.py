@@ -182,7 +182,8 @@ def test_slices_in_which_a_method_fails_do_not_cost_the_others(walls):
     image[..., 1:3] = 7
     write(walls / "data" / "case_2" / "case_2_LGE.nii.gz", image)
     rows = {"slices": {"method": {"name": "otsu"}, "slices": True}, **TWO}
-    comparison = prepare_comparison(config_of(walls, rows))
+    as_found = {"cleaning": {"candidates": "none"}}
+    comparison = prepare_comparison(config_of(walls, rows, **as_found))
     found = run_rows(comparison, say=lambda line: None)[0]
     assert [row["case"] for row in rows_of(found).values() if row["missed"]] == []
     path = folder_of(comparison, "slices") / "predictions" / "case_2.nii.gz"
@@ -191,7 +192,7 @@ def test_slices_in_which_a_method_fails_do_not_cost_the_others(walls):
     assert dice(values[..., [0, 3]], scar[..., [0, 3]]) > 0.85
     said = "slices has no result in 2 slices of 1 cases, in which nothing counts as found: case_2 ("
     assert said in found.results[0].remarks[0]
-    assert run(walls, rows)[0].results[0].remarks == found.results[0].remarks
+    assert run(walls, rows, **as_found)[0].results[0].remarks == found.results[0].remarks
 
 
 def test_a_method_that_can_not_learn_names_its_row(walls):

@@ -142,7 +142,9 @@ def test_networks_are_trained_as_published(name):
     """Five levels, batch norm, dropout 0.5 at the deepest, soft Dice, Adadelta, batch 10, 100 epochs."""
     whole = with_images(load_config(SEG / f"{name}.yaml"))
     made = members_of(name) or {("", ""): planned(whole, facts_of(name, known(whole.data.images)))}
-    for (stage, _), config in made.items():
+    for (stage, view), config in made.items():
+        across = {"sagittal": 0, "coronal": 1}.get(view, 2) if stage != "fine" else 2
+        assert config.preprocess.slices_across == across  # median_minmax scales the slices that the network sees
         # not inside walls: slice by slice one without scar would be stretched, too
         assert config.preprocess.intensity == ("zscore_nonzero" if stage == "fine" else "median_minmax")
         assert config.loss.name == "dice"

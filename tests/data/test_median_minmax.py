@@ -125,3 +125,14 @@ def test_slices_are_those_of_the_last_axis_of_the_prepared_volume():
     stored = np.moveaxis(volume, -1, 0)
     affine = torch.eye(4, dtype=torch.float64)[:, [2, 0, 1, 3]]
     np.testing.assert_array_equal(scaled(stored, cap=98.0, affine=affine), scaled(volume, cap=98.0))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_are_those_of_the_view_that_is_trained(axis):
+    volume = noise()
+    config = PreprocessConfig(**BASE, clip_percentiles=(0.0, 100.0), slices_across=axis)
+    given_volume = MetaTensor(torch.from_numpy(volume.copy())[None], affine=torch.eye(4, dtype=torch.float64))
+    result = normalise(given_volume, config).numpy()[0]
+    others = tuple(other for other in range(3) if other != axis)
+    low, high = (edge(axis=others, keepdims=True) for edge in (volume.min, volume.max))
+    np.testing.assert_allclose(result, (volume - low) / (high - low), atol=1e-6)

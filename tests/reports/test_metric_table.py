@@ -74,7 +74,7 @@ def test_what_is_shown_first_stands_first():
     assert metrics_shown("main") == ("dice", "hd95_mm", "hd_mm", "avd_ml")
     assert metrics_shown("without spacing") == ("dice", "iou", "sensitivity", "precision")
     assert metrics_shown("training") == ("dice", "hd95_mm", "avd_ml")
-    assert metrics_shown("main", "rows")[4:] == ("share_error_pp", "share_difference_pp")
+    assert metrics_shown("main", "rows")[4:] == ("share_error_pp", "share_difference_pp", "healthy_flagged_percent")
 
 
 @pytest.mark.parametrize("name", [*METRICS, *OF_ROWS])

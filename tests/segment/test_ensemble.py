@@ -21,6 +21,7 @@ from segmed.config import InferenceConfig
 from segmed.data.learned import learned_split
 from segmed.data.splits import Split
 from segmed.errors import RunError
+from segmed.evaluate.case_rows import SEEN
 from segmed.runs import Folds
 from segmed.segment import ensemble
 from segmed.segment.settings_choice import AS_TRAINED, Choice, Pieces, SettingsChoice
@@ -279,6 +280,8 @@ def test_scoring_the_folds_as_one_on_their_own_data_says_that_nothing_is_unseen(
         shutil.copy(balls / f"ball_{number:02d}_label.nii.gz", predictions / f"ball_{number:02d}.nii.gz")
     options = ("--predictions", predictions, "--references", balls, "--output", tmp_path / "out", "--run", folds.path)
     assert tool(evaluate_command, *options) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["scope"] == SEEN
     err = capsys.readouterr().err
     assert "2 of the cases trained or selected the run" in err
     assert f"each fold's own test is in {folds.test}" in err

@@ -488,6 +488,19 @@ def test_tidying_removes_small_pieces_and_closes_gaps_narrower_than_twice_the_ra
     assert torch.equal(untouched.long(), indices.long())
 
 
+def test_small_pieces_are_removed_of_the_labels_that_are_named():
+    indices = torch.zeros(14, 6, 6)
+    indices[1:4, 1:5, 1:5] = 1
+    indices[11, 1:3, 1] = 1  # 2 voxels
+    indices[12, 5, 5] = 2
+    inside = Fixed(one_hot(indices))
+    names = inside.labels.names
+    tidied = Tidied(inside, smallest_ml={names[0]: 0.003})(volume_of(affine_of(np.eye(3)), (14, 6, 6))).as_tensor()[0]
+    assert [int((tidied == index).sum()) for index in (1, 2)] == [48, 1]
+    with pytest.raises(ValueError, match="label 'nothing' is unknown"):
+        Tidied(inside, smallest_ml={"nothing": 1.0})
+
+
 def test_closing_knows_millimetres_and_leaves_other_labels_alone():
     indices = torch.zeros(9, 9, 9)
     indices[:, 2], indices[:, 6], indices[:, 4] = 1, 1, 2

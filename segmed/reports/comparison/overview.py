@@ -111,6 +111,8 @@ def overview_csv(comparison: Comparison) -> str:
         "missed",
         "seconds_a_case",
         "training_minutes",
+        "cleaning",
+        "learned_in",
     ]
     columns += [f"{metric}_{part}" for metric in comparison.metrics for part in PARTS]
     rows = []
@@ -126,6 +128,8 @@ def overview_csv(comparison: Comparison) -> str:
                 "missed": figures[0].missed,
                 "seconds_a_case": method.inference_seconds,
                 "training_minutes": method.training_minutes,
+                "cleaning": method.cleaning,
+                "learned_in": method.learned_in,
             }
             for figure in figures:
                 known = with_ends(figure)

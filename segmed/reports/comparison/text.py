@@ -37,9 +37,11 @@ COLUMNS = (
     "label", "kind", "metric", "method", "reference", "mean", "sd", "ci95_low", "ci95_high", "ci95_method", "median",
     "n", "seeds", "seed_sd", "missed", "chances", "against", "difference", "difference_low", "difference_high",
     "difference_method", "subjects", "p", "p_holm", "family", "tests", "no_p", "training_minutes", "inference_seconds",
+    "cleaning", "learned_in",
 )  # fmt: skip
 MOST_KEYS = 4  # methods above all
 COSTS = ("training_minutes", "inference_seconds")
+HOW = ("cleaning", "learned_in")
 
 
 def write_comparison(comparison: Comparison, folder: Path, *, title: str, suffix: str = "") -> str:
@@ -86,6 +88,8 @@ def comparison_document(comparison: Comparison, *, title: str, written: Writing 
             {
                 "training (min)": short_number(method.training_minutes),
                 "inference (s a case)": short_number(method.inference_seconds),
+                "pieces dropped": written(method.cleaning or NONE),
+                "learned in": written(method.learned_in or NONE),
             },
         )
         for method in comparison.methods
@@ -184,7 +188,7 @@ def comparison_csv(comparison: Comparison) -> str:
             **with_ends(figure),
             "kind": comparison.kinds[figure.label],
             "reference": comparison.reference,
-            **{cost: getattr(methods[figure.method], cost) for cost in COSTS},
+            **{cost: getattr(methods[figure.method], cost) for cost in (*COSTS, *HOW)},
         }
         for figure in comparison.figures.values()
     )
@@ -217,6 +221,6 @@ def _as_data(comparison: Comparison, title: str) -> dict[str, Any]:
 
 
 def _method(method: Method) -> dict[str, Any]:
-    known = ("source", "seed", "budget", *COSTS, "device")
+    known = ("source", "seed", "budget", *COSTS, *HOW, "device")
     runs = [run_data(result, *known, cases="training_cases") for result in method.results]
-    return {"name": method.name, **{cost: getattr(method, cost) for cost in COSTS}, "runs": runs}
+    return {"name": method.name, **{cost: getattr(method, cost) for cost in (*COSTS, *HOW)}, "runs": runs}
