@@ -1,4 +1,4 @@
-"""Segmentation and classification of cardiac and brain MRI, from files to figures that mean something.
+"""Segmentation, classification and adversarial training for cardiac and brain MRI, from files to test figures.
 
 Train:      train, start, resume, plan
 Use a run:  load_run, predict, classify_images, score, score_table
