@@ -133,9 +133,9 @@ def test_the_report_of_an_adversarial_run_shows_both_sides(finished):
     assert "adversary.discriminator.encoder.strides" in page
 
 
-def test_the_board_shows_the_slices_with_the_discriminators_map(finished):
+def test_the_board_shows_patches_of_training(finished):
     events = b"".join(path.read_bytes() for path in (finished.path / "tensorboard").glob("events*"))
-    assert b"slices/image, reference, result, D(reference), D(result)" in events
+    assert b"train/patches" in events
 
 
 def test_the_weights_are_those_of_the_generator_alone(finished, supervised):
