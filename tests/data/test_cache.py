@@ -174,6 +174,7 @@ CHANGES = {
     "interpolation": "cubic",
     "separate_z": True,
     "orientation": "slices_last",
+    "slices_across": 0,
 }
 
 
