@@ -20,8 +20,8 @@ sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
 from browser import Browser, fetch, free_port  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
-MONTAGE_WIDTH, SCREEN = 1100, (1400, 900)  # pixels
-COLOURS = 128  # of a PNG: 200 KB hold a montage of twelve slices
+MONTAGE_WIDTH, SCREEN = 1000, (1400, 900)  # pixels
+COLOURS = 96  # of a PNG: 200 KB hold a montage of twelve slices
 SHOWN = "train%2Floss%7Cvalidation%2F(loss%7Cdice)"  # train/loss|validation/(loss|dice)
 DRAWING_SECONDS = 3.0  # of TensorBoard, once its cards are there
 
