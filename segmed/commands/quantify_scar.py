@@ -14,15 +14,13 @@ from pydantic import Field
 from segmed.commands.command_line import parse
 from segmed.commands.short_help import Groups
 from segmed.config import Section
-from segmed.errors import CardiacError, ConfigError, DiskError, SegmenterError, VolumeError
+from segmed.errors import ConfigError, DiskError, VolumeError
 from segmed.files import bounds, make_folder, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from segmed.cardiac.heart import HeartLabels
     from segmed.cardiac.heart_labels import HeartValues
-    from segmed.cardiac.tissue import GreyZone
     from segmed.data.case import Case
     from segmed.reports.scar.files import ScarCase
     from segmed.volumes import Source
@@ -245,6 +243,7 @@ def _segmenting(segmenter: Any, modalities: Sequence[str], output: Path, *, many
 
 
 def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, about: Mapping[str, Any]) -> ScarCase:
+    from segmed.cardiac.grey_zone import grey_zone
     from segmed.cardiac.heart import HeartPosition
     from segmed.cardiac.heart_labels import doubts, heart_of
     from segmed.cardiac.scar import ScarOptions, scar_report
@@ -253,7 +252,9 @@ def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, 
 
     image, values, affine = voxels
     heart, scar = heart_of(values, affine, meaning)
-    grey, remote, why = _grey_zone(arguments, image, heart, scar)
+    grey, remote, why = grey_zone(
+        image, heart, scar, definition=arguments.grey_zone, sd=arguments.grey_zone_sd, remote=arguments.remote
+    )
     options = ScarOptions(
         count_obstruction=arguments.count_obstruction,
         outside_percent=arguments.outside_percent,
@@ -275,38 +276,6 @@ def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, 
         "position": asdict(position),
     }
     return ScarCase(job.name, report, montage_tiles(image, heart, report, position=position), {**about, **more})
-
-
-def _grey_zone(
-    arguments: Arguments, image: np.ndarray, heart: HeartLabels, scar: np.ndarray
-) -> tuple[GreyZone | None, dict[str, Any] | None, str | None]:
-    """Thresholds, the remote muscle that they are from, and why there are none."""
-    import numpy as np
-
-    from segmed.cardiac.rings import enclosed
-    from segmed.cardiac.tissue import GreyZone
-    from segmed.segmenters.region import Scene
-    from segmed.segmenters.remote import RemoteSector
-
-    if arguments.grey_zone == "none":
-        return None, None, "core and grey zone were not asked for"
-    if arguments.grey_zone != "yan" and image[heart.wall].min() < 0:
-        return None, None, "core and grey zone: shares of a maximum mean nothing with negative intensities; take yan"
-    try:
-        if arguments.remote is not None:
-            mean, sd = arguments.remote
-            remote: dict[str, Any] = {"mean": mean, "sd": sd, "voxels": None, "found_from": "given"}
-        else:
-            axis, pool = heart.slice_axis, heart.pool
-            if pool is None:
-                pool = np.moveaxis(enclosed(np.moveaxis(heart.wall, axis, -1)), -1, axis)
-            scene = Scene(image, heart.wall & ~scar, heart.spacing_mm, {"pool": pool})
-            sector = RemoteSector(cavity="pool", darker_than="pool").find(scene)
-            remote = {"mean": sector.mean, "sd": sector.sd, "voxels": sector.voxels, "found_from": "darkest sector"}
-        definition = arguments.grey_zone
-        return GreyZone(remote["mean"], remote["sd"], definition, arguments.grey_zone_sd), remote, None
-    except (SegmenterError, CardiacError) as error:
-        return None, None, f"core and grey zone: {error}; or give --remote MEAN SD"
 
 
 # ---------------------------------------------------------------- doing it
