@@ -15,7 +15,7 @@ from segmed.data.audit import CaseFacts
 from segmed.errors import DatasetError
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
-from segmed.segment.plan import THICK, Planner
+from segmed.segment.grid_plan import THICK, GridPlanner
 from segmed.segment.prepare import Prepared, parts_text, prepare
 from segmed.targets import targets_of
 
@@ -64,7 +64,7 @@ def composed(ready: Prepared) -> Composition:
 def _plane_of_slices(config: SegmentationConfig, facts: Sequence[CaseFacts]) -> str:
     """The plane in which a 2D network would see the cases."""
     flat = config.model_copy(update={"patches": config.patches.model_copy(update={"dims": 2})})
-    planner = Planner(flat, facts, this_machine())
+    planner = GridPlanner(flat, facts)
     planner.preprocessing()
     return planner.config.patches.plane
 
