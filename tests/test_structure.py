@@ -10,10 +10,10 @@ FLOORS = [
     {"files", "machine", "geometry", "labels", "targets"},
     {"config", "volumes", "networks", "losses", "metrics"},
     {"runs", "data"},
-    {"segmenters", "training", "evaluate", "cardiac"},
+    {"segmenters", "training", "evaluate", "cardiac", "trust"},
     {"builders", "reports"},
     {"segment", "classify", "compare"},
-    {"compose"},
+    {"compose", "export", "jobs"},
     {"commands", "public"},
 ]  # on top of them tools/ and benchmarks/
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
