@@ -1,0 +1,145 @@
+"""What each contender needs to train and predict one fold, and the figures that it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.processes import ROOT, PeerError
+from segmed.files import write_json
+from segmed.runs import read_history
+
+SEGMED, NNUNET, DYNUNET = "segmed", "nnU-Net", "DynUNet"
+
+
+@dataclass(frozen=True)
+class CampaignSet:
+    """A data set of the campaign.
+
+    Attributes:
+        config: of segmed.
+        minutes: of training, for each contender.
+        nnunet: which of nnU-Net's configurations learns; thick slices take its 2D one, as its authors' plan does for
+            a single model of ACDC.
+        patch: of DynUNet, powers of two.
+        spacing_mm: that DynUNet resamples to.
+        batch: of DynUNet.
+    """
+
+    config: str
+    minutes: float
+    nnunet: str
+    patch: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    batch: int
+
+
+SETS = {
+    "hippocampus": CampaignSet("configs/seg/hippocampus.yaml", 20, "3d_fullres", (32, 64, 32), (1.0, 1.0, 1.0), 8),
+    "myops": CampaignSet("configs/seg/myops_lge.yaml", 10, "2d", (128, 128, 4), (1.25, 1.25, 12.0), 2),
+    "acdc": CampaignSet("configs/seg/acdc.yaml", 8, "2d", (128, 128, 8), (1.5, 1.5, 10.0), 2),
+}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One contender on one fold.
+
+    Attributes:
+        folder: of all that it writes.
+        fold: folder of the fold's files.
+        data: the set.
+        minutes: of training.
+        threads: of every contender.
+        seed: of weights and patches.
+    """
+
+    folder: Path
+    fold: Path
+    data: CampaignSet
+    minutes: float
+    threads: int
+    seed: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For a recipe's process."""
+        return {
+            "fold": str(self.fold), "work": str(self.folder), "minutes": self.minutes, "threads": self.threads,
+            "seed": self.seed, "configuration": self.data.nnunet, "patch": self.data.patch,
+            "spacing_mm": self.data.spacing_mm, "batch": self.data.batch,
+        }  # fmt: skip
+
+
+def run_recipe(turn: Turn, module: str, python: Path) -> dict[str, Any]:
+    """A peer's recipe in its interpreter; its label maps lie in `raw_predictions`.
+
+    Raises:
+        PeerError: it failed; its log is named.
+    """
+    turn.folder.mkdir(parents=True, exist_ok=True)
+    options = turn.folder / "options.json"
+    write_json(options, turn.options)
+    spent = _call([str(python), "-m", module, str(options)], turn)
+    return {**json.loads((turn.folder / "facts.json").read_text(encoding="utf-8")), **spent}
+
+
+def run_segmed(turn: Turn, root: Path, *, folds: int, fold: int) -> dict[str, Any]:
+    """`train_seg.py` on the same fold; its test label maps lie in `run/predictions`.
+
+    Raises:
+        PeerError: it failed; its log is named.
+    """
+    turn.folder.mkdir(parents=True, exist_ok=True)
+    run = turn.folder / "run"
+    begun = ["--resume", str(run)] if (run / "config.yaml").is_file() else [
+        "--config", str(ROOT / turn.data.config), "--data.root", str(root), "--folds", str(folds), "--fold", str(fold),
+        "--train.budget-minutes", str(turn.minutes), "--seed", str(turn.seed), "--run-dir", str(run),
+    ]  # fmt: skip
+    spent = _call([sys.executable, str(ROOT / "tools" / "train_seg.py"), *begun], turn)
+    steps = max(int(step) for column in read_history(run / "history.csv").values() for step, _ in column)
+    return {"minutes": turn.minutes, "steps": steps, "plan": turn.data.config, **spent}
+
+
+def done(folder: Path) -> dict[str, Any] | None:
+    """Facts of a turn that is over; None where it must be taken."""
+    file = folder / "done.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _call(command: list[str], turn: Turn) -> dict[str, float]:
+    """Run a command to its end: its minutes, and the largest memory of it and its children together."""
+    log = turn.folder / "log.txt"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(turn.threads)}
+    peak, began = 0.0, time.perf_counter()
+    with log.open("a", encoding="utf-8") as file:
+        process = psutil.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                peak = max(peak, _memory_mib(process))
+                time.sleep(0.5)
+        except BaseException:
+            process.terminate()  # a run of segmed saves and goes on; a peer's turn is taken again
+            process.wait()
+            raise
+    if process.returncode:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise PeerError(f"exit code {process.returncode}, {lines[-1] if lines else 'no word'}: see {log}")
+    return {"whole_minutes": (time.perf_counter() - began) / 60, "peak_memory_mib": peak}
+
+
+def _memory_mib(process: psutil.Process) -> float:
+    total = 0
+    for each in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += each.memory_info().rss
+    return total / 2**20
