@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai import transforms as mt
-from monai.data import CacheDataset, DataLoader, Dataset
+from monai.data import CacheDataset, DataLoader, MetaTensor
 from monai.inferers import sliding_window_inference
 from monai.losses import DiceCELoss
 from monai.networks.nets import DynUNet
@@ -115,26 +116,19 @@ def _predict(
 ) -> None:
     """Sliding window with half a window's overlap and Gaussian weights; labels on the image's own grid."""
     reading = mt.Compose(_reading(options["spacing_mm"], labelled=False))
-    back = mt.Compose(
-        [
-            mt.Invertd("logits", reading, orig_keys=IMAGES, nearest_interp=False, to_tensor=True),
-            mt.AsDiscreted("logits", argmax=True),
-            mt.SaveImaged("logits", output_dir=str(out), output_postfix="", separate_folder=False, output_dtype="uint8",
-                          print_log=False),
-        ]
-    )  # fmt: skip
+    back = mt.Invertd("logits", reading, orig_keys=IMAGES, nearest_interp=False, to_tensor=True)
+    out.mkdir(parents=True, exist_ok=True)
     network.eval()
-    for case, item in zip(
-        cases, Dataset([_files(fold / "imagesTs", case, about) for case in cases], reading), strict=True
-    ):
+    for case in cases:
+        item = reading(_files(fold / "imagesTs", case, about))
         image = item[IMAGES]
         logits = sliding_window_inference(image[None], options["patch"], 4, network, overlap=0.5, mode="gaussian")[0]
-        item["logits"] = image.clone()
-        item["logits"] = type(image)(
-            logits, affine=image.affine, meta=dict(image.meta), applied_operations=image.applied_operations
+        item["logits"] = MetaTensor(
+            torch.as_tensor(logits), meta=dict(image.meta), applied_operations=list(image.applied_operations)
         )
-        item["logits"].meta["filename_or_obj"] = f"{case}.nii.gz"
-        back(item)
+        labels = back(item)["logits"].argmax(0)
+        stored = nib.Nifti1Image(labels.numpy().astype(np.uint8), nib.load(item[IMAGES].meta["filename_or_obj"]).affine)
+        nib.save(stored, out / f"{case}.nii.gz")
 
 
 def _files(folder: Path, case: str, about: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""python -m benchmarks.campaign: the same files for all, plans of the peers, tables of what is over."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.campaign.contenders import SETS, Turn, done, run_recipe
+from benchmarks.campaign.dynunet_recipe import _predict, kernels_and_strides
+from benchmarks.campaign.fold_files import collect, prepared_fold, read_parts, write_fold
+from benchmarks.campaign.tables import write_tables
+from benchmarks.processes import PeerError
+from segmed.config import DataConfig, PhantomLayout, SegmentationConfig
+from segmed.data.cases import cases_of
+from segmed.segment.prepare import Prepared
+from segmed.volumes import read_label_volume, read_volume
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    root = tmp_path_factory.mktemp("hearts") / "phantom"
+    config = SegmentationConfig(
+        data=DataConfig(
+            root=root, layout=PhantomLayout(cases=6), labels={"myocardium": 1, "blood_pool": [2, 3], "scar": 4}
+        )
+    )
+    return prepared_fold(config, folds=3, fold=1)
+
+
+@pytest.fixture(scope="module")
+def fold(ready: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fold(tmp_path_factory.mktemp("fold"), ready)
+
+
+def test_no_contender_sees_the_label_of_a_test_case(ready: Prepared, fold: Path):
+    tested = set(ready.split.test)
+    assert tested
+    assert {file.name.removesuffix(".nii.gz") for file in (fold / "labelsTr").iterdir()} == {
+        case.id for case in ready.dataset.cases
+    } - tested
+    assert {file.name.removesuffix("_0000.nii.gz") for file in (fold / "imagesTs").iterdir()} == tested
+    assert read_parts(fold)["test"] == list(ready.split.test)
+
+
+def test_labels_are_numbered_from_one_and_come_back_with_the_values_of_the_files(
+    ready: Prepared, fold: Path, tmp_path: Path
+):
+    case = cases_of(ready.dataset, ready.split.train)[0]
+    assert case.label is not None
+    places = read_label_volume(fold / "labelsTr" / f"{case.id}.nii.gz")
+    truth = read_label_volume(case.label)
+    assert set(np.unique(places)) <= {0, 1, 2, 3}
+    collect(fold / "labelsTr", tmp_path / "out", [case], ready.dataset.labels)
+    back = read_label_volume(tmp_path / "out" / f"{case.id}.nii.gz")
+    merged = torch.where(truth == 3, 2, truth)  # the first value of a label stands for all of its values
+    assert torch.equal(back.as_tensor(), merged.as_tensor())
+    assert torch.allclose(back.affine, truth.affine)
+
+
+def test_dataset_json_names_channels_and_labels(fold: Path):
+    about = json.loads((fold / "dataset.json").read_text())
+    assert about["labels"] == {"background": 0, "myocardium": 1, "blood_pool": 2, "scar": 3}
+    assert len(about["channel_names"]) == 1
+    assert about["numTraining"] == len(list((fold / "labelsTr").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("patch", "spacing_mm", "levels", "last_stride", "first_kernel"),
+    [
+        ((32, 64, 32), (1.0, 1.0, 1.0), 5, [1, 2, 1], [3, 3, 3]),
+        ((128, 128, 8), (1.5, 1.5, 10.0), 6, [2, 2, 1], [3, 3, 1]),
+    ],
+)
+def test_dynunet_halves_an_axis_while_it_is_fine_and_long_enough(patch, spacing_mm, levels, last_stride, first_kernel):
+    kernels, strides = kernels_and_strides(patch, spacing_mm)
+    assert (len(strides), strides[0], strides[-1], kernels[0]) == (levels, [1, 1, 1], last_stride, first_kernel)
+    assert all(size % step == 0 for size, step in zip(patch, np.prod(strides, axis=0), strict=True))
+
+
+def test_every_plan_of_a_set_can_be_built():
+    assert all(kernels_and_strides(data.patch, data.spacing_mm) for data in SETS.values())
+
+
+def test_dynunets_label_map_lies_on_the_images_own_grid(ready: Prepared, fold: Path, tmp_path: Path):
+    class Threshold(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.cat([torch.zeros_like(image), 100 * image], 1)  # label 1 where the image is above its mean
+
+    about = json.loads((fold / "dataset.json").read_text())
+    case = ready.split.test[0]
+    options = {"spacing_mm": (2.0, 2.0, 4.0), "patch": (32, 32, 8)}
+    _predict(Threshold(), fold, [case], about, options, tmp_path)
+    image = read_volume(fold / "imagesTs" / f"{case}_0000.nii.gz")
+    labels = read_label_volume(tmp_path / f"{case}.nii.gz")
+    assert labels.shape == image.shape
+    assert torch.allclose(labels.affine, image.affine, atol=1e-4)
+    bright = image > image[image != 0].mean() + 0.25 * image.std()
+    dark = (image < image[image != 0].mean() - 0.25 * image.std()) & (image != 0)
+    assert labels[bright].float().mean() > 0.85
+    assert labels[dark].float().mean() < 0.15
+
+
+def test_a_failed_turn_names_the_last_line_of_its_log(fold: Path, tmp_path: Path):
+    turn = Turn(tmp_path / "nnunet", fold, SETS["acdc"], 0.01, 1, 0)
+    with pytest.raises(PeerError, match=r"exit code 1.*No module named.*log\.txt"):
+        run_recipe(turn, "benchmarks.campaign.no_such_recipe", Path(sys.executable))
+    assert done(turn.folder) is None
+
+
+def test_the_page_has_the_mean_of_the_folds_that_are_over_and_the_largest_memory(tmp_path: Path):
+    place = tmp_path / "acdc"
+    for fold, (minutes, memory) in enumerate([(8.0, 512.0), (7.0, 700.0)]):
+        facts = {"minutes": minutes, "whole_minutes": 9.0, "steps": 100, "peak_memory_mib": memory, "plan": "a plan"}
+        (place / f"fold_{fold}" / "dynunet").mkdir(parents=True)
+        (place / f"fold_{fold}" / "dynunet" / "done.json").write_text(json.dumps(facts))
+    (place / "labels.json").write_text(json.dumps({"myocardium": [1]}))
+    text = write_tables(tmp_path, "acdc", ["dynunet"], threads=1)
+    assert "| DynUNet | 2 | 7.5 | 9.0 | 100 | 700 | a plan |" in text
+    assert (place / "campaign.md").read_text() == text
