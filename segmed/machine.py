@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import psutil
@@ -57,6 +58,7 @@ class ControlGroup:
     folders: tuple[Path, ...]
 
 
+@cache
 def control_groups(controller: str, proc: Path = Path("/proc/self")) -> tuple[ControlGroup, ...]:
     """The groups of this process that limit `memory` or `cpu`, of either version.
 

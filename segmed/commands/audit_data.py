@@ -159,8 +159,11 @@ def _audited(data: DataConfig, arguments: Arguments, dataset: Dataset, console: 
         log = _output(arguments) / "geometry_repairs.json"
         for repair in fix_geometry(dataset, log=log):
             console.print(_line(repair), markup=False)
-    audit = audit_dataset(dataset, workers=_workers(arguments), progress=True, other_findings=check_files(dataset))
-    audit = _with_leaks(audit, dataset, arguments.split, _output(arguments) / "cache")
+    memory, workers = _output(arguments) / "cache", _workers(arguments)
+    audit = audit_dataset(
+        dataset, workers=workers, progress=True, other_findings=check_files(dataset), memory=memory
+    )
+    audit = _with_leaks(audit, dataset, arguments.split, memory, workers)
     audit.save_json(_output(arguments) / "audit.json")
     console.print(audit_text(audit, name=dataset.name, pictures=dataset.are_pictures))
     if not dataset.are_pictures and not data.spacing_known:
@@ -172,7 +175,7 @@ def _audited(data: DataConfig, arguments: Arguments, dataset: Dataset, console: 
     return 1 if audit.errors else 0
 
 
-def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None, memory: Path) -> Audit:
+def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None, memory: Path, workers: int) -> Audit:
     """With findings about volumes that show the same, unknown subjects, and what a split has on several sides."""
     from dataclasses import replace
 
@@ -181,7 +184,8 @@ def _with_leaks(audit: Audit, dataset: Dataset, split: Path | None, memory: Path
     from segmed.data.subjects import subject_findings
 
     parts = None if split is None else Split.load(split)
-    findings = [*check_volumes(dataset, volume_twins(dataset, audit, memory=memory), parts), *subject_findings(dataset)]
+    twins = volume_twins(dataset, audit, memory=memory, workers=workers)
+    findings = [*check_volumes(dataset, twins, parts), *subject_findings(dataset)]
     return replace(
         audit, findings=tuple(sorted((*audit.findings, *findings), key=lambda finding: finding.severity != "error"))
     )

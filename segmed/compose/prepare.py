@@ -16,7 +16,7 @@ from segmed.errors import DatasetError
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.grid_plan import THICK, GridPlanner
-from segmed.segment.prepare import Prepared, parts_text, prepare
+from segmed.segment.prepare import Prepared, cache_of, parts_text, prepare
 from segmed.targets import targets_of
 
 
@@ -27,7 +27,7 @@ def start(config: SegmentationConfig, folder: Path | None) -> Run:
         DatasetError: as for one network, or names of labels that are not there.
     """
     check_new_run(folder, runs=config.runs)
-    ready = prepare(config)
+    ready = prepare(config, memory=cache_of(config))
     whole = composed(ready)
     print(whole)
     record = {"reasons": whole.reasons, "notes": list(whole.notes)}

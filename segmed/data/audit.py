@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segmed.data.audit_memory import AuditMemory, Expected, Miniatures, without_miniature
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.findings import Finding
@@ -27,6 +27,8 @@ from segmed.errors import DatasetError
 from segmed.files import write_json
 
 __all__ = ["Audit", "CaseFacts", "DatasetError", "Finding", "Repair", "audit_dataset", "fix_geometry"]
+
+MANY = 1000  # cases of which a worker gets several at once
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,12 @@ class Audit:
 
 
 def audit_dataset(
-    dataset: Dataset, *, workers: int = 1, progress: bool = False, other_findings: Sequence[Finding] = ()
+    dataset: Dataset,
+    *,
+    workers: int = 1,
+    progress: bool = False,
+    other_findings: Sequence[Finding] = (),
+    memory: Path | None = None,
 ) -> Audit:
     """Open every file of a data set once.
 
@@ -101,42 +108,88 @@ def audit_dataset(
         workers: processes; 1: this one.
         progress: show a bar on stderr.
         other_findings: findings from other parts of an audit, e.g. `integrity.check_files`.
+        memory: folder of a cache, where reports are kept: a case whose files are the same is not opened again; None:
+            nothing is kept.
 
     Raises:
         DatasetError: no case, or a worker was killed.
     """
     if not dataset.cases:
         raise DatasetError(f"{dataset.root} has no cases: check data.root and data.layout")
-    labelled = any(case.label is not None for case in dataset.cases)
-    check = partial(_check, dataset=dataset, labelled=labelled)
+    look = _Look(AuditMemory(memory), dataset)
     columns = (TextColumn("auditing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    reports: list[CaseReport] = []
     with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-        for report in bar.track(_reports(check, dataset.cases, workers), total=len(dataset.cases)):
-            reports.append(report)
+        reports, keys = _reports(look, dataset.cases, workers, bar)
     facts = tuple(report.facts for report in reports if report.facts is not None)
     findings = [*other_findings, *(finding for report in reports for finding in report.findings)]
     findings += check_together(facts, dataset.labels)
     findings += mixed_colours({case.id: report.coloured for case, report in zip(dataset.cases, reports, strict=True)})
     findings.sort(key=lambda finding: finding.severity != "error")
-    small = {report.facts.id: report.small for report in reports if report.facts and report.small is not None}
-    return Audit(facts, tuple(findings), dataset.modalities, dataset.labels.names, small)
+    small = {report.facts.id: key for report, key in zip(reports, keys, strict=True) if report.facts is not None}
+    return Audit(facts, tuple(findings), dataset.modalities, dataset.labels.names, Miniatures(look.memory, small))
 
 
-def _check(case: Case, *, dataset: Dataset, labelled: bool) -> CaseReport:
-    expected = labelled and case.id not in dataset.unlabelled
-    return check_case(case, modalities=dataset.modalities, labels=dataset.labels, labelled=expected)
+class _Look:
+    """Opens one case, in this process or in a worker, unless the memory has it.
+
+    Args:
+        memory: of reports.
+        dataset: whose cases are opened; a worker gets what they are compared with, not all of them with each.
+    """
+
+    def __init__(self, memory: AuditMemory, dataset: Dataset) -> None:
+        self.memory, self.modalities, self.labels = memory, dataset.modalities, dataset.labels
+        self.labelled = any(case.label is not None for case in dataset.cases)
+        self.unlabelled = frozenset(dataset.unlabelled)
+        self.expected = Expected(dataset.modalities, dataset.labels).digest()
+
+    def expects_label(self, case: Case) -> bool:
+        return self.labelled and case.id not in self.unlabelled
+
+    def noted(self, case: Case) -> str | None:
+        """Its key, where no file has to be read for that."""
+        return self.memory.noted_key(case, self.expected, labelled=self.expects_label(case))
+
+    def __call__(self, case: Case) -> tuple[str | None, CaseReport, bool]:
+        """Its key, its report, and whether that was there: its files may only have been touched."""
+        labelled = self.expects_label(case)
+        key = self.memory.key(case, self.expected, labelled=labelled)
+        known = {} if key is None else self.memory.recall({key: case})
+        if key in known:
+            return key, known[key], True
+        return key, check_case(case, modalities=self.modalities, labels=self.labels, labelled=labelled), False
 
 
-def _reports(check: Callable[[Case], CaseReport], cases: Sequence[Case], workers: int) -> Iterator[CaseReport]:
-    """The report of every case, in their order."""
+def _reports(
+    look: _Look, cases: Sequence[Case], workers: int, bar: Progress
+) -> tuple[list[CaseReport], list[str]]:
+    """The report of every case, without its miniature, and its key in the memory, in the order of the cases."""
+    task = bar.add_task("", total=len(cases))
+    keys = [look.noted(case) for case in cases]
+    known = look.memory.recall({key: case for key, case in zip(keys, cases, strict=True) if key is not None})
+    open_again = [index for index, key in enumerate(keys) if key not in known]
+    bar.advance(task, len(cases) - len(open_again))
+    reports = {index: known[key] for index, key in enumerate(keys) if key is not None and key in known}
+    for index, (key, report, there) in zip(
+        open_again, _opened(look, [cases[index] for index in open_again], workers), strict=True
+    ):
+        keys[index] = key or f"{index}"
+        if not there:
+            look.memory.keep(str(keys[index]), cases[index], report)
+        reports[index] = without_miniature(report)
+        bar.advance(task)
+    look.memory.flush()
+    return [reports[index] for index in range(len(cases))], [str(key) for key in keys]
+
+
+def _opened(look: _Look, cases: Sequence[Case], workers: int) -> Iterator[tuple[str | None, CaseReport, bool]]:
     workers = min(workers, len(cases))
     if workers <= 1:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the work comes in small pieces: on a busy machine two threads took ten times as long
         try:
-            yield from map(check, cases)
+            yield from map(look, cases)
         finally:
             torch.set_num_threads(threads)
         return
-    yield from map_in_processes(check, cases, workers=workers)
+    yield from map_in_processes(look, cases, workers=workers, chunk=1 if len(cases) < MANY else 16)

@@ -39,14 +39,30 @@ class ContentHashes:
             total.update(f"{file.name}:{self._of_file(file)}\n".encode())
         return total.hexdigest()
 
+    def noted(self, path: Path) -> str | None:
+        """The same as `of` where no file has to be read for it; None where one has to.
+
+        Raises:
+            OSError: a file is missing.
+        """
+        total = hashlib.blake2b(digest_size=20)
+        for file in files_of(Path(path)):
+            real = os.path.realpath(file)
+            value = _noted(self._note(real), _state(real))
+            if value is None:
+                return None
+            total.update(f"{file.name}:{value}\n".encode())
+        return total.hexdigest()
+
+    def _note(self, real: str) -> Path:
+        return self.folder / f"{hashlib.blake2b(os.fsencode(real), digest_size=20).hexdigest()}.json"
+
     def _of_file(self, file: Path) -> str:
         real = os.path.realpath(file)
-        note = self.folder / f"{hashlib.blake2b(os.fsencode(real), digest_size=20).hexdigest()}.json"
-        state = _state(real)
-        remembered = _read_note(note)
-        settled = remembered.get("hashed_at_ns", 0) - state["mtime_ns"] > SETTLED_NS
-        if settled and remembered.get("state") == state and isinstance(remembered.get("hash"), str):
-            return str(remembered["hash"])
+        note, state = self._note(real), _state(real)
+        known = _noted(note, state)
+        if known is not None:
+            return known
         hashed_at_ns = time.time_ns()
         value = _hash(real)
         if _state(real) == state:
@@ -128,12 +144,14 @@ def _state(path: str) -> dict[str, int]:
     return {"size": state.st_size, "inode": state.st_ino, "mtime_ns": state.st_mtime_ns, "ctime_ns": state.st_ctime_ns}
 
 
-def _read_note(note: Path) -> dict:
+def _noted(note: Path, state: dict[str, int]) -> str | None:
+    """The hash of a file that is as it was when it was hashed, and was settled then."""
     try:
         data = json.loads(note.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
+        settled = data["hashed_at_ns"] - state["mtime_ns"] > SETTLED_NS
+        return data["hash"] if settled and data["state"] == state and isinstance(data["hash"], str) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _hash(path: str) -> str:

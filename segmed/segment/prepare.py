@@ -66,7 +66,7 @@ class Prepared:
 def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
     check_new_run(folder, runs=config.runs)
-    ready = prepare(config)
+    ready = prepare(config, memory=cache_of(config))
     plan = planned(ready, processes=processes)
     print(plan)
     record = {
@@ -86,8 +86,18 @@ def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1
     )
 
 
-def prepare(config: SegmentationConfig) -> Prepared:
+def cache_of(config: SegmentationConfig) -> Path:
+    """The folder in which runs share what need not be done twice."""
+    return (config.cache or config.runs / "cache").absolute()
+
+
+def prepare(config: SegmentationConfig, *, memory: Path | None = None) -> Prepared:
     """Read and check the data, draw the parts.
+
+    Args:
+        config: of the experiment.
+        memory: folder of the cache, where the audit is kept; none: only if that folder is there, as a plan that is
+            only looked at makes none.
 
     Raises:
         DatasetError: the data hold errors, of which the first is named; or volumes on two sides of the split show the
@@ -100,12 +110,14 @@ def prepare(config: SegmentationConfig) -> Prepared:
         source_encoder(config.init_run)  # before a minute goes by over the data
     dataset = build_dataset(config, progress=True)
     targets = targets_of(dataset.labels)
-    audit = _checked(dataset)
+    if memory is None and cache_of(config).is_dir():
+        memory = cache_of(config)
+    audit = _checked(dataset, memory)
     head = config.classification
     classes = {} if head is None else classes_of(dataset.cases, head.column)
     strata = {fact.id: _stratum(fact, classes.get(fact.id)) for fact in audit.facts}
     split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
-    notes = (*_split_notes(config, dataset, audit, split), *targets.notes)
+    notes = (*_split_notes(config, dataset, audit, split, memory), *targets.notes)
     _check_adversary(config, split)
     labels = {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
     resolved = {
@@ -158,7 +170,9 @@ def parts_text(dataset: Dataset, split: Split) -> str:
     return f"{len(dataset.cases)} cases: {counts}" + (f" (of {people} subjects)" if dataset.subjects_known else "")
 
 
-def _split_notes(config: SegmentationConfig, dataset: Dataset, audit: Audit, split: Split) -> tuple[str, ...]:
+def _split_notes(
+    config: SegmentationConfig, dataset: Dataset, audit: Audit, split: Split, memory: Path | None
+) -> tuple[str, ...]:
     """Notes for every table of the run: leaks that are allowed, or that nobody looked for leaks.
 
     Raises:
@@ -167,9 +181,14 @@ def _split_notes(config: SegmentationConfig, dataset: Dataset, audit: Audit, spl
     notes = [f"{finding.what}: {finding.fix}" for finding in subject_findings(dataset)]
     if not config.leaks.check:
         return (*notes, "nobody looked for leaks (leaks.check is false)")
-    cache = config.cache or config.runs / "cache"
-    memory = cache / "leaks" if cache.is_dir() else None  # a plan that is only looked at writes nothing
-    what = leaking(volume_twins(dataset, audit, near=config.leaks.near_correlation, memory=memory), split)
+    twins = volume_twins(
+        dataset,
+        audit,
+        near=config.leaks.near_correlation,
+        memory=None if memory is None else memory / "leaks",
+        workers=this_machine().cores,
+    )
+    what = leaking(twins, split)
     if what is None:
         return tuple(notes)
     if not config.leaks.allow_leakage:
@@ -180,13 +199,13 @@ def _split_notes(config: SegmentationConfig, dataset: Dataset, audit: Audit, spl
     return (f"{LEAKING}, allowed: {what}", *notes)
 
 
-def _checked(dataset: Dataset) -> Audit:
+def _checked(dataset: Dataset, memory: Path | None) -> Audit:
     """The audit of the data set, which must be free of errors.
 
     Raises:
         DatasetError: the audit has errors; the first one is named.
     """
-    audit = audit_dataset(dataset, workers=this_machine().cores, progress=True)
+    audit = audit_dataset(dataset, workers=this_machine().cores, progress=True, memory=memory)
     if audit.errors:
         first = audit.errors[0]
         raise DatasetError(
@@ -295,7 +314,7 @@ def _check_adversary(config: SegmentationConfig, split: Split) -> None:
 def with_absolute_paths(config: SegmentationConfig) -> SegmentationConfig:
     """The config with absolute paths: the run can be resumed from any folder."""
     data = config.data.model_copy(update={"root": config.data.root.absolute()})
-    cache = (config.cache or config.runs / "cache").absolute()
+    cache = cache_of(config)
     sources = {name: path.absolute() for name in ("init_encoder", "init_network") if (path := getattr(config, name))}
     paths = {"runs": config.runs.absolute(), "cache": cache, **sources}
     return config.model_copy(update={"data": data, **paths})

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations, product
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from segmed.data.cases import Dataset
 from segmed.data.findings import Finding
 from segmed.data.fingerprint import CaseFacts
 from segmed.data.leaks.image_facts import voxel_key
+from segmed.data.leaks.look_alikes import look_alikes
 from segmed.data.leaks.neighbours import subjects_across
 from segmed.data.leaks.twins import Twin
-from segmed.data.miniature import SIZE, detail
+from segmed.data.miniature import detail
+from segmed.data.processes import map_in_processes
 from segmed.data.split_file import PARTS
 from segmed.data.splits import Split
 from segmed.errors import VolumeError
@@ -37,15 +39,15 @@ VERSION = 1  # raised whenever the same volumes give other twins
 # 0.54, two states of one heart more, copies resampled by 0.5 to 2 along some or all axes 0.88 and more. Of the
 # miniatures by which candidates are found other people reach 0.90 and most far less, copies 0.70 and more.
 NEAR = 0.85
-CUT = 0.65
 FEWEST = 1200  # voxels of the common grid: of fewer only equal ones count
-MOST = 3  # candidates of a case
 FINE = 64  # voxels an axis of the grid on which candidates are compared
-BLOCK = 512  # cases compared with all others at once: bounds memory
 KEPT = 256  # volumes of candidates in memory
+WORTH_IT = 32  # pairs from which on other processes help
 
 
-def volume_twins(dataset: Dataset, audit: Audit, *, near: float = NEAR, memory: Path | None = None) -> tuple[Twin, ...]:
+def volume_twins(
+    dataset: Dataset, audit: Audit, *, near: float = NEAR, memory: Path | None = None, workers: int = 1
+) -> tuple[Twin, ...]:
     """Pairs of cases that show the same scan: equal voxels, or a copy on another grid; either may be flipped.
 
     Only cases that look alike in the audit are decoded again.
@@ -55,6 +57,7 @@ def volume_twins(dataset: Dataset, audit: Audit, *, near: float = NEAR, memory: 
         audit: with facts and miniatures.
         near: correlation of the detail from which two volumes show the same.
         memory: folder for the cached pairs, keyed by content; None: they are not cached.
+        workers: processes that compare candidates.
     """
     file = None if memory is None else memory / f"volumes-{_content(audit, near)}.json"
     if file is not None and (known := _remembered(file)) is not None:
@@ -62,12 +65,16 @@ def volume_twins(dataset: Dataset, audit: Audit, *, near: float = NEAR, memory: 
     cases = {case.id: case for case in dataset.cases}
     twins_by_pair = _equal_pairs(cases, audit.facts, dataset.modalities)
     copies = {twin.b for twin in twins_by_pair.values()}  # of each set of equal volumes one is compared with the others
-    first = {name: small for name, small in audit.miniatures.items() if name not in copies and name in cases}
+    first = [name for name in audit.miniatures if name not in copies and name in cases]
+    candidates = [(cases[a], cases[b]) for a, b in look_alikes(first, audit.miniatures)]
     shapes = {fact.id: fact.shape for fact in audit.facts}
-    for a, b in _candidates(first):
-        twin = _near((cases[a], cases[b]), (shapes[a], shapes[b]), dataset.modalities[0], near)
+    grids = [(shapes[a.id], shapes[b.id]) for a, b in candidates]
+    compare = partial(_near, modality=dataset.modalities[0], near=near)
+    several = workers > 1 and len(candidates) >= WORTH_IT
+    compared = map_in_processes(compare, candidates, grids, workers=workers, chunk=8) if several else None
+    for twin in compared or map(compare, candidates, grids):
         if twin is not None:
-            twins_by_pair[a, b] = twin
+            twins_by_pair[twin.a, twin.b] = twin
     _detail_of.cache_clear()
     twins = tuple(twins_by_pair[pair] for pair in sorted(twins_by_pair))
     if file is not None:
@@ -137,24 +144,6 @@ def _flip(axes: tuple[int, ...]) -> str:
 
 
 # ---------------------------------------------------------------- copies on another grid
-
-
-def _candidates(miniatures: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
-    """Pairs whose miniatures are alike, of each case the most alike ones."""
-    names = list(miniatures)
-    if len(names) < 2:
-        return []
-    cells = np.stack([miniatures[name] for name in names]).astype(np.float32)[:, None]
-    flipped = [np.flip(cells, tuple(axis + 1 for axis in axes)).reshape(len(names), -1) for axes in _flips()]
-    pairs = set()
-    for start in range(0, len(names), BLOCK):
-        rows = cells[start : start + BLOCK].reshape(-1, SIZE**3)
-        alike = np.max([rows @ other.T for other in flipped], axis=0)
-        alike[np.arange(len(rows)), np.arange(start, start + len(rows))] = 0
-        order = np.argsort(-alike, axis=1)[:, :MOST]
-        for row, best in enumerate(order):
-            pairs |= {tuple(sorted((start + row, int(other)))) for other in best if alike[row, other] >= CUT}
-    return [(names[a], names[b]) for a, b in sorted(pairs)]
 
 
 def _near(
