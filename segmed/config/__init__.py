@@ -22,6 +22,7 @@ from segmed.config.base import Auto, Section, known
 from segmed.config.composite import CascadeConfig, StageConfig, View
 from segmed.config.data import (
     PHANTOM_FILES,
+    BidsLayout,
     DataConfig,
     Layout,
     ManifestLayout,
@@ -59,6 +60,7 @@ __all__ = [
     "AdversaryConfig",
     "AugmentConfig",
     "Auto",
+    "BidsLayout",
     "CascadeConfig",
     "CaseClassConfig",
     "ClassifierEncoderConfig",

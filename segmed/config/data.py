@@ -58,6 +58,24 @@ class ManifestLayout(Section):
     subject: Subject = None
 
 
+class BidsLayout(Section):
+    """Brain Imaging Data Structure: `sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz`, label maps below `derivatives/`."""
+
+    name: Literal["bids"] = "bids"
+    images: dict[str, str] = Field(
+        {},
+        description="modality -> end of its files' names, with entities where a session has several, as "
+        "{T1: acq-mprage_T1w}, below derivatives/ with the folder, as {T1: prep/desc-brain_T1w}; none: all in anat/",
+    )
+    label: str | None = Field(
+        "auto",
+        description="end of the label maps' names below derivatives/, as dseg, manual/dseg (the folder derivatives/"
+        "manual) or label-lesion_mask; auto: dseg, else mask, of the one folder that has them; none: without labels",
+    )
+    sessions: tuple[str, ...] = Field((), description="sessions to use, as [1, 2] of ses-1 and ses-2; none: all")
+    subject: Subject = None
+
+
 class PhantomLayout(Section):
     """A synthetic cardiac LGE data set, made below the root when it is not there yet."""
 
@@ -75,7 +93,7 @@ PHANTOM_FILES = PatternLayout(
 )
 
 Layout = Annotated[
-    MsdLayout | NnunetLayout | PatternLayout | ManifestLayout | PhantomLayout, Field(discriminator="name")
+    MsdLayout | NnunetLayout | PatternLayout | ManifestLayout | BidsLayout | PhantomLayout, Field(discriminator="name")
 ]
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segmed.config import DataConfig, Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
+from segmed.config import BidsLayout, DataConfig, Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
+from segmed.data.bids import read_bids
 from segmed.data.case import Case, LayoutCases, with_subjects
 from segmed.data.dataset_json import read_msd, read_nnunet
 from segmed.data.download import how_to_get
@@ -129,6 +130,8 @@ def _read_layout(root: Path, layout: Layout, *, test: bool) -> LayoutCases:
             return read_patterns(root, layout)
         case ManifestLayout():
             return read_manifest(root, layout)
+        case BidsLayout():
+            return read_bids(root, layout)
     raise DatasetError(f"layout '{layout.name}' describes a synthetic data set: make it first")
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segmed.config import Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
+from segmed.config import BidsLayout, Layout, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout
+from segmed.data.bids import described, is_bids, read_bids
 from segmed.data.case import composed
 from segmed.data.nested import LABEL_WORDS, MOST_FOLDERS, SHARE, nested_layout
 from segmed.errors import DatasetError, VolumeError
@@ -24,7 +25,7 @@ def guess_layout(root: Path) -> Layout:
     """The layout of a folder, from its names and, where names don't tell images from label maps, from one case.
 
     Tried in this order: dataset.json (nnU-Net where the images end in _0000, else MSD), manifest.csv or
-    manifest.json, a folder of images beside one of label maps, one folder a subject or a case, image files.
+    manifest.json, BIDS, a folder of images beside one of label maps, one folder a subject or a case, image files.
 
     Raises:
         DatasetError: nothing there, or no layout fits.
@@ -39,6 +40,8 @@ def guess_layout(root: Path) -> Layout:
         if (root / name).is_file():
             return ManifestLayout(file=name)
     folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    if is_bids(root) and (bids := _bids(root, folders)) is not None:
+        return bids
     attempts = (_pair_of_folders, _folder_a_subject, _folder_a_case, nested_layout)
     for attempt in attempts:
         if (guess := attempt(folders)) is not None:
@@ -46,6 +49,16 @@ def guess_layout(root: Path) -> Layout:
     if (guess := _flat(root)) is not None:
         return guess
     raise DatasetError(f"{root} fits no known layout: describe it in a config by data.layout, with name patterns")
+
+
+def _bids(root: Path, folders: list[Path]) -> Layout | None:
+    """BIDS, unless label maps lie elsewhere than below derivatives/."""
+    try:
+        cases = read_bids(root, BidsLayout()).cases
+    except DatasetError:
+        return BidsLayout() if "BIDSVersion" in described(root) else None  # the reader says what is wrong
+    nested = None if any(case.label for case in cases) else nested_layout(folders)
+    return nested if nested is not None and nested.label else BidsLayout()
 
 
 def _volumes(folder: Path) -> list[Path]:

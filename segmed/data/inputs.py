@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segmed.config import PHANTOM_FILES, DataConfig, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
+from segmed.config import PHANTOM_FILES, BidsLayout, DataConfig, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
+from segmed.data.bids import NOT_RAW, is_bids
 from segmed.data.case import Case, composed
 from segmed.data.cases import find_volumes, read_dataset
 from segmed.data.dataset_json import CHANNEL
@@ -23,6 +24,7 @@ LOSSLESS = {
 }
 BESIDES = ("label", "field_of_view")  # what a case to predict may lack
 LABEL_FOLDERS = {"labelsTr", "labelsTs"}
+BIDS_LEVELS = 4  # subject, session, kind of image, file
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def _readable(data: DataConfig) -> DataConfig:
 def _from_layout(path: Path, data: DataConfig) -> list[Case]:
     """Cases that lie in `path`, or that the file `path` is a part of; none where the layout does not fit.
 
-    With patterns, `path` may also be a folder or a file further down.
+    With patterns and BIDS, `path` may also be a folder or a file further down.
     """
     roots = [path]
     layouts = [data.layout]
@@ -94,6 +96,9 @@ def _from_layout(path: Path, data: DataConfig) -> list[Case]:
         depth = max(pattern.count("/") for pattern in data.layout.images.values())
         roots += list(path.absolute().parents)[: depth + path.is_file()]
         layouts += [data.layout.model_copy(update=dict.fromkeys(left_out)) for left_out in (("label",), BESIDES)]
+    if isinstance(data.layout, BidsLayout):
+        roots += list(path.absolute().parents)[:BIDS_LEVELS]
+        layouts.append(data.layout.model_copy(update={"label": None}))
     for root in roots:
         for layout in layouts:
             try:
@@ -150,6 +155,8 @@ def _files(path: Path, data: DataConfig, output: Path | None) -> list[Path]:
     if is_dicom_folder(path):
         return [path]
     volumes = [each for each in find_volumes(path) if not _is_output(each, path, output)]
+    if is_bids(path):
+        volumes = [each for each in volumes if each.relative_to(path).parts[0] not in NOT_RAW]
     labels = set(label_maps(volumes, path))
     return [each for each in volumes if each not in labels]
 

@@ -16,7 +16,8 @@ _LABEL = (
 )
 _FOUND = "preds?|predictions?|predicted|results?|outputs?"
 _IMAGE = "im|imgs?|images?|scans?|volumes?|pictures?"
-APPENDED = re.compile(rf"[_\-. ]({_LABEL}|{_FOUND})$", re.IGNORECASE)
+_BIDS = "(desc|space)-[a-z0-9]+"  # by what, and on whose grid, a BIDS derivative was made
+APPENDED = re.compile(rf"[_\-. ]({_LABEL}|{_FOUND})$|_{_BIDS}$", re.IGNORECASE)
 PREFIXED = re.compile(rf"^({_LABEL}|{_FOUND}|{_IMAGE})(?:[_\-. ]+|(?=\d))", re.IGNORECASE)
 SAYS_LABEL = re.compile(rf"[_\-. ]({_LABEL})$|^({_LABEL})([_\-. ].*|\d*)$", re.IGNORECASE)
 ROLE = re.compile(rf"({_LABEL}|{_FOUND}|{_IMAGE}|(images|labels)(tr|ts)|derivatives|anat)", re.IGNORECASE)

@@ -59,7 +59,9 @@ def _segmentation(root: Path) -> str:
     ]
     if len(dataset.labels):
         named = {name: list(v) for name, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
-        source = "from dataset.json" if (root / "dataset.json").is_file() else "the values in the label maps: name them"
+        source = "the values in the label maps: name them"
+        if any(name != f"label_{values[0]}" for name, values in named.items()):
+            source = "from dataset.json" if (root / "dataset.json").is_file() else "from dseg.tsv"
         labels = {name: values[0] if len(values) == 1 else values for name, values in named.items()}
         lines.append(f"  labels: {_value(labels)}    # {source}")
     if 0 < len(labelled) < len(dataset.cases):
