@@ -30,9 +30,10 @@ class Arguments(Section):
     """Segment a file or a folder with a trained run, or with several as an ensemble.
 
     Label maps have the grid, the header, the name and the format of their inputs (DICOM: .nii.gz) and the label
-    values of the data set the run was trained on; prediction.json says how they were made, and classes.csv the class
-    of each case where the run was trained to tell it. The same call goes on where it was stopped. Exit code 0: all
-    done; 1: some cases failed, the others are done; 2: nothing could be done.
+    values of the data set the run was trained on; prediction.json says how they were made, report.html shows them
+    slice by slice, and classes.csv holds the class of each case where the run was trained to tell it. The same call
+    goes on where it was stopped. Exit code 0: all done; 1: some cases failed, the others are done; 2: nothing could
+    be done.
     """
 
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
@@ -80,6 +81,7 @@ def main() -> int:
 
 def _predict(arguments: Arguments, members: list[Member], inputs: Sequence[Input], started: float) -> int:
     from segmed.data.familiar import familiar_with
+    from segmed.reports.prediction.page import write_prediction_page
     from segmed.segment.predict import Extras, check_outputs, predict_cases
     from segmed.segment.record import Record
 
@@ -113,9 +115,10 @@ def _predict(arguments: Arguments, members: list[Member], inputs: Sequence[Input
             print(f"warning: {report.case} is {report.warning}", file=sys.stderr)
         (failed if report.status == "failed" else done).append(report)
     _write_classes(arguments.output, _classes(configs), done)
+    page = write_prediction_page(arguments.output)
     print(
         f"{len(inputs) - len(failed)} of {len(inputs)} label maps in {arguments.output}, "
-        f"{time.perf_counter() - started:.0f} s; how they were made: {record.path}"
+        f"{time.perf_counter() - started:.0f} s; how they were made: {record.path}; to look at: {page}"
     )
     _print_failures(failed)
     return 1 if failed else 0

@@ -43,8 +43,13 @@ def write_page(path: Path, template: str, **content: Any) -> Path:
     Raises:
         DiskError: the folder can't be written.
     """
-    atomic_write_text(path, _templates().get_template(template).render(**content))
+    atomic_write_text(path, render_page(template, **content))
     return path
+
+
+def render_page(template: str, **content: Any) -> str:
+    """A page as text, of what `write_page` takes."""
+    return _templates().get_template(template).render(**content)
 
 
 @dataclass(frozen=True)

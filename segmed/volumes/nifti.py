@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -55,6 +56,32 @@ def read(path: Path, component: int | None, dtype: np.dtype | None) -> tuple[np.
         voxels = np.multiply(chosen, wide(slope), dtype=wide)
         voxels = np.add(voxels, wide(inter), out=voxels).astype(dtype or wide, copy=False)
     return np.moveaxis(voxels, 3, 0), described.affine
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether it is a NIfTI file, by its name."""
+    return path.is_file() and path.name.lower().endswith(SUFFIXES)
+
+
+def read_slices(path: Path, component: int) -> Iterator[np.ndarray]:
+    """The slices (X, Y) of one component, scaled, in the order of the file: one is in memory at a time."""
+    with _open(path) as file:
+        header = _header(file, path)
+        described = _described(header, path)
+        _check_size(header, math.prod(described.shape) * described.components, path)
+        (width, height, depth), dtype = described.shape, header.get_data_dtype()
+        slope, inter = _scaling(header, path)
+        size = width * height * dtype.itemsize
+        for number in range(depth):
+            try:
+                file.seek(int(header["vox_offset"]) + (component * depth + number) * size)
+                stored = file.read(size)
+            except DECODING_ERRORS as error:
+                raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
+            if len(stored) < size:
+                raise VolumeError(f"{path} is truncated in slice {number + 1} of {depth}: copy it again")
+            plane = np.frombuffer(stored, dtype).reshape((width, height), order="F")
+            yield plane if slope is None else plane * np.float32(slope) + np.float32(inter)
 
 
 def write(path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | None = None) -> None:

@@ -178,7 +178,7 @@ def test_a_picture_becomes_a_picture(predict, tmp_path):
         (tmp_path / "in").mkdir(exist_ok=True)
         sitk.WriteImage(sitk.GetImageFromArray(pixels), str(tmp_path / "in" / name))
     assert predict("--run", run, "--input", tmp_path / "in", "--output", tmp_path / "out")[0] == 0
-    assert names(tmp_path / "out") == ["a.png", "b.png", "prediction.json"]
+    assert names(tmp_path / "out") == ["a.png", "b.png", "prediction.json", "report.html"]
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "a.png")))
     assert found.shape == (20, 30)
     assert set(np.unique(found)) == {0, 255}
@@ -191,7 +191,7 @@ def test_a_dicom_series_becomes_a_nifti_file_of_its_folders_name(run, predict, t
     for given in (series, tmp_path / "in"):
         output = tmp_path / f"out of {given.name}"
         assert predict("--run", run, "--input", given, "--output", output)[0] == 0
-        assert names(output) == ["prediction.json", "study_4.nii.gz"]
+        assert names(output) == ["prediction.json", "report.html", "study_4.nii.gz"]
         one, two = read_header(series), read_header(output / "study_4.nii.gz")
         assert one.shape == two.shape
         np.testing.assert_allclose(two.affine, one.affine, atol=1e-4)
@@ -225,6 +225,7 @@ def test_probabilities_and_uncertainty_are_written_on_request(run, predict, tmp_
         "a.nii.gz",
         "prediction.json",
         "probabilities/a_probabilities.nii.gz",
+        "report.html",
         "uncertainty/a_uncertainty.nii.gz",
     ]
     found = read_volume(output / "probabilities" / "a_probabilities.nii.gz")
@@ -351,7 +352,7 @@ def test_bad_files_are_reported_and_the_others_are_predicted(run, predict, tmp_p
     assert len(lines) == 5
     assert all(any(word in line for line in lines) for word in ("m.nii.gz", "text.nii.gz", "3 components", "NaN"))
     assert "Traceback" not in err
-    assert names(tmp_path / "out") == ["a.nii.gz", "prediction.json", "z.nii.gz"]
+    assert names(tmp_path / "out") == ["a.nii.gz", "prediction.json", "report.html", "z.nii.gz"]
     assert np.array_equal(*(np.asarray(nib.load(tmp_path / "out" / path.name).dataobj) for path in good))
 
 
@@ -363,7 +364,7 @@ def test_a_case_with_a_wrong_number_of_channels_is_reported(predict, tmp_path):
     assert code == 1
     assert "case y has 1 channel (T2), the run takes 2 (T2, T1)" in err
     assert "case z has 3 channels" in err
-    assert names(tmp_path / "out") == ["prediction.json", "x.nii.gz"]
+    assert names(tmp_path / "out") == ["prediction.json", "report.html", "x.nii.gz"]
 
 
 def test_modalities_on_two_grids_are_reported(predict, tmp_path):
@@ -492,14 +493,14 @@ def test_label_maps_of_other_weights_are_not_mixed(run, predict, tmp_path):
     code, _, err = predict("--run", other, "--input", two, "--output", tmp_path / "out")
     assert code == 2
     assert "of other runs or settings" in err
-    assert names(tmp_path / "out") == ["a.nii.gz", "prediction.json"]
+    assert names(tmp_path / "out") == ["a.nii.gz", "prediction.json", "report.html"]
 
 
 def test_earlier_label_maps_in_the_input_folder_are_no_inputs(run, predict, tmp_path):
     write(tmp_path / "a.nii.gz")
     for _ in range(2):
         assert predict("--run", run, "--input", tmp_path, "--output", tmp_path / "out")[0] == 0
-    assert names(tmp_path / "out") == ["a.nii.gz", "prediction.json"]
+    assert names(tmp_path / "out") == ["a.nii.gz", "prediction.json", "report.html"]
 
 
 class Malicious:
@@ -575,7 +576,7 @@ def test_sigterm_leaves_whole_files_and_says_that_the_same_call_goes_on(run, tmp
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "the same call goes on" in err
-    written = [name for name in names(tmp_path / "out") if name != "prediction.json"]
+    written = [name for name in names(tmp_path / "out") if name not in ("prediction.json", "report.html")]
     recorded = [Path(case["output"]).name for case in record_of(tmp_path / "out")["cases"]]
     assert set(recorded) <= set(written)
     assert len(written) <= len(recorded) + 1 < 200

@@ -15,7 +15,8 @@ from segmed.reports.comparison.text import write_comparison
 from segmed.reports.rendering import write_page
 
 FOLDER = Path(segmed.reports.__file__).parent / "templates"
-PAGES = sorted(path.name for path in FOLDER.glob("*.html") if path.name not in ("base.html", "parts.html"))
+PARTS = ("base.html", "parts.html", "viewer.html")
+PAGES = sorted(path.name for path in FOLDER.glob("*.html") if path.name not in PARTS)
 HOSTILE = "<script>alert(1)</script> | a_b"
 
 

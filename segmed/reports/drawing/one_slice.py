@@ -24,6 +24,7 @@ CROWDED = 8.0  # crossings of a line from which contours are drawn thin
 OPACITY = 0.45  # of the area of a prediction
 GREY = "#777777"
 MOST_NAMED = 12  # labels in a legend
+OBLIQUE = 0.4  # share of a direction from which its side is named
 
 Box = tuple[slice, ...]
 
@@ -160,6 +161,13 @@ def name_sides(axes: Axes, ends: tuple[str, str, str, str]) -> None:
             text, place, xycoords="axes fraction", xytext=shift, textcoords="offset points", ha="center", va="center",
             fontsize=7, color="white", path_effects=outline,
         )  # fmt: skip
+
+
+def side_letters(direction: np.ndarray) -> str:
+    """The side that a direction in RAS mm points to; of an oblique one the two nearest, the nearer first."""
+    shares = np.abs(direction) / np.linalg.norm(direction)
+    names = [pair[int(step < 0)] for pair, step in zip(("RL", "AP", "SI"), direction, strict=True)]
+    return "".join(names[axis] for axis in np.argsort(-shares)[:2] if shares[axis] > OBLIQUE)
 
 
 def add_label_legend(figure: Figure, cases: Sequence[CaseVolumes], names: Sequence[str] = ()) -> None:

@@ -23,7 +23,7 @@ from segmed.cardiac.septum import Septum, find_septum
 from segmed.cardiac.short_axis import ShortAxis, short_axis_view
 from segmed.errors import CardiacError
 from segmed.geometry import as_affine
-from segmed.reports.drawing.one_slice import name_sides
+from segmed.reports.drawing.one_slice import name_sides, side_letters
 from segmed.reports.drawing.panels import bare, grey_range
 from segmed.reports.drawing.slices import INK
 
@@ -32,7 +32,6 @@ COLOURS = {"LV wall": "#56B4E9", "scar": "#E69F00", "obstruction": "#CC79A7"}
 MOST_SLICES = 24  # of a stack; more would be stamps
 MOST_CUTS = 12  # of slices that are interpolated anyway
 WIDTH_INCHES = 8.2
-OBLIQUE = 0.4  # share of a direction from which its side is named
 AROUND = 1.35  # a tile is wider than the heart by this factor
 NUMBERED = "; numbered from 1, as in the file"
 LEVELS = {"basal": "base", "mid": "mid", "apical": "apical", "apex": "apex"}
@@ -199,14 +198,7 @@ def montage_tiles(
 
 def _ends(down: np.ndarray, right: np.ndarray) -> tuple[str, str, str, str]:
     """Letters of the sides at the left, right, top and bottom, of the directions of rows and columns in RAS mm."""
-    return _letters(-right), _letters(right), _letters(-down), _letters(down)
-
-
-def _letters(direction: np.ndarray) -> str:
-    """The side that a direction points to; of an oblique one the two nearest, the nearer first."""
-    shares = np.abs(direction) / np.linalg.norm(direction)
-    names = [pair[int(step < 0)] for pair, step in zip(("RL", "AP", "SI"), direction, strict=True)]
-    return "".join(names[axis] for axis in np.argsort(-shares)[:2] if shares[axis] > OBLIQUE)
+    return side_letters(-right), side_letters(right), side_letters(-down), side_letters(down)
 
 
 def _chosen(count: int, most: int) -> list[int]:

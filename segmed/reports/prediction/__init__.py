@@ -1,0 +1,1 @@
+"""The page of a prediction: cases, volumes, and what was predicted, slice by slice."""

@@ -1,0 +1,170 @@
+"""A folder of label maps that `segmed predict` filled -> report.html: each case, its volumes, its slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segmed.errors import RunError, VolumeError
+from segmed.reports.rendering import read_json
+from segmed.reports.viewer.layers import HeatMap, Layers, layers_of_files
+from segmed.reports.viewer.viewer import Column, Viewer, ViewerCase, write_page_with_viewer
+from segmed.volumes import Source, strip_suffix
+from segmed.volumes.slice_stack import open_stack
+
+Report = Mapping[str, Any]
+NONE = "–"
+FEWEST = 4  # cases from which a volume is compared with the others'
+
+
+def write_prediction_page(folder: Path) -> Path:
+    """Write report.html of a folder of label maps, from its prediction.json and its files.
+
+    Args:
+        folder: of the label maps.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: the folder holds no prediction.json, or it is damaged.
+        DiskError: the folder can't be written.
+    """
+    record = read_json(folder / "prediction.json")
+    if record is None:
+        raise RunError(f"{folder} holds no prediction.json: name a folder that segmed predict filled")
+    reports = [report for report in record["cases"] if report["status"] != "failed"]
+    failed = [report for report in record["cases"] if report["status"] == "failed"]
+    names = tuple(record["classes"][1:])
+    return write_page_with_viewer(
+        folder / "report.html",
+        "prediction.html",
+        _viewer(folder, record, reports, names),
+        title=f"{folder.resolve().name}: label maps of {len(reports)} case{'s' if len(reports) != 1 else ''}",
+        key=_key(reports, failed),
+        facts=_facts(record),
+        head=["case", *(f"{name} ({_unit(reports)})" for name in names), "seconds"],
+        cases=[_row(report, names) for report in reports],
+        failed=[(report["case"], report.get("error", "")) for report in failed],
+    )
+
+
+def _key(reports: Sequence[Report], failed: Sequence[Report]) -> list[tuple[str, str, str]]:
+    warned = sum("warning" in report for report in reports)
+    seconds = [float(report.get("seconds", 0)) for report in reports]
+    mean = [(f"{np.mean(seconds):.1f}", "s", "a case, reading and writing included")] if seconds else []
+    return [
+        (str(len(reports)), "", "segmented"),
+        (str(len(failed)), "", "failed"),
+        (str(warned), "", "unlike the training scans"),
+        *mean,
+    ]
+
+
+def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    runs = ", ".join(str(run.get("name", run.get("run"))) for run in record.get("runs") or [])
+    kept = [name for name in ("probabilities", "uncertainty") if (record.get("settings") or {}).get(name)]
+    facts = [("run", runs), ("images", ", ".join(record.get("images") or [])), ("kept besides", ", ".join(kept))]
+    facts += [(name, str(record[name])[:16].replace("T", " ")) for name in ("started", "device") if name in record]
+    return [(name, text) for name, text in facts if text]
+
+
+def _unit(reports: Sequence[Report]) -> str:
+    return "ml" if any(report.get("volume_ml") for report in reports) else "voxels"
+
+
+def _sizes(report: Report) -> Mapping[str, float]:
+    """Label -> ml, or voxels where the spacing is nominal."""
+    sizes: Mapping[str, float] = report.get("volume_ml") or report.get("voxels") or {}
+    return sizes
+
+
+def _row(report: Report, names: Sequence[str]) -> dict[str, Any]:
+    sizes = _sizes(report)
+    cells = [f"{sizes[name]:.4g}" if name in sizes else NONE for name in names]
+    return {"name": report["case"], "cells": [*cells, f"{report.get('seconds', 0):.1f}"], "note": _note(report)}
+
+
+def _note(report: Report) -> str:
+    classes = sorted((report.get("classes") or {}).items(), key=lambda entry: -entry[1])
+    said = [f"Class {classes[0][0]}, probability {classes[0][1]:.2f}."] if classes else []
+    return " ".join([*said, *([f"This scan is {report['warning']}."] if report.get("warning") else [])])
+
+
+# ---------------------------------------------------------------- the viewer
+
+
+def _viewer(folder: Path, record: Mapping[str, Any], reports: Sequence[Report], names: tuple[str, ...]) -> Viewer:
+    by_case = {report["case"]: report for report in reports}
+    middle = {name: float(np.median([_sizes(report).get(name, 0) for report in reports] or [0])) for name in names}
+    compared = len(reports) >= FEWEST
+
+    def values(report: Report) -> dict[str, tuple[float | None, ...]]:
+        sizes = _sizes(report)
+        each = {name: sizes.get(name) for name in names}
+        apart = {name: None if size is None or not middle[name] else 100 * (size / middle[name] - 1)
+                 for name, size in each.items()}  # fmt: skip
+        return {name: (apart[name], each[name]) if compared else (each[name],) for name in names}
+
+    columns = [Column("volume, % from the median", "far")] if compared else []
+    return Viewer(
+        labels=names,
+        load=lambda case: _layers(folder, record, by_case[case]),
+        cases=tuple(ViewerCase(report["case"], values(report), _note(report)) for report in reports),
+        columns=(*columns, Column(f"volume ({_unit(reports)})", "high")),
+        structures=names,
+        elsewhere=f"{folder.resolve().name}, beside this page",
+    )
+
+
+def _layers(folder: Path, record: Mapping[str, Any], report: Report) -> Layers:
+    """Image, label map, and what else was kept of a case."""
+    result = Path(report["output"])
+    result = result if result.is_file() else folder / result.name
+    if not result.is_file():
+        raise VolumeError(f"its label map {result} is gone")
+    values = np.array(record["values"])
+    inputs = [Path(path) for path in report["inputs"]]
+    more = [] if len(inputs) == 1 else [f"Of {len(inputs)} images of the case the first is shown, {inputs[0].name}."]
+    gone = not inputs[0].exists()
+    remarks = [f"The image {inputs[0].name} is not where it was."] if gone else more
+    return layers_of_files(
+        None if gone else Source(inputs[0]),
+        encode=lambda written: _indices(written, values),
+        result=result,
+        heat=_heat(folder, result, tuple(record["classes"])),
+        remarks=tuple(remarks),
+    )
+
+
+def _indices(written: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values of the file -> label indices; a value of no label is background."""
+    order = np.argsort(values, kind="stable")
+    place = np.searchsorted(values[order], written).clip(0, len(values) - 1)
+    return np.where(values[order][place] == written, order[place], 0).astype(np.uint8)
+
+
+def _heat(folder: Path, result: Path, classes: tuple[str, ...]) -> tuple[HeatMap, ...]:
+    """Uncertainty and probabilities, as far as they were written."""
+    try:
+        below = result.resolve().relative_to(folder.resolve()).parent
+    except ValueError:
+        below = Path()
+    name = strip_suffix(result)
+
+    def kept(what: str) -> Path | None:
+        places = (folder / what / below).glob(f"{escape(name)}_{what}.*")
+        return next(iter(sorted(places)), None)
+
+    maps = []
+    if (path := kept("uncertainty")) is not None:
+        maps.append(HeatMap("uncertainty (entropy)", open_stack(Source(path)), math.log(len(classes)), "nats"))
+    if (path := kept("probabilities")) is not None:
+        maps += [HeatMap(f"probability of {name}", open_stack(Source(path, component=number)), 1.0)
+                 for number, name in enumerate(classes) if number]  # fmt: skip
+    return tuple(maps)
