@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from segmed.config import InferenceConfig, SegmentationConfig
-from segmed.errors import RunError
+from segmed.errors import ConfigError, RunError
 from segmed.runs import Folds, Run, open_run, read_config
 
 
@@ -97,6 +97,31 @@ def common_cleaning(members: Sequence[Member]) -> InferenceConfig:
     }
     largest = tuple(name for name in named[0] if all(name in names for names in named))
     return InferenceConfig(largest_component=largest, smallest_ml=smallest)
+
+
+def check_alike(members: Sequence[Member]) -> None:
+    """See that runs which predict together take the same images and know the same labels.
+
+    Raises:
+        ConfigError: they don't.
+    """
+    first = members[0].config.data
+    for run, config in ((member.run, member.config) for member in members):
+        for what, own, other in (
+            ("labels", config.data.labels, first.labels),
+            ("images", config.data.images, first.images),
+        ):
+            if own != other or (isinstance(own, dict) and list(own) != list(other)):
+                raise ConfigError(
+                    f"runs {members[0].run} and {run} have different {what}: {_shown(other)} and {_shown(own)}; "
+                    "an ensemble needs the same"
+                )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {values}" for name, values in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _hash(weights: Iterable[Path]) -> str:

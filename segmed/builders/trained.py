@@ -98,6 +98,17 @@ def load_together(
     return cleaned(Mean(parts), pieces)
 
 
+def load_runs(folders: Sequence[Path], *, device: str = "auto") -> Segmenter:
+    """The runs of one or several folders as one segmenter, as `segmed predict` has it.
+
+    Raises:
+        RunError: as in `load_run`.
+    """
+    if len(folders) == 1:
+        return load_run(folders[0], device=device)
+    return load_together([member for folder in folders for member in members_of(folder)], device=device)
+
+
 def load_case_classifier(folder: Path, *, device: str = "auto", weights: str = "best") -> CaseClassifier:
     """The second head of a trained multi-task run: native volume in, probabilities of its class out.
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from segmed.commands.command_line import parse
+from segmed.commands.model_option import Models
 from segmed.config import Section
+from segmed.errors import ConfigError
 from segmed.files import bounds, check_target, make_folder, printable
+
+if TYPE_CHECKING:
+    from segmed.builders.model_file import Opened
 
 
 class Arguments(Section):
@@ -18,23 +24,37 @@ class Arguments(Section):
     the table; exit code 1 then, 0 else.
     """
 
-    run: tuple[Path, ...] = Field(description="folders of runs; several are averaged, as the folds of one experiment")
+    run: tuple[Path, ...] = Field(
+        (), description="folders of runs; several are averaged, as the folds of one experiment"
+    )
+    model: Models = ()
     input: Path = Field(description="an image, a volume, or a folder of them")
     output: Path = Field(description="CSV file")
     device: str = Field("auto", description="cpu, cuda, cuda:1; auto: a GPU where there is one")
 
 
 def main() -> int:
+    """Exit code 1 where an image can't be read."""
     arguments = parse(Arguments, description=Arguments.__doc__)
-    from segmed.classify.predict import classify, find_images, write_answers
-    from segmed.runs import open_run, own_files, read_class_config
+    if not arguments.run and not arguments.model:
+        raise ConfigError("no run is named: give --run RUN, a folder that segmed train-cls made, or --model FILE")
+    from segmed.builders.model_file import opened
 
-    images = find_images(arguments.input, read_class_config(open_run(arguments.run[0])).image)
-    read = [*images.values(), *(file for run in arguments.run for file in own_files(run))]
+    with opened(arguments.run, arguments.model) as runs:
+        return _classified(arguments, runs)
+
+
+def _classified(arguments: Arguments, runs: Opened) -> int:
+    from segmed.classify.predict import classify, find_images, write_answers
+    from segmed.runs import open_run, own_files, read_class_config, runs_of
+
+    folders = [run.path for folder in runs.folders for run in runs_of(folder)]
+    images = find_images(arguments.input, read_class_config(open_run(folders[0])).image)
+    read = [*images.values(), *runs.sources, *(file for run in arguments.run for file in own_files(run))]
     with bounds(arguments.output.parent, inputs=read):
         make_folder(arguments.output.parent)  # before the work, not after it
         check_target(arguments.output)
-        answers = classify(arguments.run, images, device=arguments.device, progress=True)
+        answers = classify(folders, images, device=arguments.device, progress=True)
         write_answers(answers, arguments.output)
     lost = [answer for answer in answers.answers if answer.probabilities is None]
     for answer in lost[:5]:

@@ -12,6 +12,7 @@ import tyro
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from segmed.commands.command_line import parse
+from segmed.commands.model_option import OneModel
 from segmed.commands.short_help import Groups
 from segmed.config import EvaluateConfig, Section, SegmentationConfig
 from segmed.config.reading import load_written
@@ -39,7 +40,7 @@ class Arguments(Section):
 
     often_used: ClassVar[Groups] = {
         "files": ("predictions", "references", "output", "images"),
-        "labels": ("run", "labels", "ignore"),
+        "labels": ("run", "model", "labels", "ignore"),
         "what is scored": ("test_only", "allow_missing", "resample", "spacing_unknown", "subject"),
     }
     predictions: Path = Field(description="folder of label maps, at any depth, called as their image or reference is")
@@ -54,6 +55,7 @@ class Arguments(Section):
     run: Path | None = Field(
         None, description="folder of a run or of a cross-validation: takes labels, regions and the evaluate section"
     )
+    model: OneModel = None
     test_only: tyro.conf.FlagCreatePairsOff[bool] = Field(
         False, description="with --run: only the cases of its test part"
     )
@@ -84,6 +86,18 @@ class Arguments(Section):
 def main() -> int:
     """Exit code 1 where a case can't be scored."""
     arguments = parse(Arguments, description=Arguments.__doc__)
+    if arguments.model is None:
+        return _scored(arguments)
+    if arguments.run is not None:
+        raise ConfigError("--run and --model exclude each other: give one")
+
+    from segmed.builders.model_file import opened
+
+    with opened((), [arguments.model]) as runs:
+        return _scored(arguments.model_copy(update={"run": runs.folders[0]}))
+
+
+def _scored(arguments: Arguments) -> int:
     if arguments.test_only and arguments.run is None:
         raise ConfigError("--test-only needs --run: the split is that of a run")
     for folder, what in ((arguments.predictions, "predictions"), (arguments.references, "references")):
@@ -105,7 +119,8 @@ def main() -> int:
     if arguments.test_only and arguments.run is not None:
         references = tuple(reference for reference in references if parts.get(reference.id) == "test")
         if not references:
-            raise ConfigError(f"{arguments.run} has no test case among the references: {_where_tested(arguments.run)}")
+            source = arguments.model or arguments.run
+            raise ConfigError(f"{source} has no test case among the references: {_where_tested(arguments.run)}")
     pairing = pair_folder(arguments.predictions, references, besides=arguments.output)
     if parts:  # nobody predicts the cases that the run learned from, so they are not missed
         unasked = {case for case in pairing.missing if parts.get(case) in ("train", "validation")}
@@ -135,6 +150,7 @@ def _read_files(arguments: Arguments, references: Sequence[Reference], pairing: 
     labels = [*pairing.predictions.values(), *(reference.label.path for reference in references)]
     read = [file for path in labels for file in files_of(path)]
     read += volume_files(arguments.images) if arguments.images is not None else []
+    read += [arguments.model] if arguments.model is not None else []
     return [*read, arguments.references / "dataset.json", *(own_files(arguments.run) if arguments.run else ())]
 
 
@@ -204,7 +220,7 @@ def _evaluate(
     load = _volume_loader(arguments, references, pairing, scoring)
     scores = _scores(references, pairing, scoring, workers=arguments.workers)
     learned = [case for case in pairing.predictions if (parts or {}).get(case) in LEARNED]
-    notes = [*_notes(arguments, pairing, scores), *_run_notes(arguments.run, learned)]
+    notes = [*_notes(arguments, pairing, scores), *_model_notes(arguments.model), *_run_notes(arguments.run, learned)]
     for note in notes:
         print(printable(note), file=sys.stderr)
     if not scores.rows:
@@ -270,6 +286,17 @@ def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, S
 
     images = pair_images(find_volumes(folder), references, folder=folder).predictions
     return {case: Source(path) for case, path in images.items()}
+
+
+def _model_notes(model: Path | None) -> list[str]:
+    """That nobody can tell a test from training cases, where a model does not name its cases."""
+    from segmed.builders.model_file import read_index
+
+    if model is None or read_index(model)["cases"]:
+        return []
+    return [
+        f"{model.name} does not say which cases it has learnt from: only whoever trained it knows if this is a test"
+    ]
 
 
 def _run_notes(run: Path | None, learned: Sequence[str]) -> list[str]:

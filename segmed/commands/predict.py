@@ -13,12 +13,14 @@ import tyro
 from pydantic import Field
 
 from segmed.commands.command_line import parse
+from segmed.commands.model_option import Models
 from segmed.config import Section, SegmentationConfig, known
 from segmed.errors import ConfigError
 from segmed.files import bounds, printable
 
 if TYPE_CHECKING:
     from segmed.builders.ensembles import Member
+    from segmed.builders.model_file import Opened
     from segmed.data.inputs import Input
     from segmed.segment.record import CaseReport
     from segmed.segmenters.segmenter import Segmenter
@@ -39,6 +41,7 @@ class Arguments(Section):
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
         (), description="folder of a run or of a cross-validation; of several, and of folds, the probabilities' mean"
     )
+    model: Models = ()
     input: Path = Field(description="a volume, a DICOM folder, a folder of volumes, or a data set in the run's layout")
     output: Path = Field(description="folder of the label maps")
     overwrite: Flag = Field(False, description="replace label maps that are there")
@@ -61,34 +64,41 @@ def main() -> int:
     arguments = parse(Arguments, description=Arguments.__doc__)
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stop)
-    if not arguments.run:
-        raise ConfigError("no run is named: give --run RUN, a folder that segmed train made")
+    if not arguments.run and not arguments.model:
+        raise ConfigError("no run is named: give --run RUN, a folder that segmed train made, or --model FILE")
 
+    from segmed.builders.model_file import opened
+
+    with opened(arguments.run, arguments.model) as runs:
+        return _predicted(arguments, runs)
+
+
+def _predicted(arguments: Arguments, runs: Opened) -> int:
     from segmed.builders.ensembles import members_of
     from segmed.data.content import case_files
     from segmed.data.inputs import find_inputs
     from segmed.runs import own_files
 
     started = time.perf_counter()
-    members = [member for run in arguments.run for member in members_of(run)]
+    members = [member for run in runs.folders for member in members_of(run)]
     _check_ensemble(arguments, members)
     inputs = find_inputs(arguments.input, members[0].config.data, output=arguments.output)
     _say_label_maps(arguments.input)
     read = [*case_files(item.case for item in inputs), *(file for run in arguments.run for file in own_files(run))]
-    with bounds(arguments.output, inputs=read):
-        return _predict(arguments, members, inputs, started)
+    with bounds(arguments.output, inputs=[*read, *runs.sources]):
+        return _predict(arguments, runs, members, inputs, started)
 
 
-def _predict(arguments: Arguments, members: list[Member], inputs: Sequence[Input], started: float) -> int:
+def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: Sequence[Input], started: float) -> int:
     from segmed.data.familiar import familiar_with
     from segmed.reports.prediction.page import write_prediction_page
     from segmed.segment.predict import Extras, check_outputs, predict_cases
     from segmed.segment.record import Record
 
     configs = [member.config for member in members]
-    familiar = familiar_with(arguments.run[0], spacing_known=configs[0].data.spacing_known)
+    familiar = familiar_with(runs.folders[0], spacing_known=configs[0].data.spacing_known)
     segmenter = _segmenter(arguments, members)
-    about = _about(arguments, members, segmenter)
+    about = _about(arguments, runs, members, segmenter)
     record = Record(arguments.output, about, overwrite=arguments.overwrite)
     extras = Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty)
     check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.done, extras=extras)
@@ -147,17 +157,10 @@ def _say_label_maps(path: Path) -> None:
 
 def _check_ensemble(arguments: Arguments, members: list[Member]) -> None:
     """Runs of an ensemble take the same images and know the same labels."""
-    first = members[0].config.data
+    from segmed.builders.ensembles import check_alike
+
+    check_alike(members)
     for run, config in ((member.run, member.config) for member in members):
-        for what, own, other in (
-            ("labels", config.data.labels, first.labels),
-            ("images", config.data.images, first.images),
-        ):
-            if own != other or (isinstance(own, dict) and list(own) != list(other)):
-                raise ConfigError(
-                    f"runs {members[0].run} and {run} have different {what}: {_shown(other)} and {_shown(own)}; "
-                    "an ensemble needs the same"
-                )
         if arguments.mirror and not config.augment.flip_probability:
             print(f"warning: {run} was trained without flips: mirrored copies may make it worse", file=sys.stderr)
 
@@ -210,7 +213,7 @@ def _changes(arguments: Arguments) -> dict[str, object]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _about(arguments: Arguments, members: list[Member], segmenter: Segmenter) -> dict[str, object]:
+def _about(arguments: Arguments, sources: Opened, members: list[Member], segmenter: Segmenter) -> dict[str, object]:
     """Runs, settings, labels and versions, for the record."""
     from segmed.builders.ensembles import common_cleaning
     from segmed.runs import environment
@@ -219,7 +222,7 @@ def _about(arguments: Arguments, members: list[Member], segmenter: Segmenter) ->
     cleaned = {"largest_component": None, "smallest_ml": None}  # these are of all together
     runs = [
         {
-            "run": str(member.run.absolute()),
+            "run": str(sources.origin(member.run).absolute()),
             "name": member.config.name,
             "weights": "best",
             "sha256": member.digest,
@@ -244,12 +247,6 @@ def _about(arguments: Arguments, members: list[Member], segmenter: Segmenter) ->
         "device": arguments.device,
         **environment(),
     }
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {values}" for name, values in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _stop(*_: object) -> None:

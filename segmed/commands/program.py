@@ -21,6 +21,8 @@ COMMANDS = {
     "init": "a first YAML for a folder that nobody described",
     "audit": "open every file of a data set: what must be mended, what would leak",
     "quantify-scar": "mass, share, core and AHA segments of the scar in an LV",
+    "export": "one file to hand over, of runs: weights, plan, calibration, model card",
+    "model-card": "what a model file is for, its data, figures and limits",
     "download": "a public data set",
     "phantom": "make a synthetic data set with known truth: hearts in LGE, or vessels of the retina",
     "configs": "list the experiments that are shipped",
@@ -74,6 +76,10 @@ def main_of(command: str) -> Callable[[], int | None]:
             from segmed.commands.audit_data import main
         case "quantify-scar":
             from segmed.commands.quantify_scar import main
+        case "export":
+            from segmed.commands.export import main
+        case "model-card":
+            from segmed.commands.model_card import main
         case "download":
             from segmed.commands.download_data import main
         case "phantom":

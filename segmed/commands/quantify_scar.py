@@ -12,6 +12,7 @@ import tyro
 from pydantic import Field
 
 from segmed.commands.command_line import parse
+from segmed.commands.model_option import OneModel
 from segmed.commands.short_help import Groups
 from segmed.config import Section
 from segmed.errors import ConfigError, DiskError, VolumeError
@@ -43,7 +44,7 @@ class Arguments(Section):
     """
 
     often_used: ClassVar[Groups] = {
-        "files": ("image", "labels", "run", "output"),
+        "files": ("image", "labels", "run", "model", "output"),
         "values of the label map": ("wall", "scar", "pool", "rv"),
         "how it is measured": ("grey_zone", "count_obstruction", "segments", "level"),
     }
@@ -52,6 +53,7 @@ class Arguments(Section):
     run: Path | None = Field(
         None, description="run folder: segments the image, or says what the values of --labels mean"
     )
+    model: OneModel = None
     output: Path = Field(description="folder of the report; files of an earlier one are replaced")
     wall: str | None = Field(
         None, description="values of all LV myocardium, scar included, as 200,1220,2221; with --run also names"
@@ -100,9 +102,10 @@ def main() -> int:
     from segmed.reports.scar.files import clear_reports
     from segmed.runs import environment, own_files
 
-    about = {"image": arguments.image, "labels": arguments.labels, "run": arguments.run, **environment()}
+    about = {"image": arguments.image, "labels": arguments.labels, "run": _learned(arguments), **environment()}
     given = [path for path in (arguments.image, arguments.labels) if path is not None]
     read = [file for path in given for file in volume_files(path, besides=arguments.output)]
+    read += [arguments.model] if arguments.model is not None else []
     with bounds(arguments.output, inputs=[*read, *(own_files(arguments.run) if arguments.run else ())]):
         clear_reports(arguments.output)
         return _quantified(arguments, about)
@@ -125,10 +128,17 @@ def _quantified(arguments: Arguments, about: dict[str, Any]) -> int:
 # ---------------------------------------------------------------- options -> cases
 
 
+def _learned(arguments: Arguments) -> Path | None:
+    """The run or the model file that knows what the values of label maps mean."""
+    return arguments.run or arguments.model
+
+
 def _check(arguments: Arguments) -> None:
-    if arguments.labels is None and arguments.run is None:
+    if arguments.run is not None and arguments.model is not None:
+        raise ConfigError("--run and --model exclude each other: give one")
+    if arguments.labels is None and _learned(arguments) is None:
         raise ConfigError("no label map: give --labels FILE, or --run RUN, which segments the image")
-    if arguments.labels is not None and arguments.run is None and not (arguments.wall and arguments.scar):
+    if arguments.labels is not None and _learned(arguments) is None and not (arguments.wall and arguments.scar):
         raise ConfigError(
             "what the values of --labels mean is not known: give --wall and --scar, as --wall 1,4 --scar 4"
         )
@@ -153,21 +163,23 @@ def _prepared(arguments: Arguments) -> tuple[HeartValues, list[Job], Callable[[J
     from segmed.cardiac.heart_labels import heart_values
 
     given = arguments.wall, arguments.scar, arguments.pool, arguments.rv
-    if arguments.run is None:
+    if _learned(arguments) is None:
         return heart_values(*given), _labelled(arguments), _read
 
+    from segmed.builders.model_file import opened
     from segmed.builders.segmenters import label_set
-    from segmed.builders.trained import load_run, load_run_config
+    from segmed.builders.trained import load_run_config, load_runs
     from segmed.data.inputs import find_inputs
 
-    config = load_run_config(arguments.run)
-    meaning = heart_values(*given, labels=label_set(config))
-    if arguments.labels is not None:
-        return meaning, _labelled(arguments), _read
-    if not config.data.spacing_known:
-        raise ConfigError(f"{arguments.run} was trained on files of unknown spacing: nothing can be said in ml")
-    inputs = find_inputs(arguments.image, config.data, output=arguments.output)
-    segmenter = load_run(arguments.run, device=arguments.device)
+    with opened([arguments.run] if arguments.run else (), [arguments.model] if arguments.model else ()) as runs:
+        config = load_run_config(runs.folders[0])
+        meaning = heart_values(*given, labels=label_set(config))
+        if arguments.labels is not None:
+            return meaning, _labelled(arguments), _read
+        if not config.data.spacing_known:
+            raise ConfigError(f"{_learned(arguments)} learnt from files of unknown spacing: nothing can be said in ml")
+        inputs = find_inputs(arguments.image, config.data, output=arguments.output)
+        segmenter = load_runs(runs.folders, device=arguments.device)
     read = _segmenting(segmenter, tuple(config.data.images), arguments.output, many=_many(arguments.image))
     return meaning, [Job(item.case.id, item.case) for item in inputs], read
 

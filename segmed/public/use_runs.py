@@ -11,12 +11,13 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.builders import trained
+from segmed.builders.model_file import opened
 from segmed.config import EvaluateConfig
 from segmed.config.reading import classifies
 from segmed.data.case import Case
 from segmed.data.cases import Dataset
 from segmed.data.preprocess import read_case
-from segmed.errors import VolumeError
+from segmed.errors import SegmenterError, VolumeError
 from segmed.evaluate.case_rows import Row, evaluate_case, summarise_cases
 from segmed.geometry import grid_difference, spacing_mm
 from segmed.labels import LabelSet
@@ -41,7 +42,8 @@ def load_run(run: PathLike, *, device: str = "auto", **options: Any) -> Segmente
         ('myocardium', 'blood_pool', 'rv', 'scar')
 
     Args:
-        run: its folder; that of a cross-validation: its folds as one segmenter, the mean of their probabilities.
+        run: its folder; that of a cross-validation: its folds as one segmenter, the mean of their probabilities; or a
+            model file.
         device: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU where there is one.
         options: `weights`: `best` on validation, or `last`; of a segmenter also `inference`, in place of the run's own.
 
@@ -49,6 +51,11 @@ def load_run(run: PathLike, *, device: str = "auto", **options: Any) -> Segmente
         RunError: no run, or one without these weights.
     """
     folder = Path(run)
+    if folder.is_file():
+        with opened((), [folder]) as runs:
+            if len(runs.folders) > 1:
+                return trained.load_runs(runs.folders, device=device)
+            return load_run(runs.folders[0], device=device, **options)
     if classifies(folder / "config.yaml"):
         from segmed.builders.trained import load_classifier
 
@@ -73,7 +80,7 @@ def predict(
         True
 
     Args:
-        run: a folder, or a segmenter that is loaded already.
+        run: a folder, a model file, or a segmenter that is loaded already.
         image: a volume, a DICOM folder, or one of these a modality; or (X, Y, Z) or (C, X, Y, Z) raw intensities.
         output: file to write.
         affine: (4, 4) voxel -> RAS mm of an array; none: voxels of 1 mm.
@@ -85,7 +92,9 @@ def predict(
     Raises:
         ValueError: a file that can't be read, channels that the run doesn't take.
     """
-    segmenter = run if isinstance(run, Segmenter) else trained.load_run(Path(run), device=device)
+    segmenter = run if isinstance(run, Segmenter) else load_run(run, device=device)
+    if not isinstance(segmenter, Segmenter):
+        raise SegmenterError(f"{run} classifies: segmed.classify_images takes it")
     volume, like = _volume(image, affine)
     values = segmenter.labels.decode(segmenter(volume).numpy(force=True)).astype(np.int32)
     if output is not None:
@@ -124,7 +133,7 @@ def classify_images(run: PathLike, images: PathLike, *, device: str = "auto") ->
         >>> sorted({name for answer in answers.values() for name in answer})
 
     Args:
-        run: folder of a classification run.
+        run: folder of a classification run, or a model file.
         images: an image, a volume, or a folder of them.
         device: as in `load_run`.
 
@@ -132,10 +141,13 @@ def classify_images(run: PathLike, images: PathLike, *, device: str = "auto") ->
         ValueError: no image, or one that can't be read.
     """
     from segmed.classify.predict import classify, find_images
-    from segmed.runs import read_class_config
+    from segmed.runs import read_class_config, runs_of
 
-    run_folder = open_run(Path(run))
-    answers = classify([run_folder.path], find_images(Path(images), read_class_config(run_folder).image), device=device)
+    path = Path(run)
+    with opened(*(((), [path]) if path.is_file() else ([open_run(path).path], ()))) as runs:
+        parts = [part for folder in runs.folders for part in runs_of(folder)]
+        files = find_images(Path(images), read_class_config(parts[0]).image)
+        answers = classify([part.path for part in parts], files, device=device)
     for answer in answers.answers:
         if answer.probabilities is None:
             raise VolumeError(f"{answer.id}: {answer.error}")

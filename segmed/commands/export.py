@@ -1,0 +1,54 @@
+"""A model file to hand over: segmed export --run RUN --output NAME.segmed"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import Field
+
+from segmed.commands.command_line import parse
+from segmed.config import Section
+from segmed.errors import ConfigError
+from segmed.files import bounds
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+class Arguments(Section):
+    """Put all that predicting needs into one file: weights, config, plan, calibration, figures, a model card.
+
+    The file holds no path of this machine and, without --with-cases, no id of a case. `--model FILE` then stands where
+    `--run` does, in segmed predict, classify, evaluate and quantify-scar. Cascades, ensembles and cross-validations
+    become one file as well; of several runs the probabilities' mean is the answer. Exit code 0: it is written.
+    """
+
+    run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
+        (), description="folder of a run or of a cross-validation; several become one model"
+    )
+    output: Path = Field(description="the file, NAME.segmed")
+    overwrite: Flag = Field(False, description="replace a file that is there")
+    with_cases: Flag = Field(False, description="keep the ids of the cases that trained, selected and tested it")
+    intended_use: str = Field("", description="what the model is for, in the author's words, for its card")
+    limits: str = Field("", description="where it is known to fail, for its card")
+    license: str = Field("", description="of the weights, as CC-BY-4.0, for its card")
+
+
+def main() -> int:
+    """Exit code 0: the model is written."""
+    arguments = parse(Arguments, description=Arguments.__doc__)
+    if not arguments.run:
+        raise ConfigError("no run is named: give --run RUN, a folder that segmed train made")
+    if arguments.output.exists() and not arguments.overwrite:
+        raise ConfigError(f"{arguments.output} is there already: name another file, or replace it with --overwrite")
+    from segmed.export.card import Words
+    from segmed.export.write_model import write_model
+    from segmed.runs import own_files
+
+    words = Words(arguments.intended_use, arguments.limits, arguments.license)
+    with bounds(arguments.output.parent, inputs=[file for run in arguments.run for file in own_files(run)]):
+        write_model(arguments.run, arguments.output, words, with_cases=arguments.with_cases)
+    size = arguments.output.stat().st_size / 1e6
+    print(f"written: {arguments.output} ({size:.1f} MB); segmed model-card {arguments.output} shows its card")
+    return 0

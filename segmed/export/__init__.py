@@ -1,0 +1,1 @@
+"""What leaves the laboratory: model files, their cards, networks for other engines, bundles."""
