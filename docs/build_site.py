@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -29,6 +30,10 @@ def main() -> None:
     output = given.output.resolve()
     environment = os.environ | {"SEGMED_FAST_GALLERY": str(int(given.fast))}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path[:3])
+    work = output / "work"  # of the gallery: data and a run, made anew
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    environment["TMPDIR"] = str(work)
     stage(DOCS, output / "source", fast=given.fast)
     sphinx = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q", "-c", str(DOCS / "sphinx_site")]
     subprocess.run(

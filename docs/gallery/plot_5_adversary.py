@@ -25,7 +25,7 @@ from segmed.targets import targets_of
 from segmed.training.disguise import DISGUISES, disguise, reference_maps
 
 RUN = small_run()
-STEPS = 2 if FAST else 60
+STEPS = 2 if FAST else 40
 config = segmed.read_run_config(RUN)
 labels = segmed.read_dataset(config).labels
 network = segmed.load_run(RUN, inference=InferenceConfig(largest_component=())).network.eval()
