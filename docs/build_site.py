@@ -25,16 +25,20 @@ def main() -> None:
     parser.add_argument(
         "--fast", action="store_true", help="short trainings in the gallery, notebooks without their pictures"
     )
+    parser.add_argument("--pages", action="store_true", help="as --fast, and the gallery's scripts are not run either")
     given = parser.parse_args()
     began = time.monotonic()
     output = given.output.resolve()
-    environment = os.environ | {"SEGMED_FAST_GALLERY": str(int(given.fast))}
+    environment = os.environ | {
+        "SEGMED_FAST_GALLERY": str(int(given.fast)),
+        "SEGMED_RUN_GALLERY": str(int(not given.pages)),
+    }
     environment["PYTHONPATH"] = os.pathsep.join(sys.path[:3])
     work = output / "work"  # of the gallery: data and a run, made anew
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     environment["TMPDIR"] = str(work)
-    stage(DOCS, output / "source", fast=given.fast)
+    stage(DOCS, output / "source", fast=given.fast or given.pages)
     sphinx = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q", "-c", str(DOCS / "sphinx_site")]
     subprocess.run(
         [*sphinx, "-d", str(output / "doctrees"), str(output / "source"), str(output / "html")],
