@@ -50,6 +50,7 @@ html_sidebars = {"index": [], "readme": []}
 copyright = "the authors of segmed, Apache-2.0"
 
 sphinx_gallery_conf = {
+    "ignore_pattern": "small_run",
     "plot_gallery": os.environ.get("SEGMED_RUN_GALLERY", "1") == "1",
     "examples_dirs": str(HERE.parent / "gallery"),
     "gallery_dirs": "gallery",
