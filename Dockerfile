@@ -1,6 +1,6 @@
 # segmed in a container. CPU: docker build -t segmed .
 # GPU: docker build -t segmed-gpu --build-arg BASE=nvidia/cuda:12.8.1-runtime-ubuntu24.04 --build-arg TORCH_INDEX=https://pypi.org/simple .
-# Run: docker run --shm-size 4g -v "$PWD":/workspace segmed train   (GPU: --gpus all)
+# Run: docker run --shm-size 4g --user "$(id -u):$(id -g)" -v "$PWD":/workspace segmed train   (GPU: --gpus all)
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -16,6 +16,9 @@ WORKDIR /opt/segmed
 RUN pip install --no-cache-dir torch==2.13.0 --index-url ${TORCH_INDEX} \
     && pip install --no-cache-dir -c constraints.txt -e .
 
+RUN useradd segmed && mkdir -p /workspace && chown segmed /workspace
+USER segmed
+ENV HOME=/tmp
 WORKDIR /workspace
 ENTRYPOINT ["segmed"]
 CMD ["--help"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -68,7 +70,9 @@ def test_relative_links_lead_somewhere(page):
 def test_every_page_stands_in_the_index():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for page in PAGES:
-        assert page.name == "README.md" or f"]({page.relative_to(ROOT / 'docs').as_posix()})" in index, page
+        assert page.name in ("README.md", "index.md") or f"]({page.relative_to(ROOT / 'docs').as_posix()})" in index, (
+            page
+        )
 
 
 def test_pictures_are_small_and_all_are_shown():
@@ -142,7 +146,7 @@ def command_in(line: str) -> Iterator[list[str]]:
 LINES = sorted({tuple(line) for page in DOCUMENTS for line in commands_of(page)})
 
 
-@pytest.mark.parametrize("page", [*DOCUMENTS, *sorted((ROOT / "configs").glob("*/results.md"))], ids=name_of)
+@pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
 def test_commands_exist(page):
     for name, *_ in commands_of(page):
         assert name in COMMANDS, f"{name_of(page)}: segmed {name}"
@@ -218,3 +222,39 @@ def test_the_dockerfile_installs_what_is_tested_and_starts_the_command():
         if name == "RUN":
             shlex.split(value)  # quotes and brackets close
             assert value.count("(") == value.count(")")
+
+
+def test_the_dockerfile_copies_what_is_there_and_runs_as_nobody_special():
+    ignored = {line.strip("/") for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").split()}
+    steps = instructions()
+    for name, value in steps:
+        if name == "COPY":
+            *sources, _ = (word for word in shlex.split(value) if not word.startswith("--"))
+            assert all((ROOT / source).exists() and source not in ignored for source in sources), value
+    needed = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "segmed", "configs", "setup.py"}
+    assert not needed & ignored
+    names = [name for name, _ in steps]
+    user = next(value for name, value in reversed(steps) if name == "USER")
+    assert user not in ("root", "0")
+    assert max(index for index, name in enumerate(names) if name == "USER") < names.index("ENTRYPOINT")
+    assert "RUN" not in names[names.index("USER") :]  # what is installed belongs to root
+
+
+def test_the_dockerfile_takes_torch_from_where_the_readme_does():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    cpu, gpu = re.findall(r"^pip install (torch==[\d.]+(?: --index-url \S+)?) +#", text, flags=re.M)
+    index = dict(value.partition("=")[::2] for name, value in instructions() if name == "ARG")["TORCH_INDEX"]
+    ran = " ".join(value for name, value in instructions() if name == "RUN")
+    assert cpu == f"{gpu} --index-url {index}"
+    assert f"pip install --no-cache-dir {gpu} --index-url ${{TORCH_INDEX}}" in ran
+
+
+def test_the_dockerfile_passes_the_checks_of_docker():
+    docker = shutil.which("docker")
+    if docker is None:
+        pytest.skip("no docker on this machine")
+    checked = subprocess.run([docker, "build", "--check", "."], cwd=ROOT, capture_output=True, text=True, check=False)
+    said = checked.stdout + checked.stderr
+    if any(sign in said for sign in ("Cannot connect", "unknown flag", "buildx", "permission denied")):
+        pytest.skip(f"docker can't check here: {said.strip().splitlines()[-1]}")
+    assert checked.returncode == 0, said
