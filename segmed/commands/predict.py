@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segmed.builders.ensembles import Member
     from segmed.builders.model_file import Opened
     from segmed.data.inputs import Input
+    from segmed.segment.predict import Writer
     from segmed.segment.record import CaseReport
     from segmed.segmenters.segmenter import Segmenter
 
@@ -52,6 +53,11 @@ class Arguments(Section):
     largest_component: tuple[str, ...] | None = Field(
         None,
         description="labels of which only the largest piece is kept; without names: of none; left out: as the run says",
+    )
+    format: Literal["volume", "dicom-seg", "bids"] = Field(
+        "volume",
+        description="of the label maps: as the inputs; DICOM-SEG objects that refer to the DICOM slices; BIDS "
+        "derivatives with dataset_description.json and dseg.tsv, of inputs named as BIDS asks",
     )
     probabilities: Flag = Field(False, description="write the probabilities of all classes too")
     uncertainty: Flag = Field(False, description="write the entropy of the probabilities (nats) too")
@@ -99,6 +105,7 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
     familiar = familiar_with(runs.folders[0], spacing_known=configs[0].data.spacing_known)
     segmenter = _segmenter(arguments, members)
     about = _about(arguments, runs, members, segmenter)
+    inputs, write = _in_format(arguments, inputs, configs[0], segmenter)
     record = Record(arguments.output, about, overwrite=arguments.overwrite)
     extras = Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty)
     check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.done, extras=extras)
@@ -112,6 +119,7 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         spacing_known=configs[0].data.spacing_known,
         unlike=None if familiar is None else familiar.unlike,
         classes=_classes(configs),
+        write=write,
     )
     done: list[CaseReport] = []
     failed: list[CaseReport] = []
@@ -132,6 +140,31 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
     )
     _print_failures(failed)
     return 1 if failed else 0
+
+
+def _in_format(
+    arguments: Arguments, inputs: Sequence[Input], config: SegmentationConfig, segmenter: Segmenter
+) -> tuple[Sequence[Input], Writer]:
+    """The inputs with the names of their outputs in the wanted format, and what writes them."""
+    if arguments.format == "dicom-seg":
+        from segmed.export.dicom_seg import DicomSegWriter, with_seg_names
+
+        writer = DicomSegWriter(segmenter.labels, config.data.codes)
+        if writer.unknown:
+            print(
+                f"warning: no code is known for {', '.join(writer.unknown)}: a code of segmed's own stands for it; "
+                "give data.codes in the run's config",
+                file=sys.stderr,
+            )
+        return with_seg_names(inputs), writer
+    if arguments.format == "bids":
+        from segmed.export.bids_derivatives import BidsWriter, with_bids_names
+
+        named = with_bids_names(inputs)
+        return named, BidsWriter(arguments.output, segmenter.labels, named)
+    from segmed.segment.predict import write_as_input
+
+    return inputs, write_as_input
 
 
 def _print_failures(failed: Sequence[CaseReport]) -> None:

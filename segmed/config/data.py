@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from segmed.config.base import Auto, Fraction, Section, Spacing
+from segmed.config.label_codes import SegmentCode
 
 Targets = Literal["labels", "regions"] | tuple[str, ...]
 Subject = Annotated[
@@ -115,6 +116,11 @@ class DataConfig(Section):
         description="cases without a label map, where others have one: an error, or left out; or ids, or patterns such "
         "as `site2_*`, of cases that train through the adversary, whose label maps are not read if there are any",
     )
+    codes: dict[str, str] = Field(
+        {},
+        description="label name -> what it shows in SNOMED CT or another scheme, as SCT 5366008 Hippocampus, "
+        "for DICOM-SEG; behind it ; category, ; region and ; modifier with a code each; scar, rv and others are known",
+    )
     ignore: tuple[int, ...] = Field((), description="values in the label files that are neither trained nor scored")
     background: tuple[int, ...] = Field((), description="values in the label files, beside 0, that are background")
     regions: dict[str, list[str]] = Field(
@@ -139,6 +145,13 @@ class DataConfig(Section):
         True,
         description="false: the files' spacing is nominal, as it always is of pictures; no figure in mm or ml is given",
     )
+
+    @field_validator("codes")
+    @classmethod
+    def _codes_are_codes(cls, codes: dict[str, str]) -> dict[str, str]:
+        for text in codes.values():
+            SegmentCode.of(text)
+        return codes
 
 
 class SplitConfig(Section):

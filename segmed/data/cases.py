@@ -89,6 +89,8 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
     labels = _labels(layout_cases, data, cases, readable_only=not complete)
     for name in (name for pair in data.mirror_pairs for name in pair):
         labels.index(name)
+    for name in data.codes:
+        labels.members(name)
     known = layout_cases.subjects_known
     return Dataset(layout_cases.name, data.root, tuple(cases), modalities, labels, unlabelled, known)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segmed.config import PHANTOM_FILES, BidsLayout, DataConfig, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
@@ -16,6 +16,7 @@ from segmed.data.dataset_json import CHANNEL
 from segmed.data.naming import ROLE, SAYS_LABEL, plain_name
 from segmed.errors import DatasetError, VolumeError
 from segmed.volumes import Source, is_dicom_folder, is_volume_file, read_header, strip_suffix
+from segmed.volumes.dicom import series_in
 
 LOSSLESS = {
     ".nhdr": ".nrrd",
@@ -213,13 +214,30 @@ def _from_files(files: Sequence[Path], data: DataConfig, *, root: Path) -> list[
         folder, case = path.parent.relative_to(root), _channel(path, data)
         if case is None:
             name = (folder / strip_suffix(path)).as_posix()
-            cases.append(Case(name, name, _images_of(path, data)))
+            cases += _cases_of_series(path, name, data) or [Case(name, name, _images_of(path, data))]
             continue
         number = strip_suffix(path)[-4:]
         known = int(number) < len(data.images)
         group = grouped.setdefault((folder / case).as_posix(), {})
         group[data.images[int(number)] if known else f"_{number}"] = Source(path, nan=data.nan)
     return cases + [Case(name, name, images) for name, images in grouped.items()]
+
+
+def _cases_of_series(path: Path, name: str, data: DataConfig) -> list[Case]:
+    """One case for each series of a folder in which the slices of several lie; none of another path."""
+    if not path.is_dir():
+        return []
+    try:
+        series = series_in(path)
+    except VolumeError:
+        return []  # reported when it is read
+    titles = Counter(one.title for one in series)
+    cases = []
+    for number, one in enumerate(series if len(series) > 1 else (), 1):
+        case_id = f"{name}_{one.title}" if titles[one.title] == 1 else f"{name}_{one.title}_{number}"
+        images = {key: replace(source, series=one.uid) for key, source in _images_of(path, data).items()}
+        cases.append(Case(case_id, case_id, images))
+    return cases
 
 
 def _images_of(path: Path, data: DataConfig) -> dict[str, Source]:
@@ -271,7 +289,8 @@ def _output_name(case: Case, data: DataConfig) -> str:
     path = next(iter(case.images.values())).path
     suffix = path.name[len(strip_suffix(path)) :].lower()
     if path.is_dir():
-        return f"{path.name}.nii.gz"
+        several = next(iter(case.images.values())).series is not None
+        return f"{Path(case.id).name if several else path.name}.nii.gz"
     suffix = LOSSLESS.get(suffix, suffix) or ".nii.gz"
     own_name = len(data.images) == 1 and _channel(path, data) is None
     return (strip_suffix(path) if own_name else Path(case.id).name) + suffix

@@ -1,1 +1,1 @@
-"""What leaves the laboratory: model files, their cards, networks for other engines, bundles."""
+"""Results and models in the forms that others read: model files, cards, engines, bundles, DICOM-SEG, BIDS."""

@@ -24,6 +24,7 @@ from segmed.segmenters.segmenter import Segmenter, decide, on_grid_of
 from segmed.volumes import spacing_mm, strip_suffix, write_volume
 
 NAME_BYTES = 255  # of a file's name, on every usual file system
+Writer = Callable[[Path, MetaTensor, Input], None]  # a path, values (1, X, Y, Z) on the input's grid, the input
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Extras:
         return "_probabilities" if self.probabilities else "_uncertainty" if self.uncertainty else ""
 
 
+def write_as_input(path: Path, values: MetaTensor, item: Input) -> None:
+    """Write a label map in the format of the path's suffix, with the header of its input where both are NIfTI."""
+    write_volume(path, values, like=item.paths[0] if item.paths[0].is_file() else None)
+
+
 def predict_cases(
     segmenter: Segmenter,
     inputs: Sequence[Input],
@@ -55,6 +61,7 @@ def predict_cases(
     spacing_known: bool = True,
     unlike: Callable[[MetaTensor], str | None] | None = None,
     classes: Sequence[str] = (),
+    write: Writer = write_as_input,
 ) -> Iterator[CaseReport]:
     """Segment case after case and write the label maps, with the values of the data set, on the input's grid.
 
@@ -68,6 +75,7 @@ def predict_cases(
         spacing_known: false: no volume in ml is reported.
         unlike: says what an image (C, X, Y, Z) has that no training image had, or nothing.
         classes: names of those that the segmenter tells of each case; none: it segments alone.
+        write: writes a label map.
 
     Yields:
         A report a case, as soon as it is done.
@@ -85,7 +93,7 @@ def predict_cases(
         try:
             volume = _read(segmenter, item, modalities)
             warning = unlike(volume) if unlike is not None else None
-            voxels, voxel_ml = _predict(segmenter, volume, item, output, extras or Extras())
+            voxels, voxel_ml = _predict(segmenter, volume, item, output, extras or Extras(), write)
             class_probabilities = _class_probabilities(segmenter, classes)
         except DiskError:
             raise
@@ -131,7 +139,7 @@ def _read(segmenter: Segmenter, item: Input, modalities: Sequence[str]) -> MetaT
 
 
 def _predict(
-    segmenter: Segmenter, volume: MetaTensor, item: Input, output: Path, extras: Extras
+    segmenter: Segmenter, volume: MetaTensor, item: Input, output: Path, extras: Extras, write: Writer
 ) -> tuple[dict[str, int], float]:
     """One case; gives the voxels of each label and the size of one in ml."""
     if extras.probabilities or extras.uncertainty:
@@ -140,9 +148,8 @@ def _predict(
         _write_extras(probabilities, item, output, extras)
     else:
         indices = labels_inside(segmenter(volume), item.case).numpy(force=True)
-    like = item.paths[0] if item.paths[0].is_file() else None
     values = torch.from_numpy(segmenter.labels.decode(indices))
-    write_volume(output / item.output, on_grid_of(volume, values), like=like)
+    write(output / item.output, on_grid_of(volume, values), item)
     counts = np.bincount(indices.ravel(), minlength=segmenter.labels.classes)
     named = {name: int(count) for name, count in zip(segmenter.labels.names, counts[1:], strict=True)}
     return named, float(np.prod(spacing_mm(volume.affine))) / 1000
@@ -162,10 +169,11 @@ def _check_modalities(item: Input, modalities: Sequence[str]) -> None:
 
 
 def _write_extras(probabilities: MetaTensor, item: Input, output: Path, extras: Extras) -> None:
-    suffix = item.output.name[len(strip_suffix(item.output)) :]
-    suffix = ".nii.gz" if suffix == ".png" else suffix
+    stem = strip_suffix(item.output).removesuffix(".dcm")
+    suffix = item.output.name[len(stem) :]
+    suffix = ".nii.gz" if suffix in (".png", ".dcm") else suffix
     like = item.paths[0] if item.paths[0].is_file() else None
-    name = item.output.parent / strip_suffix(item.output)
+    name = item.output.parent / stem
     if extras.probabilities:
         write_volume(output / "probabilities" / f"{name}_probabilities{suffix}", probabilities, like=like)
     if extras.uncertainty:

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from segmed.errors import GeometryError, VolumeError
 from segmed.geometry import Header
-from segmed.volumes.dicom_frames import Frame, frames_of, is_dicom_file, is_native, stored_numbers
+from segmed.volumes.dicom_frames import Frame, Series, frames_of, is_dicom_file, is_native, series_of, stored_numbers
 from segmed.volumes.itk import LPS_TO_RAS
 from segmed.volumes.room import check_room
 
@@ -20,6 +20,7 @@ DIRECTION_TOLERANCE = 1e-3
 GAP_TOLERANCE = 0.05  # of the distance between slices: positions in headers are rounded
 SAME_PLACE_MM = 0.01
 SAME_SPACING = 1e-3  # relative
+SHOWN = 4  # series in a message
 AGREE: dict[str, Callable[[Frame], Hashable]] = {  # what must be equal in all slices of a series
     "columns and rows": lambda frame: frame.size,
     "bits": lambda frame: frame.bits,
@@ -29,17 +30,24 @@ AGREE: dict[str, Callable[[Frame], Hashable]] = {  # what must be equal in all s
 }
 
 
-def read_header(path: Path) -> Header:
-    """Shape, affine, components and type of a folder or a file; no pixel is decoded."""
-    stacks, affine = _series(path)
+def read_header(path: Path, series: str | None = None) -> Header:
+    """Shape, affine, components and type of a folder or a file, or of one series in it; no pixel is decoded."""
+    stacks, affine = _series(path, series)
     first = stacks[0][0]
     shape = (first.size[0], first.size[1], len(stacks[0]))
     return Header(shape, affine, len(stacks) * first.samples, _dtype([frame for stack in stacks for frame in stack]))
 
 
-def read(path: Path, component: int | None, dtype: np.dtype | None) -> tuple[np.ndarray, np.ndarray]:
+def slices_of(path: Path, component: int | None = None, series: str | None = None) -> list[Frame]:
+    """The frames that a volume is read from, one for each index along Z."""
+    return _series(path, series)[0][component or 0]
+
+
+def read(
+    path: Path, component: int | None, dtype: np.dtype | None, series: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Values (C, X, Y, Z) and affine; no dtype: the smallest type that holds those of every slice."""
-    stacks, affine = _series(path)
+    stacks, affine = _series(path, series)
     first, wanted = stacks[0][0], slice(None) if component is None else slice(component, component + 1)
     chosen = stacks if first.samples > 1 else stacks[wanted]
     check_room(path, len(chosen) * len(chosen[0]) * first.samples * first.size[0] * first.size[1], first.bits[0] // 8)
@@ -50,20 +58,30 @@ def read(path: Path, component: int | None, dtype: np.dtype | None) -> tuple[np.
     return voxels.astype(dtype or voxels.dtype, copy=False).transpose(0, 3, 2, 1), affine
 
 
+def series_in(folder: Path) -> list[Series]:
+    """The series of images whose slices lie in a folder, in the order of their numbers."""
+    images = [series_of(entry) for entry in sorted(folder.iterdir()) if is_dicom_file(entry)]
+    series = {one.uid: one for one in images if one.uid is not None}
+    return sorted(series.values(), key=lambda one: (one.number, one.description, one.uid or ""))
+
+
 # ---------------------------------------------------------------- frames -> stacks
 
 
-def _series(path: Path) -> tuple[list[list[Frame]], np.ndarray]:
+def _series(path: Path, series: str | None) -> tuple[list[list[Frame]], np.ndarray]:
     """Frames of each time point, slices in order, and the affine of their positions."""
     files = sorted(entry for entry in path.iterdir() if is_dicom_file(entry)) if path.is_dir() else [path]
     if not files:
         raise VolumeError(f"{path} holds no DICOM series: give a folder of DICOM slices or a volume file")
+    if series is not None:
+        files = [file for file in files if series_of(file).uid == series]
     frames = [frame for file in files for frame in frames_of(file)]
     if not frames:
         raise VolumeError(f"{path} holds no DICOM images, only reports or other objects: give the folder of the slices")
     count = len({frame.series for frame in frames})
     if count > 1:
-        raise VolumeError(f"{path} holds {count} DICOM series: put each into a folder of its own")
+        named = ", ".join(one.title for one in (series_in(path) if path.is_dir() else ())[:SHOWN])
+        raise VolumeError(f"{path} holds {count} DICOM series ({named}): put each into a folder of its own")
     _check_copies(frames)
     _check_owner(frames)
     _check_alike(frames)
@@ -79,8 +97,12 @@ def _series(path: Path) -> tuple[list[list[Frame]], np.ndarray]:
 
 
 def _stacked(frames: Sequence[Frame], path: Path) -> list[list[Frame]]:
-    if max(float(np.abs(one.directions - frames[0].directions).max()) for one in frames) > DIRECTION_TOLERANCE:
-        raise GeometryError(f"{path}: slices point in different directions: take out localisers and other planes")
+    turned = [one for one in frames if np.abs(one.directions - frames[0].directions).max() > DIRECTION_TOLERANCE]
+    if turned:
+        odd = frames[0] if 2 * len(turned) > len(frames) else turned[0]
+        raise GeometryError(
+            f"{path}: slices point in different directions: take out localisers and other planes, as {odd.file.name}"
+        )
     normal = np.cross(frames[0].directions[:3], frames[0].directions[3:])
     by_place = sorted(frames, key=lambda frame: float(_position(frame) @ normal))
     along = np.array([_position(frame) @ normal for frame in by_place])
@@ -119,9 +141,19 @@ def _step(stack: Sequence[Frame], path: Path) -> np.ndarray | None:
     off = np.linalg.norm(positions - line, axis=1).max()
     if max(gaps.max() - gaps.min(), off) > GAP_TOLERANCE * np.median(gaps):
         raise GeometryError(
-            f"{path}: slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart: one is missing or out of place"
+            f"{path}: slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart: one is missing or out of place "
+            f"{_where(stack, gaps)}"
         )
     return np.asarray(step)
+
+
+def _where(stack: Sequence[Frame], gaps: np.ndarray) -> str:
+    """The neighbours of the gap that differs most from the others."""
+    number = int(np.abs(gaps - np.median(gaps)).argmax())
+    one, other = stack[number], stack[number + 1]
+    if one.file == other.file:
+        return f"between frames {one.index + 1} and {other.index + 1}"
+    return f"between {one.file.name} and {other.file.name}"
 
 
 def _affine(first: Frame, step: np.ndarray | None) -> np.ndarray:

@@ -85,6 +85,36 @@ class Frame:
     owner: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Series:
+    """One acquisition, of which a file holds a slice or all.
+
+    Attributes:
+        uid: by which slices belong together; None: the file holds no image.
+        number: in the study.
+        description: of the scanner or of its user.
+    """
+
+    uid: str | None
+    number: int
+    description: str
+
+    @property
+    def title(self) -> str:
+        """Number and description, as a file may be called: `003_LGE_SAX`."""
+        words = re.sub(r"[^A-Za-z0-9]+", "_", self.description).strip("_")
+        return f"{self.number:03d}_{words}" if words else f"{self.number:03d}"
+
+
+def series_of(path: Path) -> Series:
+    """The series that a file belongs to."""
+    tags = ["SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"]
+    with _named(path):
+        data = pydicom.dcmread(path, specific_tags=tags, stop_before_pixels=True)
+        uid = str(data.get("SeriesInstanceUID", "")) if _is_image(data) else None
+        return Series(uid, int(data.get("SeriesNumber") or 0), str(data.get("SeriesDescription") or ""))
+
+
 def is_dicom_file(path: Path) -> bool:
     """Whether a file opens with the DICOM preamble."""
     # slices are published as a.dcm, as IM0001, as MR.0001.img and as 1.2.840.113: nothing else is opened to look

@@ -42,6 +42,7 @@ class Source:
         path: a file, or a folder of DICOM slices.
         component: index of a channel or time point of a 4D file; None: all of it.
         colours: of a picture red, green and blue are components; else it is grey.
+        series: UID of one of several DICOM series in a folder; None: the folder holds one.
         nan: `zero`: voxels that are not a number become 0, as outside the brain; else they are an error.
     """
 
@@ -49,6 +50,7 @@ class Source:
     component: int | None = None
     colours: bool = False
     nan: Literal["error", "zero"] = "error"
+    series: str | None = None
 
 
 def strip_suffix(path: Path | str) -> str:
@@ -102,7 +104,7 @@ def read_header(source: Source | Path | str) -> Header:
         if is_picture(path):
             header = through_pillow.read_header(path, colours=source.colours)
         elif path.is_dir() or dicom.is_dicom_file(path):
-            header = dicom.read_header(path)
+            header = dicom.read_header(path, source.series)
         elif _suffix(path.name) in itk.SUFFIXES:
             header = itk.read_header(path)
         elif _suffix(path.name) in through_nibabel.SUFFIXES:
@@ -216,7 +218,7 @@ def _voxels(source: Source, dtype: np.dtype | None) -> tuple[np.ndarray, np.ndar
             voxels, affine = through_pillow.read(path, dtype, colours=source.colours)
             voxels = voxels if component is None else voxels[component : component + 1]
         elif path.is_dir() or dicom.is_dicom_file(path):
-            voxels, affine = dicom.read(path, component, dtype)
+            voxels, affine = dicom.read(path, component, dtype, source.series)
         elif _suffix(path.name) in itk.SUFFIXES:
             voxels, affine = itk.read(path, component, dtype)
         elif _suffix(path.name) in through_nibabel.SUFFIXES:

@@ -14,12 +14,16 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 import torch
+from made_bids import make_bids
+from made_dicom import write_slices
 
 from segmed.builders.architectures import build_network
 from segmed.builders.trained import load_run
+from segmed.commands.program import main_of
 from segmed.config import DataConfig, MsdLayout, NnunetLayout, PatternLayout, SegmentationConfig
 from segmed.data.inputs import find_inputs
 from segmed.errors import DiskError
@@ -603,3 +607,22 @@ def test_real_volumes_are_predicted_on_their_own_grid(real_data, predict, tmp_pa
     np.testing.assert_allclose(after.affine, before.affine, atol=1e-5)
     assert after.header["qform_code"] == before.header["qform_code"]
     assert set(np.unique(np.asarray(after.dataobj))) <= {0, 200, 2221}
+
+
+def test_format_decides_between_dicom_seg_and_bids_derivatives(tmp_path, monkeypatch):
+    pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+    run = make_run(tmp_path / "run")
+    volume = np.random.default_rng(0).integers(0, 900, (18, 14, 5)).astype(np.int16)
+    series = write_slices(tmp_path / "in/lge", volume, np.diag([-1.5, -1.25, 4.0, 1.0]))
+    root = make_bids(tmp_path / "raw", subjects=("01",), sessions=(), modalities=("T1w",))
+    for source, output, form in (
+        (series, tmp_path / "seg", "dicom-seg"),
+        (root, root / "derivatives/segmed", "bids"),
+    ):
+        options = ["--run", run, "--input", source, "--output", output, "--format", form, "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["segmed predict", *map(str, options)])
+        assert main_of("predict")() == 0
+    segments = pydicom.dcmread(tmp_path / "seg/lge_seg.dcm").SegmentSequence
+    assert [each.SegmentLabel for each in segments] == ["myocardium", "scar"]
+    values = read_volume(root / "derivatives/segmed/sub-01/anat/sub-01_desc-segmed_dseg.nii.gz").numpy()
+    assert set(np.unique(values)) <= {0, 200, 2221}

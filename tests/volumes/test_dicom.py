@@ -124,11 +124,14 @@ def test_a_file_that_describes_fewer_frames_than_it_holds_is_refused(tmp_path):
         read_header(path)
 
 
-def test_run_lengths_are_decoded(tmp_path):
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80"], ids=["run lengths", "JPEG-LS"])
+def test_compressed_slices_are_decoded(tmp_path, syntax):
+    if syntax.endswith("80"):
+        pytest.importorskip(
+            "jpeg_ls", reason="pyjpegls, which comes with highdicom, compresses the slices of this test"
+        )
     volume = a_volume(np.uint16, (32, 24, 5))
-    folder = write_slices(
-        tmp_path / "series", volume, AFFINE, change=lambda data, z: data.compress("1.2.840.10008.1.2.5")
-    )
+    folder = write_slices(tmp_path / "series", volume, AFFINE, change=lambda data, z: data.compress(syntax))
     assert np.array_equal(on_grid(read_volume(folder), volume.shape)[0], volume)
 
 
