@@ -35,10 +35,11 @@ def kept_maps(folder: Path, result: Path, grid: SliceStack | None = None) -> tup
     if (path := _kept(folder, result, "probabilities")) is not None:
         for number, name in list(enumerate(classes))[1:]:
             maps.append(HeatMap(f"probability of {name}", open_stack(Source(path, component=number)), 1.0))
-    for heat in maps if grid is not None else ():
-        difference = grid_difference((heat.stack.shape, heat.stack.affine), (grid.shape, grid.affine))
-        if difference is not None:
-            raise GeometryError(f"{heat.title} lies on another grid ({difference})")
+    if grid is not None:
+        for heat in maps:
+            difference = grid_difference((heat.stack.shape, heat.stack.affine), (grid.shape, grid.affine))
+            if difference is not None:
+                raise GeometryError(f"{heat.title} lies on another grid ({difference})")
     return tuple(maps)
 
 
