@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from segmed.data.pairs import Pairing, Reference
     from segmed.evaluate.case_volumes import CaseVolumes
     from segmed.evaluate.scoring import Scores, Scoring
+    from segmed.reports.segmentation.page import Look
+    from segmed.reports.viewer.layers import Layers
     from segmed.volumes import Source
 
 
@@ -236,7 +238,7 @@ def _evaluate(
         subjects_known=all(reference.subject_known for reference in references),
         parts=parts,
     )
-    write_report(arguments.output)
+    write_report(arguments.output, _look(arguments, references, pairing, scoring))
     print(table_text(summary))
     print(f"written: {arguments.output} (cases.csv, summary.json, summary.md, figures, report.html)")
     return 1 if scores.failed else 0
@@ -274,6 +276,21 @@ def _volume_loader(
             return load_volumes(reference, prediction, scoring)
 
     return load
+
+
+def _look(arguments: Arguments, references: Sequence[Reference], pairing: Pairing, scoring: Scoring) -> Look:
+    """Where the volumes of the cases are, for the viewer of the page."""
+    from segmed.reports.segmentation.page import Look
+    from segmed.reports.segmentation.scored_layers import scored_layers
+
+    by_id, images = {reference.id: reference for reference in references}, _images(arguments.images, references)
+
+    def layers(case: str) -> Layers:
+        image = images.get(case) or by_id[case].image
+        prediction = pairing.predictions.get(case)
+        return scored_layers(by_id[case], prediction, scoring, image=image, folder=arguments.predictions)
+
+    return Look(scoring.structures.labels.names, layers)
 
 
 def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, Source]:

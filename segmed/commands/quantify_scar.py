@@ -261,6 +261,7 @@ def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, 
     from segmed.cardiac.scar import ScarOptions, scar_report
     from segmed.reports.scar.figures import montage_tiles
     from segmed.reports.scar.files import ScarCase
+    from segmed.reports.scar.volumes import scar_layers
 
     image, values, affine = voxels
     heart, scar = heart_of(values, affine, meaning)
@@ -287,7 +288,9 @@ def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, 
         "remote": remote,
         "position": asdict(position),
     }
-    return ScarCase(job.name, report, montage_tiles(image, heart, report, position=position), {**about, **more})
+    tiles = montage_tiles(image, heart, report, position=position)
+    layers = scar_layers(image, heart, report, oriented=not arguments.unoriented)
+    return ScarCase(job.name, report, tiles, {**about, **more}, layers)
 
 
 # ---------------------------------------------------------------- doing it

@@ -20,7 +20,7 @@ from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Folds, Run, check_data_there, holding, new_folds, open_run, read_config
 from segmed.segment import prepare as one_network
 from segmed.segment.ensemble import choose_together
-from segmed.segment.test import final_figures, run_test, sum_up
+from segmed.segment.test import final_figures, look_at, run_test, sum_up
 from segmed.segment.train import Training
 from segmed.training.folds import run_folds
 from segmed.training.hyper_parameters import telling_settings
@@ -89,9 +89,12 @@ def _test(run: Run, tracker: Tracker, state: FitState, *, device: str) -> list[R
     """Test a trained run where it has a test part, and print where the results are; the rows of the test."""
     config, split = read_config(run), Split.load(run.split)
     rows: list[Row] = []
+    look = None
     metrics = {} if state.best_score is None else {"validation/best_dice": state.best_score}
     if split.test:
-        rows, summary, pictures = run_test(run, config, build_dataset(config), split, device=device)
+        dataset = build_dataset(config)
+        rows, summary, pictures = run_test(run, config, dataset, split, device=device)
+        look = look_at(run, dataset, split)
         tracker.line(table_text(summary))
         if "classification" in summary:
             tracker.line(classification_text(summary["classification"]))
@@ -102,7 +105,7 @@ def _test(run: Run, tracker: Tracker, state: FitState, *, device: str) -> list[R
     else:
         tracker.line("no test part: nothing is tested")
     tracker.hyper_parameters(state.step, telling_settings(config), metrics)
-    page = write_report(run.path)
+    page = write_report(run.path, look)
     tracker.line(f"run:     {run.path}")
     tracker.line(f"look:    tensorboard --logdir {run.path.parent}    or open {page}")
     tracker.line(f"predict: segmed predict --run {run.path} --input FILE_OR_FOLDER --output FOLDER")

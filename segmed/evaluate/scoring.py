@@ -240,7 +240,7 @@ def _score(reference: Reference, prediction: Path | None, scoring: Scoring) -> _
             spacing_known=spacing_known,
         )  # fmt: skip
     else:
-        label_map = _on_grid(read_label_volume(prediction), true, resample=scoring.resample)
+        label_map = on_grid(read_label_volume(prediction), true, resample=scoring.resample)
         predicted, strange = encode_known(label_map.as_tensor().numpy()[0], labels, where=str(prediction))
         rows = evaluate_case(
             predicted, indices, labels, case=reference.id, spacing_mm=spacing, config=scoring.config,
@@ -250,7 +250,7 @@ def _score(reference: Reference, prediction: Path | None, scoring: Scoring) -> _
     return _CaseScores([by_name[name] for name in shown], present, unscored, strange)
 
 
-def _on_grid(prediction: MetaTensor, reference: MetaTensor, *, resample: bool) -> MetaTensor:
+def on_grid(prediction: MetaTensor, reference: MetaTensor, *, resample: bool) -> MetaTensor:
     """The prediction on the grid of the reference.
 
     Raises:
@@ -292,7 +292,7 @@ def load_volumes(
     indices = encode_known(true.as_tensor().numpy()[0], labels, where="")[0]
     predicted = np.zeros_like(indices)
     if prediction is not None:
-        label_map = to_canonical(_on_grid(read_label_volume(prediction), native, resample=True))
+        label_map = to_canonical(on_grid(read_label_volume(prediction), native, resample=True))
         predicted = encode_known(label_map.as_tensor().numpy()[0], labels, where="")[0]
     background = None
     if image is not None:

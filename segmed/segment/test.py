@@ -34,7 +34,9 @@ from segmed.reports.classification.second_head import TABLE, write_case_classes
 from segmed.reports.classification.text import classification_text
 from segmed.reports.drawing.slices import case_figure
 from segmed.reports.segmentation.files import write_evaluation
+from segmed.reports.segmentation.page import Look
 from segmed.reports.segmentation.tables import table_text
+from segmed.reports.viewer.layers import Layers, layers_of_files
 from segmed.runs import Folds, Run, read_config
 from segmed.segmenters.segmenter import Segmenter, decide, on_grid_of
 from segmed.volumes import read_label_volume, spacing_mm, strip_suffix, write_volume
@@ -176,6 +178,24 @@ def _class_answers(
         truth=np.array([classes.indices[case.id] for case in cases]),
         logits=np.log(probabilities.clip(np.finfo(float).tiny)),
     )
+
+
+def look_at(run: Run, dataset: Dataset, split: Split) -> Look:
+    """Where the volumes of the test cases are, for the viewer of the run's page; they are read when it is written."""
+    cases = {case.id: case for case in cases_of(dataset, split.test)}
+
+    def layers(name: str) -> Layers:
+        case, (first, *others) = cases[name], dataset.modalities
+        remarks = (f"Of the images {first} is shown, not {', '.join(others)}.",) if others else ()
+        return layers_of_files(
+            case.images[first],
+            encode=lambda values: dataset.labels.encode(values, where=name),
+            reference=case.label,
+            result=_prediction(run, case),
+            remarks=remarks,
+        )
+
+    return Look(dataset.labels.names, layers)
 
 
 def sum_up(config: SegmentationConfig, folds: Folds, rows: Sequence[Row]) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from glob import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segmed.errors import RunError, VolumeError
+from segmed.reports.prediction.kept_maps import kept_maps
 from segmed.reports.rendering import read_json
-from segmed.reports.viewer.layers import HeatMap, Layers, layers_of_files
+from segmed.reports.viewer.layers import Layers, layers_of_files
 from segmed.reports.viewer.viewer import Column, Viewer, ViewerCase, write_page_with_viewer
-from segmed.volumes import Source, strip_suffix
-from segmed.volumes.slice_stack import open_stack
+from segmed.volumes import Source
 
 Report = Mapping[str, Any]
 NONE = "–"
@@ -137,7 +135,7 @@ def _layers(folder: Path, record: Mapping[str, Any], report: Report) -> Layers:
         None if gone else Source(inputs[0]),
         encode=lambda written: _indices(written, values),
         result=result,
-        heat=_heat(folder, result, tuple(record["classes"])),
+        heat=kept_maps(folder, result),
         remarks=tuple(remarks),
     )
 
@@ -147,24 +145,3 @@ def _indices(written: np.ndarray, values: np.ndarray) -> np.ndarray:
     order = np.argsort(values, kind="stable")
     place = np.searchsorted(values[order], written).clip(0, len(values) - 1)
     return np.where(values[order][place] == written, order[place], 0).astype(np.uint8)
-
-
-def _heat(folder: Path, result: Path, classes: tuple[str, ...]) -> tuple[HeatMap, ...]:
-    """Uncertainty and probabilities, as far as they were written."""
-    try:
-        below = result.resolve().relative_to(folder.resolve()).parent
-    except ValueError:
-        below = Path()
-    name = strip_suffix(result)
-
-    def kept(what: str) -> Path | None:
-        places = (folder / what / below).glob(f"{escape(name)}_{what}.*")
-        return next(iter(sorted(places)), None)
-
-    maps = []
-    if (path := kept("uncertainty")) is not None:
-        maps.append(HeatMap("uncertainty (entropy)", open_stack(Source(path)), math.log(len(classes)), "nats"))
-    if (path := kept("probabilities")) is not None:
-        maps += [HeatMap(f"probability of {name}", open_stack(Source(path, component=number)), 1.0)
-                 for number, name in enumerate(classes) if number]  # fmt: skip
-    return tuple(maps)

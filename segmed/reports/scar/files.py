@@ -13,6 +13,8 @@ from segmed.files import atomic_write_text, csv_text, remove, write_json
 from segmed.reports.drawing.slices import save_figure
 from segmed.reports.scar.figures import Tiles, extent_bullseye, scar_montage, transmurality_bullseye
 from segmed.reports.scar.page import write_scar_page
+from segmed.reports.scar.volumes import scar_viewer
+from segmed.reports.viewer.layers import Layers
 
 OWN_FILES = (
     "scar.json",
@@ -66,12 +68,14 @@ class ScarCase:
         report: its numbers.
         tiles: its slices.
         about: what else scar.json says: files, label values, remote muscle, command, versions.
+        layers: of the page's viewer; None: it has none.
     """
 
     name: str
     report: ScarReport
     tiles: Tiles
     about: Mapping[str, Any]
+    layers: Layers | None = None
 
 
 def write_case(case: ScarCase, folder: Path) -> None:
@@ -94,7 +98,8 @@ def write_case(case: ScarCase, folder: Path) -> None:
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png", dpi=200)
         pictures[name] = (folder / f"{name}.png").read_bytes()
-    write_scar_page(folder / "report.html", case.name, case.report, pictures, case.tiles.told, case.about)
+    viewer = scar_viewer(case.name, case.report, case.layers)
+    write_scar_page(folder / "report.html", case.name, case.report, pictures, case.tiles.told, case.about, viewer)
     write_summary([summary_row(case)], folder)
     write_json(folder / "scar.json", {"case": case.name, **case.report.to_dict(), **case.about, "error": None})
 

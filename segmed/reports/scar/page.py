@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from segmed.cardiac.report import ScarReport, SegmentScar
-from segmed.reports.rendering import Picture, write_page
+from segmed.reports.rendering import Picture
+from segmed.reports.viewer.viewer import Viewer, write_page_with_viewer
 
 GREY_ZONES = {
     "half_maximum": "core from half of the scar's maximum, grey zone from remote mean + {sd:g} SD",
@@ -22,7 +23,13 @@ NONE = "–"
 
 
 def write_scar_page(
-    path: Path, name: str, report: ScarReport, pictures: Mapping[str, bytes], seen: str, about: Mapping[str, Any]
+    path: Path,
+    name: str,
+    report: ScarReport,
+    pictures: Mapping[str, bytes],
+    seen: str,
+    about: Mapping[str, Any],
+    viewer: Viewer | None = None,
 ) -> None:
     """Write the page; pictures lie within it, and it loads nothing.
 
@@ -33,13 +40,15 @@ def write_scar_page(
         pictures: PNG of `montage` and, where segments are known, of `bullseye_extent` and `bullseye_transmurality`.
         seen: how the slices of the montage are seen.
         about: `image`, `labels`, `remote`, `started` and `versions` are shown where they are given.
+        viewer: below the page's first sheet; None: there is none.
 
     Raises:
         DiskError: the folder can't be written.
     """
-    write_page(
+    write_page_with_viewer(
         path,
         "scar.html",
+        viewer,
         name=name,
         key=_key(report),
         montage=Picture(pictures["montage"], "short-axis slices"),
