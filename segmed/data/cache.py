@@ -297,7 +297,9 @@ def _start_worker() -> None:
 # ---------------------------------------------------------------- the files of an entry
 
 
-def _open_entry(folder: Path, case_id: str, mapped: Callable[[Path, dict[str, int]], np.ndarray]) -> CachedVolume | None:
+def _open_entry(
+    folder: Path, case_id: str, mapped: Callable[[Path, dict[str, int]], np.ndarray]
+) -> CachedVolume | None:
     """Map an entry; None where it is absent or damaged."""
     try:
         entry = json.loads((folder / "entry.json").read_bytes())
