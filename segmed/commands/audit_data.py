@@ -160,9 +160,7 @@ def _audited(data: DataConfig, arguments: Arguments, dataset: Dataset, console: 
         for repair in fix_geometry(dataset, log=log):
             console.print(_line(repair), markup=False)
     memory, workers = _output(arguments) / "cache", _workers(arguments)
-    audit = audit_dataset(
-        dataset, workers=workers, progress=True, other_findings=check_files(dataset), memory=memory
-    )
+    audit = audit_dataset(dataset, workers=workers, progress=True, other_findings=check_files(dataset), memory=memory)
     audit = _with_leaks(audit, dataset, arguments.split, memory, workers)
     audit.save_json(_output(arguments) / "audit.json")
     console.print(audit_text(audit, name=dataset.name, pictures=dataset.are_pictures))

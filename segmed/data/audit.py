@@ -160,9 +160,7 @@ class _Look:
         return key, check_case(case, modalities=self.modalities, labels=self.labels, labelled=labelled), False
 
 
-def _reports(
-    look: _Look, cases: Sequence[Case], workers: int, bar: Progress
-) -> tuple[list[CaseReport], list[str]]:
+def _reports(look: _Look, cases: Sequence[Case], workers: int, bar: Progress) -> tuple[list[CaseReport], list[str]]:
     """The report of every case, without its miniature, and its key in the memory, in the order of the cases."""
     task = bar.add_task("", total=len(cases))
     keys = [look.noted(case) for case in cases]

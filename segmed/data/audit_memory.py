@@ -9,7 +9,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -108,7 +108,10 @@ class AuditMemory:
         return reports
 
     def keep(self, key: str, case: Case, report: CaseReport) -> None:
-        """Keep a report and its miniature; a number is no key that lasts, and faults that depend on the machine are looked at again each time."""
+        """Keep a report and its miniature.
+
+        A number is no key that lasts, and faults that depend on the machine are looked at again each time.
+        """
         passing = key.isdecimal() or any(finding.kind == "unreadable" for finding in report.findings)
         text = "" if passing else json.dumps(_row(report, case))
         self._waiting.append((key, text, report.small))
@@ -171,7 +174,7 @@ class AuditMemory:
                 self._kept[process] = _opened(str(self._file))
             except (sqlite3.Error, OSError) as error:
                 self._without(error)
-        return self._kept[process]
+        return self._kept.get(process)
 
     def _without(self, error: Exception) -> None:
         """Go on without the file; a damaged one is taken away, so that the next run begins it anew."""
@@ -271,30 +274,11 @@ def _write(connection: sqlite3.Connection, rows: Sequence[tuple[str, str, np.nda
             [(key, text, zlib.crc32(text.encode()), now) for key, text, _ in rows],
         )
         connection.executemany(
-            "insert or replace into miniatures values (?, ?, ?)", [(key, cells, zlib.crc32(cells)) for key, cells in small]
+            "insert or replace into miniatures values (?, ?, ?)",
+            [(key, cells, zlib.crc32(cells)) for key, cells in small],
         )
 
 
 def without_miniature(report: CaseReport) -> CaseReport:
     """A report whose miniature lies elsewhere."""
     return replace(report, small=None)
-
-
-# ---------------------------------------------------------------- room
-
-
-def room_of(folder: Path) -> tuple[int, int]:
-    """Cases that the memory of a cache holds, and its bytes.
-
-    Raises:
-        DatasetError: the file is damaged.
-    """
-    file = folder / NAME
-    if not file.is_file():
-        return 0, 0
-    try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=PATIENCE_S)) as connection:
-            (count,) = connection.execute("select count(*) from reports").fetchone()
-    except sqlite3.Error as error:
-        raise DatasetError(f"{file} is damaged ({error}): remove it, the next audit begins it anew") from error
-    return count, file.stat().st_size

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,10 @@ from rich.progress import Progress
 from segmed.config import PreprocessConfig
 from segmed.data.cache_lock import cache_lock
 from segmed.data.cases import Case, Dataset
-from segmed.data.checksums import digest, is_intact, map_array, write_array
+from segmed.data.checksums import digest, is_intact, map_array, map_intact, write_array
 from segmed.data.content import ContentHashes
 from segmed.data.preprocess import prepare, read_case
-from segmed.data.processes import end_with_parent
+from segmed.data.processes import end_with_parent, map_in_processes
 from segmed.errors import DatasetError, VolumeError
 from segmed.files import atomic_folder, write_json
 from segmed.machine import free_ram_bytes
@@ -33,6 +35,7 @@ from segmed.volumes import Source, read_header, spacing_mm
 
 CACHE_VERSION = 3  # raised whenever `preprocess` or the files of an entry change, so that old entries are not used
 FOREGROUND_POSITIONS = 10_000  # kept for each label
+WORTH_IT = 256  # entries that are verified by several processes
 
 WORKER_BYTES = 100 << 20  # of a forked process, beside its volume
 VOXEL_BYTES = 32  # stored, in float32, respaced, with what respacing and z-scoring take for a while
@@ -92,7 +95,7 @@ class VolumeCache:
             "label_values": [list(values) for values in dataset.labels.values],
             "ignore": list(dataset.labels.ignore),
             **({"background": list(dataset.labels.background)} if dataset.labels.background else {}),
-            "preprocess": config.model_dump(mode="json"),
+            "preprocess": _as_json(config),
         }
         return digest(content)
 
@@ -146,7 +149,9 @@ class VolumeCache:
             VolumeError: a file of a case is not a usable volume.
             DiskError: the disk is full or the folder can't be written.
         """
-        volumes = {case: self._open(self.key(c, dataset, config), c.id) for case, c in enumerate(cases)}
+        keys = [self.key(case, dataset, config) for case in cases]
+        self._verify(keys, workers)
+        volumes = {index: self._open(keys[index], case.id) for index, case in enumerate(cases)}
         absent = [cases[index] for index, volume in volumes.items() if volume is None]
         with Progress(disable=not progress) as bar:
             task = bar.add_task("preprocessing", total=len(cases), completed=len(cases) - len(absent))
@@ -198,12 +203,22 @@ class VolumeCache:
     def _open(self, key: str, case_id: str) -> CachedVolume | None:
         """Map an entry that is there; the first time, all of it is compared with its checksums."""
         folder = self._entry(key)
-        volume = _open_entry(folder, case_id)
-        if volume is not None and key not in self._verified:
+        if key not in self._verified:
             if not is_intact(folder):
                 return None
             self._verified.add(key)
-        return volume
+        with suppress(OSError):  # of a read-only cache nobody prunes what was not used for long
+            os.utime(folder)
+        return _open_entry(folder, case_id, map_intact)
+
+    def _verify(self, keys: Sequence[str], workers: int) -> None:
+        """Compare many entries with their checksums on all cores; what is absent or damaged is looked at again."""
+        unseen = [key for key in keys if key not in self._verified]
+        if workers <= 1 or len(unseen) < WORTH_IT:
+            return
+        folders = map(self._entry, unseen)
+        intact = map_in_processes(is_intact, folders, workers=workers, chunk=WORTH_IT // 4)
+        self._verified.update(key for key, whole in zip(unseen, intact, strict=True) if whole)
 
     def _entry(self, key: str) -> Path:
         return self.folder / "volumes" / key
@@ -219,6 +234,11 @@ class VolumeCache:
 
 
 # ---------------------------------------------------------------- one case
+
+
+@cache
+def _as_json(config: PreprocessConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json")
 
 
 def _prepared(
@@ -277,11 +297,13 @@ def _start_worker() -> None:
 # ---------------------------------------------------------------- the files of an entry
 
 
-def _open_entry(folder: Path, case_id: str) -> CachedVolume | None:
+def _open_entry(
+    folder: Path, case_id: str, mapped: Callable[[Path, dict[str, int]], np.ndarray]
+) -> CachedVolume | None:
     """Map an entry; None where it is absent or damaged."""
     try:
         entry = json.loads((folder / "entry.json").read_bytes())
-        arrays = {name: map_array(folder / f"{name}.npy", check) for name, check in entry["arrays"].items()}
+        arrays = {name: mapped(folder / f"{name}.npy", check) for name, check in entry["arrays"].items()}
         affine = np.array(entry["affine"], dtype=np.float64)
         ends = np.cumsum(entry["counts"], dtype=int)
         foreground = tuple(np.split(arrays["foreground"], ends)[:-1]) if len(ends) else ()
@@ -292,7 +314,7 @@ def _open_entry(folder: Path, case_id: str) -> CachedVolume | None:
 
 
 def _reopen(folder: Path, case_id: str) -> CachedVolume:
-    volume = _open_entry(folder, case_id)
+    volume = _open_entry(folder, case_id, map_array)
     if volume is None:
         raise DatasetError(f"case {case_id}: the cache entry {folder} is gone or damaged: start again to rebuild it")
     return volume

@@ -27,6 +27,7 @@ class ContentHashes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
+        self._seen: dict[str, tuple[dict[str, int], str]] = {}  # by real path: what this object has read before
 
     def of(self, path: Path) -> str:
         """Hash the files of an image: a file, a header with its data file, or a folder of DICOM files.
@@ -48,11 +49,21 @@ class ContentHashes:
         total = hashlib.blake2b(digest_size=20)
         for file in files_of(Path(path)):
             real = os.path.realpath(file)
-            value = _noted(self._note(real), _state(real))
+            value = self._known(real, _state(real))
             if value is None:
                 return None
             total.update(f"{file.name}:{value}\n".encode())
         return total.hexdigest()
+
+    def _known(self, real: str, state: dict[str, int]) -> str | None:
+        """The hash of a file in this state, if it is noted."""
+        seen = self._seen.get(real)
+        if seen is not None and seen[0] == state:
+            return seen[1]
+        value = _noted(self._note(real), state)
+        if value is not None:
+            self._seen[real] = (state, value)
+        return value
 
     def _note(self, real: str) -> Path:
         return self.folder / f"{hashlib.blake2b(os.fsencode(real), digest_size=20).hexdigest()}.json"
@@ -60,7 +71,7 @@ class ContentHashes:
     def _of_file(self, file: Path) -> str:
         real = os.path.realpath(file)
         note, state = self._note(real), _state(real)
-        known = _noted(note, state)
+        known = self._known(real, state)
         if known is not None:
             return known
         hashed_at_ns = time.time_ns()
