@@ -21,8 +21,9 @@ COMMANDS = {
     "init": "a first YAML for a folder that nobody described",
     "audit": "open every file of a data set: what must be mended, what would leak",
     "quantify-scar": "mass, share, core and AHA segments of the scar in an LV",
+    "quantify-cine": "ejection fraction, volumes and mass from all phases of a cine",
     "download": "a public data set",
-    "phantom": "make a synthetic data set with known truth: hearts in LGE, or vessels of the retina",
+    "phantom": "make a synthetic data set with known truth: hearts in LGE or beating, or vessels of the retina",
     "configs": "list the experiments that are shipped",
     "schema": "JSON schema of an experiment, by which an editor completes and checks its YAML",
 }
@@ -74,6 +75,8 @@ def main_of(command: str) -> Callable[[], int | None]:
             from segmed.commands.audit_data import main
         case "quantify-scar":
             from segmed.commands.quantify_scar import main
+        case "quantify-cine":
+            from segmed.commands.quantify_cine import main
         case "download":
             from segmed.commands.download_data import main
         case "phantom":
