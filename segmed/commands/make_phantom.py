@@ -74,7 +74,7 @@ def _cine(arguments: Arguments) -> int:
     numbers = arguments.model_dump(include={"cases", "seed", "phases"})
     make_cine_phantom(folder, **numbers, progress=True)
     print(f"{folder} holds {arguments.cases} beating hearts: 1 right ventricle, 2 myocardium, 3 LV cavity")
-    known = "--data.spacing-known True --data.layout.subject .+"
+    known = "--data.spacing-known"
     print(f"Learn from it: segmed train --config configs/seg/acdc.yaml --data.root {folder} {known}")
     return 0
 

@@ -125,7 +125,9 @@ def audit_dataset(
 
 def _check(case: Case, *, dataset: Dataset, labelled: bool) -> CaseReport:
     expected = labelled and case.id not in dataset.unlabelled
-    return check_case(case, modalities=dataset.modalities, labels=dataset.labels, labelled=expected)
+    return check_case(
+        case, modalities=dataset.modalities, labels=dataset.labels, labelled=expected, incomplete=dataset.incomplete
+    )
 
 
 def _reports(check: Callable[[Case], CaseReport], cases: Sequence[Case], workers: int) -> Iterator[CaseReport]:
