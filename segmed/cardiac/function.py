@@ -206,15 +206,15 @@ def _ventricle(
     edv, esv = (float(volumes_ml[phase]) for phase in ends)
     known = label is not None and options.spacing_known
 
-    def interval(ml: float, level: float) -> Interval | None:
-        return options.interval(label, ml, level) if known and label is not None else None
+    def interval(phase: int, ml: float, level: float) -> Interval | None:
+        return options.interval(label, phase, ml, level) if known and label is not None else None
 
     both = level_of_two(options.level)
-    before, after = interval(edv, both), interval(esv, both)
+    before, after = interval(ends[0], edv, both), interval(ends[1], esv, both)
     together = before is not None and after is not None
     return {
-        "edv": _estimate(edv, "ml", interval(edv, options.level), options),
-        "esv": _estimate(esv, "ml", interval(esv, options.level), options),
+        "edv": _estimate(edv, "ml", interval(ends[0], edv, options.level), options),
+        "esv": _estimate(esv, "ml", interval(ends[1], esv, options.level), options),
         "sv": _estimate(edv - esv, "ml", difference(before, after) if before and after and together else None, options),
         "ef": Estimate(
             100 * (1 - esv / edv), "%", ejected_percent(before, after) if before and after and together else None
@@ -238,7 +238,7 @@ def _mass(
     density, estimates = options.density_g_per_ml, {}
     for name, phase in zip(names, ends, strict=True):
         wall_ml = float(volumes.wall_ml[phase])
-        known = options.interval(label, wall_ml, options.level) if label and options.spacing_known else None
+        known = options.interval(label, phase, wall_ml, options.level) if label and options.spacing_known else None
         scaled = None if known is None else (known[0] * density, known[1] * density)
         estimates[name] = _estimate(wall_ml * density, "g", scaled, options)
     return estimates

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Interval = tuple[float, float]  # from, to
-VolumeInterval = Callable[[str, float, float], Interval | None]  # label, volume in ml, level -> ml; None: not known
+# label, phase from 0, its volume in ml, level -> ml; None: not known
+VolumeInterval = Callable[[str, int, float, float], Interval | None]
 
 NO_INTERVAL = "no interval: the run is not calibrated"
 
 
-def no_interval(label: str, volume_ml: float, level: float) -> Interval | None:
+def no_interval(label: str, phase: int, volume_ml: float, level: float) -> Interval | None:
     """Of a label map that no calibrated run has made: none."""
     return None
 

@@ -68,7 +68,8 @@ def test_without_a_spacing_there_is_an_ejection_fraction_and_no_ml():
 def test_an_interval_of_the_ejection_fraction_holds_with_those_of_both_volumes():
     asked = []
 
-    def tenth(label, ml, level):
+    def tenth(label, phase, ml, level):
+        assert phase in (0, 4)
         asked.append((label, level))
         return 0.9 * ml, 1.1 * ml
 
