@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 TOOLS = {"train_seg": "train", "train_cls": "train-cls", "audit_data": "audit", "download_data": "download",
-         "make_phantom": "phantom", "quantify_scar": "quantify-scar"}  # fmt: skip
+         "make_phantom": "phantom", "quantify_scar": "quantify-scar", "quantify_cine": "quantify-cine"}  # fmt: skip
 READERS_OWN = {"C.yaml", "my.yaml"}  # of a page's commands: the first run's config stands for them
 PICTURE_BYTES, README_LINES = 200_000, 150
 INSTRUCTIONS = {"ARG", "FROM", "RUN", "ENV", "COPY", "WORKDIR", "ENTRYPOINT", "CMD", "EXPOSE", "USER", "LABEL"}

@@ -14,4 +14,4 @@ def build_dataset(config: SegmentationConfig, *, progress: bool = False) -> Data
         layout = data.layout
         make_phantom(data.root, **layout.model_dump(exclude={"name"}), progress=progress)
         data = data.model_copy(update={"layout": PHANTOM_FILES})
-    return read_dataset(data)
+    return read_dataset(data, incomplete_images=config.takes_incomplete)

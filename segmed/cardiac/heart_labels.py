@@ -83,6 +83,15 @@ def _values(tissue: str, text: str | None, labels: LabelSet | None) -> tuple[int
             names = ", ".join(sorted(known))
             raise VolumeError(f"which labels of the run are the {tissue} can't be known: give --{tissue} of {names}")
         return ()
+    return label_values(tissue, text, labels)
+
+
+def label_values(tissue: str, text: str, labels: LabelSet | None) -> tuple[int, ...]:
+    """The values of a text as `200,1220` or, with the labels of a run, `myocardium,scar`.
+
+    Raises:
+        VolumeError: no number, or an unknown name.
+    """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     values: list[int] = []
     for part in parts:

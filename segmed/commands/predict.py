@@ -120,6 +120,7 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         unlike=None if familiar is None else familiar.unlike,
         classes=_classes(configs),
         write=write,
+        takes_incomplete=all(config.takes_incomplete for config in configs),
     )
     done: list[CaseReport] = []
     failed: list[CaseReport] = []
@@ -129,6 +130,8 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
             report.status, f"failed: {report.error}"
         )
         print(printable(f"[{number}/{len(inputs)}] {report.case}: {outcome}"), flush=True)
+        if report.missing:
+            print(printable(f"{report.case} lacks {', '.join(report.missing)}: predicted without"), file=sys.stderr)
         if report.warning is not None:
             print(f"warning: {report.case} is {report.warning}", file=sys.stderr)
         (failed if report.status == "failed" else done).append(report)

@@ -23,8 +23,9 @@ COMMANDS = {
     "quantify-scar": "mass, share, core and AHA segments of the scar in an LV",
     "export": "one file to hand over, of runs: weights, plan, calibration, model card",
     "model-card": "what a model file is for, its data, figures and limits",
+    "quantify-cine": "ejection fraction, volumes and mass from all phases of a cine",
     "download": "a public data set",
-    "phantom": "make a synthetic data set with known truth: hearts in LGE, or vessels of the retina",
+    "phantom": "make a synthetic data set with known truth: hearts in LGE or beating, or vessels of the retina",
     "configs": "list the experiments that are shipped",
     "schema": "JSON schema of an experiment, by which an editor completes and checks its YAML",
 }
@@ -80,6 +81,8 @@ def main_of(command: str) -> Callable[[], int | None]:
             from segmed.commands.export import main
         case "model-card":
             from segmed.commands.model_card import main
+        case "quantify-cine":
+            from segmed.commands.quantify_cine import main
         case "download":
             from segmed.commands.download_data import main
         case "phantom":

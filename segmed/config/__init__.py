@@ -165,6 +165,13 @@ class SegmentationConfig(Section):
         return self.ensemble is not None or self.cascade is not None
 
     @property
+    def takes_incomplete(self) -> bool:
+        """Whether all its networks learn to do without one of several images."""
+        stages = [self.cascade.coarse, self.cascade.fine] if self.cascade else [self.ensemble] if self.ensemble else []
+        sections = [stage.augment or self.augment for stage in stages] or [self.augment]
+        return all(augment.modality_dropout > 0 for augment in sections)
+
+    @property
     def title(self) -> str:
         """The name, with that of the discriminator where there is one."""
         return self.name if self.adversary is None else f"{self.name}-{self.adversary.discriminator.name}"

@@ -103,6 +103,8 @@ class ClassificationConfig(Section):
     @model_validator(mode="after")
     def _levels_fit(self) -> ClassificationConfig:
         check_levels(self.train, network=self.network.name, ours="encoder", starts=self.init_encoder is not None)
+        if self.augment.modality_dropout:
+            raise ValueError("augment.modality_dropout is of segmentation: leave it out")
         return self
 
     @property

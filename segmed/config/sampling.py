@@ -91,6 +91,11 @@ class AugmentConfig(Section):
     )
     low_resolution_probability: Probability = Field(0.0, description="down- and upsampling of one patch")
     low_resolution_factor: Annotated[float, Field(ge=1)] = Field(2.0, description="largest loss of resolution")
+    modality_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="probability that a patch lacks an image of its case, of each by itself, one always stays; cases "
+        "that lack an image then train, and are predicted with what is there",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -141,7 +141,8 @@ class _Look:
         self.memory, self.modalities, self.labels = memory, dataset.modalities, dataset.labels
         self.labelled = any(case.label is not None for case in dataset.cases)
         self.unlabelled = frozenset(dataset.unlabelled)
-        self.expected = Expected(dataset.modalities, dataset.labels).digest()
+        self.incomplete = dataset.incomplete
+        self.expected = Expected(dataset.modalities, dataset.labels, dataset.incomplete).digest()
 
     def expects_label(self, case: Case) -> bool:
         return self.labelled and case.id not in self.unlabelled
@@ -157,7 +158,10 @@ class _Look:
         known = {} if key is None else self.memory.recall({key: case})
         if key in known:
             return key, known[key], True
-        return key, check_case(case, modalities=self.modalities, labels=self.labels, labelled=labelled), False
+        report = check_case(
+            case, modalities=self.modalities, labels=self.labels, labelled=labelled, incomplete=self.incomplete
+        )
+        return key, report, False
 
 
 def _reports(look: _Look, cases: Sequence[Case], workers: int, bar: Progress) -> tuple[list[CaseReport], list[str]]:

@@ -48,10 +48,11 @@ class Expected:
 
     modalities: tuple[str, ...]
     labels: LabelSet
+    incomplete: bool = False
 
     def digest(self) -> str:
         """Forty letters, other ones for each version of segmed."""
-        return digest([VERSION, version("segmed-mri"), self.modalities, asdict(self.labels)])
+        return digest([VERSION, version("segmed-mri"), self.modalities, asdict(self.labels), self.incomplete])
 
 
 class AuditMemory:

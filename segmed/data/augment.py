@@ -102,7 +102,10 @@ class Augmentation:
         if mirror:
             values = values.flip(1)
             marks = None if marks is None else self._mirrored[marks.flip(0).long()]
-        return self._with_artefacts(values, image, spacing_mm, normal, own), marks
+        values = self._with_artefacts(values, image, spacing_mm, normal, own)
+        if self.config.modality_dropout:
+            values = without_some(values, self.config.modality_dropout, generator=own("modality"))
+        return values, marks
 
     def _with_artefacts(
         self,
@@ -137,6 +140,25 @@ def _artefacts(config: AugmentConfig) -> dict[str, artefacts.Artefact]:
             given = {option: strengths[f"{name}_{option}"] for option in options if option != "generator"}
             possible[name] = partial(artefact, **given)
     return possible
+
+
+def without_some(patch: Tensor, probability: float, *, generator: np.random.Generator) -> Tensor:
+    """Set some channels to zero, which is how a missing image reaches a network; one that has something stays.
+
+    Args:
+        patch: (C, X, Y, Z); a channel of zeros is of an image that the case lacks.
+        probability: that a channel is left out, of each by itself.
+        generator: of the draws.
+    """
+    present = np.flatnonzero([bool(channel.any()) for channel in patch])
+    dropped = generator.random(len(patch)) < probability
+    if len(present) and dropped[present].all():
+        dropped[generator.choice(present)] = False
+    if not dropped.any():
+        return patch
+    patch = patch.clone()
+    patch[torch.from_numpy(dropped)] = 0
+    return patch
 
 
 def mirrored_indices(labels: LabelSet, pairs: Sequence[tuple[str, str]]) -> Tensor:

@@ -105,7 +105,7 @@ class VolumeCache:
 
     def _sources(self, case: Case, dataset: Dataset) -> tuple[list[Any], Any]:
         try:
-            images = [self._source(case.images[name]) for name in dataset.modalities if name in case.images]
+            images = [self._source(case.images[name]) if name in case.images else None for name in dataset.modalities]
             label = None if case.label is None else self._source(case.label)
             seen = case.field_of_view
             return images, label if seen is None else {"label": label, "field_of_view": self._source(seen)}

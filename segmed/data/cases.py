@@ -37,10 +37,11 @@ class Dataset:
         name: of the data set, for tables.
         root: its folder.
         cases: sorted by id.
-        modalities: names of the images, in the order of channels; every case has them all.
+        modalities: names of the images, in the order of channels; every case has them all, unless `incomplete`.
         labels: what the label maps mean; empty where no case has one.
         unlabelled: ids of the cases that the config lists as unlabelled; their label maps, if any, are left out.
         subjects_known: whether the subjects are named anywhere; otherwise every case counts as a subject.
+        incomplete: whether cases may lack some of the images, whose channels are then zero.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset:
     labels: LabelSet
     unlabelled: tuple[str, ...] = ()
     subjects_known: bool = True
+    incomplete: bool = False
 
     @property
     def are_pictures(self) -> bool:
@@ -57,20 +59,24 @@ class Dataset:
         return all(is_picture(source.path) for case in self.cases for source in case.images.values())
 
 
-def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
+def read_dataset(data: DataConfig, *, complete: bool = True, incomplete_images: bool = False) -> Dataset:
     """The cases of a config.
 
     Args:
         data: any layout but `phantom`.
         complete: whether incomplete cases (a missing image, a missing label map where other cases have one, a listed
             file that does not exist) and duplicate ids are errors; an audit accepts them and reports them.
+        incomplete_images: cases may lack some of their images all the same, for networks that learn without; unless
+            `complete`, one image may be missing everywhere.
 
     Raises:
         DatasetError: nothing there; files that don't fit the layout; incomplete cases; unknown names.
         VolumeError: labels that contradict each other.
     """
     listed = data.unlabelled if isinstance(data.unlabelled, tuple) else ()
-    layout_cases = _read_layout(data.root, data.layout, test=bool(listed))
+    layout_cases = _read_layout(
+        data.root, data.layout, test=bool(listed), some_images=incomplete_images and not complete
+    )
     if (expression := getattr(data.layout, "subject", None)) is not None:
         layout_cases = with_subjects(layout_cases, expression)
     named = tuple(case for case in layout_cases.test_images if _fits(case, listed))
@@ -85,14 +91,16 @@ def read_dataset(data: DataConfig, *, complete: bool = True) -> Dataset:
     if listed:
         cases, unlabelled = _set_apart(cases, listed, data.root)
     if complete:
-        _check_complete(cases, modalities, data.root, unlabelled)
+        _check_complete(cases, modalities, data.root, unlabelled, some=incomplete_images)
     labels = _labels(layout_cases, data, cases, readable_only=not complete)
     for name in (name for pair in data.mirror_pairs for name in pair):
         labels.index(name)
     for name in data.codes:
         labels.members(name)
     known = layout_cases.subjects_known
-    return Dataset(layout_cases.name, data.root, tuple(cases), modalities, labels, unlabelled, known)
+    return Dataset(
+        layout_cases.name, data.root, tuple(cases), modalities, labels, unlabelled, known, incomplete=incomplete_images
+    )
 
 
 def _check_names(cases: Sequence[Case], root: Path) -> None:
@@ -118,7 +126,7 @@ def _fits(case: Case, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(case.id, pattern) for pattern in patterns)
 
 
-def _read_layout(root: Path, layout: Layout, *, test: bool) -> LayoutCases:
+def _read_layout(root: Path, layout: Layout, *, test: bool, some_images: bool) -> LayoutCases:
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder: {how_to_get(root)}")
     if not any(root.iterdir()):
@@ -129,7 +137,7 @@ def _read_layout(root: Path, layout: Layout, *, test: bool) -> LayoutCases:
         case NnunetLayout():
             return read_nnunet(root, test=test)
         case PatternLayout():
-            return read_patterns(root, layout)
+            return read_patterns(root, layout, some_images=some_images)
         case ManifestLayout():
             return read_manifest(root, layout)
         case BidsLayout():
@@ -183,14 +191,19 @@ def _colours(case: Case, names: Mapping[str, Sequence[str]]) -> dict[str, Source
     return images
 
 
-def _check_complete(cases: Sequence[Case], modalities: Sequence[str], root: Path, listed: Sequence[str] = ()) -> None:
+def _check_complete(
+    cases: Sequence[Case], modalities: Sequence[str], root: Path, listed: Sequence[str], *, some: bool
+) -> None:
+    """See that no image and no label map is missing; where `some` images suffice, that each case has one."""
     for case in cases:
         missing = [name for name in modalities if name not in case.images]
         if len(missing) == len(modalities) and case.label:
             raise DatasetError(f"label map {case.label.path} has no image: add it, or take the label map away")
-        if missing:
+        if missing and not (some and len(missing) < len(modalities)):
+            learn = ", or set augment.modality_dropout, as 0.2" if len(modalities) > 1 else ""
             raise DatasetError(
-                f"case '{case.id}' has no image '{missing[0]}': add it, leave the case out, or choose data.images"
+                f"case '{case.id}' has no image '{missing[0]}': add it, leave the case out, or choose "
+                f"data.images{learn}"
             )
     lost = [source.path for case in cases for source in case.sources if not source.path.exists()]
     if lost:

@@ -28,6 +28,9 @@ def crop_box(image: MetaTensor, crop: str) -> tuple[tuple[int, ...], tuple[int, 
     """
     if crop == "none":
         return None
+    filled = [channel for channel in image.as_tensor() if channel.any()]
+    if 0 < len(filled) < len(image):  # a case that lacks an image says nothing there
+        image = MetaTensor(torch.stack(filled), affine=image.affine)
     if crop == "nonzero":
         finder = CropForeground(select_fn=lambda volume: volume != 0, margin=0, allow_smaller=True)
     else:

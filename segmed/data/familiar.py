@@ -46,9 +46,11 @@ class Familiar:
         """
         differences = self._sizes(image) if self.spacing_known else []
         for modality, channel in zip(self.modalities, image.as_tensor(), strict=True):
+            known = [fact.intensity[modality] for fact in self.facts if modality in fact.intensity]
+            if not known or (len(self.modalities) > 1 and not channel.any()):  # an image that the case lacks
+                continue
             values = intensity_facts(MetaTensor(channel[None], affine=torch.from_numpy(as_affine(image.affine))))
             name = f"{modality}: " if len(self.modalities) > 1 else ""
-            known = [fact.intensity[modality] for fact in self.facts]
             differences += [f"{name}{what}" for what in _strange_values(values, known)]
         return f"unlike all {len(self.facts)} training scans: {'; '.join(differences)}" if differences else None
 

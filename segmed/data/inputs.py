@@ -24,6 +24,7 @@ LOSSLESS = {
     **dict.fromkeys((".mgz", ".mgh", ".img", ".hdr"), ".nii.gz"),
 }
 BESIDES = ("label", "field_of_view")  # what a case to predict may lack
+UNNAMED = "of unknown kind"  # a file that does not say which of several images it is
 LABEL_FOLDERS = {"labelsTr", "labelsTs"}
 BIDS_LEVELS = 4  # subject, session, kind of image, file
 
@@ -103,7 +104,8 @@ def _from_layout(path: Path, data: DataConfig) -> list[Case]:
     for root in roots:
         for layout in layouts:
             try:
-                dataset = read_dataset(data.model_copy(update={"root": root, "layout": layout}), complete=False)
+                there = data.model_copy(update={"root": root, "layout": layout})
+                dataset = read_dataset(there, complete=False, incomplete_images=True)
             except (DatasetError, VolumeError, OSError):
                 continue
             cases = [case for case in dataset.cases if _is_there(case) and _touches(case, path)]
@@ -250,7 +252,7 @@ def _images_of(path: Path, data: DataConfig) -> dict[str, Source]:
         }
     if len(data.images) > 1 and _components(path) == len(data.images):
         return {name: Source(path, index, nan=data.nan) for index, name in enumerate(data.images)}
-    return {data.images[0]: Source(path, nan=data.nan)}
+    return {data.images[0] if len(data.images) == 1 else UNNAMED: Source(path, nan=data.nan)}
 
 
 def _components(path: Path) -> int:

@@ -48,7 +48,9 @@ class CaseReport:
 # ---------------------------------------------------------------- one case
 
 
-def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, labelled: bool) -> CaseReport:
+def check_case(
+    case: Case, *, modalities: Sequence[str], labels: LabelSet, labelled: bool, incomplete: bool = False
+) -> CaseReport:
     """Open every file of a case, each one once.
 
     Args:
@@ -56,9 +58,11 @@ def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, label
         modalities: what every case should have.
         labels: the known label values.
         labelled: whether a case without a label map is a fault.
+        incomplete: whether a case may lack some of the modalities.
     """
     findings: list[Finding] = []
-    images = _read_images(case, modalities, findings)
+    expected = [name for name in modalities if name in case.images] if incomplete and case.images else modalities
+    images = _read_images(case, expected, findings)
     indices = None
     if case.label is not None:
         indices = _read_label(case, case.label, images, labels, findings)
@@ -68,14 +72,15 @@ def check_case(case: Case, *, modalities: Sequence[str], labels: LabelSet, label
     if indices is not None and seen is not None:
         indices[..., ~seen] = IGNORE
     findings += _headers(case)
-    usable = len(images) == len(modalities) and len({tuple(volume.shape) for volume in images.values()}) == 1
+    usable = len(images) == len(expected) and len({tuple(volume.shape) for volume in images.values()}) == 1
     if not usable:
         return CaseReport(None, tuple(findings))
     facts = case_facts(case.id, images, indices, labels)
     for modality, values in facts.intensity.items():
         if values["min"] == values["max"]:
             findings.append(_constant(case, modality, values["min"]))
-    return CaseReport(facts, tuple(findings), miniature(images[modalities[0]]), is_coloured(case, images))
+    small = miniature(images[modalities[0]]) if modalities[0] in images else None
+    return CaseReport(facts, tuple(findings), small, is_coloured(case, images))
 
 
 def _constant(case: Case, modality: str, value: float) -> Finding:

@@ -111,8 +111,17 @@ def _regex(part: str, known: Mapping[str, str]) -> re.Pattern[str]:
 # ---------------------------------------------------------------- cases
 
 
-def read_patterns(root: Path, layout: PatternLayout) -> LayoutCases:
-    """Files named by patterns; a file that fits several belongs to the pattern with the most literal text."""
+def read_patterns(root: Path, layout: PatternLayout, *, some_images: bool = False) -> LayoutCases:
+    """Files named by patterns; a file that fits several belongs to the pattern with the most literal text.
+
+    Args:
+        root: folder below which the patterns are.
+        layout: the patterns.
+        some_images: patterns of images may fit nothing, as long as one of them does.
+
+    Raises:
+        DatasetError: a pattern fits nothing, or several files are one image of a case.
+    """
     if not layout.images:
         raise DatasetError("data.layout.images is empty: name at least one image and its pattern")
     patterns = {name: parse_pattern(text) for name, text in layout.images.items()}
@@ -125,9 +134,10 @@ def read_patterns(root: Path, layout: PatternLayout) -> LayoutCases:
     _give_each_file_to_one(claims)
     keys_of_config = (*(f"images.{name}" for name in patterns), *partners)
     for name, (pattern, files) in zip(keys_of_config, claims, strict=True):
-        if not files:
+        may_lack = some_images and name.startswith("images.") and any(files_of.values())
+        if not files and not may_lack:
             raise DatasetError(_nothing_matches(root, name, pattern))
-    keys = _case_keys(claims)
+    keys = _case_keys([(pattern, files) for pattern, files in claims if files])
     with_subject = len({key.get("case", "") for key in keys}) < len(keys)
     cases = []
     for key in keys:

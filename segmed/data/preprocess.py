@@ -49,8 +49,8 @@ def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | No
         (1, True)
 
     Returns:
-        image (C, X, Y, Z) float32 with one channel a modality; label (1, X, Y, Z) uint8 of label indices, or None,
-        IGNORE outside of the case's field of view.
+        image (C, X, Y, Z) float32 with one channel a modality, zero where a case of an incomplete data set lacks it;
+        label (1, X, Y, Z) uint8 of label indices, or None, IGNORE outside of the case's field of view.
 
     Raises:
         VolumeError: the files lie on different grids, one can't be read, or a modality is missing or has several
@@ -58,13 +58,16 @@ def read_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, MetaTensor | No
         ValueError: the label map holds an unknown value.
     """
     missing = [modality for modality in dataset.modalities if modality not in case.images]
-    if missing:
+    if missing and not (dataset.incomplete and len(missing) < len(dataset.modalities)):
         raise VolumeError(f"case {case.id} has no image '{missing[0]}': add the file or leave the modality out")
-    sources = {modality: case.images[modality] for modality in dataset.modalities}
+    sources = {modality: case.images[modality] for modality in dataset.modalities if modality in case.images}
     channels = _read_modalities(sources, case)
     first_name, first = next(iter(channels.items()))
     for modality, channel in channels.items():
         _check_grid(case, channel, sources[modality].path, first, sources[first_name].path)
+    if missing:  # zeros stay zeros through every normalisation: modality dropout trains with the same
+        nothing = MetaTensor(torch.zeros_like(first.as_tensor()), affine=first.affine)
+        channels = {name: channels.get(name, nothing) for name in dataset.modalities}
     together = torch.cat([channel.as_tensor() for channel in channels.values()])
     image = MetaTensor(together, affine=first.affine, meta={"path": str(sources[first_name].path)})
     if case.label is None:

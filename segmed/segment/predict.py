@@ -62,6 +62,7 @@ def predict_cases(
     unlike: Callable[[MetaTensor], str | None] | None = None,
     classes: Sequence[str] = (),
     write: Writer = write_as_input,
+    takes_incomplete: bool = False,
 ) -> Iterator[CaseReport]:
     """Segment case after case and write the label maps, with the values of the data set, on the input's grid.
 
@@ -76,6 +77,7 @@ def predict_cases(
         unlike: says what an image (C, X, Y, Z) has that no training image had, or nothing.
         classes: names of those that the segmenter tells of each case; none: it segments alone.
         write: writes a label map.
+        takes_incomplete: whether the segmenter learned to do without some of the modalities.
 
     Yields:
         A report a case, as soon as it is done.
@@ -91,7 +93,7 @@ def predict_cases(
             yield CaseReport(**{**asdict(before), "status": "kept"})
             continue
         try:
-            volume = _read(segmenter, item, modalities)
+            volume = _read(segmenter, item, modalities, takes_incomplete=takes_incomplete)
             warning = unlike(volume) if unlike is not None else None
             voxels, voxel_ml = _predict(segmenter, volume, item, output, extras or Extras(), write)
             class_probabilities = _class_probabilities(segmenter, classes)
@@ -110,6 +112,7 @@ def predict_cases(
             voxels=voxels,
             volume_ml={n: round(count * voxel_ml, 4) for n, count in voxels.items()} if spacing_known else {},
             classes=class_probabilities,
+            missing=tuple(name for name in modalities if name not in item.case.images),
             warning=warning,
         )
 
@@ -131,10 +134,10 @@ def _error_line(error: Exception) -> str:
     return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
 
 
-def _read(segmenter: Segmenter, item: Input, modalities: Sequence[str]) -> MetaTensor:
+def _read(segmenter: Segmenter, item: Input, modalities: Sequence[str], *, takes_incomplete: bool) -> MetaTensor:
     """The image of one case, (C, X, Y, Z)."""
-    _check_modalities(item, modalities)
-    dataset = Dataset("input", Path(), (item.case,), tuple(modalities), segmenter.labels)
+    _check_modalities(item, modalities, takes_incomplete=takes_incomplete)
+    dataset = Dataset("input", Path(), (item.case,), tuple(modalities), segmenter.labels, incomplete=takes_incomplete)
     return read_case(item.case, dataset)[0]
 
 
@@ -155,12 +158,14 @@ def _predict(
     return named, float(np.prod(spacing_mm(volume.affine))) / 1000
 
 
-def _check_modalities(item: Input, modalities: Sequence[str]) -> None:
+def _check_modalities(item: Input, modalities: Sequence[str], *, takes_incomplete: bool) -> None:
     given = item.case.images
-    if set(given) == set(modalities):
+    if set(given) == set(modalities) or (takes_incomplete and given and set(given) < set(modalities)):
         return
     shown = ", ".join(modalities)
     hint = "name the files CASE_0000, CASE_0001 and so on, or give a file with a component for each"
+    if given and set(given) < set(modalities):
+        hint += "; only a run that was trained with augment.modality_dropout does without one"
     raise SegmenterError(
         f"{item.paths[0]}: case {item.case.id} has {len(given)} channel{'s' if len(given) != 1 else ''} "
         f"({', '.join(given)}), the run takes {len(modalities)} ({shown}): "

@@ -117,7 +117,11 @@ def prepare(config: SegmentationConfig, *, memory: Path | None = None) -> Prepar
     classes = {} if head is None else classes_of(dataset.cases, head.column)
     strata = {fact.id: _stratum(fact, classes.get(fact.id)) for fact in audit.facts}
     split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
-    notes = (*_split_notes(config, dataset, audit, split, memory), *targets.notes)
+    notes = (
+        *_split_notes(config, dataset, audit, split, memory),
+        *_missing_notes(config, dataset),
+        *targets.notes,
+    )
     _check_adversary(config, split)
     labels = {n: list(v) for n, v in zip(dataset.labels.names, dataset.labels.values, strict=True)}
     resolved = {
@@ -197,6 +201,21 @@ def _split_notes(
             "leaks.allow_leakage, which every table of the run will then say"
         )
     return (f"{LEAKING}, allowed: {what}", *notes)
+
+
+def _missing_notes(config: SegmentationConfig, dataset: Dataset) -> tuple[str, ...]:
+    """How many cases lack which image.
+
+    Raises:
+        ConfigError: images are to be left out of patches, and there is one a case.
+    """
+    if not config.takes_incomplete:
+        return ()
+    if len(dataset.modalities) == 1:
+        raise ConfigError("augment.modality_dropout is for several images a case, these cases have one: leave it out")
+    counts = {name: sum(name not in case.images for case in dataset.cases) for name in dataset.modalities}
+    lacking = ", ".join(f"{count} lack {name}" for name, count in counts.items() if count)
+    return (f"of {len(dataset.cases)} cases {lacking}: trained and scored with what is there",) if lacking else ()
 
 
 def _checked(dataset: Dataset, memory: Path | None) -> Audit:

@@ -27,6 +27,7 @@ class CaseReport:
         volume_ml: of each label; none where the spacing is nominal.
         classes: probability of each class of the case, where the segmenter tells them.
         error: what was wrong.
+        missing: images that the case lacks, which it was predicted without.
         warning: what makes the label map doubtful, such as an image unlike all that the run learned from.
     """
 
@@ -39,6 +40,7 @@ class CaseReport:
     voxels: Mapping[str, int] = field(default_factory=dict)
     volume_ml: Mapping[str, float] = field(default_factory=dict)
     classes: Mapping[str, float] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
     error: str | None = None
     warning: str | None = None
 
@@ -128,7 +130,8 @@ def _report(data: Mapping[str, Any]) -> CaseReport:
     Raises:
         ValueError, KeyError, TypeError: it is of another version or damaged.
     """
-    report = CaseReport(**{**data, "inputs": tuple(map(str, data["inputs"]))})
+    lists = {name: tuple(map(str, data.get(name, ()))) for name in ("inputs", "missing")}
+    report = CaseReport(**{**data, **lists})
     texts = (report.case, report.stamp, *((report.output,) if report.status != "failed" else ()))
     if report.status not in ("done", "kept", "failed") or not all(isinstance(text, str) for text in texts):
         raise ValueError("not the report of a case")

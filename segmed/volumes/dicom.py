@@ -50,9 +50,7 @@ def read(
     stacks, affine = _series(path, series)
     first, wanted = stacks[0][0], slice(None) if component is None else slice(component, component + 1)
     chosen = stacks if first.samples > 1 else stacks[wanted]
-    check_room(path, len(chosen) * len(chosen[0]) * first.samples * first.size[0] * first.size[1], first.bits[0] // 8)
-    decoder = _Decoder([frame for stack in stacks for frame in stack])
-    voxels = np.stack([np.stack([decoder.values(frame) for frame in stack]) for stack in chosen])
+    voxels = decoded(chosen, path, frames=[frame for stack in stacks for frame in stack])
     if first.samples > 1:
         voxels = np.moveaxis(voxels[0], -1, 0)[wanted]
     return voxels.astype(dtype or voxels.dtype, copy=False).transpose(0, 3, 2, 1), affine
@@ -63,6 +61,18 @@ def series_in(folder: Path) -> list[Series]:
     images = [series_of(entry) for entry in sorted(folder.iterdir()) if is_dicom_file(entry)]
     series = {one.uid: one for one in images if one.uid is not None}
     return sorted(series.values(), key=lambda one: (one.number, one.description, one.uid or ""))
+
+
+def decoded(stacks: Sequence[Sequence[Frame]], path: Path, *, frames: Sequence[Frame]) -> np.ndarray:
+    """Values (times, slices, rows, columns[, colours]) of stacks, of which all `frames` are scaled alike.
+
+    Raises:
+        VolumeError: they don't fit into memory, or a file is damaged.
+    """
+    first = stacks[0][0]
+    check_room(path, len(stacks) * len(stacks[0]) * first.samples * first.size[0] * first.size[1], first.bits[0] // 8)
+    decoder = _Decoder(frames)
+    return np.stack([np.stack([decoder.values(frame) for frame in stack]) for stack in stacks])
 
 
 # ---------------------------------------------------------------- frames -> stacks
@@ -82,11 +92,24 @@ def _series(path: Path, series: str | None) -> tuple[list[list[Frame]], np.ndarr
     if count > 1:
         named = ", ".join(one.title for one in (series_in(path) if path.is_dir() else ())[:SHOWN])
         raise VolumeError(f"{path} holds {count} DICOM series ({named}): put each into a folder of its own")
+    return stacks_of(frames, path)
+
+
+def stacks_of(frames: Sequence[Frame], path: Path) -> tuple[list[list[Frame]], np.ndarray]:
+    """Frames of each time point, slices in order, and the affine of their positions: (4, 4), to RAS+ mm.
+
+    Args:
+        frames: that belong together.
+        path: where they are, for errors.
+
+    Raises:
+        VolumeError: they contradict each other, or a slice is missing.
+    """
     _check_copies(frames)
     _check_owner(frames)
     _check_alike(frames)
     if len(frames) == 1:
-        return [frames], _affine(frames[0], None)
+        return [list(frames)], _affine(frames[0], None)
     for frame in frames:
         if frame.position is None:
             raise VolumeError(f"{frame.file} does not say where its slice lies: leave it out of the series")

@@ -39,7 +39,7 @@ BITS_ALLOCATED = (8, 12, 16, 32)
 GREY = ("MONOCHROME1", "MONOCHROME2")
 # SimpleITK hides what lies in sequences, where enhanced objects keep the place and the slope of every frame
 PLACE, ORIENTATION, MEASURES = "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"
-VALUES, CONTENT = "PixelValueTransformationSequence", "FrameContentSequence"
+VALUES, CONTENT, BEAT = "PixelValueTransformationSequence", "FrameContentSequence", "CardiacSynchronizationSequence"
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Frame:
         photometric: what the numbers mean, e.g. `MONOCHROME2`.
         scaling: slope and intercept from stored numbers to values.
         order: what sorts the frames of one place: time, trigger time, dimensions, number.
+        trigger_ms: after the R wave; None: the file does not say.
         series: UID.
         instance: UID of the object that the file holds.
         owner: name of a tag -> its value, of the tags that identify patient, study and frame of reference.
@@ -80,6 +81,7 @@ class Frame:
     photometric: str
     scaling: tuple[float, float]
     order: tuple[Any, ...]
+    trigger_ms: float | None
     series: str
     instance: str
     owner: dict[str, str]
@@ -229,9 +231,11 @@ def _frame(path: Path, data: Dataset, index: int, count: int, groups: list[Datas
     if (place is not None and (place.shape != (3,) or not np.isfinite(place).all())) or not _are_directions(axes):
         raise VolumeError(f"{path} does not say where its slice lies (position {position}): leave it out of the series")
     dimensions = value(CONTENT, "DimensionIndexValues")
+    trigger = value(BEAT, "NominalCardiacTriggerDelayTime")
+    trigger = data.get("TriggerTime") if trigger in (None, "") else trigger
     order = (
         _number(value(CONTENT, "TemporalPositionIndex") or data.get("TemporalPositionIdentifier"), 0.0),
-        _number(data.get("TriggerTime"), 0.0),
+        _number(trigger, 0.0),
         tuple(int(number) for number in dimensions)
         if isinstance(dimensions, list | pydicom.multival.MultiValue)
         else (),
@@ -253,6 +257,7 @@ def _frame(path: Path, data: Dataset, index: int, count: int, groups: list[Datas
         photometric=str(data.PhotometricInterpretation),
         scaling=scaling,
         order=order,
+        trigger_ms=None if trigger in (None, "") else float(trigger),
         series=str(data.get("SeriesInstanceUID", "")),
         instance=str(data.get("SOPInstanceUID", "")),
         owner={

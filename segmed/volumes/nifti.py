@@ -23,6 +23,7 @@ LOG = logging.getLogger(__name__)
 SUFFIXES = (".nii.gz", ".nii")
 UNIT_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # of header field xyzt_units: metre, millimetre, micrometre
 ALIGNED, LAST_FORM_CODE = 2, 5  # of sform and qform; an unknown code still says that there is a form
+UNIT_MS = {8: 1000.0, 16: 1.0, 24: 0.001}  # of the same field: second, millisecond, microsecond
 TIME_UNITS = (0, 8, 16, 24, 32, 40, 48)  # that the standard knows
 DECODING_ERRORS = (OSError, EOFError, ValueError, cast(type[Exception], isal_zlib.error))
 LARGEST_RATIO = 1032  # deflate packs no tighter: a header that promises more voxels than this is wrong
@@ -84,7 +85,17 @@ def read_slices(path: Path, component: int) -> Iterator[np.ndarray]:
             yield plane if slope is None else plane * np.float32(slope) + np.float32(inter)
 
 
-def write(path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | None = None) -> None:
+def step_ms(path: Path) -> float | None:
+    """Time between two components of a 4D file; None where its header names no unit of time, or no time."""
+    with _open(path) as file:
+        header = _header(file, path)
+    unit, step = UNIT_MS.get(int(header["xyzt_units"]) & 56), float(header["pixdim"][4])
+    return None if unit is None or not math.isfinite(step) or step <= 0 else unit * step
+
+
+def write(
+    path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | None = None, step_ms: float | None = None
+) -> None:
     """Write voxels (C, X, Y, Z); `like` is a NIfTI file whose header is kept where it still holds.
 
     Args:
@@ -92,6 +103,7 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | No
         voxels: of the type that is stored.
         affine: (4, 4), RAS+ mm. Where it is that of `like`, the sform and qform of `like` stay as they are.
         like: file whose description, codes and times are kept.
+        step_ms: between components that are time points; None: as in `like`.
     """
     data = voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, 3)
     header = None
@@ -117,6 +129,9 @@ def write(path: Path, voxels: np.ndarray, affine: np.ndarray, *, like: Path | No
     image = image_class(data, affine, header=header, dtype=data.dtype)
     if like is None:
         image.header.set_xyzt_units("mm")
+    if step_ms is not None and len(voxels) > 1:
+        image.header.set_xyzt_units("mm", "msec")
+        image.header["pixdim"][4] = step_ms
     content = image.to_bytes()
     path.write_bytes(
         igzip.compress(content, compresslevel=2, mtime=0) if path.name.lower().endswith(".gz") else content

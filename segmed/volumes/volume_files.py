@@ -257,7 +257,9 @@ def _named_errors(path: Path) -> Iterator[None]:
 # ---------------------------------------------------------------- writing
 
 
-def write_volume(path: Path | str, volume: MetaTensor, *, like: Path | None = None) -> None:
+def write_volume(
+    path: Path | str, volume: MetaTensor, *, like: Path | None = None, step_ms: float | None = None
+) -> None:
     """Write a volume in the format of the path's suffix, completely or not at all.
 
     Whole numbers are stored in the smallest type that holds them, others as float32.
@@ -266,6 +268,7 @@ def write_volume(path: Path | str, volume: MetaTensor, *, like: Path | None = No
         path: `.nii.gz`, `.nii`, `.nrrd`, `.mha`, `.mhd`, or `.png` for one slice.
         volume: (C, X, Y, Z).
         like: a file whose header (codes, description, times) is kept, where both are NIfTI.
+        step_ms: between components that are time points; NIfTI keeps it.
 
     Raises:
         VolumeError: unknown suffix, or voxels that the format can't hold.
@@ -282,7 +285,7 @@ def write_volume(path: Path | str, volume: MetaTensor, *, like: Path | None = No
     with atomic_path(path) as temporary:
         if suffix in nifti.SUFFIXES:
             same_format = like is not None and _suffix(like.name) in nifti.SUFFIXES
-            nifti.write(temporary, voxels, affine, like=like if same_format else None)
+            nifti.write(temporary, voxels, affine, like=like if same_format else None, step_ms=step_ms)
         elif suffix in (".nrrd", ".mha"):
             itk.write(temporary, voxels, affine)
         elif suffix in (".png", ".tif", ".tiff", ".bmp"):

@@ -18,7 +18,7 @@ from segmed.cardiac.short_axis import short_axis_view
 from segmed.cardiac.tissue import GreyZone, obstruction, scar_zones
 from segmed.data.anatomy import BLOOD_POOL, MYOCARDIUM, RV, SCAR, Scar, draw_heart
 from segmed.data.drawn_hearts import draw_anatomy
-from segmed.data.phantoms import FRAME
+from segmed.data.scan import FRAME
 from segmed.errors import CardiacError
 
 # one scar a segment, none next to another: segment -> (sector, true transmurality in per cent)

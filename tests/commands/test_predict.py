@@ -371,6 +371,34 @@ def test_a_case_with_a_wrong_number_of_channels_is_reported(predict, tmp_path):
     assert names(tmp_path / "out") == ["prediction.json", "report.html", "x.nii.gz"]
 
 
+def test_a_run_that_learned_to_do_without_says_what_was_missing(predict, tmp_path):
+    options = {"images": ("T2", "T1"), "layout": NnunetLayout(), "augment": {"modality_dropout": 0.2}}
+    two = make_run(tmp_path / "two", **options)
+    for name in ("x_0000", "x_0001", "y_0000", "z_0001"):
+        write(tmp_path / "in" / f"{name}.nii.gz")
+    code, _, err = predict("--run", two, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    assert code == 0
+    assert err.splitlines() == ["y lacks T1: predicted without", "z lacks T2: predicted without"]
+    cases = {case["case"]: case for case in record_of(tmp_path / "out")["cases"]}
+    assert [cases[name].get("missing") for name in "xyz"] == [None, ["T1"], ["T2"]]
+    assert predict("--run", two, "--input", tmp_path / "in", "--output", tmp_path / "out")[0] == 0
+    assert set(statuses(tmp_path / "out").values()) == {"kept"}
+    strict = make_run(tmp_path / "strict", images=("T2", "T1"), layout=NnunetLayout())
+    code, _, err = predict("--run", two, "--run", strict, "--input", tmp_path / "in", "--output", tmp_path / "both")
+    assert code == 1
+    assert "y has 1 channel (T2), the run takes 2 (T2, T1)" in err
+    assert "only a run that was trained with augment.modality_dropout does without one" in err
+
+
+def test_a_lone_file_does_not_say_which_image_it_is(predict, tmp_path):
+    options = {"images": ("T2", "T1"), "augment": {"modality_dropout": 0.2}}
+    two = make_run(tmp_path / "two", **options)
+    image = write(tmp_path / "a.nii.gz")
+    code, _, err = predict("--run", two, "--input", image, "--output", tmp_path / "out")
+    assert code == 1
+    assert "has 1 channel (of unknown kind), the run takes 2 (T2, T1)" in err
+
+
 def test_modalities_on_two_grids_are_reported(predict, tmp_path):
     two = make_run(tmp_path / "two", images=("T2", "T1"), layout=NnunetLayout())
     write(tmp_path / "in" / "x_0000.nii.gz")

@@ -109,6 +109,8 @@ def _equal_pairs(
     for modality in modalities:
         alike: dict[tuple, list[str]] = {}
         for fact in facts:
+            if modality not in fact.intensity:  # the case lacks this image
+                continue
             numbers = [f"{value:.5g}" for value in fact.intensity[modality].values()]
             alike.setdefault((fact.shape, *numbers), []).append(fact.id)
         for names in alike.values():

@@ -44,7 +44,7 @@ def facts_table(audit: Audit, *, name: str, pictures: bool = False) -> Table:
         table.add_row("spacing (mm)", "", *_spread(_triples(facts, "spacing_mm", orders), "{:.4g}"))
     table.add_row("body (voxels)", "", *_spread(_triples(facts, "body_shape", orders), "{:.0f}"))
     for modality in audit.modalities:
-        values = [fact.intensity[modality] for fact in facts]
+        values = [fact.intensity[modality] for fact in facts if modality in fact.intensity]
         for title, key in (("0.5 %", "p0_5"), ("median", "p50"), ("99.5 %", "p99_5")):
             table.add_row(f"{modality}, {title}", "", *_spread(np.array([[v[key]] for v in values]), "{:.4g}"))
         table.add_row(f"{modality}, zeros", "", *_spread(np.array([[v["zero_fraction"]] for v in values]), "{:.0%}"))
