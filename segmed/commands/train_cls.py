@@ -21,7 +21,7 @@ class Arguments(TrainingOptions):
     """Options of the tool itself; all others are fields of the experiment."""
 
     often_used: ClassVar[Groups] = {
-        "this command": ("config", "run_dir", "resume", "plan_only", "folds", "fold"),
+        "this command": ("config", "run_dir", "resume", "plan_only", "folds", "fold", "on"),
         "data": ("data.root", "split.test", "split.by", "image.size"),
         "model": ("network.name", "network.encoder.name", "augment.name", "init_encoder"),
         "training": (
@@ -40,5 +40,4 @@ def main() -> int:
     arguments, config = read_training(ClassificationConfig, Arguments, description=__doc__)
     from segmed.classify import run  # heavy, and not needed for --help
 
-    carry_out(arguments, config, run)
-    return 0
+    return carry_out(arguments, config, run)
