@@ -100,7 +100,7 @@ def _mounted(mount: str, version: int, controller: str, path: str) -> tuple[Path
 
 
 def cores(environ: Mapping[str, str] | None = None, proc: Path = Path("/proc/self")) -> int:
-    """Processor cores that this process may use: the smallest of affinity, containers' quotas, SLURM's and a job's share."""
+    """Processor cores that this process may use: the least of affinity, a container's quota, SLURM's and a job's."""
     environ = os.environ if environ is None else environ
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shares = [float(allowed), *_quotas(proc)]

@@ -43,8 +43,10 @@ def plan_again(folder: Path) -> Plan:
     if (folder / "jobs" / "plan.json").is_file():
         return Plan.load(folder)
     if (folds := Folds(folder)).begun:
-        schema = ClassificationConfig if classifies(folds.config) else SegmentationConfig
-        return plan_of_folds(load_written(schema, folds.config), folds, Needs(gpus=gpus_of_one()))
+        needs = Needs(gpus=gpus_of_one())
+        if classifies(folds.config):
+            return plan_of_folds(load_written(ClassificationConfig, folds.config), folds, needs)
+        return plan_of_folds(load_written(SegmentationConfig, folds.config), folds, needs)
     run = open_run(folder)
     if classifies(run.config) or not read_config(run).composed:
         raise ConfigError(f"run {folder} is one network, which is one job: leave out --on")

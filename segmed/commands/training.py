@@ -105,9 +105,11 @@ def carry_out(arguments: TrainingOptions, config: Experiment, kind: Kind[Experim
     if arguments.part is not None:
         _train_part(arguments)
         return 0
-    go_on = arguments.go_on and arguments.run_dir is not None and is_run(arguments.run_dir)
-    if arguments.resume is not None or go_on:
-        kind.resume(arguments.resume or arguments.run_dir)
+    begun = arguments.resume
+    if arguments.go_on and arguments.run_dir is not None and is_run(arguments.run_dir):
+        begun = arguments.run_dir
+    if begun is not None:
+        kind.resume(begun)
     elif arguments.every_fold:
         kind.cross_validate(config, arguments.run_dir)
     else:

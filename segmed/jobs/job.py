@@ -154,7 +154,7 @@ class Plan:
         given = {name: value for name, value in changes.items() if value is not None}
         return replace(
             self,
-            jobs=tuple(replace(job, needs=replace(job.needs, **given)) for job in self.jobs),  # type: ignore[arg-type]
+            jobs=tuple(replace(job, needs=replace(job.needs, **given)) for job in self.jobs),
         )
 
 

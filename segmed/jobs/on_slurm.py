@@ -152,11 +152,11 @@ state() {{ printf '{{"state": "%s", "code": %s, "host": "%s", "began": %s, "seco
   "$1" "$2" "$(hostname)" "$began" "$(( $(date +%s) - began ))" "$(( ${{SLURM_RESTART_COUNT:-0}} + 1 ))" \\
   > {records}/states/"$name".json; }}
 
+trap 'stopped=yes; [ -n "$child" ] && kill -TERM $child' TERM  # the time is nearly over: the job saves and ends
 began=$(date +%s)
 state running null
 (eval "${{commands[$SLURM_ARRAY_TASK_ID]}}") < /dev/null >> {records}/logs/"$name".log 2>&1 &
 child=$!
-trap 'stopped=yes; kill -TERM $child 2>/dev/null' TERM  # the time is nearly over: the job saves and ends
 while :; do wait $child; code=$?; kill -0 $child 2>/dev/null || break; done  # a signal ends the wait, not the job
 [ -n "$stopped" ] && {{ wait $child; again=$?; [ $again -eq 127 ] || code=$again; }}
 

@@ -69,10 +69,10 @@ def test_what_waits_for_a_task_that_failed_does_not_run_and_the_next_submission_
 
 
 def test_a_job_at_its_time_limit_saves_is_queued_again_and_goes_on(slurm, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_STUB_LIMIT_S", "1.0")  # SIGTERM to the script of a task that still runs
+    monkeypatch.setenv("SLURM_STUB_TIME_IS_OVER", str(tmp_path / "begun"))  # then the script gets SIGTERM
     saving = (
         f"if [ -e {tmp_path}/saved ]; then echo went_on >> {tmp_path}/order; else "
-        f"trap 'touch {tmp_path}/saved; exit 130' TERM; while :; do sleep 0.05; done; fi"
+        f"trap 'touch {tmp_path}/saved; exit 130' TERM; touch {tmp_path}/begun; while :; do sleep 0.05; done; fi"
     )
     plan = folds(tmp_path, fold_1=f"{{ {saving}; }}")
     write_or_submit(plan, JobsConfig(time_limit="12:00:00"), submit=True)
