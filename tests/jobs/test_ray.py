@@ -87,7 +87,7 @@ def test_folds_on_two_nodes_of_which_one_dies_are_those_of_one_machine(cluster, 
 
 
 def test_shards_on_two_nodes_of_which_one_dies_are_those_of_one_machine(cluster, nodes, tmp_path):
-    run, folder = untrained_run(tmp_path / "run"), noise(tmp_path / "in", 24, side=40)
+    run, folder = untrained_run(tmp_path / "run"), noise(tmp_path / "in", 12, side=20)
     inputs = find_inputs(folder, compose_run.read_config(compose_run.open_run(run)).data)
 
     def predicted(output: Path, engine, before) -> dict[str, bytes]:
@@ -98,14 +98,14 @@ def test_shards_on_two_nodes_of_which_one_dies_are_those_of_one_machine(cluster,
         assert set(carry_out(plan, engine).values()) == {"done"}
         if thread is not None:
             thread.join()
-        assert len(json.loads((output / "prediction.json").read_text())["cases"]) == 24
+        assert len(json.loads((output / "prediction.json").read_text())["cases"]) == 12
         return {path.name: path.read_bytes() for path in output.glob("*.nii.gz")}
 
     one = predicted(tmp_path / "one", LocalPool(Needs(2, 8 * GIB)), lambda shards: None)
     begun = lambda shards: lambda: all(shards.record(number).exists() for number in (0, 1))  # noqa: E731
     two = predicted(tmp_path / "two", RayEngine(), lambda shards: kill_when(cluster, nodes[0], begun(shards)))
     assert two == one
-    assert len(two) == 24
+    assert len(two) == 12
 
 
 def test_what_no_node_has_is_refused_and_failures_are_named(cluster, nodes, tmp_path):
