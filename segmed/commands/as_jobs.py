@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from segmed.commands.training import Experiment, Kind, TrainingOptions
+from segmed.commands.training import Experiment, Kind, TrainingOptions, carry_out
 from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_written
@@ -22,8 +22,13 @@ from segmed.runs import Folds, Run, is_run, open_run, read_config
 CONFIG = "experiment.yaml"
 
 
-def train_as_jobs(arguments: TrainingOptions, config: Experiment, kind: Kind[Experiment]) -> int:
-    """Show the plan of an experiment, or carry out its jobs; exit code 1 where one failed."""
+def train_or_plan(arguments: TrainingOptions, config: Experiment, kind: Kind[Experiment]) -> int:
+    """Train in this process, show the plan of an experiment, or carry out its jobs; exit code 1 where one failed."""
+    if arguments.submit and arguments.on != "slurm":
+        raise ConfigError("--submit goes with --on slurm: add it")
+    if arguments.on == "here" and not arguments.plan_only:
+        carry_out(arguments, config, kind)
+        return 0
     if arguments.resume is not None:
         plan = plan_again(arguments.resume)
     else:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from segmed.commands.command_line import parse
+from segmed.commands.short_help import Groups
 from segmed.config import Section, SegmentationConfig, known
 from segmed.config.jobs import EngineName, JobsConfig
 from segmed.errors import ConfigError
@@ -37,6 +38,12 @@ class Arguments(Section):
     done; 1: some cases failed, the others are done; 2: nothing could be done.
     """
 
+    often_used: ClassVar[Groups] = {
+        "what is predicted": ("run", "input", "output", "overwrite"),
+        "how": ("mirror", "overlap", "largest_component", "device", "precision"),
+        "beside the label maps": ("probabilities", "uncertainty"),
+        "many cases": ("on", "shards", "submit", "plan_only"),
+    }
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
         (), description="folder of a run or of a cross-validation; of several, and of folds, the probabilities' mean"
     )
@@ -88,8 +95,9 @@ def main() -> int:
     if arguments.on != "here":
         from segmed.commands.predict_shards import predict_in_shards
 
-        given = {"on": arguments.on, "jobs": arguments.jobs, "output": arguments.output, "read": read}
-        return predict_in_shards(arguments, inputs, **given)
+        return predict_in_shards(
+            arguments, inputs, read=read, output=arguments.output, on=arguments.on, jobs=arguments.jobs
+        )
     with bounds(arguments.output, inputs=read):
         return _predict(arguments, members, inputs, started)
 
@@ -104,7 +112,8 @@ def _predict(arguments: Arguments, members: list[Member], inputs: Sequence[Input
     familiar = familiar_with(arguments.run[0], spacing_known=configs[0].data.spacing_known)
     segmenter = _segmenter(arguments, members)
     about = _about(arguments, members, segmenter)
-    shards, vanished, path = Shards(arguments.output.absolute()), [], None
+    shards, path = Shards(arguments.output.absolute()), None
+    vanished: list[CaseReport] = []
     if arguments.shard is not None:
         path = shards.record(arguments.shard)
         inputs, vanished = shards.inputs_of(arguments.shard, inputs)

@@ -55,7 +55,7 @@ def predict_in_shards(
                 shards.whole(number).unlink()  # a case that failed is tried again
     plan = plan_of_shards(shards, count, words, (*words, "--shards", str(count)), Needs(gpus=gpus_of_one()))
     code = run_plan(plan, on, jobs, submit=bool(given["submit"]))
-    return code or (1 if on != "slurm" and _print_outcome(shards, output) else 0)
+    return code or (1 if on != "slurm" and _print_outcome(output) else 0)
 
 
 def _failed_before(whole: Path) -> bool:
@@ -73,7 +73,7 @@ def _usual_count(on: EngineName, jobs: JobsConfig) -> int:
     return (room.gpus or room.cores or 1) if on == "local" else ELSEWHERE
 
 
-def _print_outcome(shards: object, output: Path) -> bool:
+def _print_outcome(output: Path) -> bool:
     """Print how many cases are done, and those that failed; whether there are any."""
     from segmed.evaluate.results import json_facts
 
@@ -114,7 +114,7 @@ def merge_shards(output: Path) -> list[CaseReport]:
     from segmed.jobs.shards import Shards, merge
 
     shards = Shards(output.absolute())
-    if not shards.list.is_file():
+    if not shards.dealt.is_file():
         raise ConfigError(f"{output} has no shards to merge: --merge is what segmed predict --on calls at its end")
     reports = merge(shards)
     missing = [each["case"] for each in shards.cases() if each["case"] not in {report.case for report in reports}]

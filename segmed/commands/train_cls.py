@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from segmed.commands.short_help import Groups
-from segmed.commands.training import TrainingOptions, carry_out, read_training
+from segmed.commands.training import TrainingOptions, read_training
 from segmed.config.classification import ClassificationConfig
 
 FIRST_RUN = Path("contrast_phantom")  # a shipped config
@@ -39,5 +39,6 @@ def main() -> int:
     """Train, resume, plan or cross-validate, as the command line says."""
     arguments, config = read_training(ClassificationConfig, Arguments, description=__doc__)
     from segmed.classify import run  # heavy, and not needed for --help
+    from segmed.commands.as_jobs import train_or_plan
 
-    return carry_out(arguments, config, run)
+    return train_or_plan(arguments, config, run)

@@ -94,17 +94,11 @@ class Kind(Protocol[Planned]):
         """Train and test every fold."""
 
 
-def carry_out(arguments: TrainingOptions, config: Experiment, kind: Kind[Experiment]) -> int:
-    """Train, resume, plan or cross-validate, as the command line says; the exit code."""
-    if arguments.submit and arguments.on != "slurm":
-        raise ConfigError("--submit goes with --on slurm: add it")
-    if arguments.on != "here" or arguments.plan_only:
-        from segmed.commands.as_jobs import train_as_jobs
-
-        return train_as_jobs(arguments, config, kind)
+def carry_out(arguments: TrainingOptions, config: Experiment, kind: Kind[Experiment]) -> None:
+    """Train, resume or cross-validate in this process, as the command line says."""
     if arguments.part is not None:
         _train_part(arguments)
-        return 0
+        return
     begun = arguments.resume
     if arguments.go_on and arguments.run_dir is not None and is_run(arguments.run_dir):
         begun = arguments.run_dir
@@ -114,7 +108,6 @@ def carry_out(arguments: TrainingOptions, config: Experiment, kind: Kind[Experim
         kind.cross_validate(config, arguments.run_dir)
     else:
         kind.run(config, arguments.run_dir)
-    return 0
 
 
 def _train_part(arguments: TrainingOptions) -> None:

@@ -32,7 +32,7 @@ class Shards:
         return self.output / "jobs" / "shards"
 
     @property
-    def list(self) -> Path:
+    def dealt(self) -> Path:
         """Which cases there are, and which shard takes each."""
         return self.folder / "cases.json"
 
@@ -51,7 +51,7 @@ class Shards:
             JobError: the list is missing or damaged.
         """
         try:
-            cases = json.loads(self.list.read_text(encoding="utf-8"))["cases"]
+            cases = json.loads(self.dealt.read_text(encoding="utf-8"))["cases"]
             return [
                 {
                     "case": str(each["case"]),
@@ -62,7 +62,7 @@ class Shards:
                 for each in cases
             ]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise JobError(f"{self.list} is missing or damaged: give segmed predict --on again") from error
+            raise JobError(f"{self.dealt} is missing or damaged: give segmed predict --on again") from error
 
     def divide(self, inputs: Sequence[Input], count: int, *, again: bool) -> int:
         """Deal the inputs out to the shards, unless that was done before for the same ones; how many shards there are.
@@ -82,12 +82,12 @@ class Shards:
             }
             for number, each in enumerate(inputs)
         ]
-        if self.list.is_file() and not again and self.cases() == cases:
+        if self.dealt.is_file() and not again and self.cases() == cases:
             return count
-        if self.list.is_file():
+        if self.dealt.is_file():
             merge(self)  # what the shards of an earlier plan did counts
             shutil.rmtree(self.folder)
-        write_json(self.list, {"shards": count, "cases": cases})
+        write_json(self.dealt, {"shards": count, "cases": cases})
         return count
 
     def inputs_of(self, shard: int, inputs: Sequence[Input]) -> tuple[list[Input], list[CaseReport]]:
@@ -95,7 +95,7 @@ class Shards:
         there = {str(each.output): each for each in inputs}
         own = [each for each in self.cases() if each["shard"] == shard]
         if not own:
-            raise JobError(f"{self.list} names no cases of shard {shard}: give segmed predict --on again")
+            raise JobError(f"{self.dealt} names no cases of shard {shard}: give segmed predict --on again")
         gone = [each for each in own if each["output"] not in there]
         return [there[each["output"]] for each in own if each["output"] in there], [_vanished(each) for each in gone]
 
