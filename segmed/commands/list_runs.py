@@ -26,7 +26,9 @@ class Arguments(Section):
     speed so far. Jobs that failed are named with the last line of their log. Exit code 0, also where there is no run.
     """
 
-    folder: Annotated[Path, tyro.conf.Positional] = Field(Path("runs"), description="folder of runs, or a run")
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Field(
+        Path("runs"), description="folder of runs, or a run"
+    )
     sort: Literal["name", "age", "score", "size"] = Field(
         "name", description="newest, best or largest first; or by name"
     )
