@@ -37,6 +37,10 @@ class UnfinishedError(RunError):
     """A run that is not done yet."""
 
 
+class JobError(ValueError):
+    """A plan of jobs, or an engine that can't carry it out."""
+
+
 class SegmenterError(ValueError):
     """A segmenter, a classical method or a classifier that has no answer for this input."""
 

@@ -102,12 +102,12 @@ def _mounted(mount: str, version: int, controller: str, path: str) -> tuple[Path
 
 
 def cores(environ: Mapping[str, str] | None = None, proc: Path = Path("/proc/self")) -> int:
-    """Processor cores that this process may use: the smallest of affinity, containers' quotas and SLURM's share."""
+    """Processor cores that this process may use: the least of affinity, a container's quota, SLURM's and a job's."""
     environ = os.environ if environ is None else environ
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shares = [float(allowed), *_quotas(proc)]
     given = environ.get("SLURM_CPUS_PER_TASK") or environ.get("SLURM_CPUS_ON_NODE") or ""
-    shares += [float(given)] if given.isdigit() else []
+    shares += [float(each) for each in (given, environ.get("SEGMED_CORES", "")) if each.isdigit()]
     return max(1, math.ceil(min(shares)))
 
 

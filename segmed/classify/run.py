@@ -49,13 +49,23 @@ def resume(folder: Path) -> None:
 
 def show_plan(config: ClassificationConfig) -> None:
     """Print what would be trained on what, and why."""
-    print("\n".join(describe(prepare(config))))
+    print(look_ahead(config)[0])
+
+
+def look_ahead(config: ClassificationConfig) -> tuple[str, ClassificationConfig, int | None]:
+    """What would be trained on what, and why; the config; the memory that it needs is not known."""
+    return "\n".join(describe(prepare(config))), config, None
+
+
+def begin_folds(config: ClassificationConfig, folder: Path | None) -> Folds:
+    """Make the folder of a cross-validation."""
+    return new_folds(with_absolute_paths(config), folder)
 
 
 def cross_validate(config: ClassificationConfig, folder: Path | None) -> None:
     """Train and test every fold, and sum up over all images: each is tested once, by a model that never saw it."""
-    config = with_absolute_paths(config)
-    _run_folds(config, new_folds(config, folder))
+    folds = begin_folds(config, folder)
+    _run_folds(load_written(ClassificationConfig, folds.config), folds)
 
 
 def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> Answers | None:

@@ -39,7 +39,7 @@ LIMITS = "raise the limits of this shell (ulimit -v, ulimit -u) or of the job, o
 def of_process() -> tuple[str, list[str]]:
     """The program's name and its arguments; `segmed NAME` is a name of two words."""
     program, *arguments = sys.argv
-    if Path(program).stem == "segmed" and arguments:
+    if Path(program).stem in ("segmed", "program") and arguments:
         return f"segmed {arguments[0]}", arguments[1:]
     return program, arguments
 

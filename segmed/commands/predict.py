@@ -6,15 +6,18 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from segmed.commands.command_line import parse
 from segmed.commands.model_option import Models
+from segmed.commands.short_help import Groups
 from segmed.config import Section, SegmentationConfig, known
+from segmed.config.jobs import EngineName, JobsConfig
 from segmed.errors import ConfigError
 from segmed.files import bounds, printable
 
@@ -39,6 +42,12 @@ class Arguments(Section):
     be done.
     """
 
+    often_used: ClassVar[Groups] = {
+        "what is predicted": ("run", "model", "input", "output", "format", "overwrite"),
+        "how": ("mirror", "overlap", "largest_component", "device", "precision"),
+        "beside the label maps": ("probabilities", "uncertainty"),
+        "many cases": ("on", "shards", "submit", "plan_only"),
+    }
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
         (), description="folder of a run or of a cross-validation; of several, and of folds, the probabilities' mean"
     )
@@ -63,6 +72,13 @@ class Arguments(Section):
     uncertainty: Flag = Field(False, description="write the entropy of the probabilities (nats) too")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16"] | None = Field(None, description="left out: as in training")
+    on: EngineName = Field("here", description="here, case after case in this process; or dealt out to jobs")
+    shards: PositiveInt | None = Field(None, description="jobs; none: as many as run at once (ray, slurm: 16)")
+    submit: Flag = Field(False, description="with --on slurm: call sbatch; else its scripts are only written")
+    plan_only: Flag = Field(False, description="with --on: show the jobs and stop")
+    jobs: JobsConfig = Field(JobsConfig(), description="what each job takes, and what an engine is told")
+    shard: NonNegativeInt | None = Field(None, description="do the cases of one shard, as a job does")
+    merge: Flag = Field(False, description="write one record of all shards, as the last job does")
 
 
 def main() -> int:
@@ -86,17 +102,26 @@ def _predicted(arguments: Arguments, runs: Opened) -> int:
     from segmed.runs import own_files
 
     started = time.perf_counter()
+    if arguments.merge:
+        return _merge(arguments, runs)
     members = [member for run in runs.folders for member in members_of(run)]
     _check_ensemble(arguments, members)
     inputs = find_inputs(arguments.input, members[0].config.data, output=arguments.output)
     _say_label_maps(arguments.input)
     read = [*case_files(item.case for item in inputs), *(file for run in arguments.run for file in own_files(run))]
+    if arguments.on != "here":
+        from segmed.commands.predict_shards import predict_in_shards
+
+        return predict_in_shards(
+            arguments, inputs, read=read, output=arguments.output, on=arguments.on, jobs=arguments.jobs
+        )
     with bounds(arguments.output, inputs=[*read, *runs.sources]):
         return _predict(arguments, runs, members, inputs, started)
 
 
 def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: Sequence[Input], started: float) -> int:
     from segmed.data.familiar import familiar_with
+    from segmed.jobs.shards import Shards
     from segmed.reports.prediction.page import write_prediction_page
     from segmed.segment.predict import Extras, check_outputs, predict_cases
     from segmed.segment.record import Record
@@ -106,7 +131,12 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
     segmenter = _segmenter(arguments, members)
     about = _about(arguments, runs, members, segmenter)
     inputs, write = _in_format(arguments, inputs, configs[0], segmenter)
-    record = Record(arguments.output, about, overwrite=arguments.overwrite)
+    shards, path = Shards(arguments.output.absolute()), None
+    vanished: list[CaseReport] = []
+    if arguments.shard is not None:
+        path = shards.record(arguments.shard)
+        inputs, vanished = shards.inputs_of(arguments.shard, inputs)
+    record = Record(arguments.output, about, overwrite=arguments.overwrite, path=path)
     extras = Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty)
     check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.done, extras=extras)
     reports = predict_cases(
@@ -124,7 +154,7 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
     )
     done: list[CaseReport] = []
     failed: list[CaseReport] = []
-    for number, report in enumerate(reports, 1):
+    for number, report in enumerate(chain(vanished, reports), 1):
         record.add(report)
         outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
             report.status, f"failed: {report.error}"
@@ -135,6 +165,10 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         if report.warning is not None:
             print(f"warning: {report.case} is {report.warning}", file=sys.stderr)
         (failed if report.status == "failed" else done).append(report)
+    if arguments.shard is not None:
+        shards.end(arguments.shard, [*done, *failed])
+        _print_failures(failed)
+        return 0  # the merge tells of them
     _write_classes(arguments.output, _classes(configs), done)
     page = write_prediction_page(arguments.output)
     print(
@@ -168,6 +202,17 @@ def _in_format(
     from segmed.segment.predict import write_as_input
 
     return inputs, write_as_input
+
+
+def _merge(arguments: Arguments, runs: Opened) -> int:
+    """Join the records of the shards, and the classes of their cases."""
+    from segmed.builders.ensembles import members_of
+    from segmed.commands.predict_shards import merge_shards
+
+    reports = merge_shards(arguments.output)
+    configs = [member.config for run in runs.folders for member in members_of(run)]
+    _write_classes(arguments.output, _classes(configs), [each for each in reports if each.status != "failed"])
+    return 0
 
 
 def _print_failures(failed: Sequence[CaseReport]) -> None:

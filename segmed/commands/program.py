@@ -18,6 +18,7 @@ COMMANDS = {
     "classify": "classes of new images or volumes, by trained runs",
     "evaluate": "score label maps against references",
     "compare": "methods on the same test cases",
+    "runs": "list the runs below a folder: state, budget, score, age, size",
     "init": "a first YAML for a folder that nobody described",
     "audit": "open every file of a data set: what must be mended, what would leak",
     "quantify-scar": "mass, share, core and AHA segments of the scar in an LV",
@@ -71,6 +72,8 @@ def main_of(command: str) -> Callable[[], int | None]:
             from segmed.commands.evaluate import main
         case "compare":
             from segmed.commands.compare import main
+        case "runs":
+            from segmed.commands.list_runs import main
         case "init":
             from segmed.commands.write_starter import main
         case "audit":
@@ -112,3 +115,7 @@ def _overview() -> str:
             '  eval "$(segmed --print-completion zsh)"',
         ]
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from segmed.commands.short_help import Groups
-from segmed.commands.training import TrainingOptions, carry_out, read_training
+from segmed.commands.training import TrainingOptions, read_training
 from segmed.config.classification import ClassificationConfig
 
 FIRST_RUN = Path("contrast_phantom")  # a shipped config
@@ -21,7 +21,7 @@ class Arguments(TrainingOptions):
     """Options of the tool itself; all others are fields of the experiment."""
 
     often_used: ClassVar[Groups] = {
-        "this command": ("config", "run_dir", "resume", "plan_only", "folds", "fold"),
+        "this command": ("config", "run_dir", "resume", "plan_only", "folds", "fold", "on"),
         "data": ("data.root", "split.test", "split.by", "image.size"),
         "model": ("network.name", "network.encoder.name", "augment.name", "init_encoder"),
         "training": (
@@ -39,6 +39,6 @@ def main() -> int:
     """Train, resume, plan or cross-validate, as the command line says."""
     arguments, config = read_training(ClassificationConfig, Arguments, description=__doc__)
     from segmed.classify import run  # heavy, and not needed for --help
+    from segmed.commands.as_jobs import train_or_plan
 
-    carry_out(arguments, config, run)
-    return 0
+    return train_or_plan(arguments, config, run)

@@ -10,7 +10,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from segmed.commands.short_help import Groups
-from segmed.commands.training import TrainingOptions, carry_out, read_training
+from segmed.commands.training import TrainingOptions, read_training
 from segmed.config import SegmentationConfig
 
 FIRST_RUN = Path("phantom")  # a shipped config
@@ -20,7 +20,7 @@ class Arguments(TrainingOptions):
     """Options of the tool itself; all others are fields of the experiment."""
 
     often_used: ClassVar[Groups] = {
-        "this command": ("config", "run_dir", "resume", "plan_only", "folds", "fold"),
+        "this command": ("config", "run_dir", "resume", "plan_only", "folds", "fold", "on"),
         "data": ("data.root", "split.test"),
         "model": (
             "network.name",
@@ -45,7 +45,7 @@ class Arguments(TrainingOptions):
 def main() -> int:
     """Train, resume, plan or cross-validate, as the command line says."""
     arguments, config = read_training(SegmentationConfig, Arguments, description=__doc__)
+    from segmed.commands.as_jobs import train_or_plan
     from segmed.compose import run  # heavy, and not needed for --help
 
-    carry_out(arguments, config, run)
-    return 0
+    return train_or_plan(arguments, config, run)

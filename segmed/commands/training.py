@@ -10,10 +10,13 @@ from pydantic import Field
 from segmed.commands.command_line import of_process, parse_as
 from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
+from segmed.config.jobs import EngineName, JobsConfig
 from segmed.errors import ConfigError
+from segmed.runs import Folds, Run, is_run
 
-Planned = TypeVar("Planned", contravariant=True)
+Planned = TypeVar("Planned")
 Experiment = TypeVar("Experiment", SegmentationConfig, ClassificationConfig)
+WITH_RESUME = ("--resume", "--on", "--submit", "--plan-only", "--part")  # options that may stand beside --resume
 
 
 class TrainingOptions(Section):
@@ -22,9 +25,16 @@ class TrainingOptions(Section):
     config: Path = Field(description="YAML of the experiment, or the name of a shipped one")
     run_dir: Path | None = Field(None, description="folder of the run; none: a new one below `runs`")
     resume: Path | None = Field(None, description="run to go on with; takes no other option")
+    go_on: bool = Field(False, description="go on with --run-dir where it was begun, else begin it: what jobs do")
+    part: str | None = Field(None, description="with --resume: train one network of several, as coarse/axial, and stop")
     fold: int | None = Field(None, description="train and test one cross-validation fold, counted from 0")
-    folds: int | None = Field(None, description="train and test so many folds, one after the other, and sum them up")
-    plan_only: bool = Field(False, description="print the plan with its reasons and stop")
+    folds: int | None = Field(None, description="train and test so many folds, and sum them up")
+    plan_only: bool = Field(False, description="print the plan with its reasons, and what it takes of jobs, and stop")
+    on: EngineName = Field(
+        "here", description="folds, and networks of a cascade: here, one after the other, or several at once as jobs"
+    )
+    submit: bool = Field(False, description="with --on slurm: call sbatch; else its scripts are only written")
+    jobs: JobsConfig = Field(JobsConfig(), description="what each job takes, and what an engine is told")
 
     @property
     def every_fold(self) -> bool:
@@ -46,7 +56,8 @@ def read_training(
         ConfigError: a command line or a config that can't be used.
     """
     given = [argument.split("=")[0] for argument in of_process()[1] if argument.startswith("--")]
-    if "--resume" in given and len(given) > 1:
+    others = [option for option in given if option not in WITH_RESUME and not option.startswith("--jobs.")]
+    if "--resume" in given and others:
         raise ConfigError("--resume takes no other option: the run's own config.yaml says what to do")
     first_run: Path = options.model_fields["config"].default
     arguments, config = parse_as(schema, options, description=description, default_config=first_run)
@@ -70,20 +81,38 @@ class Kind(Protocol[Planned]):
     def resume(self, folder: Path) -> None:
         """Go on with one."""
 
-    def show_plan(self, config: Planned) -> None:
-        """Print its plan."""
+    def look_ahead(self, config: Planned) -> tuple[str, Planned, int | None]:
+        """Its plan in words, its config as far as that is decided, and the bytes that it needs, if that is known."""
+
+    def begin_folds(self, config: Planned, folder: Path | None) -> Folds:
+        """Make the folder of a cross-validation."""
+
+    def start(self, config: Planned, folder: Path | None) -> Run:
+        """Make the folder of a run."""
 
     def cross_validate(self, config: Planned, folder: Path | None) -> None:
         """Train and test every fold."""
 
 
-def carry_out(arguments: TrainingOptions, config: Planned, kind: Kind[Planned]) -> None:
-    """Train, resume, plan or cross-validate, as the command line says."""
-    if arguments.resume is not None:
-        kind.resume(arguments.resume)
-    elif arguments.plan_only:
-        kind.show_plan(config)
+def carry_out(arguments: TrainingOptions, config: Experiment, kind: Kind[Experiment]) -> None:
+    """Train, resume or cross-validate in this process, as the command line says."""
+    if arguments.part is not None:
+        _train_part(arguments)
+        return
+    begun = arguments.resume
+    if arguments.go_on and arguments.run_dir is not None and is_run(arguments.run_dir):
+        begun = arguments.run_dir
+    if begun is not None:
+        kind.resume(begun)
     elif arguments.every_fold:
         kind.cross_validate(config, arguments.run_dir)
     else:
         kind.run(config, arguments.run_dir)
+
+
+def _train_part(arguments: TrainingOptions) -> None:
+    if arguments.resume is None:
+        raise ConfigError("--part goes with --resume: name the run that it is a part of")
+    from segmed.compose.run import train_part
+
+    train_part(arguments.resume, str(arguments.part))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -10,6 +9,7 @@ from lightning_fabric import Fabric
 from segmed.builders.datasets import build_dataset
 from segmed.compose import prepare as several_networks
 from segmed.compose.train import train_networks
+from segmed.compose.train import train_part as train_one
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_written
 from segmed.data.splits import Split
@@ -20,7 +20,7 @@ from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Folds, Run, check_data_there, holding, new_folds, open_run, read_config
 from segmed.segment import prepare as one_network
 from segmed.segment.ensemble import choose_together
-from segmed.segment.test import final_figures, look_at, run_test, sum_up
+from segmed.segment.test import final_figures, keep_rows, kept_rows, look_at, run_test, sum_up
 from segmed.segment.train import Training
 from segmed.training.folds import run_folds
 from segmed.training.hyper_parameters import telling_settings
@@ -52,16 +52,43 @@ def resume(folder: Path) -> None:
     train_and_test(run, *launch(read_config(run).train.devices), resume=True)
 
 
+def train_part(folder: Path, name: str) -> None:
+    """Train one network of a run of several, as `coarse/axial`; what it needs is trained before, and nothing is tested.
+
+    Raises:
+        RunError: no such run, or no such part.
+    """
+    run = open_run(folder)
+    train_one(run, name, *launch(read_config(run).train.devices))
+
+
 def show_plan(config: SegmentationConfig) -> None:
     """Print the plan of an experiment with its reasons."""
+    print(look_ahead(config)[0])
+
+
+def look_ahead(config: SegmentationConfig) -> tuple[str, SegmentationConfig, int | None]:
+    """The plan of an experiment with its reasons, its config as far as that is decided, and the bytes that it needs.
+
+    Of several networks each is planned when it begins: views are decided, memory is not known.
+    """
     ready = one_network.prepare(config)
-    print(several_networks.composed(ready) if config.composed else one_network.planned(ready))
+    if config.composed:
+        whole = several_networks.composed(ready)
+        return str(whole), whole.config, None
+    plan = one_network.planned(ready)
+    return str(plan), plan.config, plan.memory_bytes
+
+
+def begin_folds(config: SegmentationConfig, folder: Path | None) -> Folds:
+    """Make the folder of a cross-validation."""
+    return new_folds(one_network.with_absolute_paths(config), folder)
 
 
 def cross_validate(config: SegmentationConfig, folder: Path | None) -> None:
     """Train and test every fold, and sum up over all cases: each is tested once, by a model that never saw it."""
-    config = one_network.with_absolute_paths(config)
-    _run_folds(config, new_folds(config, folder))
+    folds = begin_folds(config, folder)
+    _run_folds(load_written(SegmentationConfig, folds.config), folds)
 
 
 def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
@@ -95,6 +122,7 @@ def _test(run: Run, tracker: Tracker, state: FitState, *, device: str) -> list[R
         dataset = build_dataset(config)
         rows, summary, pictures = run_test(run, config, dataset, split, device=device)
         look = look_at(run, dataset, split)
+        keep_rows(run, rows)
         tracker.line(table_text(summary))
         if "classification" in summary:
             tracker.line(classification_text(summary["classification"]))
@@ -116,7 +144,11 @@ def _run_folds(config: SegmentationConfig, folds: Folds) -> None:
     """Train and test the folds that are not done, sum up, and choose how they predict as one."""
     fabric, ranks = launch(config.train.devices)
     require_one_process(ranks, "folds run one after the other on one process: start each with --fold under torchrun")
-    work = partial(train_and_test, fabric=fabric, ranks=ranks)
+
+    def work(run: Run, *, resume: bool) -> list[Row]:
+        rows = kept_rows(run) if run.finished else None  # tested as a job of its own, or before a stop
+        return train_and_test(run, fabric, ranks, resume=resume) if rows is None else rows
+
     with holding(folds.path):
         parts = run_folds(config, folds, start=start, train_and_test=work)
         sum_up(config, folds, [row for rows in parts for row in rows])

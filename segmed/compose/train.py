@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 
@@ -17,16 +17,16 @@ from monai.data import MetaTensor
 from segmed.builders.datasets import build_dataset
 from segmed.builders.segmenters import load_stage
 from segmed.builders.trained import load_run
-from segmed.compose.composition import Composition
+from segmed.compose.composition import Composition, Part
 from segmed.compose.prepare import member_config
 from segmed.config import CascadeConfig, DataConfig, PatternLayout, SegmentationConfig, SplitConfig, StageConfig, known
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
 from segmed.data.splits import Split, make_split
-from segmed.errors import DatasetError
-from segmed.files import write_json
+from segmed.errors import DatasetError, RunError
+from segmed.files import bounds, write_json
 from segmed.labels import IGNORE
-from segmed.runs import Run, read_config
+from segmed.runs import Run, holding, read_config
 from segmed.segment.prepare import start
 from segmed.segment.train import Training
 from segmed.segmenters.cascade import restrict
@@ -37,6 +37,8 @@ from segmed.training.time_left import TimeLeft
 from segmed.volumes import write_volume
 
 REGIONS = "regions.json"  # written last: the fine stage's data are complete
+TRAINED = "trained.json"  # written last: a network is trained, and what is cleaned of its label maps is chosen
+FIND_REGIONS = "fine/regions"  # name of the part between two stages
 
 
 def train_networks(run: Run, fabric: Fabric, ranks: Ranks) -> None:
@@ -47,10 +49,42 @@ def train_networks(run: Run, fabric: Fabric, ranks: Ranks) -> None:
     """
     require_one_process(ranks, "several networks train one after the other on one process: start without torchrun")
     config, split = read_config(run), Split.load(run.split)
+    _train(run, config, split, fabric, ranks)
+
+
+def train_part(run: Run, name: str, fabric: Fabric, ranks: Ranks) -> None:
+    """Train one network of a composed run, or find the regions between its stages; what that needs is trained before.
+
+    Args:
+        run: the whole.
+        name: place of the network in the run, as `coarse/without_fold_0/axial`, or `fine/regions`.
+        fabric, ranks: device and processes.
+
+    Raises:
+        RunError: the run has no such part, or weights that it needs are not there.
+    """
+    require_one_process(ranks, "each of several networks trains on one process: start without torchrun")
+    config, split = read_config(run), Split.load(run.split)
+    try:
+        with bounds(run.path):
+            _train(run, config, split, fabric, ranks, only=name)
+    except _PartReached:
+        return
+    raise RunError(f"run {run.path} has no part '{name}': segmed train --resume {run.path} --plan-only lists them")
+
+
+def _train(
+    run: Run, config: SegmentationConfig, split: Split, fabric: Fabric, ranks: Ranks, *, only: str | None = None
+) -> None:
+    """Train all parts, or that one alone."""
     if config.ensemble is not None:
-        _Networks(run, config, split, fabric, ranks).stage(run.path, config.ensemble, config.data, run.split)
+        _Networks(run, config, split, fabric, ranks, only=only).stage(run.path, config.ensemble, config.data, run.split)
     if config.cascade is not None:
-        _CascadeNetworks(run, config, split, fabric, ranks, config.cascade).train()
+        _CascadeNetworks(run, config, split, fabric, ranks, config.cascade, only=only).train()
+
+
+class _PartReached(Exception):
+    """The one part that was asked for is done."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +97,10 @@ class _Networks:
     fabric: Fabric
     ranks: Ranks
     numbers: Iterator[int] = field(default_factory=lambda: count(1), kw_only=True)
+    only: str | None = field(default=None, kw_only=True)  # part that alone is trained
 
-    def stage(self, folder: Path, stage: StageConfig, data: DataConfig, split: Path) -> Segmenter:
-        """Train the networks of all views on one split; the stage as a segmenter."""
+    def stage(self, folder: Path, stage: StageConfig, data: DataConfig, split: Path) -> Callable[[], Segmenter]:
+        """Train the networks of all views on one split; what gives the stage as a segmenter."""
         first, *others = known(stage.views)
         self.member(folder / first, member_config(self.config, stage, first, data=data, split=split))
         for view in others:
@@ -73,20 +108,33 @@ class _Networks:
             if stage.later is not None:
                 config = config.model_copy(update={"train": stage.later, "init_network": folder / first})
             self.member(folder / view, config)
-        return load_stage(folder, stage, partial(load_run, device=str(self.fabric.device)))
+        return cache(lambda: load_stage(folder, stage, partial(load_run, device=str(self.fabric.device))))
 
     def member(self, folder: Path, config: SegmentationConfig) -> None:
-        """Train one network, or resume its training."""
+        """Train one network, or resume its training; one that is trained is left as it is."""
+        place = Composition(self.config, {}, "", ()).part(next(self.numbers))
+        name = folder.relative_to(self.run.path).as_posix()
+        if self.only in (None, name) and not (folder / TRAINED).is_file():
+            self._train_member(folder, config, place)
+        self.reached(name)
+
+    def reached(self, name: str) -> None:
+        """Stop where the one part that was asked for is done."""
+        if self.only == name:
+            raise _PartReached
+
+    def _train_member(self, folder: Path, config: SegmentationConfig, place: Part) -> None:
         part = Run(folder)
         begun = part.config.is_file()
         if not begun:
             shutil.rmtree(folder, ignore_errors=True)  # of a start that was killed
             part = start(config, folder)
-        place = Composition(self.config, {}, "", ()).part(next(self.numbers))
         left = TimeLeft(f"network {place.number} of {place.of}", before=place.before, share=place.share)
-        tracker, step = open_tracker(part, self.ranks, resume=begun, time_left=left)
-        with tracker:
-            Training(part, self.fabric, self.ranks).fit(tracker, resume=step > 0)
+        with holding(folder):
+            tracker, step = open_tracker(part, self.ranks, resume=begun, time_left=left)
+            with tracker:
+                state = Training(part, self.fabric, self.ranks).fit(tracker, resume=step > 0)
+        write_json(folder / TRAINED, {"steps": state.step, "seconds": round(state.seconds, 3)})
 
 
 @dataclass(frozen=True)
@@ -99,18 +147,25 @@ class _CascadeNetworks(_Networks):
         """Train the coarse stage, write the regions that it finds, train the fine stage inside them."""
         coarse = self.stage(self.run.path / "coarse", self.cascade.coarse, self.config.data, self.run.split)
         data = self.run.path / "fine" / "data"
-        if not (data / REGIONS).is_file():
+        dataset = build_dataset(self.config)
+        finders = self._train_finders(dataset)
+        if self.only in (None, FIND_REGIONS) and not (data / REGIONS).is_file():
             shutil.rmtree(data, ignore_errors=True)
-            self._write_regions(data, coarse)
+            self._write_regions(data, dataset, coarse, finders)
+        self.reached(FIND_REGIONS)
         names = {name: f"{{case}}/{{case}}_{name}.nii.gz" for name in known(self.config.data.images)}
         layout = PatternLayout(images=names, label="{case}/{case}_label.nii.gz", subject=".+")
         given = self.config.data.model_copy(update={"root": data, "layout": layout, "components": {}})
         self.stage(self.run.path / "fine", self.cascade.fine, given, data.parent / "split.json")
 
-    def _write_regions(self, data: Path, coarse: Segmenter) -> None:
+    def _write_regions(
+        self,
+        data: Path,
+        dataset: Dataset,
+        coarse: Callable[[], Segmenter],
+        finders: Mapping[str, Callable[[], Segmenter]],
+    ) -> None:
         """What the fine stage learns and validates on: volumes and label maps restricted to the regions."""
-        dataset = build_dataset(self.config)
-        finders = self._finders(dataset, coarse)
         kept: dict[str, list[str]] = {"train": [], "validation": []}
         for part, cases in ((part, cases_of(dataset, getattr(self.split, part))) for part in kept):
             for case in cases:
@@ -122,12 +177,12 @@ class _CascadeNetworks(_Networks):
         parts.save(data.parent / "split.json")
         write_json(data / REGIONS, kept)
 
-    def _finders(self, dataset: Dataset, coarse: Segmenter) -> Mapping[str, Segmenter]:
+    def _train_finders(self, dataset: Dataset) -> Mapping[str, Callable[[], Segmenter]]:
         """Training case -> a coarse stage that never saw it; validation cases are new to the one that is used."""
         cascade = self.cascade
         if cascade.learn_from == "reference":
             return {}
-        finders: dict[str, Segmenter] = {}
+        finders: dict[str, Callable[[], Segmenter]] = {}
         cases = cases_of(dataset, self.split.train)
         drawing = SplitConfig(folds=cascade.folds, validation=0.0, seed=self.split.seed)
         for fold in range(cascade.folds):
@@ -140,7 +195,7 @@ class _CascadeNetworks(_Networks):
             finders |= dict.fromkeys(drawn.test, finder)
         return finders
 
-    def _write_region(self, data: Path, case: Case, dataset: Dataset, finder: Segmenter) -> bool:
+    def _write_region(self, data: Path, case: Case, dataset: Dataset, finder: Callable[[], Segmenter]) -> bool:
         """Write one case, restricted to its region; False where there is no region."""
         cascade = self.cascade
         image, label = read_case(case, dataset)
@@ -153,8 +208,9 @@ class _CascadeNetworks(_Networks):
             members = [dataset.labels.index(name) for label in coarse for name in merged[label]]
             mask = np.isin(indices, members)
         else:
-            prediction = finder(image).as_tensor()[0].numpy()
-            mask = np.isin(prediction, [index for name in cascade.region for index in finder.labels.members(name)])
+            segmenter = finder()
+            prediction = segmenter(image).as_tensor()[0].numpy()
+            mask = np.isin(prediction, [index for name in cascade.region for index in segmenter.labels.members(name)])
         if not mask.any():
             print(f"case {case.id}: the coarse stage found no region; the fine stage learns without it")
             return False

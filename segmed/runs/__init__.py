@@ -21,7 +21,7 @@ from segmed.runs.run_folder import (
     runs_of,
     write_config,
 )
-from segmed.runs.run_lock import holding, own_files
+from segmed.runs.run_lock import holding, is_held, own_files
 from segmed.runs.versions import environment
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "check_new_run",
     "environment",
     "holding",
+    "is_held",
     "is_run",
     "new_folds",
     "new_run",

@@ -53,6 +53,22 @@ def _lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process trains what is in a folder, now."""
+    path = folder / LOCK
+    if path.is_symlink() or not path.is_file():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False
+    lock.release()
+    return False
+
+
 def own_files(folder: Path) -> Iterator[Path]:
     """The files that a run, or the runs below a folder, consist of: what tools that read it must never write."""
     if not folder.is_dir():

@@ -64,6 +64,7 @@ class Record:
         about: `runs` and `settings`, which decide whether a case has to be done again, and whatever else is worth
             knowing.
         overwrite: do everything again.
+        path: of the record of a shard, which goes on from that of the whole; none: of the whole.
 
     Attributes:
         done: reports of label maps that the same runs and settings have made, by the place of the label map.
@@ -74,8 +75,11 @@ class Record:
 
     NAME = "prediction.json"
 
-    def __init__(self, output: Path, about: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        self.path = output / self.NAME
+    def __init__(
+        self, output: Path, about: Mapping[str, Any], *, overwrite: bool = False, path: Path | None = None
+    ) -> None:
+        self.path = path or output / self.NAME
+        self._begun = self.path if self.path.exists() else output / self.NAME
         self.about = dict(about)
         earlier = self._read()
         same = all(
@@ -86,7 +90,7 @@ class Record:
                 f"{output} holds label maps of other runs or settings (see {self.NAME}): choose another output "
                 "folder, or replace them with --overwrite"
             )
-        reports = [_report(data) for data in earlier["cases"]] if earlier and same else []
+        reports = [report_of(data) for data in earlier["cases"]] if earlier and same else []
         self.reports = {report.case: report.to_dict() for report in reports}
         known = [] if overwrite else [report for report in reports if report.status != "failed"]
         places = [(_present_path(str(report.output), output), report) for report in known]
@@ -99,12 +103,12 @@ class Record:
 
     def _read(self) -> dict[str, Any]:
         """The record of an earlier call; a damaged one is that of other runs."""
-        if not self.path.exists():
+        if not self._begun.exists():
             return {}
         try:
-            earlier = json.loads(self.path.read_text(encoding="utf-8"))
+            earlier = json.loads(self._begun.read_text(encoding="utf-8"))
             for data in earlier["cases"]:
-                _report(data)
+                report_of(data)
             return {key: earlier[key] for key in ("runs", "settings", "cases")}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {"runs": None, "settings": None, "cases": []}
@@ -124,7 +128,7 @@ def _present_path(noted: str, output: Path) -> Path | None:
     return next((path for path in tails if path.is_file()), None)
 
 
-def _report(data: Mapping[str, Any]) -> CaseReport:
+def report_of(data: Mapping[str, Any]) -> CaseReport:
     """A case of a record.
 
     Raises:

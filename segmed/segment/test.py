@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +28,7 @@ from segmed.evaluate.case_rows import Row, evaluate_case
 from segmed.evaluate.case_volumes import CaseVolumes, shown_case
 from segmed.evaluate.pixel_figures import added, count_pixels, pooled_figures
 from segmed.evaluate.results import notes_of_run
-from segmed.files import write_json
+from segmed.files import atomic_write_text, write_json
 from segmed.machine import free_ram_bytes
 from segmed.metrics.mask_metrics import metrics_shown
 from segmed.metrics.pixel_curves import PixelCounts
@@ -196,6 +198,30 @@ def look_at(run: Run, dataset: Dataset, split: Split) -> Look:
         )
 
     return Look(dataset.labels.names, layers)
+
+
+ROWS = "rows.json"  # every digit of cases.csv, and of what was tested on which weights
+
+
+def keep_rows(run: Run, rows: Sequence[Row]) -> None:
+    """Write the figures of the test in full, so that a cross-validation sums them up without testing again."""
+    atomic_write_text(run.test / ROWS, json.dumps({"weights": _stamp(run), "rows": rows}))  # with NaN, as Python reads
+
+
+def kept_rows(run: Run) -> list[Row] | None:
+    """The figures of a test, as they were; None where they are not there, or are those of other weights."""
+    try:
+        kept = json.loads((run.test / ROWS).read_text(encoding="utf-8"))
+        rows = [dict(row) for row in kept["rows"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return rows if kept["weights"] == _stamp(run) else None
+
+
+def _stamp(run: Run) -> dict[str, str]:
+    """Network of a run -> the hash of its weights."""
+    files = sorted(run.path.rglob("weights/best.safetensors"))
+    return {str(file.relative_to(run.path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def sum_up(config: SegmentationConfig, folds: Folds, rows: Sequence[Row]) -> None:
