@@ -1,0 +1,146 @@
+"""Trained runs -> one segmenter whose networks are watched, and the judge of its cases where they are calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+
+from segmed.builders.ensembles import Member, common_cleaning
+from segmed.builders.segmenters import cleaned
+from segmed.builders.trained import load_together
+from segmed.segmenters.segmenter import Segmenter
+from segmed.trust.evidence import Evidence, read_evidence
+from segmed.trust.observer import Observer, Predictor
+from segmed.trust.signs import scan_signs
+from segmed.trust.verdict import CaseTrust, Judge
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A segmenter and what watches its networks.
+
+    Attributes:
+        segmenter: whose `probabilities` are watched.
+        observer: knows the signs of the case that was segmented last.
+        spacing_known: false: volumes are in voxels.
+    """
+
+    segmenter: Segmenter
+    observer: Observer
+    spacing_known: bool = True
+
+
+def load_observed(
+    members: Sequence[Member], *, predictor: Predictor, device: str = "auto", changes: Mapping[str, Any] | None = None
+) -> Observed:
+    """Several trained runs as one segmenter that is watched.
+
+    Args:
+        members, device, changes: as in `load_together`.
+        predictor: whose signs are wanted.
+
+    Raises:
+        RunError: as in `load_run`.
+    """
+    pieces = common_cleaning(members).model_copy(update=changes or {})
+    spacing_known = members[0].config.data.spacing_known
+    observer = Observer(predictor, clean=partial(cleaned, inference=pieces), spacing_known=spacing_known)
+    segmenter = load_together(members, device=device, changes=changes, each=observer.watch)
+    return Observed(segmenter, observer, spacing_known)
+
+
+def inference_settings(members: Sequence[Member], changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What of the settings changes probabilities or label maps: evidence of other settings does not hold."""
+    changes = changes or {}
+    pieces = common_cleaning(members).model_copy(update=changes)
+    own = [member.config.inference.model_copy(update=changes) for member in members]
+    return {
+        "mirror": [each.mirror for each in own],
+        "overlap": [each.overlap for each in own],
+        "largest_component": list(pieces.largest_component),
+        "smallest_ml": dict(pieces.smallest_ml),
+    }
+
+
+class CaseJudge:
+    """How far each case of a watched segmenter can be trusted.
+
+    Args:
+        observer: of the segmenter.
+        judge: with the evidence of the same networks.
+    """
+
+    def __init__(self, observer: Observer, judge: Judge) -> None:
+        self._observer, self._judge = observer, judge
+        self.calibration = f"{judge.evidence.digest} at {judge.level:g}"
+
+    def trust(self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray) -> CaseTrust:
+        """Of the case that was segmented last.
+
+        Args:
+            volume: (C, X, Y, Z), as it is in the file.
+            probabilities: (L + 1, X, Y, Z), of the segmenter.
+            indices: (X, Y, Z), decided from them.
+        """
+        return self._judge.judge(scan_signs(volume), self._observer.signs(volume, probabilities, indices))
+
+    def __call__(self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray) -> dict[str, Any]:
+        """The same, for JSON."""
+        return {"calibration": self.calibration, **self.trust(volume, probabilities, indices).to_dict()}
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The evidence that runs keep, or why it does not hold for them.
+
+    Attributes:
+        evidence: None: there is none that holds.
+        why_not: in words; empty where no run was calibrated.
+    """
+
+    evidence: Evidence | None
+    why_not: str = ""
+
+
+def calibration_of(
+    runs: Sequence[Path], members: Sequence[Member], changes: Mapping[str, Any] | None = None
+) -> Calibrated:
+    """The evidence for runs that predict together, with the settings that they predict with.
+
+    Args:
+        runs: as they were named.
+        members: of all of them.
+        changes: fields of `inference` in place of their own.
+
+    Raises:
+        RunError: it is damaged or of another version.
+    """
+    kept = [each for each in map(read_evidence, runs) if each is not None]
+    if not kept:
+        return Calibrated(None)
+    if len(runs) > 1:
+        return Calibrated(None, "no intervals: each run was calibrated by itself, not the runs together")
+    evidence = kept[0]
+    if list(evidence.weights) != [member.digest for member in members]:
+        again = f"calibrate anew with segmed calibrate --run {runs[0]}"
+        return Calibrated(None, f"no intervals: {runs[0]} was calibrated with other weights; {again}")
+    settings = inference_settings(members, changes)
+    other = [name for name, value in settings.items() if evidence.settings.get(name) != value]
+    if other:
+        return Calibrated(None, f"no intervals: {runs[0]} was calibrated with another {' and '.join(other)}")
+    return Calibrated(evidence)
+
+
+def judged(observed: Observed, evidence: Evidence, level: float) -> CaseJudge:
+    """What judges the cases of a watched segmenter.
+
+    Raises:
+        MetricError: the evidence does not bear the level.
+    """
+    return CaseJudge(observed.observer, Judge(evidence, level))
