@@ -14,11 +14,15 @@ from monai.data import MetaTensor
 from segmed.builders.ensembles import Member, common_cleaning
 from segmed.builders.segmenters import cleaned
 from segmed.builders.trained import load_together
+from segmed.errors import ConfigError
 from segmed.segmenters.segmenter import Segmenter
+from segmed.trust.conformal import subjects_needed, too_few
 from segmed.trust.evidence import Evidence, read_evidence
 from segmed.trust.observer import Observer, Predictor
 from segmed.trust.signs import scan_signs
 from segmed.trust.verdict import CaseTrust, Judge
+
+USUAL_LEVEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,10 @@ class Observed:
     Attributes:
         segmenter: whose `probabilities` are watched.
         observer: knows the signs of the case that was segmented last.
-        spacing_known: false: volumes are in voxels.
     """
 
     segmenter: Segmenter
     observer: Observer
-    spacing_known: bool = True
 
 
 def load_observed(
@@ -52,7 +54,7 @@ def load_observed(
     spacing_known = members[0].config.data.spacing_known
     observer = Observer(predictor, clean=partial(cleaned, inference=pieces), spacing_known=spacing_known)
     segmenter = load_together(members, device=device, changes=changes, each=observer.watch)
-    return Observed(segmenter, observer, spacing_known)
+    return Observed(segmenter, observer)
 
 
 def inference_settings(members: Sequence[Member], changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -88,7 +90,8 @@ class CaseJudge:
             probabilities: (L + 1, X, Y, Z), of the segmenter.
             indices: (X, Y, Z), decided from them.
         """
-        return self._judge.judge(scan_signs(volume), self._observer.signs(volume, probabilities, indices))
+        signs = self._observer.signs(volume, probabilities, indices)
+        return self._judge.judge(scan_signs(volume), signs, self._observer.volumes(volume, indices))
 
     def __call__(self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray) -> dict[str, Any]:
         """The same, for JSON."""
@@ -96,51 +99,68 @@ class CaseJudge:
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """The evidence that runs keep, or why it does not hold for them.
+class Judged:
+    """A segmenter, and what judges its cases.
 
     Attributes:
-        evidence: None: there is none that holds.
-        why_not: in words; empty where no run was calibrated.
+        segmenter: of the runs.
+        judge: None: no evidence holds for it.
+        why_not: in words; empty where no run was calibrated, or where there is a judge.
     """
 
-    evidence: Evidence | None
+    segmenter: Segmenter
+    judge: CaseJudge | None = None
     why_not: str = ""
 
 
-def calibration_of(
-    runs: Sequence[Path], members: Sequence[Member], changes: Mapping[str, Any] | None = None
-) -> Calibrated:
-    """The evidence for runs that predict together, with the settings that they predict with.
+def load_judged(
+    runs: Sequence[Path],
+    members: Sequence[Member],
+    *,
+    device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
+    level: float | None = None,
+) -> Judged:
+    """Several trained runs as one segmenter, with what judges its cases where the run is calibrated.
 
     Args:
         runs: as they were named.
-        members: of all of them.
-        changes: fields of `inference` in place of their own.
+        members, device, changes: as in `load_together`.
+        level: of intervals and lower bounds; None: 0.9, where there are enough cases for it.
 
     Raises:
-        RunError: it is damaged or of another version.
+        RunError: as in `load_run`; a calibration that is damaged or of another version.
+        MetricError: a level that is given, and needs more cases.
+        ConfigError: a level for runs that are not calibrated.
     """
+    evidence, why_not = _evidence_for(runs, members, changes)
+    if evidence is not None and level is None and evidence.subjects < subjects_needed(USUAL_LEVEL):
+        evidence, why_not = None, f"no intervals: {too_few(USUAL_LEVEL, evidence.subjects)}, as --level 0.8"
+    if evidence is None:
+        if level is not None:
+            calibrate = f"calibrate it with segmed calibrate --run {runs[0]}" if runs else "it is not calibrated"
+            raise ConfigError(f"--level {level:g}: {why_not or f'{runs[0]} is not calibrated: {calibrate}'}")
+        return Judged(load_together(members, device=device, changes=changes), why_not=why_not)
+    judge = Judge(evidence, USUAL_LEVEL if level is None else level)
+    observed = load_observed(members, predictor=evidence.predictor, device=device, changes=changes)
+    return Judged(observed.segmenter, CaseJudge(observed.observer, judge))
+
+
+def _evidence_for(
+    runs: Sequence[Path], members: Sequence[Member], changes: Mapping[str, Any] | None
+) -> tuple[Evidence | None, str]:
+    """The evidence that runs keep, or why it does not hold for them and their settings."""
     kept = [each for each in map(read_evidence, runs) if each is not None]
     if not kept:
-        return Calibrated(None)
+        return None, ""
     if len(runs) > 1:
-        return Calibrated(None, "no intervals: each run was calibrated by itself, not the runs together")
+        return None, "no intervals: each run was calibrated by itself, not the runs together"
     evidence = kept[0]
     if list(evidence.weights) != [member.digest for member in members]:
         again = f"calibrate anew with segmed calibrate --run {runs[0]}"
-        return Calibrated(None, f"no intervals: {runs[0]} was calibrated with other weights; {again}")
+        return None, f"no intervals: {runs[0]} was calibrated with other weights; {again}"
     settings = inference_settings(members, changes)
     other = [name for name, value in settings.items() if evidence.settings.get(name) != value]
     if other:
-        return Calibrated(None, f"no intervals: {runs[0]} was calibrated with another {' and '.join(other)}")
-    return Calibrated(evidence)
-
-
-def judged(observed: Observed, evidence: Evidence, level: float) -> CaseJudge:
-    """What judges the cases of a watched segmenter.
-
-    Raises:
-        MetricError: the evidence does not bear the level.
-    """
-    return CaseJudge(observed.observer, Judge(evidence, level))
+        return None, f"no intervals: {runs[0]} was calibrated with another {' and '.join(other)}"
+    return evidence, ""

@@ -19,6 +19,7 @@ from segmed.files import bounds, printable
 
 if TYPE_CHECKING:
     from segmed.builders.ensembles import Member
+    from segmed.builders.observed import CaseJudge
     from segmed.data.inputs import Input
     from segmed.segment.record import CaseReport
     from segmed.segmenters.segmenter import Segmenter
@@ -30,9 +31,11 @@ class Arguments(Section):
     """Segment a file or a folder with a trained run, or with several as an ensemble.
 
     Label maps have the grid, the header, the name and the format of their inputs (DICOM: .nii.gz) and the label
-    values of the data set the run was trained on; prediction.json says how they were made, and classes.csv the class
-    of each case where the run was trained to tell it. The same call goes on where it was stopped. Exit code 0: all
-    done; 1: some cases failed, the others are done; 2: nothing could be done.
+    values of the data set the run was trained on; prediction.json says how they were made, classes.csv the class of
+    each case where the run was trained to tell it, and trust.csv, where the run is calibrated (segmed calibrate), the
+    interval of each volume, the Dice to expect, and a flag: good, look at it, do not use, with its reason. The same
+    call goes on where it was stopped. Exit code 0: all done; 1: some cases failed, the others are done; 2: nothing
+    could be done.
     """
 
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
@@ -51,6 +54,9 @@ class Arguments(Section):
     )
     probabilities: Flag = Field(False, description="write the probabilities of all classes too")
     uncertainty: Flag = Field(False, description="write the entropy of the probabilities (nats) too")
+    level: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="of the intervals of a calibrated run (segmed calibrate); left out: 0.9"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16"] | None = Field(None, description="left out: as in training")
 
@@ -80,12 +86,13 @@ def main() -> int:
 
 def _predict(arguments: Arguments, members: list[Member], inputs: Sequence[Input], started: float) -> int:
     from segmed.data.familiar import familiar_with
+    from segmed.reports.segmentation.trust_table import flag_words, write_trust
     from segmed.segment.predict import Extras, check_outputs, predict_cases
     from segmed.segment.record import Record
 
     configs = [member.config for member in members]
     familiar = familiar_with(arguments.run[0], spacing_known=configs[0].data.spacing_known)
-    segmenter = _segmenter(arguments, members)
+    segmenter, trust = _segmenter(arguments, members)
     about = _about(arguments, members, segmenter)
     record = Record(arguments.output, about, overwrite=arguments.overwrite)
     extras = Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty)
@@ -100,6 +107,7 @@ def _predict(arguments: Arguments, members: list[Member], inputs: Sequence[Input
         spacing_known=configs[0].data.spacing_known,
         unlike=None if familiar is None else familiar.unlike,
         classes=_classes(configs),
+        trust=trust,
     )
     done: list[CaseReport] = []
     failed: list[CaseReport] = []
@@ -107,12 +115,14 @@ def _predict(arguments: Arguments, members: list[Member], inputs: Sequence[Input
         record.add(report)
         outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
             report.status, f"failed: {report.error}"
-        )
+        ) + flag_words(report.trust)
         print(printable(f"[{number}/{len(inputs)}] {report.case}: {outcome}"), flush=True)
         if report.warning is not None:
             print(f"warning: {report.case} is {report.warning}", file=sys.stderr)
         (failed if report.status == "failed" else done).append(report)
     _write_classes(arguments.output, _classes(configs), done)
+    if trust is not None and done:
+        print(write_trust(arguments.output, [(report.case, report.trust) for report in done]))
     print(
         f"{len(inputs) - len(failed)} of {len(inputs)} label maps in {arguments.output}, "
         f"{time.perf_counter() - started:.0f} s; how they were made: {record.path}"
@@ -159,11 +169,11 @@ def _check_ensemble(arguments: Arguments, members: list[Member]) -> None:
             print(f"warning: {run} was trained without flips: mirrored copies may make it worse", file=sys.stderr)
 
 
-def _segmenter(arguments: Arguments, members: list[Member]) -> Segmenter:
-    """The runs as one segmenter; pieces are cleaned once, on the mean."""
+def _segmenter(arguments: Arguments, members: list[Member]) -> tuple[Segmenter, CaseJudge | None]:
+    """The runs as one segmenter, whose pieces are cleaned once, on the mean; and what judges its cases, if it can."""
     import torch
 
-    from segmed.builders.trained import load_together
+    from segmed.builders.observed import load_judged
 
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {arguments.device}: there is no GPU that torch can use; take --device cpu")
@@ -176,7 +186,10 @@ def _segmenter(arguments: Arguments, members: list[Member]) -> Segmenter:
     changes = _changes(arguments)
     if arguments.largest_component is not None:
         changes["largest_component"] = arguments.largest_component
-    return load_together(members, device=arguments.device, changes=changes)
+    judged = load_judged(arguments.run, members, device=arguments.device, changes=changes, level=arguments.level)
+    if judged.why_not:
+        print(judged.why_not, file=sys.stderr)
+    return judged.segmenter, judged.judge
 
 
 def _classes(configs: list[SegmentationConfig]) -> tuple[str, ...]:

@@ -35,11 +35,16 @@ def check_level(level: float, subjects: int) -> None:
     if not 0 < level < 1:
         raise MetricError(f"level {level:g}: give one between 0 and 1, as 0.9")
     if subjects < subjects_needed(level):
-        most = math.floor(1000 * borne_level(subjects)) / 10
-        raise MetricError(
-            f"{subjects} subjects bear a level of {most:g} % at most, {100 * level:g} % needs "
-            f"{subjects_needed(level)}: calibrate with more, or ask for a lower level"
-        )
+        raise MetricError(too_few(level, subjects))
+
+
+def too_few(level: float, subjects: int) -> str:
+    """Which level so few subjects bear, and how many another one needs."""
+    most = math.floor(1000 * borne_level(subjects)) / 10
+    return (
+        f"{subjects} subjects bear a level of {most:g} % at most, {100 * level:g} % needs {subjects_needed(level)}: "
+        "calibrate with more, or ask for a lower level"
+    )
 
 
 def subject_weights(subjects: Sequence[int] | np.ndarray) -> np.ndarray:

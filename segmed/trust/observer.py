@@ -32,6 +32,7 @@ class Observer:
         self.predictor = predictor
         self._clean = clean
         self._spacing_known = spacing_known
+        self._labels: LabelSet | None = None
         self._by_member: dict[int, dict[str, Signs]] = {}
         self._maps: dict[int, np.ndarray] = {}
         self._members = 0
@@ -54,6 +55,15 @@ class Observer:
         maps = [self._maps[number] for number in range(self._members)] if self._members > 1 else []
         return (self._of(volume, probabilities, indices, maps),)
 
+    def volumes(self, volume: MetaTensor, indices: np.ndarray) -> dict[str, float]:
+        """Volume of each label and region of a label map (X, Y, Z), in ml, or in voxels; see `signs`."""
+        masks = {} if self._labels is None else self._labels.masks(indices)
+        return {name: float(mask.sum()) * self.unit(volume) for name, mask in masks.items()}
+
+    def unit(self, volume: MetaTensor) -> float:
+        """Size of a voxel in ml; 1 where the spacing is not known."""
+        return float(np.prod(spacing_mm(volume.affine))) / 1000 if self._spacing_known else 1.0
+
     def see(self, number: int, volume: MetaTensor, probabilities: MetaTensor, labels: LabelSet) -> None:
         """Take a note of what one network says."""
         self._labels = labels
@@ -67,14 +77,15 @@ class Observer:
     def _of(
         self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray, maps: list[np.ndarray]
     ) -> dict[str, Signs]:
-        spacing = spacing_mm(volume.affine)
+        if self._labels is None:
+            raise ValueError("nothing was segmented yet: ask for signs after a case")
         return structure_signs(
             probabilities.numpy(force=True),
             indices,
             volume.numpy(force=True),
             self._labels,
-            spacing_mm=spacing,
-            voxel_ml=float(np.prod(spacing)) / 1000 if self._spacing_known else 1.0,
+            spacing_mm=spacing_mm(volume.affine),
+            voxel_ml=self.unit(volume),
             members=maps,
         )
 

@@ -21,10 +21,12 @@ class StructureTrust:
     """One label or region of a case.
 
     Attributes:
-        interval: of its true volume, at the level.
+        volume: of the label map.
+        interval: of the true volume, at the level.
         dice: to expect.
     """
 
+    volume: float
     interval: Interval
     dice: ExpectedDice
 
@@ -71,17 +73,19 @@ class Judge:
         self._estimates = {name: StructureEstimates(evidence, name) for name in evidence.structures}
         self._familiarity = Familiarity(evidence)
 
-    def judge(self, scan: Signs, signs: Sequence[Mapping[str, Signs]]) -> CaseTrust:
+    def judge(self, scan: Signs, signs: Sequence[Mapping[str, Signs]], volumes: Mapping[str, float]) -> CaseTrust:
         """The verdict on one case.
 
         Args:
             scan: signs of its image.
             signs: of its structures, by each predictor.
+            volumes: of its structures, in the unit of the evidence.
         """
         structures = {}
         for name, estimates in self._estimates.items():
             own = [each[name] for each in signs]
-            structures[name] = StructureTrust(estimates.volume(own, self.level), estimates.dice(own, self.level))
+            interval, dice = estimates.volume(own, self.level), estimates.dice(own, self.level)
+            structures[name] = StructureTrust(volumes[name], interval, dice)
         strangeness = self._familiarity.of(scan, signs)
         flag, reason = self._flag(structures, strangeness)
         risk = max(max(each.dice.failure for each in structures.values()), 1 - 1 / max(1.0, strangeness.ratio))

@@ -16,7 +16,9 @@ SCAN = {"median 0": 0.1}
 
 
 def judge_of(case, judge: Judge):
-    return judge.judge(SCAN, [signs_of(case)] * len(judge.evidence.weights))
+    signs = signs_of(case)
+    volumes = {name: each["volume"] for name, each in signs.items()}
+    return judge.judge(SCAN, [signs] * len(judge.evidence.weights), volumes)
 
 
 @pytest.fixture(scope="module")
