@@ -17,9 +17,11 @@ from segmed.builders.trained import load_together
 from segmed.errors import ConfigError
 from segmed.segmenters.segmenter import Segmenter
 from segmed.trust.conformal import subjects_needed, too_few
+from segmed.trust.estimates import Interval
 from segmed.trust.evidence import Evidence, read_evidence
 from segmed.trust.observer import Observer, Predictor
-from segmed.trust.signs import scan_signs
+from segmed.trust.shares import ShareEstimates
+from segmed.trust.signs import Signs, scan_signs
 from segmed.trust.verdict import CaseTrust, Judge
 
 USUAL_LEVEL = 0.9
@@ -80,6 +82,7 @@ class CaseJudge:
 
     def __init__(self, observer: Observer, judge: Judge) -> None:
         self._observer, self._judge = observer, judge
+        self._signs: tuple[dict[str, Signs], ...] = ()
         self.calibration = f"{judge.evidence.digest} at {judge.level:g}"
 
     def trust(self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray) -> CaseTrust:
@@ -90,8 +93,12 @@ class CaseJudge:
             probabilities: (L + 1, X, Y, Z), of the segmenter.
             indices: (X, Y, Z), decided from them.
         """
-        signs = self._observer.signs(volume, probabilities, indices)
-        return self._judge.judge(scan_signs(volume), signs, self._observer.volumes(volume, indices))
+        self._signs = self._observer.signs(volume, probabilities, indices)
+        return self._judge.judge(scan_signs(volume), self._signs, self._observer.volumes(volume, indices))
+
+    def share_percent(self, part: str, whole: Sequence[str]) -> Interval:
+        """The range of a label's share, in the case that was judged last; see `ShareEstimates`."""
+        return ShareEstimates(self._judge.evidence, part, whole).percent(self._signs, self._judge.level)
 
     def __call__(self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray) -> dict[str, Any]:
         """The same, for JSON."""
@@ -135,7 +142,8 @@ def load_judged(
     """
     evidence, why_not = _evidence_for(runs, members, changes)
     if evidence is not None and level is None and evidence.subjects < subjects_needed(USUAL_LEVEL):
-        evidence, why_not = None, f"no intervals: {too_few(USUAL_LEVEL, evidence.subjects)}, as --level 0.8"
+        why_not = f"no intervals: {too_few(USUAL_LEVEL, evidence.subjects)}, as --level 0.8"
+        evidence = None
     if evidence is None:
         if level is not None:
             calibrate = f"calibrate it with segmed calibrate --run {runs[0]}" if runs else "it is not calibrated"

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from segmed.trust.conformal import check_level, lower_bound, subject_weights, upper_bound
+from segmed.trust.conformal import check_level, lower_bound, subject_weights
 from segmed.trust.evidence import Evidence
-from segmed.trust.left_out import LeftOut
+from segmed.trust.left_out import LeftOut, Ranges
 from segmed.trust.signs import Signs
 
 SMALL_SHARE = 0.1  # of the median volume: below it errors of volumes count as they are, above it by their share
@@ -87,11 +88,12 @@ class StructureEstimates:
     def volume(self, signs: Sequence[Signs], level: float) -> Interval:
         """The range of the true volume of a new case, in the unit of the evidence; see `dice`."""
         check_level(level, self._evidence.subjects)
-        fits = self._volume_fits
-        counted = np.array([self._log_volume(signs[member]) for member in self._members])
-        middle = counted + fits.predict(self._rows(signs, self._doubts))
-        reach = np.abs(fits.residuals) * self._unease(signs) / self._own_unease
-        low, high = lower_bound(middle - reach, self._weights, level), upper_bound(middle + reach, self._weights, level)
+        low, high = self._ranges.around(
+            self._rows(signs, self._log_volume),
+            doubts=self._rows(signs, self._doubts),
+            unease=self._rows(signs, unease_of),
+            level=level,
+        )
         return Interval(*(max(0.0, float(np.exp(bound)) - self._small) for bound in (low, high)))
 
     # ---------------------------------------------------------------- fits
@@ -99,24 +101,21 @@ class StructureEstimates:
     @cached_property
     def _dice_fits(self) -> LeftOut:
         """Of the Dice on its unbounded scale."""
-        return LeftOut(np.array([self._quality(each) for each in self._signs]), _unbounded(self._dice), self._subjects)
+        return LeftOut(np.array([self._quality(each) for each in self._signs]), unbounded(self._dice), self._subjects)
 
     @cached_property
-    def _volume_fits(self) -> LeftOut:
-        """Of the logarithm of the true volume over the counted one."""
-        counted = np.array([self._log_volume(each) for each in self._signs])
-        signs = np.array([self._doubts(each) for each in self._signs])
-        return LeftOut(signs, np.log(self._volumes + self._small) - counted, self._subjects)
+    def _ranges(self) -> Ranges:
+        """Of the logarithm of the volume."""
+        return Ranges(
+            np.array([self._log_volume(each) for each in self._signs]),
+            np.log(self._volumes + self._small),
+            doubts=np.array([self._doubts(each) for each in self._signs]),
+            unease=np.array([unease_of(each) for each in self._signs]),
+            subjects=self._subjects,
+        )
 
-    @cached_property
-    def _own_unease(self) -> np.ndarray:
-        return np.array([_unease(each) for each in self._signs])
-
-    def _unease(self, signs: Sequence[Signs]) -> np.ndarray:
-        return np.array([_unease(signs[member]) for member in self._members])
-
-    def _rows(self, signs: Sequence[Signs], chosen: Callable[[Signs], list[float]]) -> np.ndarray:
-        """(N, J): the chosen signs of a new case as the predictor of each calibration case shows them."""
+    def _rows(self, signs: Sequence[Signs], chosen: Callable[[Signs], Any]) -> np.ndarray:
+        """(N, ...): what is chosen of the signs of a new case, as the predictor of each calibration case shows them."""
         rows = [chosen(each) for each in signs]
         return np.array([rows[member] for member in self._members])
 
@@ -128,7 +127,7 @@ class StructureEstimates:
     def _doubts(self, signs: Signs) -> list[float]:
         """How the probabilities differ from what was decided."""
         soft = float(np.log(signs["soft_volume"] + self._small))
-        return [soft - self._log_volume(signs), float(_unbounded(signs["overlap"]))]
+        return [soft - self._log_volume(signs), float(unbounded(signs["overlap"]))]
 
     def _quality(self, signs: Signs) -> list[float]:
         """Signs by which a good label map can be told from a bad one."""
@@ -136,18 +135,18 @@ class StructureEstimates:
         return [*self._doubts(signs), self._log_volume(signs), *(signs[name] for name in names)]
 
 
-def _unease(signs: Signs) -> float:
+def unease_of(signs: Signs) -> float:
     """To which errors of volumes are in proportion, as far as probabilities know."""
     return EASE + 1 - min(1.0, signs["overlap"])
 
 
-def _unbounded(dice: np.ndarray | float) -> np.ndarray:
+def unbounded(dice: np.ndarray | float) -> np.ndarray:
     """Dice from 0 to 1 -> the whole line."""
     clipped = np.clip(dice, 0.0, 1.0)
     return np.log((clipped + SOFT) / (1 - clipped + SOFT))
 
 
 def _to_dice(values: np.ndarray) -> np.ndarray:
-    """The way back from `_unbounded`."""
+    """The way back from `unbounded`."""
     odds = np.exp(np.clip(values, -50, 50))
     return np.clip((odds * (1 + SOFT) - SOFT) / (1 + odds), 0.0, 1.0)

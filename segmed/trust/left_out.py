@@ -1,10 +1,12 @@
-"""Ridge regressions of calibration cases, one without each subject: what jackknife+ predicts a new case with."""
+"""Regressions of calibration cases, one without each subject, and the ranges that jackknife+ makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+
+from segmed.trust.conformal import lower_bound, subject_weights, upper_bound
 
 PENALTY = 3.0  # on standardised signs: as much as so many cases that say nothing
 FAR = 6.0  # standard deviations; a sign that lies farther out counts as there
@@ -38,6 +40,40 @@ class LeftOut:
             (N,).
         """
         return np.array([fit(row) for fit, row in zip(self._of_case, signs, strict=True)])
+
+
+class Ranges:
+    """Ranges of true values around counted ones, by jackknife+ on a scale where errors are alike.
+
+    Args:
+        counted: (N,) of the calibration cases, on that scale.
+        true: (N,).
+        doubts: (N, J) signs that tell how far the true value is from the counted one, and in which direction.
+        unease: (N,) to which errors are in proportion.
+        subjects: (N,).
+    """
+
+    def __init__(
+        self,
+        counted: np.ndarray,
+        true: np.ndarray,
+        *,
+        doubts: np.ndarray,
+        unease: np.ndarray,
+        subjects: Sequence[int] | np.ndarray,
+    ) -> None:
+        self._fits = LeftOut(doubts, true - counted, subjects)
+        self._unease = unease
+        self._weights = subject_weights(subjects)
+
+    def around(
+        self, counted: np.ndarray, *, doubts: np.ndarray, unease: np.ndarray, level: float
+    ) -> tuple[float, float]:
+        """The range of a new case, whose counted value, doubts and unease are those of each case's own predictor."""
+        middle = counted + self._fits.predict(doubts)
+        reach = np.abs(self._fits.residuals) * unease / self._unease
+        low = lower_bound(middle - reach, self._weights, level)
+        return low, upper_bound(middle + reach, self._weights, level)
 
 
 class _Ridge:
