@@ -28,7 +28,7 @@ from segmed.trust.assessment import assess, assessment_lines, judged_by_others
 from segmed.trust.conformal import borne_level, subjects_needed
 from segmed.trust.evidence import FILE, CaseEvidence, Evidence, StructureEvidence, read_evidence, save_evidence
 from segmed.trust.observer import Predictor
-from segmed.trust.signs import scan_signs, whole_entropy
+from segmed.trust.signs import scan_signs
 
 FAILURE_DICE = 0.7
 FEWEST = 5  # subjects: fewer say nothing of a spread
@@ -216,7 +216,6 @@ def _row(observed: Observed, case: Case, dataset: Dataset, *, member: int, subje
         subject=subject,
         member=member,
         scan=scan_signs(image),
-        entropy=whole_entropy(probabilities.numpy(force=True), indices),
         structures=structures,
     )
 

@@ -67,9 +67,9 @@ class Assessment:
         structures: by name.
         failures: cases with a Dice below that of a failure in any structure.
         auc, auc_entropy: of the flag's risk, and of the mean entropy of the foreground alone.
-        flagged: of the failures, those that are not called good.
-        false_alarms: of the others, those that are not called good.
         refused: of the failures, those that are not to be used.
+        false_alarms: of the others, those that are not to be used.
+        good: of the cases that are called good, those that did not fail.
     """
 
     level: float
@@ -77,9 +77,9 @@ class Assessment:
     failures: int
     auc: float | None
     auc_entropy: float | None
-    flagged: Share
-    false_alarms: Share
     refused: Share
+    false_alarms: Share
+    good: Share
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -115,16 +115,16 @@ def assess(cases: Sequence[CaseEvidence], trusts: Sequence[CaseTrust], failure_d
         failure_dice: a Dice below it is a failure.
     """
     failed = [any(each.dice < failure_dice for each in case.structures.values()) for case in cases]
-    good = [trust.flag == "good" for trust in trusts]
+    refused = [trust.flag == "do not use" for trust in trusts]
     return Assessment(
         level=trusts[0].level,
         structures={name: _structure(name, cases, trusts, failure_dice) for name in trusts[0].structures},
         failures=sum(failed),
         auc=_auc(failed, [trust.risk for trust in trusts]),
-        auc_entropy=_auc(failed, [case.entropy for case in cases]),
-        flagged=Share.counted([not fine for fine, bad in zip(good, failed, strict=True) if bad]),
-        false_alarms=Share.counted([not fine for fine, bad in zip(good, failed, strict=True) if not bad]),
-        refused=Share.counted([t.flag == "do not use" for t, bad in zip(trusts, failed, strict=True) if bad]),
+        auc_entropy=_auc(failed, [_entropy(case) for case in cases]),
+        refused=Share.counted([no for no, bad in zip(refused, failed, strict=True) if bad]),
+        false_alarms=Share.counted([no for no, bad in zip(refused, failed, strict=True) if not bad]),
+        good=Share.counted([not bad for trust, bad in zip(trusts, failed, strict=True) if trust.flag == "good"]),
     )
 
 
@@ -147,6 +147,11 @@ def _structure(
     )
 
 
+def _entropy(case: CaseEvidence) -> float:
+    """Of all foreground, which is the same in every structure."""
+    return next(iter(case.structures.values())).signs["foreground_entropy"]
+
+
 def _auc(failed: Sequence[bool], scores: Sequence[float]) -> float | None:
     return float(roc_auc_score(failed, scores)) if 0 < sum(failed) < len(failed) else None
 
@@ -159,7 +164,10 @@ def assessment_lines(assessment: Assessment) -> list[str]:
         f"Dice above its lower bound in {one.above}, expected to {one.dice_error:.3f}"
         for name, one in assessment.structures.items()
     ]
-    failures = f"{assessment.failures} failures: {assessment.flagged} flagged, false alarms {assessment.false_alarms}"
+    failures = (
+        f"{assessment.failures} failures: not to be used {assessment.refused}, false alarms {assessment.false_alarms}; "
+        f"right among those called good {assessment.good}"
+    )
     if assessment.auc is not None and assessment.auc_entropy is not None:
         failures += f"; AUC {assessment.auc:.2f}, of entropy alone {assessment.auc_entropy:.2f}"
     return [*lines, failures]

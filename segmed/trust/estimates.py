@@ -21,6 +21,7 @@ from segmed.trust.signs import Signs
 
 SMALL_SHARE = 0.1  # of the median volume: below it errors of volumes count as they are, above it by their share
 SOFT = 0.02  # keeps a Dice of 0 or 1 finite
+VOLUMES = {"volume", "soft_volume", "overlap"}  # signs that count on a scale of their own
 EASE = 0.05  # errors of volumes are larger where probabilities expect a lower Dice; this much where they expect 1
 
 
@@ -131,8 +132,8 @@ class StructureEstimates:
 
     def _quality(self, signs: Signs) -> list[float]:
         """Signs by which a good label map can be told from a bad one."""
-        names = ("entropy", "pieces", *(("agreement",) if "agreement" in signs else ()))
-        return [*self._doubts(signs), self._log_volume(signs), *(signs[name] for name in names)]
+        plain = [value for name, value in signs.items() if name not in VOLUMES]
+        return [*self._doubts(signs), self._log_volume(signs), *plain]
 
 
 def unease_of(signs: Signs) -> float:

@@ -35,14 +35,12 @@ class CaseEvidence(Section):
         subject: number that cases of one subject share.
         member: which of the predictors segmented it.
         scan: signs of its image.
-        entropy: mean of its foreground (nats), with which flags are compared.
         structures: of each label and region.
     """
 
     subject: int
     member: int
     scan: dict[str, float]
-    entropy: float
     structures: dict[str, StructureEvidence]
 
 

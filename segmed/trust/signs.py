@@ -46,11 +46,12 @@ def structure_signs(
 
     Returns:
         Name -> volume, soft_volume (of the sum of the probabilities), overlap (Dice that the probabilities expect),
-        entropy (mean in and around the label, nats), pieces (share of voxels outside the largest), roughness (surface
-        over that of a ball), brightness N and contrast N of each channel; agreement (mean Dice of the members with the
-        decided label), if there are members.
+        entropy (mean in and around the label, nats), foreground_entropy (mean of all foreground, nats), pieces (share
+        of voxels outside the largest), roughness (surface over that of a ball), brightness N and contrast N of each
+        channel; agreement (mean Dice of the members with the decided label), if there are members.
     """
     box = _box(probabilities, indices)
+    doubt = _whole_entropy(probabilities[(slice(None), *box)], indices[box])
     scale = [_scale(channel) for channel in image]
     probabilities, indices, image = probabilities[(slice(None), *box)], indices[box], image[(slice(None), *box)]
     cut = [member[box] for member in members]
@@ -59,7 +60,7 @@ def structure_signs(
     for name, mask in labels.masks(indices).items():
         indices_of = labels.members(name)
         probability = probabilities[list(indices_of)].sum(axis=0)
-        signs = _signs(mask, probability, neighbours, voxel_ml)
+        signs = _signs(mask, probability, neighbours, voxel_ml) | {"foreground_entropy": doubt}
         signs |= _appearance(mask, image, scale, neighbours)
         if cut:
             signs["agreement"] = float(np.mean([_dice(np.isin(each, indices_of), mask) for each in cut]))
@@ -96,7 +97,7 @@ def _histogram(intensity: Mapping[str, float]) -> Signs:
     }
 
 
-def whole_entropy(probabilities: np.ndarray, indices: np.ndarray) -> float:
+def _whole_entropy(probabilities: np.ndarray, indices: np.ndarray) -> float:
     """Mean entropy (nats) of the voxels that are, or may be, foreground: what is usually looked at alone."""
     seen = (indices > 0) | (probabilities[0] < 1 - POSSIBLE)
     if not seen.any():
@@ -188,6 +189,7 @@ def sign_words(name: str, modalities: Sequence[str]) -> str:
         "volume": "its volume",
         "overlap": "the Dice that its probabilities expect",
         "entropy": "the entropy in and around it",
+        "foreground_entropy": "the entropy of all foreground",
         "pieces": "its share in loose pieces",
         "roughness": "the roughness of its surface",
         "agreement": "the agreement of the networks on it",

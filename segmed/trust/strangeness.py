@@ -16,8 +16,11 @@ from segmed.trust.signs import Signs, sign_words
 LEVEL = 0.95  # share of usual cases that are not called unlike, where there are enough of them
 LOGARITHMIC = {"volume", "soft_volume"}
 LEFT_OUT = {"soft_volume", "agreement"}  # the first says what volume says; that networks agree is never strange
-WORSE = {"overlap": -1, "entropy": 1, "pieces": 1}  # the direction that is strange; the other one is good news
-LEAST_REACH = 1e-6
+# the direction that is strange; the other one is good news
+WORSE = {"overlap": -1, "entropy": 1, "foreground_entropy": 1, "pieces": 1}
+# differences that mean nothing
+LEAST_REACH = {"volume": 0.2, "entropy": 0.02, "foreground_entropy": 0.02, "overlap": 0.02, "roughness": 0.5}
+OTHERWISE = 0.05  # of shares, and of what is in units of the range of grey values
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Familiarity:
         ]
         self._names = tuple(rows[0])
         self._values = np.array([[row[name] for name in self._names] for row in rows])
+        self._least = np.array([LEAST_REACH.get(name.partition("/")[2], OTHERWISE) for name in self._names])
         self._worse = np.array([WORSE.get(name.partition("/")[2], 0) for name in self._names])
         self._subjects = np.array([case.subject for case in evidence.cases])
 
@@ -77,7 +81,7 @@ class Familiarity:
     def _ratios(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
         """(J,) distance from the middle of each sign, in units of that of the farthest known case."""
         middle = np.median(known, axis=0)
-        reach = np.maximum(np.abs(known - middle).max(axis=0), LEAST_REACH)
+        reach = np.maximum(np.abs(known - middle).max(axis=0), self._least)
         away = (values - middle) / reach
         return np.where(self._worse == 0, np.abs(away), away * self._worse)
 

@@ -14,6 +14,7 @@ from segmed.trust.strangeness import Familiarity, Strangeness
 
 Flag = Literal["good", "look at it", "do not use"]
 STRANGE, ALIEN = 1.0, 2.0  # times as far out as usual cases: to be looked at, not to be used
+LIKELY = 0.5  # probability of a failure from which on a case is not to be used
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,17 @@ class Judge:
 
     def _flag(self, structures: Mapping[str, StructureTrust], strangeness: Strangeness) -> tuple[Flag, str]:
         failure, percent = self.evidence.failure_dice, f"{100 * self.level:g} %"
-        name, worst = min(structures.items(), key=lambda item: item[1].dice.mean)
+        name, worst = max(structures.items(), key=lambda item: (item[1].dice.failure, -item[1].dice.mean))
         low, doubtful = min(structures.items(), key=lambda item: item[1].dice.lower)
         unlike = f"unlike all calibration cases: {strangeness.what}"
         if strangeness.ratio > ALIEN:
             return "do not use", unlike
-        if worst.dice.mean < failure:
-            return "do not use", f"{name}: expected Dice {worst.dice.mean:.2f} is below {failure:g}"
+        if worst.dice.failure >= LIKELY:
+            likely = f"{100 * worst.dice.failure:.0f} %"
+            return (
+                "do not use",
+                f"{name}: a Dice below {failure:g} is likely ({likely}; expected {worst.dice.mean:.2f})",
+            )
         if strangeness.ratio > STRANGE:
             return "look at it", unlike
         if doubtful.dice.lower < failure:

@@ -125,7 +125,7 @@ def test_a_single_run_is_calibrated_by_cases_that_it_never_saw(folds, tmp_path, 
     given = ("--run", tmp_path / "run", "--data", data, "--device", "cpu")
     assert tool(calibrate_command, *given)[0] == code
     if code:
-        code, out, err = tool(calibrate_command, *given)
+        code, _, err = tool(calibrate_command, *given)
         assert err.startswith("error: 3 subjects with labels bear a level of 75 % at most: calibrate with 5 or more")
         assert not (tmp_path / "run" / FILE).exists()
     else:
