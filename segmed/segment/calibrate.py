@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.data import MetaTensor
 from rich.progress import track
 
 from segmed.builders.datasets import build_dataset
@@ -24,7 +25,7 @@ from segmed.labels import IGNORE
 from segmed.metrics.mask_metrics import overlaps
 from segmed.runs import Folds, Run, holding
 from segmed.segmenters.segmenter import decide
-from segmed.trust.assessment import assess, assessment_lines, judged_by_others
+from segmed.trust.assessment import assess, assessment_lines, judged_by_halves
 from segmed.trust.conformal import borne_level, subjects_needed
 from segmed.trust.evidence import FILE, CaseEvidence, Evidence, StructureEvidence, read_evidence, save_evidence
 from segmed.trust.observer import Predictor
@@ -63,7 +64,7 @@ def calibrate(
         if data is None and Folds(folder).begun:
             evidence, notes = out_of_fold_evidence(members, device=device, failure_dice=failure_dice), list[str]()
         else:
-            dataset, cases, notes = _unseen(folder, members[0].config, data)
+            dataset, cases, notes = unseen(folder, members[0].config, data)
             evidence = held_out_evidence(
                 members, cases, dataset, device=device, failure_dice=failure_dice, progress=progress
             )
@@ -100,12 +101,16 @@ def kept(evidence: Evidence, folder: Path) -> list[str]:
     path = save_evidence(evidence, folder)
     most = math.floor(1000 * borne_level(evidence.subjects)) / 10
     lines = [f"calibrated by {evidence.drawn_from}; {evidence.subjects} subjects bear levels up to {most:g} %: {path}"]
-    level = min(USUAL_LEVEL, borne_level(evidence.subjects - 1))
-    figures = assess(evidence.cases, judged_by_others(evidence, level), evidence.failure_dice)
-    return [*lines, "each case judged by the others:", *(f"  {line}" for line in assessment_lines(figures))]
+    level = min(USUAL_LEVEL, borne_level(evidence.subjects // 2))
+    figures = assess(evidence.cases, judged_by_halves(evidence, level), evidence.failure_dice)
+    return [
+        *lines,
+        "each half of the subjects judged by the other:",
+        *(f"  {line}" for line in assessment_lines(figures)),
+    ]
 
 
-def _unseen(folder: Path, config: SegmentationConfig, data: Path | None) -> tuple[Dataset, list[Case], list[str]]:
+def unseen(folder: Path, config: SegmentationConfig, data: Path | None) -> tuple[Dataset, list[Case], list[str]]:
     """Labelled cases that no network of a run learned from, and what is to be said of the others."""
     learned = learned_split(folder)
     if data is None:
@@ -136,7 +141,7 @@ def out_of_fold_evidence(members: Sequence[Member], *, device: str, failure_dice
     subjects, pieces, rows = _numbers(dataset.cases), _pieces(members), list[CaseEvidence]()
     for number, (member, part) in enumerate(zip(members, parts, strict=True)):
         observed = load_observed([member], predictor="members", device=device, changes=pieces)
-        rows += [_row(observed, case, dataset, member=number, subject=subjects[case.subject]) for case in part]
+        rows += [shown_case(observed, case, dataset, member=number, subject=subjects[case.subject]) for case in part]
     words = f"{len(rows)} cases, each segmented by the one of {len(members)} folds that did not learn from it"
     return _evidence(members, rows, predictor="members", drawn_from=words, failure_dice=failure_dice)
 
@@ -166,7 +171,7 @@ def held_out_evidence(
     observed = load_observed(members, predictor="whole", device=device)
     subjects = _numbers(cases)
     rows = [
-        _row(observed, case, dataset, member=0, subject=subjects[case.subject])
+        shown_case(observed, case, dataset, subject=subjects[case.subject])
         for case in track(cases, "calibrating", disable=not progress)
     ]
     words = f"{len(cases)} cases that no network learned from"
@@ -194,9 +199,30 @@ def _pieces(members: Sequence[Member]) -> dict[str, Any]:
     return {name: settings[name] for name in ("largest_component", "smallest_ml")}
 
 
-def _row(observed: Observed, case: Case, dataset: Dataset, *, member: int, subject: int) -> CaseEvidence:
-    """What was shown of a case, and how good it was."""
+def shown_case(
+    observed: Observed,
+    case: Case,
+    dataset: Dataset,
+    *,
+    subject: int,
+    member: int = 0,
+    change: Callable[[MetaTensor], MetaTensor] = lambda image: image,
+) -> CaseEvidence:
+    """What is shown of a labelled case, and how good it is.
+
+    Args:
+        observed: what segments it.
+        case: of the data set.
+        dataset: with labels.
+        subject: its number.
+        member: which predictor it is.
+        change: of the image (C, X, Y, Z), where another kind of scan is wanted.
+
+    Raises:
+        DatasetError: it has no label map.
+    """
     image, label = read_case(case, dataset)
+    image = change(image)
     if label is None:
         raise DatasetError(f"case {case.id} has no label map: leave it out")
     probabilities = probabilities_inside(observed.segmenter.probabilities(image), case)

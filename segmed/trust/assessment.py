@@ -1,4 +1,4 @@
-"""Each calibration case judged by the others: how often bounds hold, how wide they are, whether flags tell failures."""
+"""Cases judged by those that they did not calibrate: how often bounds hold, how wide they are, what flags tell."""
 
 from __future__ import annotations
 
@@ -86,17 +86,22 @@ class Assessment:
         return asdict(self)
 
 
-def judged_by_others(evidence: Evidence, level: float) -> list[CaseTrust]:
-    """Every case judged by the evidence of the other subjects.
+def judged_by_halves(evidence: Evidence, level: float) -> list[CaseTrust]:
+    """Every case judged by the evidence of the half of the subjects that it is not in.
+
+    Judging each case by all others would tell nothing of coverage: bounds of ranks then hold in the same number of
+    cases whatever the data.
 
     Raises:
-        MetricError: the others are fewer than the level needs.
+        MetricError: half of the subjects are fewer than the level needs.
     """
+    subjects = dict.fromkeys(case.subject for case in evidence.cases)
+    half = {subject: number % 2 for number, subject in enumerate(subjects)}
     judges = {}
-    for subject in dict.fromkeys(case.subject for case in evidence.cases):
-        others = tuple(case for case in evidence.cases if case.subject != subject)
-        judges[subject] = Judge(evidence.model_copy(update={"cases": others}), level)
-    return [verdict(judges[case.subject], case) for case in evidence.cases]
+    for own in (0, 1):
+        others = tuple(case for case in evidence.cases if half[case.subject] != own)
+        judges[own] = Judge(evidence.model_copy(update={"cases": others}), level)
+    return [verdict(judges[half[case.subject]], case) for case in evidence.cases]
 
 
 def verdict(judge: Judge, case: CaseEvidence) -> CaseTrust:
@@ -111,7 +116,7 @@ def assess(cases: Sequence[CaseEvidence], trusts: Sequence[CaseTrust], failure_d
 
     Args:
         cases: with their truth.
-        trusts: of `judged_by_others`, or of a judge that saw none of them.
+        trusts: of `judged_by_halves`, or of a judge that saw none of them.
         failure_dice: a Dice below it is a failure.
     """
     failed = [any(each.dice < failure_dice for each in case.structures.values()) for case in cases]
