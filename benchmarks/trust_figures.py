@@ -34,8 +34,8 @@ CONTRASTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 class Arguments(Section):
     """Coverage, widths and how well flags tell failures, on cases that calibrated nothing.
 
-    Without --test each half of the calibration cases is judged by the other. With it, new cases are: those of a folder, those
-    that a file lists, or the same with other contrasts, which take turns.
+    Without --test each half of the calibration cases is judged by the other. With it, new cases are: those of a
+    folder, those that a file lists, or the same with other contrasts, which take turns.
     """
 
     run: Path = Field(description="calibrated run or cross-validation")
