@@ -57,7 +57,7 @@ def main() -> int:
         cases, trusts = evidence.cases, judged_by_halves(evidence, arguments.level)
     else:
         judge = Judge(evidence, arguments.level)
-        cases = _new_cases(arguments)
+        cases = tuple(_new_cases(arguments))
         trusts = [verdict(judge, case) for case in cases]
     figures = assess(cases, trusts, evidence.failure_dice)
     print("\n".join([f"{len(cases)} cases", *assessment_lines(figures)]))
