@@ -127,7 +127,7 @@ def _predict(
             torch.as_tensor(logits), meta=dict(image.meta), applied_operations=list(image.applied_operations)
         )
         labels = back(item)["logits"].argmax(0)
-        stored = nib.Nifti1Image(labels.numpy().astype(np.uint8), nib.load(item[IMAGES].meta["filename_or_obj"]).affine)
+        stored = nib.Nifti1Image(labels.numpy().astype(np.uint8), image.meta["original_affine"])
         nib.save(stored, out / f"{case}.nii.gz")
 
 

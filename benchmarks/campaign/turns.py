@@ -21,13 +21,20 @@ from segmed.volumes import read_label_volume, write_volume
 class Campaign(Protocol):
     """What the command line says that a turn needs."""
 
-    output: Path
-    contenders: Sequence[str]
-    folds: int
-    first_folds: int | None
-    minutes: float | None
-    seed: int
-    nnunet_python: Path | None
+    @property
+    def output(self) -> Path: ...
+    @property
+    def contenders(self) -> Sequence[str]: ...
+    @property
+    def folds(self) -> int: ...
+    @property
+    def first_folds(self) -> int | None: ...
+    @property
+    def minutes(self) -> float | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def nnunet_python(self) -> Path | None: ...
 
 
 def take_turns(name: str, root: Path, campaign: Campaign, *, threads: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ def load_together(
     inference: InferenceConfig | None = None,
     changes: Mapping[str, Any] | None = None,
     weights: str = "best",
+    each: Callable[[Segmenter], Segmenter] | None = None,
 ) -> Segmenter:
     """Several trained runs as one segmenter: the mean of their probabilities, whose pieces are cleaned once.
 
@@ -83,6 +84,7 @@ def load_together(
         members: of `members_of`, of the same labels and images.
         device, inference, weights: as in `load_run`.
         changes: fields of `inference` in place of each member's own; those of pieces are of the mean.
+        each: what is put around each of them, before the mean is taken.
 
     Raises:
         RunError: as in `load_run`.
@@ -95,6 +97,7 @@ def load_together(
         own = InferenceConfig.model_validate({**settings, **changes, **NOT_CLEANED})
         load = partial(load_run, member.run, device=device, weights=weights)
         parts.append(load() if member.config.composed else load(inference=own))
+    parts = parts if each is None else [each(part) for part in parts]
     return cleaned(Mean(parts), pieces)
 
 

@@ -24,9 +24,11 @@ from segmed.errors import RunError, SegmenterError
 from segmed.evaluate.answers import note_lines
 from segmed.files import atomic_write_text, csv_text
 from segmed.runs import open_run, read_class_config
+from segmed.trust.prediction_sets import PredictionSets, set_words
 from segmed.volumes import is_dicom_folder, is_volume_file
 
 BATCH = 32
+ABSTAINS = "abstains"  # in the place of a class, where the set holds none or several
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Answer:
         probabilities: (K,), as the models give them, the mean over the runs; None: it can't be read.
         calibrated: (K,), each run by the temperature of its validation; None: not every run has one.
         error: why there are no probabilities; empty where there are.
+        by_run: (M, K), of each run by itself, calibrated where it has a temperature.
     """
 
     id: str
     probabilities: np.ndarray | None
     calibrated: np.ndarray | None = None
     error: str = ""
+    by_run: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def classify(runs: Sequence[Path], images: dict[str, Path], *, device: str = "au
         if tuple(known(config.data.classes)) != classes or config.image != first.image:
             raise SegmenterError(f"run {run} has other classes or another image section than {runs[0]}: name others")
     networks = [load_classifier(run, device=device) for run in runs]
-    decided = [_decided(run) for run in runs]
+    decided = [choices_of(run) for run in runs]
     temperatures = [each["temperature"] for each in decided]
     answers: list[Answer] = []
     names = list(images)
@@ -134,15 +138,20 @@ def _answered(
     fine = {name: image for name, image in read.items() if isinstance(image, np.ndarray)}
     plain: dict[str, np.ndarray] = {}
     calibrated: dict[str, np.ndarray] = {}
+    by_run: dict[str, np.ndarray] = {}
     if fine:
         batch = np.stack(list(fine.values()))
         logits = np.stack([_logits(network, batch) for network in networks])
         plain = dict(zip(fine, softmax(logits, axis=2).mean(axis=0), strict=True))
+        own = np.array([1.0 if each is None else each for each in temperatures], dtype=float)[:, None, None]
+        by_run = dict(zip(fine, softmax(logits / own, axis=2).swapaxes(0, 1), strict=True))
         if None not in temperatures:
             divided = logits / np.array(temperatures, dtype=float)[:, None, None]
             calibrated = dict(zip(fine, softmax(divided, axis=2).mean(axis=0), strict=True))
     return [
-        Answer(name, plain[name], calibrated.get(name)) if name in plain else Answer(name, None, error=str(image))
+        Answer(name, plain[name], calibrated.get(name), by_run=by_run[name])
+        if name in plain
+        else Answer(name, None, error=str(image))
         for name, image in read.items()
     ]
 
@@ -160,7 +169,7 @@ def _logits(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
     return network(torch.from_numpy(images).to(device)).double().cpu().numpy()
 
 
-def _decided(folder: Path) -> dict[str, Any]:
+def choices_of(folder: Path) -> dict[str, Any]:
     """Temperature, positive class and threshold that the run's validation chose; none where it has no test part.
 
     Raises:
@@ -183,8 +192,13 @@ def _decided(folder: Path) -> dict[str, Any]:
         raise RunError(f"{run.test / 'figures.json'} is damaged or of another version: test the run again") from error
 
 
-def write_answers(answers: Answers, path: Path) -> None:
-    """A row an image: id, class, probabilities, calibrated ones, the decision at the threshold, error.
+def write_answers(answers: Answers, path: Path, sets: PredictionSets | None = None) -> None:
+    """A row an image: id, class, probabilities, calibrated ones, the decision at the threshold, its set, error.
+
+    Args:
+        answers: of `classify`.
+        path: of the CSV file.
+        sets: of the runs, where they are calibrated: classes that hold the true one at a level, and whether to abstain.
 
     Raises:
         DiskError: no space, or no permission.
@@ -195,7 +209,8 @@ def write_answers(answers: Answers, path: Path) -> None:
     decided = answers.positive is not None and answers.threshold is not None
     decision = [f"{answers.positive} at {answers.threshold:.4g}"] if decided else []
     columns = ["id", "predicted", *(f"{block} {name}" for block in blocks for name in answers.classes), *decision]
-    columns.append("error")
+    sets_shown = [f"set at {sets.level:g}", "answer"] if sets is not None else []
+    columns += [*sets_shown, "error"]
     rows = []
     for answer in answers.answers:
         probabilities = answer.probabilities
@@ -208,5 +223,8 @@ def write_answers(answers: Answers, path: Path) -> None:
         if decided:
             is_positive = probabilities[answers.classes.index(str(answers.positive))] >= float(answers.threshold or 0)
             row.append("yes" if is_positive else "no")
+        if sets is not None and answer.by_run is not None:
+            classes = sets.classes(answer.by_run)
+            row += [set_words(classes), classes[0] if len(classes) == 1 else ABSTAINS]
         rows.append(dict(zip(columns, [*row, ""], strict=True)))
     atomic_write_text(path, note_lines(answers.notes) + csv_text(columns, rows))

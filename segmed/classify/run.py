@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
+from segmed.classify.calibrate import calibrate_folds
 from segmed.classify.prepare import describe, prepare, start, with_absolute_paths
 from segmed.classify.test import final_figures, run_test, sum_up
 from segmed.classify.train import Training
@@ -106,6 +107,7 @@ def _run_folds(config: ClassificationConfig, folds: Folds) -> None:
     with holding(folds.path):
         tests = run_folds(config, folds, start=start, train_and_test=work)
         sum_up(config, folds, [test for test in tests if test is not None])
+        calibrate_folds(folds)
     print(f"folds: {folds.path}")
 
 

@@ -24,6 +24,7 @@ from segmed.files import bounds, printable
 if TYPE_CHECKING:
     from segmed.builders.ensembles import Member
     from segmed.builders.model_file import Opened
+    from segmed.builders.observed import CaseJudge
     from segmed.data.inputs import Input
     from segmed.segment.predict import Writer
     from segmed.segment.record import CaseReport
@@ -36,10 +37,11 @@ class Arguments(Section):
     """Segment a file or a folder with a trained run, or with several as an ensemble.
 
     Label maps have the grid, the header, the name and the format of their inputs (DICOM: .nii.gz) and the label
-    values of the data set the run was trained on; prediction.json says how they were made, report.html shows them
-    slice by slice, and classes.csv holds the class of each case where the run was trained to tell it. The same call
-    goes on where it was stopped. Exit code 0: all done; 1: some cases failed, the others are done; 2: nothing could
-    be done.
+    values of the data set the run was trained on. prediction.json says how they were made, report.html shows them
+    slice by slice, classes.csv holds the class of each case where the run was trained to tell it, and trust.csv, where
+    the run is calibrated (segmed calibrate), the interval of each volume, the Dice to expect, and a flag: good, look at
+    it, do not use, with its reason. The same call goes on where it was stopped. Exit code 0: all done; 1: some cases
+    failed, the others are done; 2: nothing could be done.
     """
 
     often_used: ClassVar[Groups] = {
@@ -70,6 +72,9 @@ class Arguments(Section):
     )
     probabilities: Flag = Field(False, description="write the probabilities of all classes too")
     uncertainty: Flag = Field(False, description="write the entropy of the probabilities (nats) too")
+    level: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="of the intervals of a calibrated run (segmed calibrate); left out: 0.9"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16"] | None = Field(None, description="left out: as in training")
     on: EngineName = Field("here", description="here, case after case in this process; or dealt out to jobs")
@@ -123,12 +128,13 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
     from segmed.data.familiar import familiar_with
     from segmed.jobs.shards import Shards
     from segmed.reports.prediction.page import write_prediction_page
+    from segmed.reports.segmentation.trust_table import flag_words, write_trust
     from segmed.segment.predict import Extras, check_outputs, predict_cases
     from segmed.segment.record import Record
 
     configs = [member.config for member in members]
     familiar = familiar_with(runs.folders[0], spacing_known=configs[0].data.spacing_known)
-    segmenter = _segmenter(arguments, members)
+    segmenter, trust = _segmenter(arguments, runs, members)
     about = _about(arguments, runs, members, segmenter)
     inputs, write = _in_format(arguments, inputs, configs[0], segmenter)
     shards, path = Shards(arguments.output.absolute()), None
@@ -151,6 +157,7 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         classes=_classes(configs),
         write=write,
         takes_incomplete=all(config.takes_incomplete for config in configs),
+        trust=trust,
     )
     done: list[CaseReport] = []
     failed: list[CaseReport] = []
@@ -158,7 +165,7 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         record.add(report)
         outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
             report.status, f"failed: {report.error}"
-        )
+        ) + flag_words(report.trust)
         print(printable(f"[{number}/{len(inputs)}] {report.case}: {outcome}"), flush=True)
         if report.missing:
             print(printable(f"{report.case} lacks {', '.join(report.missing)}: predicted without"), file=sys.stderr)
@@ -170,6 +177,8 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         _print_failures(failed)
         return 0  # the merge tells of them
     _write_classes(arguments.output, _classes(configs), done)
+    if trust is not None and done:
+        print(write_trust(arguments.output, [(report.case, report.trust) for report in done]))
     page = write_prediction_page(arguments.output)
     print(
         f"{len(inputs) - len(failed)} of {len(inputs)} label maps in {arguments.output}, "
@@ -246,11 +255,11 @@ def _check_ensemble(arguments: Arguments, members: list[Member]) -> None:
             print(f"warning: {run} was trained without flips: mirrored copies may make it worse", file=sys.stderr)
 
 
-def _segmenter(arguments: Arguments, members: list[Member]) -> Segmenter:
-    """The runs as one segmenter; pieces are cleaned once, on the mean."""
+def _segmenter(arguments: Arguments, runs: Opened, members: list[Member]) -> tuple[Segmenter, CaseJudge | None]:
+    """The runs as one segmenter, whose pieces are cleaned once, on the mean; and what judges its cases, if it can."""
     import torch
 
-    from segmed.builders.trained import load_together
+    from segmed.builders.observed import load_judged
 
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {arguments.device}: there is no GPU that torch can use; take --device cpu")
@@ -263,7 +272,10 @@ def _segmenter(arguments: Arguments, members: list[Member]) -> Segmenter:
     changes = _changes(arguments)
     if arguments.largest_component is not None:
         changes["largest_component"] = arguments.largest_component
-    return load_together(members, device=arguments.device, changes=changes)
+    judged = load_judged(runs.folders, members, device=arguments.device, changes=changes, level=arguments.level)
+    if judged.why_not:
+        print(judged.why_not, file=sys.stderr)
+    return judged.segmenter, judged.judge
 
 
 def _classes(configs: list[SegmentationConfig]) -> tuple[str, ...]:

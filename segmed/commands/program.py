@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "a segmentation experiment, from files to test figures",
     "train-cls": "a classification experiment, from files to test figures",
     "predict": "label maps of new volumes, by trained runs",
+    "calibrate": "intervals, expected Dice and flags of single cases, by labelled cases that a run never saw",
     "classify": "classes of new images or volumes, by trained runs",
     "evaluate": "score label maps against references",
     "compare": "methods on the same test cases",
@@ -66,6 +67,8 @@ def main_of(command: str) -> Callable[[], int | None]:
             from segmed.commands.train_cls import main
         case "predict":
             from segmed.commands.predict import main
+        case "calibrate":
+            from segmed.commands.calibrate import main
         case "classify":
             from segmed.commands.classify import main
         case "evaluate":

@@ -21,12 +21,15 @@ from segmed.files import bounds, make_folder, printable
 if TYPE_CHECKING:
     import numpy as np
 
+    from segmed.builders.observed import Judged
+    from segmed.builders.scar_trust import ScarTrust
     from segmed.cardiac.heart_labels import HeartValues
     from segmed.data.case import Case
     from segmed.reports.scar.files import ScarCase
     from segmed.volumes import Source
 
-    Voxels = tuple[np.ndarray, np.ndarray, np.ndarray]  # image (X, Y, Z), values (X, Y, Z), affine (4, 4)
+    # image (X, Y, Z), values (X, Y, Z), affine (4, 4), and how far they can be trusted
+    Voxels = tuple[np.ndarray, np.ndarray, np.ndarray, ScarTrust | None]
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 Point = tuple[float, float, float]
@@ -81,6 +84,9 @@ class Arguments(Section):
     level: Literal["basal", "mid", "apical"] | None = Field(None, description="of a single slice")
     unoriented: Flag = Field(False, description="the files' headers don't say where left, front and above are")
     outside_percent: float = Field(10.0, ge=0, le=100, description="most of the scar that may lie outside the wall")
+    interval_level: float | None = Field(
+        None, gt=0, lt=1, description="of the intervals where --run segments and is calibrated; none: 0.9"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="of --run: auto, cpu, cuda or cuda:N")
 
 
@@ -166,9 +172,11 @@ def _prepared(arguments: Arguments) -> tuple[HeartValues, list[Job], Callable[[J
     if _learned(arguments) is None:
         return heart_values(*given), _labelled(arguments), _read
 
+    from segmed.builders.ensembles import members_of
     from segmed.builders.model_file import opened
+    from segmed.builders.observed import load_judged
     from segmed.builders.segmenters import label_set
-    from segmed.builders.trained import load_run_config, load_runs
+    from segmed.builders.trained import load_run_config
     from segmed.data.inputs import find_inputs
 
     with opened([arguments.run] if arguments.run else (), [arguments.model] if arguments.model else ()) as runs:
@@ -179,8 +187,11 @@ def _prepared(arguments: Arguments) -> tuple[HeartValues, list[Job], Callable[[J
         if not config.data.spacing_known:
             raise ConfigError(f"{_learned(arguments)} learnt from files of unknown spacing: nothing can be said in ml")
         inputs = find_inputs(arguments.image, config.data, output=arguments.output)
-        segmenter = load_runs(runs.folders, device=arguments.device)
-    read = _segmenting(segmenter, tuple(config.data.images), arguments.output, many=_many(arguments.image))
+        members = [member for folder in runs.folders for member in members_of(folder)]
+        judged = load_judged(runs.folders, members, device=arguments.device, level=arguments.interval_level)
+    if judged.why_not:
+        print(judged.why_not, file=sys.stderr)
+    read = _segmenting(judged, tuple(config.data.images), meaning, arguments)
     return meaning, [Job(item.case.id, item.case) for item in inputs], read
 
 
@@ -225,16 +236,20 @@ def _read(job: Job) -> Voxels:
 
     if "image" not in job.case.images or job.labels is None:
         raise VolumeError(f"no image belongs to the label map {job.labels and job.labels.path}: name both alike")
-    return read_labelled(job.case.images["image"], job.labels)
+    return *read_labelled(job.case.images["image"], job.labels), None
 
 
-def _segmenting(segmenter: Any, modalities: Sequence[str], output: Path, *, many: bool) -> Callable[[Job], Voxels]:
+def _segmenting(
+    judged: Judged, modalities: Sequence[str], meaning: HeartValues, arguments: Arguments
+) -> Callable[[Job], Voxels]:
     """Reads the image of a case and segments it; the label map is kept beside the report."""
+    segmenter, output = judged.segmenter, arguments.output
 
     def read(job: Job) -> Voxels:
         import torch
         from monai.data import MetaTensor
 
+        from segmed.builders.scar_trust import segmented_scar
         from segmed.cardiac.labelled_image import check_spacing
         from segmed.data.cases import Dataset
         from segmed.data.preprocess import read_case
@@ -243,10 +258,11 @@ def _segmenting(segmenter: Any, modalities: Sequence[str], output: Path, *, many
         for source in job.case.images.values():
             check_spacing(source.path)
         volume, _ = read_case(job.case, Dataset("input", Path(), (job.case,), tuple(modalities), segmenter.labels))
-        values = segmenter.labels.decode(segmenter(volume).numpy(force=True)[0])
+        indices, trust = segmented_scar(judged, volume, meaning)
+        values = segmenter.labels.decode(indices)
         kept = MetaTensor(torch.from_numpy(values.astype("int32"))[None], affine=volume.affine)
-        write_volume((output / job.name if many else output) / "labels.nii.gz", kept)
-        return volume.numpy()[0], values, volume.affine.numpy()
+        write_volume((output / job.name if _many(arguments.image) else output) / "labels.nii.gz", kept)
+        return volume.numpy()[0], values, volume.affine.numpy(), trust
 
     return read
 
@@ -263,7 +279,7 @@ def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, 
     from segmed.reports.scar.files import ScarCase
     from segmed.reports.scar.volumes import scar_layers
 
-    image, values, affine = voxels
+    image, values, affine, trust = voxels
     heart, scar = heart_of(values, affine, meaning)
     grey, remote, why = grey_zone(
         image, heart, scar, definition=arguments.grey_zone, sd=arguments.grey_zone_sd, remote=arguments.remote
@@ -281,7 +297,10 @@ def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, 
     report = scar_report(heart, scar, image=image, position=position, options=options)
     if why is not None:
         report = replace(report, unknown={**report.unknown, "core": why})
-    report = replace(report, notes=(*report.notes, *doubts(report, image)))
+    counted = trust is not None and not (arguments.count_obstruction and report.obstruction_ml > 0)
+    kept = trust if counted else None
+    told = () if kept is None else (kept.words(options.density_g_per_ml),)
+    report = replace(report, notes=(*told, *report.notes, *doubts(report, image)))
     more = {
         "image": next(iter(job.case.images.values())).path,
         "labels": job.labels.path if job.labels else "labels.nii.gz",
@@ -290,7 +309,7 @@ def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, 
     }
     tiles = montage_tiles(image, heart, report, position=position)
     layers = scar_layers(image, heart, report, oriented=not arguments.unoriented)
-    return ScarCase(job.name, report, tiles, {**about, **more}, layers)
+    return ScarCase(job.name, report, tiles, {**about, **more}, layers, kept)
 
 
 # ---------------------------------------------------------------- doing it

@@ -19,6 +19,7 @@ from segmed.reports.segmentation.page import write_report
 from segmed.reports.segmentation.tables import table_text
 from segmed.runs import Folds, Run, check_data_there, holding, new_folds, open_run, read_config
 from segmed.segment import prepare as one_network
+from segmed.segment.calibrate import calibrate_folds
 from segmed.segment.ensemble import choose_together
 from segmed.segment.test import final_figures, keep_rows, kept_rows, look_at, run_test, sum_up
 from segmed.segment.train import Training
@@ -153,4 +154,5 @@ def _run_folds(config: SegmentationConfig, folds: Folds) -> None:
         parts = run_folds(config, folds, start=start, train_and_test=work)
         sum_up(config, folds, [row for rows in parts for row in rows])
         choose_together(config, folds, parts, device=str(fabric.device))
+        calibrate_folds(folds, device=str(fabric.device))
     print(f"folds: {folds.path}")

@@ -89,7 +89,7 @@ def _make_case(folder: Path, name: str, rng: np.random.Generator, phases: int) -
     diastole, systole = int(np.argmax(left)), int(np.argmin(left))
 
     def write(what: str, values: np.ndarray) -> None:
-        stored = np.flip(values.transpose(0, *(axis + 1 for axis in order)), [axis + 1 for axis in flips])
+        stored = np.flip(values.transpose(0, *(axis + 1 for axis in order)), tuple(axis + 1 for axis in flips))
         volume = MetaTensor(torch.from_numpy(np.ascontiguousarray(stored)), affine=torch.from_numpy(affine))
         write_volume(folder / f"{name}_{what}.nii.gz", volume, step_ms=step_ms if len(values) > 1 else None)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,18 @@ from segmed.volumes import spacing_mm, strip_suffix, write_volume
 
 NAME_BYTES = 255  # of a file's name, on every usual file system
 Writer = Callable[[Path, MetaTensor, Input], None]  # a path, values (1, X, Y, Z) on the input's grid, the input
+
+
+class TrustOf(Protocol):
+    """Says how far the case that was segmented last can be trusted.
+
+    Attributes:
+        calibration: tells calibrations and levels apart.
+    """
+
+    calibration: str
+
+    def __call__(self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,7 @@ def predict_cases(
     classes: Sequence[str] = (),
     write: Writer = write_as_input,
     takes_incomplete: bool = False,
+    trust: TrustOf | None = None,
 ) -> Iterator[CaseReport]:
     """Segment case after case and write the label maps, with the values of the data set, on the input's grid.
 
@@ -78,6 +92,7 @@ def predict_cases(
         classes: names of those that the segmenter tells of each case; none: it segments alone.
         write: writes a label map.
         takes_incomplete: whether the segmenter learned to do without some of the modalities.
+        trust: says how far a case can be trusted; none: the segmenter is not calibrated.
 
     Yields:
         A report a case, as soon as it is done.
@@ -89,13 +104,14 @@ def predict_cases(
         started = time.perf_counter()
         files, stamp = tuple(map(str, item.paths)), stamp_of(item.paths)
         before = (done or {}).get(place_of(output / item.output))
-        if before is not None and _still_holds(before, stamp, classes) and (output / item.output).is_file():
+        same = before is not None and _still_holds(before, stamp, classes, trust)
+        if before is not None and same and (output / item.output).is_file():
             yield CaseReport(**{**asdict(before), "status": "kept"})
             continue
         try:
             volume = _read(segmenter, item, modalities, takes_incomplete=takes_incomplete)
             warning = unlike(volume) if unlike is not None else None
-            voxels, voxel_ml = _predict(segmenter, volume, item, output, extras or Extras(), write)
+            voxels, voxel_ml, trusted = _predict(segmenter, volume, item, output, extras or Extras(), write, trust)
             class_probabilities = _class_probabilities(segmenter, classes)
         except DiskError:
             raise
@@ -113,6 +129,7 @@ def predict_cases(
             volume_ml={n: round(count * voxel_ml, 4) for n, count in voxels.items()} if spacing_known else {},
             classes=class_probabilities,
             missing=tuple(name for name in modalities if name not in item.case.images),
+            trust=trusted,
             warning=warning,
         )
 
@@ -123,9 +140,11 @@ def _class_probabilities(segmenter: Segmenter, classes: Sequence[str]) -> dict[s
     return {} if probabilities is None or not classes else dict(zip(classes, probabilities.tolist(), strict=True))
 
 
-def _still_holds(report: CaseReport, stamp: str, classes: Sequence[str]) -> bool:
-    """Whether a report of an earlier call is of the same files and the same classes."""
-    return report.stamp == stamp and tuple(report.classes) == tuple(classes)
+def _still_holds(report: CaseReport, stamp: str, classes: Sequence[str], trust: TrustOf | None) -> bool:
+    """Whether a report of an earlier call is of the same files, the same classes and the same calibration."""
+    calibration = None if trust is None else trust.calibration
+    same = report.trust.get("calibration") == calibration
+    return same and report.stamp == stamp and tuple(report.classes) == tuple(classes)
 
 
 def _error_line(error: Exception) -> str:
@@ -142,20 +161,29 @@ def _read(segmenter: Segmenter, item: Input, modalities: Sequence[str], *, takes
 
 
 def _predict(
-    segmenter: Segmenter, volume: MetaTensor, item: Input, output: Path, extras: Extras, write: Writer
-) -> tuple[dict[str, int], float]:
-    """One case; gives the voxels of each label and the size of one in ml."""
-    if extras.probabilities or extras.uncertainty:
+    segmenter: Segmenter,
+    volume: MetaTensor,
+    item: Input,
+    output: Path,
+    extras: Extras,
+    write: Writer,
+    trust: TrustOf | None,
+) -> tuple[dict[str, int], float, Mapping[str, Any]]:
+    """One case; gives the voxels of each label, the size of one in ml, and how far the case can be trusted."""
+    trusted: Mapping[str, Any] = {}
+    if extras.probabilities or extras.uncertainty or trust is not None:
         probabilities = probabilities_inside(segmenter.probabilities(volume), item.case)
         indices = decide(probabilities.as_tensor(), segmenter.labels)[None].numpy(force=True)
         _write_extras(probabilities, item, output, extras)
+        if trust is not None:
+            trusted = trust(volume, probabilities, indices[0])
     else:
         indices = labels_inside(segmenter(volume), item.case).numpy(force=True)
     values = torch.from_numpy(segmenter.labels.decode(indices))
     write(output / item.output, on_grid_of(volume, values), item)
     counts = np.bincount(indices.ravel(), minlength=segmenter.labels.classes)
     named = {name: int(count) for name, count in zip(segmenter.labels.names, counts[1:], strict=True)}
-    return named, float(np.prod(spacing_mm(volume.affine))) / 1000
+    return named, float(np.prod(spacing_mm(volume.affine))) / 1000, trusted
 
 
 def _check_modalities(item: Input, modalities: Sequence[str], *, takes_incomplete: bool) -> None:

@@ -26,6 +26,7 @@ class CaseReport:
         voxels: of each label.
         volume_ml: of each label; none where the spacing is nominal.
         classes: probability of each class of the case, where the segmenter tells them.
+        trust: intervals of volumes, the Dice to expect, a flag and its reason, where the runs are calibrated.
         error: what was wrong.
         missing: images that the case lacks, which it was predicted without.
         warning: what makes the label map doubtful, such as an image unlike all that the run learned from.
@@ -41,6 +42,7 @@ class CaseReport:
     volume_ml: Mapping[str, float] = field(default_factory=dict)
     classes: Mapping[str, float] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    trust: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     warning: str | None = None
 

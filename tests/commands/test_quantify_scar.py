@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from PIL import Image
 from scipy import ndimage
 
+from segmed.builders.observed import CaseJudge, Judged
 from segmed.cardiac.heart import HeartLabels, HeartPosition
 from segmed.cardiac.heart_labels import HeartValues, doubts, heart_of, heart_values
 from segmed.cardiac.scar import scar_report
@@ -25,7 +26,11 @@ from segmed.labels import LabelSet
 from segmed.reports.scar.figures import montage_tiles
 from segmed.reports.scar.files import OWN_FILES
 from segmed.segmenters.region import Known
-from segmed.volumes import write_volume
+from segmed.trust.evidence import CaseEvidence, Evidence, StructureEvidence
+from segmed.trust.observer import Observer
+from segmed.trust.signs import scan_signs, structure_signs
+from segmed.trust.verdict import Judge
+from segmed.volumes import read_volume, write_volume
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "quantify_scar.py"
 VALUES = ("--wall", "1,4", "--scar", "4", "--pool", "2", "--rv", "3")
@@ -443,7 +448,8 @@ def test_a_run_segments_the_image_and_counts_obstruction_when_asked(heart, tmp_p
         LabelSet.from_config(names),
     )
     monkeypatch.setattr("segmed.builders.trained.load_run_config", lambda folder: config)
-    monkeypatch.setattr("segmed.builders.trained.load_run", lambda folder, device: known)
+    monkeypatch.setattr("segmed.builders.ensembles.members_of", lambda folder: ())
+    monkeypatch.setattr("segmed.builders.observed.load_judged", lambda *_, **__: Judged(known))
     output = tmp_path / "r"
     assert run_tool("--run", tmp_path, "--image", made.image, "--count-obstruction", "--output", output) == 0
     found = numbers(output)
@@ -452,6 +458,63 @@ def test_a_run_segments_the_image_and_counts_obstruction_when_asked(heart, tmp_p
     assert found["scar_ml"] == pytest.approx(made.ml(4) + found["obstruction_ml"])
     assert found["label_values"]["wall"] == [1, 4]
     assert (output / "labels.nii.gz").is_file()
+
+
+def scar_evidence(image, values, labels: LabelSet, affine) -> Evidence:
+    """Twelve hearts like this one, whose true volumes lie up to 10 % above or below the counted ones."""
+    hot = np.stack([values == index for index in range(labels.classes)]).astype(np.float32)
+    spacing = tuple(np.linalg.norm(affine[:3, :3], axis=0))
+    unit = float(np.prod(spacing)) / 1000
+    signs = structure_signs(hot, values.astype(np.uint8), image[None], labels, spacing_mm=spacing, voxel_ml=unit)
+    scan = scan_signs(MetaTensor(torch.from_numpy(image[None]), affine=torch.from_numpy(affine)))
+    cases = []
+    for number, change in enumerate(np.linspace(-0.1, 0.1, 12)):
+        # scar alone is wrong: the wall keeps its volume, so that the extent is wrong by as much
+        volumes = {name: each["volume"] * (1 + change * (name == "scar")) for name, each in signs.items()}
+        volumes["myocardium"] -= volumes["scar"] - signs["scar"]["volume"]
+        structures = {
+            name: StructureEvidence(signs=each, volume=volumes[name], dice=0.9) for name, each in signs.items()
+        }
+        cases.append(CaseEvidence(subject=number, member=0, scan=scan, structures=structures))
+    return Evidence(
+        predictor="whole", weights=("w",), settings={}, drawn_from="made", images=("LGE",), volume_unit="ml",
+        failure_dice=0.7, cases=tuple(cases),
+    )  # fmt: skip
+
+
+def test_a_calibrated_run_gives_the_scar_intervals(heart, tmp_path, monkeypatch):
+    values = values_of(heart)
+    made = files(tmp_path, heart, values=values)
+    names, regions = {"myocardium": 1, "blood_pool": 2, "rv": 3, "scar": 4}, {"lv_wall": ["myocardium", "scar"]}
+    config = SegmentationConfig.model_validate(
+        {"data": {"layout": {"name": "pattern", "images": {"LGE": "{case}.nii.gz"}}, "labels": names,
+                  "regions": regions, "images": ("LGE",)}}
+    )  # fmt: skip
+    labels = LabelSet.from_config(names, regions=regions)
+    known = Known(
+        MetaTensor(torch.from_numpy(values.astype(np.uint8))[None], affine=torch.from_numpy(made.affine)), labels
+    )
+    image = read_volume(made.image).numpy()[0]
+    observer = Observer("whole", clean=lambda segmenter: segmenter)
+    judge = CaseJudge(observer, Judge(scar_evidence(image, values, labels, made.affine)))
+    judged = Judged(observer.watch(known), judge)
+    monkeypatch.setattr("segmed.builders.trained.load_run_config", lambda folder: config)
+    monkeypatch.setattr("segmed.builders.ensembles.members_of", lambda folder: ())
+    monkeypatch.setattr("segmed.builders.observed.load_judged", lambda *_, **__: judged)
+    output = tmp_path / "r"
+    assert run_tool("--run", tmp_path, "--image", made.image, "--output", output) == 0
+    numbers_of = numbers(output)
+    intervals, (row,) = numbers_of["intervals"], rows(output / "summary.csv")
+    assert (intervals["level"], intervals["flag"]) == (0.9, "good")
+    for name in ("scar_ml", "scar_g", "scar_percent", "wall_ml", "wall_g"):
+        own, value = intervals[name], numbers_of[name]
+        assert own["low"] <= value * (1 + 1e-6), name
+        assert own["high"] >= value * (1 - 1e-6), name
+        assert float(row[f"{name}_low"]) == pytest.approx(own["low"], abs=1e-3)
+    for name in ("scar_ml", "scar_g", "scar_percent"):  # errors of 10 %, 1 % more as the fits leave out
+        assert intervals[name]["high"] / numbers_of[name] == pytest.approx(1.1, abs=0.035)
+    assert intervals["wall_ml"]["high"] / numbers_of["wall_ml"] == pytest.approx(1, abs=1e-3)
+    assert "90 % intervals: scar " in (output / "report.html").read_text()
 
 
 # ---------------------------------------------------------------- real data

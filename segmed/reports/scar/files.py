@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segmed.builders.scar_trust import ScarTrust
 from segmed.cardiac.chords import CLASSES
 from segmed.cardiac.report import ScarReport
 from segmed.files import atomic_write_text, csv_text, remove, write_json
@@ -49,10 +50,13 @@ FIGURES = (
     "grey_zone_g",
     "scar_outside_percent",
 )
+INTERVALS = ("scar_ml", "scar_g", "scar_percent", "wall_ml", "wall_g")
 SUMMARY_COLUMNS = (
     "case",
     *FIGURES,
     *(f"chords_{name.replace('-', '_to_')}_percent" for name in CLASSES),
+    *(f"{name}_{side}" for name in INTERVALS for side in ("low", "high")),
+    *("interval_level", "flag", "reason"),
     "unknown",
     "error",
 )
@@ -69,6 +73,7 @@ class ScarCase:
         tiles: its slices.
         about: what else scar.json says: files, label values, remote muscle, command, versions.
         layers: of the page's viewer; None: it has none.
+        trust: intervals of mass, volume and extent; None: what segmented it is not calibrated.
     """
 
     name: str
@@ -76,6 +81,12 @@ class ScarCase:
     tiles: Tiles
     about: Mapping[str, Any]
     layers: Layers | None = None
+    trust: ScarTrust | None = None
+
+    @property
+    def intervals(self) -> Mapping[str, Any] | None:
+        """Of mass, volume and extent, for JSON."""
+        return None if self.trust is None else self.trust.to_dict(self.report.options.density_g_per_ml)
 
 
 def write_case(case: ScarCase, folder: Path) -> None:
@@ -101,7 +112,10 @@ def write_case(case: ScarCase, folder: Path) -> None:
     viewer = scar_viewer(case.name, case.report, case.layers)
     write_scar_page(folder / "report.html", case.name, case.report, pictures, case.tiles.told, case.about, viewer)
     write_summary([summary_row(case)], folder)
-    write_json(folder / "scar.json", {"case": case.name, **case.report.to_dict(), **case.about, "error": None})
+    write_json(
+        folder / "scar.json",
+        {"case": case.name, **case.report.to_dict(), "intervals": case.intervals, **case.about, "error": None},
+    )
 
 
 def write_error(name: str, error: str, folder: Path, about: Mapping[str, Any]) -> None:
@@ -129,9 +143,20 @@ def summary_row(case: ScarCase) -> dict[str, Any]:
     chords = case.report.chords_percent or {}
     shares = {f"chords_{name.replace('-', '_to_')}_percent": _plain(chords.get(name)) for name in CLASSES}
     unknown = "; ".join(f"{name}: {why}" for name, why in case.report.unknown.items())
-    return {"case": case.name, **{name: _plain(getattr(case.report, name)) for name in FIGURES}, **shares} | {
-        "unknown": unknown
-    }
+    figures = {name: _plain(getattr(case.report, name)) for name in FIGURES}
+    return {"case": case.name, **figures, **shares, **_interval_cells(case), "unknown": unknown}
+
+
+def _interval_cells(case: ScarCase) -> dict[str, Any]:
+    """Ends of the intervals, and the flag; empty where the run is not calibrated."""
+    intervals = case.intervals
+    if intervals is None:
+        return {}
+    cells = {"interval_level": intervals["level"], "flag": intervals["flag"], "reason": intervals["reason"]}
+    for name in INTERVALS:
+        if intervals[name] is not None:
+            cells |= {f"{name}_{side}": _plain(intervals[name][side]) for side in ("low", "high")}
+    return cells
 
 
 def case_line(case: ScarCase) -> str:
@@ -142,6 +167,8 @@ def case_line(case: ScarCase) -> str:
         text += f", core {report.core_g:.1f} g, grey zone {report.grey_zone_g:.1f} g"
     if report.obstruction_ml > 0:
         text += f", obstruction {report.obstruction_ml:.2f} ml"
+    if case.trust is not None:
+        text += f"; {case.trust.words(report.options.density_g_per_ml)}"
     unknown = ", ".join(report.unknown)
     return f"{text}; not known: {unknown}" if unknown else text
 
