@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
@@ -19,10 +19,12 @@ from segmed.errors import ConfigError
 from segmed.files import bounds, printable
 
 if TYPE_CHECKING:
+    from segmed.builders.engine_networks import EngineChoice
     from segmed.builders.ensembles import Member
     from segmed.builders.model_file import Opened
     from segmed.data.inputs import Input
     from segmed.segment.record import CaseReport
+    from segmed.segmenters.engines import Engine
     from segmed.segmenters.segmenter import Segmenter
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -56,6 +58,9 @@ class Arguments(Section):
     uncertainty: Flag = Field(False, description="write the entropy of the probabilities (nats) too")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16"] | None = Field(None, description="left out: as in training")
+    engine: Literal["torch", "onnxruntime", "openvino", "auto"] = Field(
+        "torch", description="that computes networks of a model file which holds them for it; auto: the fastest"
+    )
 
 
 def main() -> int:
@@ -95,8 +100,13 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
 
     configs = [member.config for member in members]
     familiar = familiar_with(runs.folders[0], spacing_known=configs[0].data.spacing_known)
-    segmenter = _segmenter(arguments, members)
+    choice = _engine(arguments, runs)
+    segmenter = _segmenter(arguments, members, choice.engine)
     about = _about(arguments, runs, members, segmenter)
+    if arguments.engine != "torch":  # what was asked for decides whether a case is done again, not what was measured
+        about = {**about, "settings": {**about["settings"], "engine": arguments.engine}}
+        about |= {"engine": choice.engine, "engine_reason": choice.reason}
+        print(f"engine: {choice.engine} ({choice.reason})")
     record = Record(arguments.output, about, overwrite=arguments.overwrite)
     extras = Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty)
     check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.done, extras=extras)
@@ -162,7 +172,17 @@ def _check_ensemble(arguments: Arguments, members: list[Member]) -> None:
             print(f"warning: {run} was trained without flips: mirrored copies may make it worse", file=sys.stderr)
 
 
-def _segmenter(arguments: Arguments, members: list[Member]) -> Segmenter:
+def _engine(arguments: Arguments, runs: Opened) -> EngineChoice:
+    """What computes the networks."""
+    from segmed.builders.engine_networks import choose_engine
+    from segmed.builders.trained import load_network
+
+    if arguments.engine != "torch" and arguments.device.startswith("cuda"):
+        raise ConfigError(f"--engine {arguments.engine} computes on the processor: leave out --device")
+    return choose_engine(runs.folders, arguments.engine, load_network)
+
+
+def _segmenter(arguments: Arguments, members: list[Member], engine: Engine) -> Segmenter:
     """The runs as one segmenter; pieces are cleaned once, on the mean."""
     import torch
 
@@ -179,7 +199,7 @@ def _segmenter(arguments: Arguments, members: list[Member]) -> Segmenter:
     changes = _changes(arguments)
     if arguments.largest_component is not None:
         changes["largest_component"] = arguments.largest_component
-    return load_together(members, device=arguments.device, changes=changes)
+    return load_together(members, device=arguments.device, changes=changes, engine=engine)
 
 
 def _classes(configs: list[SegmentationConfig]) -> tuple[str, ...]:
@@ -210,7 +230,7 @@ def _changes(arguments: Arguments) -> dict[str, object]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _about(arguments: Arguments, sources: Opened, members: list[Member], segmenter: Segmenter) -> dict[str, object]:
+def _about(arguments: Arguments, sources: Opened, members: list[Member], segmenter: Segmenter) -> dict[str, Any]:
     """Runs, settings, labels and versions, for the record."""
     from segmed.builders.ensembles import common_cleaning
     from segmed.runs import environment
