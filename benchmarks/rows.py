@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 RowName = Literal[
     "windows",
+    "engines",
     "step",
     "epoch",
     "adversarial_3d",
@@ -32,6 +33,10 @@ def measure(row: RowName, setting: Setting) -> Outcome:
             from benchmarks.windows import sliding_window_row
 
             return sliding_window_row(setting)
+        case "engines":
+            from benchmarks.engines import engines_row
+
+            return engines_row(setting)
         case "step":
             from benchmarks.training import training_step_row
 

@@ -15,6 +15,7 @@ from segmed.builders.ensembles import Member, common_cleaning
 from segmed.builders.segmenters import cleaned
 from segmed.builders.trained import load_together
 from segmed.errors import ConfigError
+from segmed.segmenters.engines import Engine
 from segmed.segmenters.segmenter import Segmenter
 from segmed.trust.conformal import subjects_needed, too_few
 from segmed.trust.estimates import Interval
@@ -41,12 +42,17 @@ class Observed:
 
 
 def load_observed(
-    members: Sequence[Member], *, predictor: Predictor, device: str = "auto", changes: Mapping[str, Any] | None = None
+    members: Sequence[Member],
+    *,
+    predictor: Predictor,
+    device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
+    engine: Engine = "torch",
 ) -> Observed:
     """Several trained runs as one segmenter that is watched.
 
     Args:
-        members, device, changes: as in `load_together`.
+        members, device, changes, engine: as in `load_together`.
         predictor: whose signs are wanted.
 
     Raises:
@@ -55,7 +61,7 @@ def load_observed(
     pieces = common_cleaning(members).model_copy(update=changes or {})
     spacing_known = members[0].config.data.spacing_known
     observer = Observer(predictor, clean=partial(cleaned, inference=pieces), spacing_known=spacing_known)
-    segmenter = load_together(members, device=device, changes=changes, each=observer.watch)
+    segmenter = load_together(members, device=device, changes=changes, engine=engine, each=observer.watch)
     return Observed(segmenter, observer)
 
 
@@ -127,12 +133,13 @@ def load_judged(
     device: str = "auto",
     changes: Mapping[str, Any] | None = None,
     level: float | None = None,
+    engine: Engine = "torch",
 ) -> Judged:
     """Several trained runs as one segmenter, with what judges its cases where the run is calibrated.
 
     Args:
         runs: as they were named.
-        members, device, changes: as in `load_together`.
+        members, device, changes, engine: as in `load_together`.
         level: of intervals and lower bounds; None: 0.9, where there are enough cases for it.
 
     Raises:
@@ -148,9 +155,9 @@ def load_judged(
         if level is not None:
             calibrate = f"calibrate it with segmed calibrate --run {runs[0]}" if runs else "it is not calibrated"
             raise ConfigError(f"--level {level:g}: {why_not or f'{runs[0]} is not calibrated: {calibrate}'}")
-        return Judged(load_together(members, device=device, changes=changes), why_not=why_not)
+        return Judged(load_together(members, device=device, changes=changes, engine=engine), why_not=why_not)
     judge = Judge(evidence, USUAL_LEVEL if level is None else level)
-    observed = load_observed(members, predictor=evidence.predictor, device=device, changes=changes)
+    observed = load_observed(members, predictor=evidence.predictor, device=device, changes=changes, engine=engine)
     return Judged(observed.segmenter, CaseJudge(observed.observer, judge))
 
 

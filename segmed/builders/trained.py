@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from segmed.builders.architectures import build_classifier, build_network
+from segmed.builders.engine_networks import engine_network
 from segmed.builders.ensembles import Member, common_cleaning, members_of
 from segmed.builders.segmenters import build_cascade, cleaned, label_set, load_stage, network_segmenter, stages_of
 from segmed.config import InferenceConfig, SegmentationConfig, known
@@ -18,6 +20,7 @@ from segmed.networks.classifiers import ClassificationModel
 from segmed.runs import Folds, Run, open_run, read_class_config, read_config
 from segmed.segmenters.case_class import CaseClassifier
 from segmed.segmenters.combine import Mean
+from segmed.segmenters.engines import Engine
 from segmed.segmenters.segmenter import Segmenter
 from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.targets import targets_of
@@ -38,6 +41,7 @@ def load_run(
     device: str = "auto",
     inference: InferenceConfig | None = None,
     weights: str = "best",
+    engine: Engine = "torch",
 ) -> Segmenter:
     """A trained run as a segmenter: native volume in, probabilities on its own grid out.
 
@@ -49,24 +53,26 @@ def load_run(
         device: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU where there is one.
         inference: in place of the run's own settings.
         weights: `best` on validation, or `last`.
+        engine: that computes the network; others than torch need a model file that holds it for them.
 
     Raises:
         RunError: no run, or one without these weights.
         RunError: weights of another network.
     """
     if Folds(folder).begun:
-        return load_together(members_of(folder), device=device, inference=inference, weights=weights)
+        return load_together(members_of(folder), device=device, inference=inference, weights=weights, engine=engine)
     run: Run = open_run(folder)
     config = read_config(run)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    load = partial(load_run, device=device, inference=inference, weights=weights)
+    load = partial(load_run, device=device, inference=inference, weights=weights, engine=engine)
     if config.cascade is not None:
         return build_cascade(config, *(load_stage(run.path / name, stage, load) for name, stage in stages_of(config)))
     if config.ensemble is not None:
         return load_stage(run.path, config.ensemble, load)
     inference = inference or config.inference
-    return cleaned(_trained(run, config, device=device, inference=inference, weights=weights), inference)
+    trained = _trained(run, config, device=device, inference=inference, weights=weights, engine=engine)
+    return cleaned(trained, inference)
 
 
 def load_together(
@@ -76,13 +82,14 @@ def load_together(
     inference: InferenceConfig | None = None,
     changes: Mapping[str, Any] | None = None,
     weights: str = "best",
+    engine: Engine = "torch",
     each: Callable[[Segmenter], Segmenter] | None = None,
 ) -> Segmenter:
     """Several trained runs as one segmenter: the mean of their probabilities, whose pieces are cleaned once.
 
     Args:
         members: of `members_of`, of the same labels and images.
-        device, inference, weights: as in `load_run`.
+        device, inference, weights, engine: as in `load_run`.
         changes: fields of `inference` in place of each member's own; those of pieces are of the mean.
         each: what is put around each of them, before the mean is taken.
 
@@ -95,7 +102,7 @@ def load_together(
     for member in members:
         settings = (inference or member.config.inference).model_dump()
         own = InferenceConfig.model_validate({**settings, **changes, **NOT_CLEANED})
-        load = partial(load_run, member.run, device=device, weights=weights)
+        load = partial(load_run, member.run, device=device, weights=weights, engine=engine)
         parts.append(load() if member.config.composed else load(inference=own))
     parts = parts if each is None else [each(part) for part in parts]
     return cleaned(Mean(parts), pieces)
@@ -133,23 +140,45 @@ def load_case_classifier(folder: Path, *, device: str = "auto", weights: str = "
 
 
 def _trained(
-    run: Run, config: SegmentationConfig, *, device: str, inference: InferenceConfig, weights: str
+    run: Run,
+    config: SegmentationConfig,
+    *,
+    device: str,
+    inference: InferenceConfig,
+    weights: str,
+    engine: Engine = "torch",
 ) -> NetworkSegmenter:
     """The network of a run of one, with its weights, in evaluation mode and the memory format of its training."""
-    build = partial(
-        build_network,
+    if engine != "torch":
+        computed = engine_network(run, _network_of(config, device="meta"), config, engine=engine)
+        return network_segmenter(computed, config, device="cpu", inference=inference)
+    network = load_network(run, config, weights=weights)
+    last = config.train.memory_format == "channels_last"  # measured as the faster one where it was trained
+    Choice(memory_format="channels_last" if last else "contiguous").place(network, torch.device(device)).eval()
+    return network_segmenter(network, config, device=device, inference=inference)
+
+
+def load_network(run: Run, config: SegmentationConfig, *, weights: str = "best") -> nn.Module:
+    """The network of a run of one, with its weights, on the CPU.
+
+    Raises:
+        RunError: weights that are missing, or of another network.
+    """
+    check_weights(run.weights(weights), _network_of(config, device="meta"))
+    network = _network_of(config)
+    load_weights(run.weights(weights), network)
+    return network
+
+
+def _network_of(config: SegmentationConfig, **options: Any) -> nn.Module:
+    return build_network(
         config.network,
         in_channels=len(known(config.data.images)),
         out_channels=targets_of(label_set(config)).channels,
         dims=known(config.patches.dims),
         class_head=config.classification,
+        **options,
     )
-    check_weights(run.weights(weights), build(device="meta"))
-    network = build()
-    load_weights(run.weights(weights), network)
-    last = config.train.memory_format == "channels_last"  # measured as the faster one where it was trained
-    Choice(memory_format="channels_last" if last else "contiguous").place(network, torch.device(device)).eval()
-    return network_segmenter(network, config, device=device, inference=inference)
 
 
 def load_classifier(folder: Path, *, weights: str = "best", device: str = "auto") -> ClassificationModel:

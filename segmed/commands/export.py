@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from pydantic import Field
@@ -28,6 +29,9 @@ class Arguments(Section):
         (), description="folder of a run or of a cross-validation; several become one model"
     )
     output: Path = Field(description="the file, NAME.segmed")
+    format: tuple[Literal["onnx", "openvino"], ...] = Field(
+        (), description="hold the networks in these forms too, for segmed predict --engine; each is compared with torch"
+    )
     overwrite: Flag = Field(False, description="replace a file that is there")
     with_cases: Flag = Field(False, description="keep the ids of the cases that trained, selected and tested it")
     intended_use: str = Field("", description="what the model is for, in the author's words, for its card")
@@ -43,12 +47,14 @@ def main() -> int:
     if arguments.output.exists() and not arguments.overwrite:
         raise ConfigError(f"{arguments.output} is there already: name another file, or replace it with --overwrite")
     from segmed.export.card import Words
+    from segmed.export.engine_files import add_engines
     from segmed.export.write_model import write_model
     from segmed.runs import own_files
 
     words = Words(arguments.intended_use, arguments.limits, arguments.license)
     with bounds(arguments.output.parent, inputs=[file for run in arguments.run for file in own_files(run)]):
-        write_model(arguments.run, arguments.output, words, with_cases=arguments.with_cases)
+        add = partial(add_engines, forms=arguments.format) if arguments.format else None
+        write_model(arguments.run, arguments.output, words, with_cases=arguments.with_cases, add=add)
     size = arguments.output.stat().st_size / 1e6
     print(f"written: {arguments.output} ({size:.1f} MB); segmed model-card {arguments.output} shows its card")
     return 0

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -22,12 +22,14 @@ from segmed.errors import ConfigError
 from segmed.files import bounds, printable
 
 if TYPE_CHECKING:
+    from segmed.builders.engine_networks import EngineChoice
     from segmed.builders.ensembles import Member
     from segmed.builders.model_file import Opened
     from segmed.builders.observed import CaseJudge
     from segmed.data.inputs import Input
     from segmed.segment.predict import Writer
     from segmed.segment.record import CaseReport
+    from segmed.segmenters.engines import Engine
     from segmed.segmenters.segmenter import Segmenter
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -77,6 +79,9 @@ class Arguments(Section):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16"] | None = Field(None, description="left out: as in training")
+    engine: Literal["torch", "onnxruntime", "openvino", "auto"] = Field(
+        "torch", description="that computes networks of a model file which holds them for it; auto: the fastest"
+    )
     on: EngineName = Field("here", description="here, case after case in this process; or dealt out to jobs")
     shards: PositiveInt | None = Field(None, description="jobs; none: as many as run at once (ray, slurm: 16)")
     submit: Flag = Field(False, description="with --on slurm: call sbatch; else its scripts are only written")
@@ -134,8 +139,13 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
 
     configs = [member.config for member in members]
     familiar = familiar_with(runs.folders[0], spacing_known=configs[0].data.spacing_known)
-    segmenter, trust = _segmenter(arguments, runs, members)
+    choice = _engine(arguments, runs)
+    segmenter, trust = _segmenter(arguments, runs, members, choice.engine)
     about = _about(arguments, runs, members, segmenter)
+    if arguments.engine != "torch":  # what was asked for decides whether a case is done again, not what was measured
+        about = {**about, "settings": {**about["settings"], "engine": arguments.engine}}
+        about |= {"engine": choice.engine, "engine_reason": choice.reason}
+        print(f"engine: {choice.engine} ({choice.reason})")
     inputs, write = _in_format(arguments, inputs, configs[0], segmenter)
     shards, path = Shards(arguments.output.absolute()), None
     vanished: list[CaseReport] = []
@@ -255,7 +265,19 @@ def _check_ensemble(arguments: Arguments, members: list[Member]) -> None:
             print(f"warning: {run} was trained without flips: mirrored copies may make it worse", file=sys.stderr)
 
 
-def _segmenter(arguments: Arguments, runs: Opened, members: list[Member]) -> tuple[Segmenter, CaseJudge | None]:
+def _engine(arguments: Arguments, runs: Opened) -> EngineChoice:
+    """What computes the networks."""
+    from segmed.builders.engine_networks import choose_engine
+    from segmed.builders.trained import load_network
+
+    if arguments.engine != "torch" and arguments.device.startswith("cuda"):
+        raise ConfigError(f"--engine {arguments.engine} computes on the processor: leave out --device")
+    return choose_engine(runs.folders, arguments.engine, load_network)
+
+
+def _segmenter(
+    arguments: Arguments, runs: Opened, members: list[Member], engine: Engine
+) -> tuple[Segmenter, CaseJudge | None]:
     """The runs as one segmenter, whose pieces are cleaned once, on the mean; and what judges its cases, if it can."""
     import torch
 
@@ -272,7 +294,9 @@ def _segmenter(arguments: Arguments, runs: Opened, members: list[Member]) -> tup
     changes = _changes(arguments)
     if arguments.largest_component is not None:
         changes["largest_component"] = arguments.largest_component
-    judged = load_judged(runs.folders, members, device=arguments.device, changes=changes, level=arguments.level)
+    judged = load_judged(
+        runs.folders, members, device=arguments.device, changes=changes, level=arguments.level, engine=engine
+    )
     if judged.why_not:
         print(judged.why_not, file=sys.stderr)
     return judged.segmenter, judged.judge
@@ -306,7 +330,7 @@ def _changes(arguments: Arguments) -> dict[str, object]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _about(arguments: Arguments, sources: Opened, members: list[Member], segmenter: Segmenter) -> dict[str, object]:
+def _about(arguments: Arguments, sources: Opened, members: list[Member], segmenter: Segmenter) -> dict[str, Any]:
     """Runs, settings, labels and versions, for the record."""
     from segmed.builders.ensembles import common_cleaning
     from segmed.runs import environment

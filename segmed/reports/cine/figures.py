@@ -89,7 +89,7 @@ def ends_montage(
             axes.set_title(f"slice {case.slice_number(axis, number)}", fontsize=7, color=INK, pad=2)
         name_ends(row[0], axis)
         row[0].set_ylabel(f"{text}\nphase {phase + 1}", fontsize=8, color=INK)
-    painted = [index for case in cases for index in np.unique(case.reference)]
+    painted = [index for case in cases if case.reference is not None for index in np.unique(case.reference)]
     drawn = {name for index, name in enumerate(TISSUES.values(), 1) if index in painted}
     add_legend(figure, {name: colour for name, colour in COLOURS.items() if name in drawn})
     return figure
