@@ -12,7 +12,7 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_written
 from segmed.errors import ConfigError
 from segmed.files import atomic_write_text
-from segmed.jobs.engines import run_plan, with_given_needs
+from segmed.jobs.carriers import run_plan, with_given_needs
 from segmed.jobs.fold_jobs import plan_of_folds
 from segmed.jobs.job import Job, Needs, Plan
 from segmed.jobs.job_table import plan_text

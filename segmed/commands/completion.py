@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from segmed.commands import (
     audit_data,
+    calibrate,
     classify,
     compare,
     download_data,
@@ -64,9 +65,10 @@ def options() -> dict[str, type[BaseModel]]:
         "init": write_starter.Arguments,
         "audit": audit_data.Arguments,
         "quantify-scar": quantify_scar.Arguments,
+        "quantify-cine": quantify_cine.Arguments,
+        "calibrate": calibrate.Arguments,
         "export": export.Arguments,
         "model-card": model_card.Arguments,
-        "quantify-cine": quantify_cine.Arguments,
         "download": download_data.Arguments,
         "phantom": make_phantom.Arguments,
         "configs": list_configs.Arguments,

@@ -15,7 +15,7 @@ from segmed.config import Section
 class Arguments(Section):
     """Print the card of a model file in Markdown: what it is for, its data, figures, limits and versions."""
 
-    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = Field(description="the model file")
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = Field(description="the model file")
     output: Path | None = Field(None, description="Markdown file to write it to; none: it is printed")
 
 
@@ -25,11 +25,11 @@ def main() -> int:
     from segmed.builders.model_file import read_card
     from segmed.files import atomic_write_text, bounds
 
-    card = read_card(arguments.model)
+    card = read_card(arguments.file)
     if arguments.output is None:
         print(card, end="")
         return 0
-    with bounds(arguments.output.parent, inputs=[arguments.model]):
+    with bounds(arguments.output.parent, inputs=[arguments.file]):
         atomic_write_text(arguments.output, card)
     print(f"written: {arguments.output}")
     return 0

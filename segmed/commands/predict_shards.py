@@ -34,7 +34,7 @@ def predict_in_shards(
         jobs: what the command line says of the jobs.
     """
     from segmed.commands.as_jobs import gpus_of_one
-    from segmed.jobs.engines import run_plan, with_given_needs
+    from segmed.jobs.carriers import run_plan, with_given_needs
     from segmed.jobs.job import Needs
     from segmed.jobs.job_table import plan_text
     from segmed.jobs.shards import Shards, plan_of_shards

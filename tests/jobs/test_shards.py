@@ -12,7 +12,7 @@ from segmed.commands.predict import Arguments, main
 from segmed.commands.predict_shards import command_of
 from segmed.config.jobs import JobsConfig
 from segmed.errors import ConfigError, JobError
-from segmed.jobs.engines import live_engine
+from segmed.jobs.carriers import live_engine
 from segmed.jobs.job import Plan
 
 
@@ -47,7 +47,7 @@ def carried(monkeypatch, predict):
             assert job.done, job.name
         return 0
 
-    monkeypatch.setattr("segmed.jobs.engines.run_plan", carry)
+    monkeypatch.setattr("segmed.jobs.carriers.run_plan", carry)
     return plans
 
 
@@ -80,7 +80,7 @@ def test_shards_write_what_one_process_writes(run, predict, carried, tmp_path):
 
 def test_an_input_that_vanished_is_one_line_and_the_others_are_predicted(run, predict, monkeypatch, tmp_path, capsys):
     folder, output = noise(tmp_path / "in", 4), tmp_path / "out"
-    monkeypatch.setattr("segmed.jobs.engines.run_plan", lambda *_, **__: 0)  # they are planned, nothing runs
+    monkeypatch.setattr("segmed.jobs.carriers.run_plan", lambda *_, **__: 0)  # they are planned, nothing runs
     given = ("--run", run, "--input", folder, "--output", output)
     predict(*given, "--on", "local", "--shards", 2)
     (folder / "case_02.nii.gz").unlink()
