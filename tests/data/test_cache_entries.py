@@ -1,5 +1,6 @@
 """Facts about a cache as a whole: what lies in it, what is damaged, what goes when it is too large."""
 
+import gc
 import logging
 import os
 import pickle
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 from test_cache import CONFIG, data_set
+from tiny_data import make_balls, tiny, trained
 from tiny_pictures import put_folders
 
 from segmed.commands.cache import main
@@ -209,6 +211,20 @@ def test_a_run_that_begins_removes_what_is_beyond_the_limit_but_not_its_own(fold
     assert "cache: 2 entries" in caplog.text
     keep_below(folder.parent / "none_yet", 1)
     assert not (folder.parent / "none_yet").exists()
+
+
+def test_a_limit_in_the_config_removes_what_earlier_runs_left(tmp_path):
+    balls = make_balls(tmp_path / "balls")
+    trained(tiny(balls, tmp_path), tmp_path / "first")
+    gc.collect()
+    before = {entry.key for entry in entries_of(tmp_path / "cache")}
+    trained(tiny(balls, tmp_path, cache_limit_gb=1e-9), tmp_path / "same")
+    gc.collect()
+    assert {entry.key for entry in entries_of(tmp_path / "cache")} == before
+    trained(tiny(balls, tmp_path, cache_limit_gb=1e-9, preprocess={"intensity": "none"}), tmp_path / "other")
+    after = {entry.key for entry in entries_of(tmp_path / "cache")}
+    assert len(after) == len(before)
+    assert not after & before
 
 
 @pytest.mark.parametrize("options", [["--prune"], ["--keep-gb", "3"]])
