@@ -11,6 +11,7 @@ from torch import nn
 
 from segmed.classify.prepare import known_cache
 from segmed.config.classification import ClassificationConfig
+from segmed.data.cache_entries import keep_below
 from segmed.data.content import check_content
 from segmed.data.images.batches import ordered_batches
 from segmed.data.images.image_cache import ImageArrays, ImageCache
@@ -50,6 +51,9 @@ class Images:
             DatasetError: an image that trains or selects is not what it was when the run began.
         """
         dataset, cache = read_classes(config.data), ImageCache(known_cache(config))
+        if config.cache_limit_gb is not None:
+            cache.hold(dataset.items, config.image)
+            keep_below(cache.folder, config.cache_limit_gb)
         arrays = cache.get(dataset.items, config.image, workers=this_machine().cores, progress=True)
         learned = {*split.train, *split.validation}
         checksums = zip(arrays.ids, arrays.checksums, strict=True)

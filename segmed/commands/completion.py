@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from segmed.commands import (
     audit_data,
+    cache,
     calibrate,
     classify,
     compare,
@@ -62,6 +63,7 @@ def options() -> dict[str, type[BaseModel]]:
         "evaluate": evaluate.Arguments,
         "compare": compare.Arguments,
         "runs": list_runs.Arguments,
+        "cache": cache.Arguments,
         "init": write_starter.Arguments,
         "audit": audit_data.Arguments,
         "quantify-scar": quantify_scar.Arguments,

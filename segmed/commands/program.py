@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "score label maps against references",
     "compare": "methods on the same test cases",
     "runs": "list the runs below a folder: state, budget, score, age, size",
+    "cache": "prepared volumes and images that runs share: list, check, remove what was not used for long",
     "init": "a first YAML for a folder that nobody described",
     "audit": "open every file of a data set: what must be mended, what would leak",
     "quantify-scar": "mass, share, core and AHA segments of the scar in an LV",
@@ -77,6 +78,8 @@ def main_of(command: str) -> Callable[[], int | None]:
             from segmed.commands.compare import main
         case "runs":
             from segmed.commands.list_runs import main
+        case "cache":
+            from segmed.commands.cache import main
         case "init":
             from segmed.commands.write_starter import main
         case "audit":

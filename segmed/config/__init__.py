@@ -18,7 +18,7 @@ from segmed.config.adversary import (
     PixelDiscriminatorConfig,
     SeganCriticConfig,
 )
-from segmed.config.base import Auto, Section, known
+from segmed.config.base import Auto, Positive, Section, known
 from segmed.config.composite import CascadeConfig, StageConfig, View
 from segmed.config.data import (
     PHANTOM_FILES,
@@ -114,6 +114,10 @@ class SegmentationConfig(Section):
     seed: int = Field(0, description="of weights, patches and augmentation")
     runs: Path = Field(Path("runs"), description="folder in which runs are made")
     cache: Path | None = Field(None, description="folder of preprocessed volumes; none: `cache` inside the runs folder")
+    cache_limit_gb: Positive | None = Field(
+        None,
+        description="when a run begins, what was not used for longest is removed from a larger cache; none: no limit",
+    )
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
     leaks: VolumeLeakConfig = VolumeLeakConfig()

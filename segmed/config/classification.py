@@ -87,6 +87,10 @@ class ClassificationConfig(Section):
     seed: int = Field(0, description="of weights, order and augmentation")
     runs: Path = Field(Path("runs"), description="folder in which runs are made")
     cache: Path | None = Field(None, description="folder of decoded images; none: `cache` inside the runs folder")
+    cache_limit_gb: Positive | None = Field(
+        None,
+        description="when a run begins, what was not used for longest is removed from a larger cache; none: no limit",
+    )
     data: ClassDataConfig = ClassDataConfig()
     split: ClassSplitConfig = ClassSplitConfig()
     leaks: LeakConfig = LeakConfig()

@@ -23,6 +23,7 @@ from rich.progress import Progress
 
 from segmed.config import PreprocessConfig
 from segmed.data.cache_lock import cache_lock
+from segmed.data.cache_use import EntriesInUse
 from segmed.data.cases import Case, Dataset
 from segmed.data.checksums import digest, is_intact, map_array, map_intact, write_array
 from segmed.data.content import ContentHashes
@@ -53,6 +54,7 @@ class CachedVolume:
         spacing_mm: of the three axes.
         foreground: for each label an (N, 3) int32 array of voxels that bear it, N <= 10,000, drawn evenly.
         folder: where the arrays lie; None for arrays in memory.
+        in_use: keeps the entry from being pruned.
     """
 
     id: str
@@ -62,6 +64,7 @@ class CachedVolume:
     spacing_mm: tuple[float, float, float]
     foreground: tuple[np.ndarray, ...]
     folder: Path | None = None
+    in_use: EntriesInUse | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.folder is None:
@@ -80,6 +83,7 @@ class VolumeCache:
         self.folder = Path(folder)
         self._hashes = ContentHashes(self.folder / "hashes")
         self._verified: set[str] = set()
+        self._in_use = EntriesInUse(self.folder)
 
     def key(self, case: Case, dataset: Dataset, config: PreprocessConfig) -> str:
         """Name the entry of a case.
@@ -98,6 +102,14 @@ class VolumeCache:
             "preprocess": _as_json(config),
         }
         return digest(content)
+
+    def hold(self, cases: Sequence[Case], dataset: Dataset, config: PreprocessConfig) -> None:
+        """Keep the entries of cases, made or not, from being pruned while this cache or a volume of it lives.
+
+        Raises:
+            DatasetError: a file of a case is missing or can't be read.
+        """
+        self._in_use.hold([self.key(case, dataset, config) for case in cases])
 
     def contents(self, cases: Sequence[Case], dataset: Dataset) -> dict[str, str]:
         """What identifies the content of the files of each case, by its id; as in `key`."""
@@ -123,6 +135,7 @@ class VolumeCache:
         """
         key = self.key(case, dataset, config)
         folder = self._entry(key)
+        self._in_use.hold([key])
         volume = self._open(key, case.id)
         if volume is not None:
             return volume
@@ -131,6 +144,7 @@ class VolumeCache:
             if volume is not None:
                 return volume
             arrays, facts = _prepared(case, dataset, config)
+            facts["data"] = f"{dataset.name} {case.id}"
             if self.key(case, dataset, config) != key:
                 raise DatasetError(f"case {case.id}: its files changed while they were read: run again")
             self._write(folder, arrays, facts)
@@ -150,6 +164,7 @@ class VolumeCache:
             DiskError: the disk is full or the folder can't be written.
         """
         keys = [self.key(case, dataset, config) for case in cases]
+        self._in_use.hold(keys)
         self._verify(keys, workers)
         volumes = {index: self._open(keys[index], case.id) for index, case in enumerate(cases)}
         absent = [cases[index] for index, volume in volumes.items() if volume is None]
@@ -209,7 +224,8 @@ class VolumeCache:
             self._verified.add(key)
         with suppress(OSError):  # of a read-only cache nobody prunes what was not used for long
             os.utime(folder)
-        return _open_entry(folder, case_id, map_intact)
+        volume = _open_entry(folder, case_id, map_intact)
+        return None if volume is None else replace(volume, in_use=self._in_use)
 
     def _verify(self, keys: Sequence[str], workers: int) -> None:
         """Compare many entries with their checksums on all cores; what is absent or damaged is looked at again."""
@@ -223,7 +239,7 @@ class VolumeCache:
     def _entry(self, key: str) -> Path:
         return self.folder / "volumes" / key
 
-    def _write(self, folder: Path, arrays: dict[str, np.ndarray], facts: dict[str, list[Any]]) -> None:
+    def _write(self, folder: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Write an entry whole; the rest of a killed process, or a damaged entry, is removed first."""
         for leftover in [folder, *folder.parent.glob(f".*.{folder.name}")]:
             shutil.rmtree(leftover, ignore_errors=True)
@@ -241,9 +257,7 @@ def _as_json(config: PreprocessConfig) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def _prepared(
-    case: Case, dataset: Dataset, config: PreprocessConfig
-) -> tuple[dict[str, np.ndarray], dict[str, list[Any]]]:
+def _prepared(case: Case, dataset: Dataset, config: PreprocessConfig) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read and preprocess a case: its arrays by name, and the affine and number of positions of each label."""
     try:
         image, label = prepare(*read_case(case, dataset), config)

@@ -175,6 +175,22 @@ def _clear(path: Path) -> None:
 # ---------------------------------------------------------------- writing
 
 
+def put_aside(path: Path) -> Path:
+    """Let a file or folder vanish at once: it has a temporary name from then on, which `sweep` clears in the end.
+
+    Raises:
+        DiskError: it is an input, a link leads there, or there is no permission.
+    """
+    check_target(path)
+    temporary = _temporary(path)
+    _clear(temporary)
+    try:
+        os.replace(path, temporary)
+    except OSError as error:
+        raise _named(error, path) from error
+    return temporary
+
+
 def put(temporary: Path, target: Path) -> None:
     """Let a finished file or folder appear under its name."""
     os.replace(temporary, target)

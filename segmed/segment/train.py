@@ -18,7 +18,8 @@ from segmed.builders.segmenters import network_segmenter, plane_axis
 from segmed.config import known
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
-from segmed.data.cases import cases_of
+from segmed.data.cache_entries import keep_below
+from segmed.data.cases import Case, cases_of
 from segmed.data.class_column import KnownClasses, with_targets
 from segmed.data.content import check_content
 from segmed.data.splits import Split
@@ -74,6 +75,7 @@ class Training:
         tracker.line(f"run: {self.run.path}")
         if not resume:
             self._take_weights(tracker)
+        self.ranks.lead(self._limit_cache)
         volumes = self._volumes(self.split.train)
         method = self._method(self._precision())
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
@@ -226,15 +228,29 @@ class Training:
 
     def _volumes(self, ids: Sequence[str]) -> list[CachedVolume]:
         """Preprocessed volumes of cases; the leading process prepares what is not in the cache."""
-        config = self.config
-        cache = VolumeCache(config.cache or config.runs / "cache")
-        hidden = set(self.split.unlabelled)
-        cases = [replace(case, label=None) if case.id in hidden else case for case in cases_of(self.dataset, ids)]
+        config, cache, cases = self.config, self._cache, self._cases(ids)
         self.ranks.lead(lambda: check_content(self.run.content, cache.contents(cases, self.dataset)))
         workers = this_machine().cores
         return self.ranks.lead(
             lambda: cache.build(cases, self.dataset, config.preprocess, workers=workers, progress=True)
         )
+
+    def _cases(self, ids: Sequence[str]) -> list[Case]:
+        """Cases as this run learns from them: some without their labels."""
+        hidden = set(self.split.unlabelled)
+        return [replace(case, label=None) if case.id in hidden else case for case in cases_of(self.dataset, ids)]
+
+    @cached_property
+    def _cache(self) -> VolumeCache:
+        return VolumeCache(self.config.cache or self.config.runs / "cache")
+
+    def _limit_cache(self) -> None:
+        """Make the cache as small as the config says, without what this run will use."""
+        split, limit_gb = self.split, self.config.cache_limit_gb
+        if limit_gb is not None:
+            cases = self._cases([*split.train, *split.validation, *split.unlabelled])
+            self._cache.hold(cases, self.dataset, self.config.preprocess)
+            keep_below(self._cache.folder, limit_gb)
 
     def _precision(self) -> Choice:
         """Measure what is `auto`, and write the choice into the run's config with its figures."""

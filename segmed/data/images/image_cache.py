@@ -9,7 +9,8 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segmed.config.images import ImageConfig
 from segmed.data.cache_lock import cache_lock
+from segmed.data.cache_use import EntriesInUse
 from segmed.data.images.image_dataset import Item
 from segmed.data.images.prepare_image import prepared
 from segmed.data.processes import end_with_parent
@@ -43,12 +45,14 @@ class ImageArrays:
         images: (N, C, *size) float16, read only.
         folder: where the array lies.
         checksums: N, of the images as they were prepared.
+        in_use: keeps the array from being pruned.
     """
 
     ids: tuple[str, ...]
     images: np.ndarray
     folder: Path
     checksums: tuple[int, ...] = ()
+    in_use: EntriesInUse | None = None
 
     @property
     def intact(self) -> bool:
@@ -80,6 +84,15 @@ class ImageCache:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self._in_use = EntriesInUse(self.folder)
+
+    def hold(self, items: Sequence[Item], config: ImageConfig) -> None:
+        """Keep the array of some images, made or not, from being pruned while this cache or its array lives.
+
+        Raises:
+            DatasetError: files are missing.
+        """
+        self._in_use.hold([self.key(items, config)])
 
     def key(self, items: Sequence[Item], config: ImageConfig) -> str:
         """Name the array of some images.
@@ -119,11 +132,12 @@ class ImageCache:
         items = sorted(items, key=lambda item: item.id)
         key = self.key(items, config)
         folder = self.folder / "images" / key
-        arrays = _open(folder)
+        self._in_use.hold([key])
+        arrays = self._opened(folder)
         if arrays is not None and arrays.intact:
             return arrays
         with cache_lock(self.folder, key):
-            arrays = _open(folder)  # another process was first
+            arrays = self._opened(folder)  # another process was first
             if arrays is not None and arrays.intact:
                 return arrays
             shutil.rmtree(folder, ignore_errors=True)  # damaged
@@ -133,10 +147,18 @@ class ImageCache:
                 shutil.rmtree(growing, ignore_errors=True)
                 raise DatasetError("images changed while they were prepared: run again")
             os.rename(growing, folder)
-        arrays = _open(folder)
+        arrays = self._opened(folder)
         if arrays is None:
             raise DatasetError(f"the array {folder} can't be read back: check the disk")
         return arrays
+
+    def _opened(self, folder: Path) -> ImageArrays | None:
+        arrays = _open(folder)
+        if arrays is None:
+            return None
+        with suppress(OSError):  # of a read-only cache nobody prunes what was not used for long
+            os.utime(folder)
+        return replace(arrays, in_use=self._in_use)
 
 
 def _state(path: Path) -> tuple[int, int, int]:
@@ -214,7 +236,8 @@ def _build(folder: Path, items: Sequence[Item], config: ImageConfig, *, workers:
         os.fsync(file.fileno())
     if faults:
         raise DatasetError(_listed(faults, len(items), "can't be used"))
-    note_of = {"version": ARRAYS_VERSION, "bytes": path.stat().st_size, "ids": [i.id for i in items]}
+    source = os.path.commonpath([os.path.abspath(item.path.parent) for item in items])
+    note_of = {"version": ARRAYS_VERSION, "data": source, "bytes": path.stat().st_size, "ids": [i.id for i in items]}
     write_json(folder / NOTE, {**note_of, "checksums": _checksums(np.load(path, mmap_mode="r"))})
     note.unlink()
 
@@ -302,6 +325,12 @@ def _open(folder: Path) -> ImageArrays | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return ImageArrays(ids, images, folder, checksums) if len(ids) == len(images) == len(checksums) else None
+
+
+def array_is_intact(folder: Path) -> bool:
+    """Whether every byte of an array is as it was prepared."""
+    arrays = _open(folder)
+    return arrays is not None and arrays.intact
 
 
 def _reopened(folder: Path, ids: tuple[str, ...]) -> ImageArrays:
