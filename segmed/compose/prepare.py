@@ -17,8 +17,8 @@ from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.grid_plan import THICK, GridPlanner
 from segmed.segment.prepare import Prepared, cache_of, parts_text, prepare
-from segmed.training.services import check_services
 from segmed.targets import targets_of
+from segmed.training.services import check_services
 
 
 def start(config: SegmentationConfig, folder: Path | None) -> Run:

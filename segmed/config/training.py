@@ -8,7 +8,6 @@ from pydantic import Field
 
 from segmed.config.base import Auto, Count, Fraction, Positive, Section, Width
 
-
 Service = Literal["wandb", "mlflow"]
 
 

@@ -1,4 +1,4 @@
-"""Weights & Biases and MLflow beside TensorBoard: the same figures, one run after a resume, and no training that ends."""
+"""Weights & Biases and MLflow beside TensorBoard: the same figures, one run after a resume, no training lost."""
 
 import io
 import json
@@ -173,7 +173,7 @@ def test_weights_do_not_depend_on_trackers(resumed, tmp_path):
 # ---------------------------------------------------------------- whole runs, on a store that several share
 
 
-@pytest.mark.parametrize("kind", ["segmentation", "classification"])
+@pytest.mark.parametrize("kind", ["segmentation", pytest.param("classification", marks=pytest.mark.slow)])
 def test_a_whole_run_is_recorded_with_its_test_and_its_hyper_parameters(resumed, tmp_path, monkeypatch, kind):
     uri = f"sqlite:///{resumed[0] / 'mlflow' / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
