@@ -20,6 +20,7 @@ from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
 from segmed.training.encoder_transfer import leak_note, source_encoder
+from segmed.training.services import check_services
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def _without_twins(split: ClassSplit, groups: Mapping[str, str]) -> tuple[ClassS
 def start(config: ClassificationConfig, folder: Path | None) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
     check_new_run(folder, runs=config.runs)
+    check_services(config.train.trackers)
     ready = prepare(config)
     text = "\n".join(describe(ready))
     print(text)

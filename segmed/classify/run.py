@@ -72,7 +72,7 @@ def cross_validate(config: ClassificationConfig, folder: Path | None) -> None:
 def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> Answers | None:
     """Train what the run folder says, then test it once; None where the split has no test part."""
     with holding(run.path):
-        tracker, step = open_tracker(run, ranks, resume=resume)
+        tracker, step = open_tracker(run, ranks, resume=resume, services=read_class_config(run).train.trackers)
         with tracker:
             training = Training(run, fabric, ranks)
             return _test(training, tracker, training.fit(tracker, resume=step > 0))

@@ -18,6 +18,7 @@ from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.grid_plan import THICK, GridPlanner
 from segmed.segment.prepare import Prepared, cache_of, parts_text, prepare
 from segmed.targets import targets_of
+from segmed.training.services import check_services
 
 
 def start(config: SegmentationConfig, folder: Path | None) -> Run:
@@ -27,6 +28,7 @@ def start(config: SegmentationConfig, folder: Path | None) -> Run:
         DatasetError: as for one network, or names of labels that are not there.
     """
     check_new_run(folder, runs=config.runs)
+    check_services(config.train.trackers)
     ready = prepare(config, memory=cache_of(config))
     whole = composed(ready)
     print(whole)

@@ -103,11 +103,12 @@ def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1
 
 def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> list[Row]:
     """Train what the run folder says, then test it once; the rows of the test, on the leading process."""
-    several = read_config(run).composed
+    config = read_config(run)
+    several = config.composed
     with holding(run.path, leads=ranks.leads):
         if several:
             train_networks(run, fabric, ranks)  # each with a tracker of its own
-        tracker, step = open_tracker(run, ranks, resume=resume)
+        tracker, step = open_tracker(run, ranks, resume=resume, services=config.train.trackers)
         with tracker:
             state = FitState() if several else Training(run, fabric, ranks).fit(tracker, resume=step > 0)
             return _test(run, tracker, state, device=str(fabric.device)) if ranks.leads else []

@@ -131,7 +131,8 @@ class _Networks:
             part = start(config, folder)
         left = TimeLeft(f"network {place.number} of {place.of}", before=place.before, share=place.share)
         with holding(folder):
-            tracker, step = open_tracker(part, self.ranks, resume=begun, time_left=left)
+            services = config.train.trackers
+            tracker, step = open_tracker(part, self.ranks, resume=begun, time_left=left, services=services)
             with tracker:
                 state = Training(part, self.fabric, self.ranks).fit(tracker, resume=step > 0)
         write_json(folder / TRAINED, {"steps": state.step, "seconds": round(state.seconds, 3)})

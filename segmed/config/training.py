@@ -8,6 +8,8 @@ from pydantic import Field
 
 from segmed.config.base import Auto, Count, Fraction, Positive, Section, Width
 
+Service = Literal["wandb", "mlflow"]
+
 
 class TrainConfig(Section):
     """How long training takes, its step size, and its hardware."""
@@ -50,6 +52,7 @@ class TrainConfig(Section):
     validation_cases: Count | None = Field(None, description="at most this many of them; none: all")
     patience: Count | None = Field(None, description="stop after so many validations without a better one; none: never")
     checkpoint_minutes: Positive = Field(5.0, description="a killed run loses at most this much")
+    trackers: tuple[Service, ...] = Field((), description="services that record the run beside TensorBoard")
 
 
 def check_levels(train: TrainConfig, *, network: str, ours: str, starts: bool) -> None:

@@ -76,7 +76,7 @@ def own_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_file():
             yield path
-        elif path.name in ("weights", "test", "predictions", "tensorboard"):
+        elif path.name in ("weights", "test", "predictions", "tensorboard", "wandb", "mlflow"):
             yield from (file for file in path.rglob("*") if file.is_file())
         elif not path.is_symlink() and (Run(path).config.is_file() or path.name in ("coarse", "fine")):
             yield from own_files(path)

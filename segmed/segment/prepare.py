@@ -27,6 +27,7 @@ from segmed.segment.resolved import Plan
 from segmed.targets import targets_of
 from segmed.training.encoder_transfer import leak_note, source_encoder
 from segmed.training.optimisation import freeze
+from segmed.training.services import check_services
 
 LOG = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Prepared:
 def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:
     """Make the run folder: everything that training needs is decided and written here, before it begins."""
     check_new_run(folder, runs=config.runs)
+    check_services(config.train.trackers)
     ready = prepare(config, memory=cache_of(config))
     plan = planned(ready, processes=processes)
     print(plan)

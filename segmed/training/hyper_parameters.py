@@ -7,7 +7,7 @@ from typing import Any
 
 from segmed.config import Section
 
-LEFT_OUT = ("name", "title", "data", "runs", "cache", "evaluate", "leaks")  # what is measured, not how it is trained
+LEFT_OUT = {"name", "title", "data", "runs", "cache", "evaluate", "leaks", "train.trackers"}  # not how it is trained
 ALWAYS = (
     "seed", "network.name", "loss.name", "augment.name", "train.optimiser", "train.learning_rate", "train.epochs",
     "train.budget_minutes", "train.batch_size", "patches.size",
@@ -26,7 +26,7 @@ def telling_settings(config: Section) -> dict[str, Plain]:
     told = {}
     for name, value, default in _settings(config):
         differs = value != default and default != "auto" and not isinstance(value, (dict, type(None)))
-        if value is not None and (name in ALWAYS or (differs and name.split(".")[0] not in LEFT_OUT)):
+        if value is not None and (name in ALWAYS or (differs and not {name, name.split(".")[0]} & LEFT_OUT)):
             told[name] = value if isinstance(value, (bool, int, float, str)) else str(value)
     return told
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from segmed.config import Auto
+from segmed.config.training import Service
 from segmed.errors import TrainingError
 from segmed.runs import Run
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.ranks import Ranks
+from segmed.training.services import check_services, with_services
 from segmed.training.time_left import TimeLeft
 from segmed.training.tracking import RunTracker, Tracker
 
@@ -56,7 +59,9 @@ def require_one_process(ranks: Ranks, message: str) -> None:
         raise TrainingError(message)
 
 
-def open_tracker(run: Run, ranks: Ranks, *, resume: bool, time_left: TimeLeft | None = None) -> tuple[Tracker, int]:
+def open_tracker(
+    run: Run, ranks: Ranks, *, resume: bool, time_left: TimeLeft | None = None, services: Iterable[Service] = ()
+) -> tuple[Tracker, int]:
     """The tracker of a run, and the step of the checkpoint to go on from; 0: from the beginning.
 
     Args:
@@ -64,6 +69,14 @@ def open_tracker(run: Run, ranks: Ranks, *, resume: bool, time_left: TimeLeft | 
         ranks: the processes.
         resume: whether it goes on.
         time_left: of the whole that the run is a part of; none: of the run alone.
+        services: that record it, too.
+
+    Raises:
+        ConfigError: a service is not installed.
     """
     step = Checkpoints(run.path, ranks=ranks).last_step() if resume else 0
-    return RunTracker(run.path, step=step, time_left=time_left) if ranks.leads else Tracker(), step
+    if not ranks.leads:
+        return Tracker(), step
+    check_services(services := tuple(services))
+    tracker = RunTracker(run.path, step=step, time_left=time_left)
+    return with_services(tracker, services, run.path) if services else tracker, step

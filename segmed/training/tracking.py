@@ -143,7 +143,7 @@ class RunTracker(Tracker):
 
     def scalars(self, step: int, values: Mapping[str, float], *, minutes: float) -> None:
         """Figures of the training by name."""
-        self._scalars(step, {f"train/{name}": value for name, value in values.items()})
+        self._scalars(step, tagged("train", values))
         self.history.record(step, {"minutes": minutes, **values})
         self._latest.update(values)
         if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
@@ -160,7 +160,7 @@ class RunTracker(Tracker):
         note: str = "",
     ) -> None:
         """Figures and pictures of a validation."""
-        self._scalars(step, {f"validation/{name.removeprefix('validation/')}": metrics[name] for name in metrics})
+        self._scalars(step, tagged("validation", metrics))
         self.pictures(step, figures or {})
         self.history.record(step, {"minutes": minutes, **metrics})
         self._latest["score"] = metrics.get("score", float("nan"))
@@ -169,7 +169,7 @@ class RunTracker(Tracker):
 
     def test(self, step: int, metrics: Mapping[str, float]) -> None:
         """Figures of the test by name."""
-        self._scalars(step, {f"test/{name.removeprefix('test/')}": metrics[name] for name in metrics})
+        self._scalars(step, tagged("test", metrics))
 
     def pictures(self, step: int, figures: Mapping[str, Any]) -> None:
         """Pictures by name, matplotlib figures."""
@@ -236,6 +236,11 @@ class RunTracker(Tracker):
 
 
 # ---------------------------------------------------------------- parts
+
+
+def tagged(part: str, values: Mapping[str, float]) -> dict[str, float]:
+    """Figures by tag, below what they belong to: `train`, `validation` or `test`."""
+    return {f"{part}/{name.removeprefix(part + '/')}": value for name, value in values.items()}
 
 
 def tags_at(board: Path, step: int) -> set[str]:
