@@ -1,7 +1,7 @@
 """Segmentation, classification and adversarial training for cardiac and brain MRI, from files to test figures.
 
 Train:      train, start, resume, plan
-Use a run:  load_run, predict, classify_images, score, score_table
+Use a run:  load_run, predict, classify_images, score, score_table, view
 Build:      build_network, Segmenter, Mean, Vote, Cascade, LargestComponent, Tidied
 Data:       make_phantom, read_dataset, read_case, read_volume, preprocess, training_patches
 Inside:     summarise_network, entropy, window_starts, blending_weights
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 PUBLIC = (
     *("train", "start", "resume", "plan"),
-    *("load_run", "predict", "classify_images", "score", "score_table"),
+    *("load_run", "predict", "classify_images", "score", "score_table", "view"),
     *("build_network", "Segmenter", "Mean", "Vote", "Cascade", "LargestComponent", "Tidied"),
     *("make_phantom", "read_dataset", "read_case", "read_volume", "preprocess", "training_patches"),
     *("summarise_network", "entropy", "window_starts", "blending_weights"),

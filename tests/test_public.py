@@ -4,7 +4,9 @@ import doctest
 import inspect
 import subprocess
 import sys
+from importlib.util import find_spec
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,9 @@ from monai.data import MetaTensor
 import segmed
 from segmed import public
 from segmed.config import SegmentationConfig
-from segmed.errors import ConfigError, VolumeError
+from segmed.errors import ConfigError, GeometryError, VolumeError
 from segmed.public.experiments import experiment_of
+from segmed.reports.drawing.label_colours import label_colours
 from segmed.volumes import write_volume
 
 
@@ -32,6 +35,8 @@ def test_the_examples_of_all_public_names_run(tmp_path, monkeypatch):
     runner = doctest.DocTestRunner(Loosely(), optionflags=flags, verbose=False)
     complaints: list[str] = []
     sources = {"segmed.public": public} | {name: getattr(segmed, name) for name in segmed.PUBLIC}
+    if find_spec("ipyniivue") is None:
+        del sources["view"]
     without = []
     for name, source in sources.items():
         test = doctest.DocTestParser().get_doctest(inspect.getdoc(source), known, name, None, None)
@@ -102,3 +107,33 @@ def test_overrides_of_a_config_object_are_those_of_a_file(monkeypatch):
     assert (asked[0].train.epochs, asked[0].loss.name) == (7, "tversky")
     with pytest.raises(ConfigError, match=r"'train\.epochs'"):
         segmed.plan(SegmentationConfig(), overrides={"train.epochs": 0})
+
+
+def test_a_view_has_the_label_map_on_its_grid_in_the_colours_of_the_pages():
+    pytest.importorskip("ipyniivue")
+    affine = np.diag([1.0, 2.0, 4.0, 1.0])
+    affine[:3, 3] = 7, -3, 5
+    image = MetaTensor(torch.rand(1, 6, 5, 4), affine=torch.from_numpy(affine))
+    labels = np.zeros((6, 5, 4), np.int32)
+    labels[1:4], labels[4:] = 200, 2221
+    shown, over = segmed.view(image, labels).volumes
+    for volume, values in ((shown, image[0].numpy()), (over, labels)):
+        nifti = nib.Nifti1Image.from_bytes(bytes(volume.data))
+        np.testing.assert_array_equal(np.asarray(nifti.dataobj), values)
+        np.testing.assert_array_equal(nifti.affine, affine)
+    colours = np.reshape(over.colormap_label.lut, (-1, 4)).tolist()
+    first, second = ([int(code[at : at + 2], 16) for at in (1, 3, 5)] for code in label_colours((), 2))
+    assert colours[0][3] == 0
+    assert (colours[200], colours[2221]) == ([*first, 255], [*second, 255])
+
+
+def test_a_view_refuses_another_grid_and_names_the_missing_extra(monkeypatch):
+    pytest.importorskip("ipyniivue")
+    image = MetaTensor(torch.rand(1, 6, 5, 4), affine=torch.diag(torch.tensor([1.0, 1.0, 3.0, 1.0])))
+    with pytest.raises(GeometryError, match="lie on different grids"):
+        segmed.view(image, np.zeros((6, 5, 3), np.uint8))
+    with pytest.raises(GeometryError, match="lie on different grids"):
+        segmed.view(image, MetaTensor(torch.zeros(1, 6, 5, 4), affine=torch.eye(4)))
+    monkeypatch.setitem(sys.modules, "ipyniivue", None)
+    with pytest.raises(ConfigError, match=r'pip install "segmed-mri\[notebooks\]"'):
+        segmed.view(image)

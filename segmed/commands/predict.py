@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -19,7 +20,7 @@ from segmed.commands.short_help import Groups
 from segmed.config import Section, SegmentationConfig, known
 from segmed.config.jobs import EngineName, JobsConfig
 from segmed.errors import ConfigError
-from segmed.files import bounds, printable
+from segmed.files import bounds
 
 if TYPE_CHECKING:
     from segmed.builders.engine_networks import EngineChoice
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from segmed.segmenters.segmenter import Segmenter
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
+STANDARD_INPUT = "-"
 
 
 class Arguments(Section):
@@ -50,13 +52,17 @@ class Arguments(Section):
         "what is predicted": ("run", "model", "input", "output", "format", "overwrite"),
         "how": ("mirror", "overlap", "largest_component", "device", "precision"),
         "beside the label maps": ("probabilities", "uncertainty"),
-        "many cases": ("on", "shards", "submit", "plan_only"),
+        "many cases": ("watch", "on", "shards", "submit", "plan_only"),
     }
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
         (), description="folder of a run or of a cross-validation; of several, and of folds, the probabilities' mean"
     )
     model: Models = ()
-    input: Path = Field(description="a volume, a DICOM folder, a folder of volumes, or a data set in the run's layout")
+    input: Path = Field(
+        description="a volume, a DICOM folder, a folder of volumes, or a data set in the run's layout; -: paths, one a "
+        "line, on standard input"
+    )
+    watch: Flag = Field(False, description="go on with what comes into the folder of --input, until Ctrl-C or SIGTERM")
     output: Path = Field(description="folder of the label maps")
     overwrite: Flag = Field(False, description="replace label maps that are there")
     mirror: Flag = Field(False, description="average over mirrored copies, for runs that were trained with flips")
@@ -107,6 +113,7 @@ def main() -> int:
 
 def _predicted(arguments: Arguments, runs: Opened) -> int:
     from segmed.builders.ensembles import members_of
+    from segmed.commands.predict_answers import say_label_maps
     from segmed.data.content import case_files
     from segmed.data.inputs import find_inputs
     from segmed.runs import own_files
@@ -116,8 +123,10 @@ def _predicted(arguments: Arguments, runs: Opened) -> int:
         return _merge(arguments, runs)
     members = [member for run in runs.folders for member in members_of(run)]
     _check_ensemble(arguments, members)
-    inputs = find_inputs(arguments.input, members[0].config.data, output=arguments.output)
-    _say_label_maps(arguments.input)
+    inputs: Sequence[Input] = ()
+    if not _arriving(arguments):
+        inputs = find_inputs(arguments.input, members[0].config.data, output=arguments.output)
+        say_label_maps(arguments.input)
     read = [*case_files(item.case for item in inputs), *(file for run in arguments.run for file in own_files(run))]
     if arguments.on != "here":
         from segmed.commands.predict_shards import predict_in_shards
@@ -130,10 +139,10 @@ def _predicted(arguments: Arguments, runs: Opened) -> int:
 
 
 def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: Sequence[Input], started: float) -> int:
+    from segmed.commands.predict_answers import Answers
+    from segmed.commands.predict_arriving import Service
     from segmed.data.familiar import familiar_with
     from segmed.jobs.shards import Shards
-    from segmed.reports.prediction.page import write_prediction_page
-    from segmed.reports.segmentation.trust_table import flag_words, write_trust
     from segmed.segment.predict import Extras, check_outputs, predict_cases
     from segmed.segment.record import Record
 
@@ -155,10 +164,10 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
     record = Record(arguments.output, about, overwrite=arguments.overwrite, path=path)
     extras = Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty)
     check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.done, extras=extras)
-    reports = predict_cases(
+    predict = partial(
+        predict_cases,
         segmenter,
-        inputs,
-        arguments.output,
+        output=arguments.output,
         modalities=configs[0].data.images,
         extras=extras,
         done=record.done,
@@ -169,33 +178,34 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         takes_incomplete=all(config.takes_incomplete for config in configs),
         trust=trust,
     )
-    done: list[CaseReport] = []
-    failed: list[CaseReport] = []
-    for number, report in enumerate(chain(vanished, reports), 1):
-        record.add(report)
-        outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
-            report.status, f"failed: {report.error}"
-        ) + flag_words(report.trust)
-        print(printable(f"[{number}/{len(inputs)}] {report.case}: {outcome}"), flush=True)
-        if report.missing:
-            print(printable(f"{report.case} lacks {', '.join(report.missing)}: predicted without"), file=sys.stderr)
-        if report.warning is not None:
-            print(f"warning: {report.case} is {report.warning}", file=sys.stderr)
-        (failed if report.status == "failed" else done).append(report)
+    reports: Iterator[CaseReport] = chain(vanished, predict(inputs))
+    if _arriving(arguments):
+        as_seg = arguments.format == "dicom-seg"
+        service = Service(predict, record, arguments.output, arguments.overwrite, extras, as_dicom_seg=as_seg)
+        reports = service.reports(arguments.input if arguments.watch else None, configs[0].data)
+    answers = Answers(record, len(inputs))
+    answers.tell(reports)
     if arguments.shard is not None:
-        shards.end(arguments.shard, [*done, *failed])
-        _print_failures(failed)
+        shards.end(arguments.shard, answers.all)
+        answers.print_failures()
         return 0  # the merge tells of them
-    _write_classes(arguments.output, _classes(configs), done)
-    if trust is not None and done:
-        print(write_trust(arguments.output, [(report.case, report.trust) for report in done]))
-    page = write_prediction_page(arguments.output)
-    print(
-        f"{len(inputs) - len(failed)} of {len(inputs)} label maps in {arguments.output}, "
-        f"{time.perf_counter() - started:.0f} s; how they were made: {record.path}; to look at: {page}"
-    )
-    _print_failures(failed)
-    return 1 if failed else 0
+    return answers.end(arguments.output, _classes(configs), trusted=trust is not None, started=started)
+
+
+def _arriving(arguments: Arguments) -> bool:
+    """Whether the inputs come one after the other; what needs them all at once is refused."""
+    if not arguments.watch and str(arguments.input) != STANDARD_INPUT:
+        return False
+    named = "--watch" if arguments.watch else f"--input {STANDARD_INPUT}"
+    if arguments.on != "here" or arguments.shard is not None or arguments.plan_only:
+        raise ConfigError(f"{named} predicts in this process: leave out --on, --shard and --plan-only")
+    if arguments.format == "bids":
+        raise ConfigError(f"{named} does not know all cases, as --format bids has to: choose another format")
+    if arguments.watch and not arguments.input.is_dir():
+        raise ConfigError(f"--watch takes a folder, and {arguments.input} is none: make it, or leave out --watch")
+    if arguments.watch and arguments.input.resolve() == arguments.output.resolve():
+        raise ConfigError(f"label maps in {arguments.input} would be inputs, as it is watched: take another --output")
+    return True
 
 
 def _in_format(
@@ -226,33 +236,13 @@ def _in_format(
 def _merge(arguments: Arguments, runs: Opened) -> int:
     """Join the records of the shards, and the classes of their cases."""
     from segmed.builders.ensembles import members_of
+    from segmed.commands.predict_answers import write_classes
     from segmed.commands.predict_shards import merge_shards
 
     reports = merge_shards(arguments.output)
     configs = [member.config for run in runs.folders for member in members_of(run)]
-    _write_classes(arguments.output, _classes(configs), [each for each in reports if each.status != "failed"])
+    write_classes(arguments.output, _classes(configs), [each for each in reports if each.status != "failed"])
     return 0
-
-
-def _print_failures(failed: Sequence[CaseReport]) -> None:
-    if failed:
-        print(f"{len(failed)} failed:", file=sys.stderr)
-    for report in failed:
-        print(printable(f"  {report.case}: {report.error}"), file=sys.stderr)
-
-
-def _say_label_maps(path: Path) -> None:
-    """Name the files of the input that are label maps by their names, and are left out."""
-    from segmed.data.cases import find_volumes
-    from segmed.data.inputs import label_maps
-    from segmed.volumes import is_dicom_folder
-
-    if not path.is_dir() or is_dicom_folder(path):
-        return
-    left_out = label_maps(find_volumes(path), path)
-    if left_out:
-        names = ", ".join(file.name for file in left_out[:3]) + (" ..." if len(left_out) > 3 else "")
-        print(f"{len(left_out)} label maps are no inputs and are left out: {names}", file=sys.stderr)
 
 
 def _check_ensemble(arguments: Arguments, members: list[Member]) -> None:
@@ -307,21 +297,6 @@ def _classes(configs: list[SegmentationConfig]) -> tuple[str, ...]:
     heads = [config.classification for config in configs]
     names = {() if head is None else known(head.classes) for head in heads}
     return names.pop() if len(names) == 1 else ()
-
-
-def _write_classes(output: Path, classes: tuple[str, ...], reports: list[CaseReport]) -> None:
-    """classes.csv: the class of each case and its probabilities."""
-    if not classes or not reports:
-        return
-    import numpy as np
-
-    from segmed.evaluate.answers import save_predictions
-    from segmed.reports.classification.second_head import TABLE
-
-    probabilities = np.array([[report.classes[name] for name in classes] for report in reports])
-    logits = np.log(probabilities.clip(np.finfo(float).tiny))
-    save_predictions(output / TABLE, classes, [report.case for report in reports], logits)
-    print(f"classes of {len(reports)} cases in {output / TABLE}")
 
 
 def _changes(arguments: Arguments) -> dict[str, object]:

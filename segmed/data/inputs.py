@@ -64,16 +64,32 @@ def find_inputs(path: Path, data: DataConfig, *, output: Path | None = None) -> 
     Raises:
         DatasetError: nothing there, or two inputs that would have one output.
     """
+    return _with_outputs(find_cases(path, data, output=output), _readable(data), _root(path))
+
+
+def find_cases(path: Path, data: DataConfig, *, output: Path | None = None) -> list[Case]:
+    """The cases of `find_inputs`, without the names of their label maps.
+
+    Raises:
+        DatasetError: nothing there.
+    """
     if not path.exists():
         raise DatasetError(f"input {path} does not exist: check the path")
     data = _readable(data)
-    root = path if path.is_dir() and not is_dicom_folder(path) else path.parent
-    cases = _from_layout(path, data)
-    if not cases:
-        cases = _from_files(_files(path, data, output), data, root=root)
+    cases = _from_layout(path, data) or _from_files(_files(path, data, output), data, root=_root(path))
     if not cases:
         raise DatasetError(f"input {path} holds no volumes but label maps: name the folder of the images")
-    return _with_outputs(cases, data, root)
+    return cases
+
+
+def nested_input(case: Case, data: DataConfig, root: Path) -> Input:
+    """A case whose label map keeps the folders below `root` that its first image lies in."""
+    parent = Path(os.path.abspath(next(iter(case.images.values())).path)).parent
+    return Input(case, parent.relative_to(os.path.abspath(root)) / _output_name(case, _readable(data)))
+
+
+def _root(path: Path) -> Path:
+    return path if path.is_dir() and not is_dicom_folder(path) else path.parent
 
 
 def _readable(data: DataConfig) -> DataConfig:

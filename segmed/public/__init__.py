@@ -26,6 +26,7 @@ from segmed.public.look_inside import (
     training_patches,
 )
 from segmed.public.use_runs import classify_images, load_run, predict, score, score_table
+from segmed.public.view_volume import view
 from segmed.segment.predict import entropy
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import LargestComponent, Mean, Tidied, Vote
@@ -63,5 +64,6 @@ __all__ = [
     "summarise_network",
     "train",
     "training_patches",
+    "view",
     "window_starts",
 ]
