@@ -19,6 +19,7 @@ COMMANDS = {
     "classify": "classes of new images or volumes, by trained runs",
     "evaluate": "score label maps against references",
     "compare": "methods on the same test cases",
+    "search": "values of an experiment's fields that score best on validation",
     "runs": "list the runs below a folder: state, budget, score, age, size",
     "cache": "prepared volumes and images that runs share: list, check, remove what was not used for long",
     "init": "a first YAML for a folder that nobody described",
@@ -76,6 +77,8 @@ def main_of(command: str) -> Callable[[], int | None]:
             from segmed.commands.evaluate import main
         case "compare":
             from segmed.commands.compare import main
+        case "search":
+            from segmed.commands.search import main
         case "runs":
             from segmed.commands.list_runs import main
         case "cache":

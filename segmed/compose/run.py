@@ -13,11 +13,12 @@ from segmed.compose.train import train_part as train_one
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_written
 from segmed.data.splits import Split
+from segmed.errors import ConfigError
 from segmed.evaluate.case_rows import Row
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
 from segmed.reports.segmentation.tables import table_text
-from segmed.runs import Folds, Run, check_data_there, holding, new_folds, open_run, read_config
+from segmed.runs import Folds, Run, check_data_there, holding, is_run, new_folds, open_run, read_config
 from segmed.segment import prepare as one_network
 from segmed.segment.calibrate import calibrate_folds
 from segmed.segment.ensemble import choose_together
@@ -61,6 +62,26 @@ def train_part(folder: Path, name: str) -> None:
     """
     run = open_run(folder)
     train_one(run, name, *launch(read_config(run).train.devices))
+
+
+def train_untested(config: SegmentationConfig, folder: Path | None, *, go_on: bool) -> None:
+    """Train one network in a new run folder, or go on with it, and test nothing: `resume` does that, once.
+
+    Raises:
+        ConfigError: it is one of several networks.
+    """
+    if config.composed:
+        raise ConfigError("--untested is of one network: use --part for those of a cascade or an ensemble")
+    begun = go_on and folder is not None and is_run(folder)
+    fabric, ranks = launch(config.train.devices)
+    if not begun:
+        folder = ranks.lead(lambda: start(config, folder, processes=ranks.world).path)
+    run = open_run(Path(str(folder)))
+    with holding(run.path, leads=ranks.leads):
+        tracker, step = open_tracker(run, ranks, resume=begun)
+        with tracker:
+            Training(run, fabric, ranks).fit(tracker, resume=step > 0)
+            tracker.line(f"trained, not tested: segmed train --resume {run.path} tests it")
 
 
 def show_plan(config: SegmentationConfig) -> None:

@@ -59,7 +59,7 @@ def carry_out(plan: Plan, engine: Engine, table: JobTable | None = None) -> dict
     """
     plan = engine.sized(plan)
     records = JobRecords(plan)
-    with records.holding(), _signals() as requested:
+    with records.holding(), noted_signals() as requested:
         course = _Course(plan, engine, records)
         with (table or JobTable(plan, records)).shown() as shown:
             while course.step():
@@ -118,7 +118,7 @@ class _Course:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def noted_signals() -> Iterator[list[int]]:
     """Within the block SIGTERM and Ctrl-C are only noted."""
     requested: list[int] = []
 

@@ -102,6 +102,10 @@ class LocalPool:
             del self._running[name]
         return over
 
+    def stop_one(self, name: str) -> None:
+        """SIGTERM to a job, by which a training saves and ends."""
+        self._running[name].process.send_signal(signal.SIGTERM)
+
     def stop(self) -> None:
         """SIGTERM to all, by which a training saves; SIGKILL to what has not ended two minutes later."""
         for running in self._running.values():

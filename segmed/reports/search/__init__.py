@@ -1,0 +1,1 @@
+"""The page of a search over fields of an experiment, with its figures."""
