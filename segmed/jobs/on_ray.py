@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from segmed.jobs.job_records import JobRecords
 from segmed.runs import is_held
 
 EXTRA = 'install it with pip install "segmed-mri[ray]"'
-LOST = -signal.SIGKILL  # code of a job whose machine died, and which Ray could place nowhere else
+LOST = -9  # code of a job whose machine died, and which Ray could place nowhere else
 SAVING_S = 120.0  # that jobs have to save when they are stopped
 ORPHAN_S = 60.0  # that the process of a job whose machine died may take to save and let go of its run
 

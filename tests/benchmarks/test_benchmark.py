@@ -39,7 +39,8 @@ from segmed.training.precision import Choice
 
 MAIN = Path(__file__).resolve().parents[2] / "benchmarks" / "__main__.py"
 SEPARATE = (  # the others have a test of their own
-    "windows", "epoch", "augmentation", "patch", "maxflow", "cascade", "thresholds", "classification", "help",
+    "windows", "epoch", "augmentation", "patch", "maxflow", "cascade", "thresholds", "classification", "engines",
+    "help",
 )  # fmt: skip
 
 

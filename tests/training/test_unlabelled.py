@@ -261,6 +261,7 @@ def test_folds_train_with_withheld_labels_and_test_every_case_once(whole, tmp_pa
     monkeypatch.setattr(compose_run, "train_and_test", lambda run, *rest, **options: [])
     monkeypatch.setattr(compose_run, "sum_up", lambda *rest: None)
     monkeypatch.setattr(compose_run, "choose_together", lambda *rest, **options: None)
+    monkeypatch.setattr(compose_run, "calibrate_folds", lambda *rest, **options: None)
     config = tiny(whole, tmp_path, split={"folds": 2, "withhold": 0.4}, adversary=PLAYING)
     compose_run.cross_validate(config, tmp_path / "folds")
     splits = [Split.load(tmp_path / "folds" / f"fold_{fold}" / "split.json") for fold in range(2)]

@@ -428,7 +428,7 @@ def test_two_series_in_one_folder_are_refused(tmp_path):
         for path in (tmp_path / f"{n}").iterdir():
             (tmp_path / "both").mkdir(exist_ok=True)
             path.rename(tmp_path / "both" / f"{n}_{path.name}")
-    with pytest.raises(VolumeError, match="holds 2 DICOM series: put each into a folder of its own"):
+    with pytest.raises(VolumeError, match=r"holds 2 DICOM series \(.*\): put each into a folder of its own"):
         read_volume(tmp_path / "both")
 
 
