@@ -326,7 +326,7 @@ def test_the_page_loads_nothing_and_escapes_every_name(run):
     sources = [text for text in re.findall(r"<[^>]*(?:src|href)\s*=\s*[\"']?([^\"'\s>]+)", page) if text[0] != "#"]
     assert sources
     assert [source[:60] for source in sources if not source.startswith("data:image/png;base64,")] == []
-    assert "http" not in re.sub(r"base64,[^\"]+", "", page)
+    assert not re.search(r"https?:", re.sub(r"base64,[^\"]+", "", page))
     for tag in ("<script>alert", "<b>", "<i>", "<u>", "onerror=alert(2)>c"):
         assert tag not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
