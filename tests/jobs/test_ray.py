@@ -25,7 +25,7 @@ from segmed.jobs.shards import Shards, plan_of_shards
 from segmed.machine import GIB
 
 pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 GRACE_S = 300
 
 

@@ -241,6 +241,7 @@ def test_the_page_has_both_pictures_and_the_reason_of_a_failure(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_search_of_eight_trials_is_killed_and_goes_on(balls, space, tmp_path):
     search = begun(balls, tmp_path, space)
     line = [*PROGRAM, *words(search, space, trials=8), "--at-once", "2"]
