@@ -90,6 +90,8 @@ def test_options_that_matter_exist_and_are_not_more_than_two_dozen(command):
     assert len(names) == len(set(names))
     first = kind.model_fields["config"].default if command in EXPERIMENTS else None
     experiment = load_as(EXPERIMENTS[command], first) if first else None
+    if command == "search":  # its config must be named
+        experiment = SegmentationConfig()
     shown = short_help(kind, program="x", description=None, experiment=experiment)
     assert all(f"  --{name.replace('_', '-')} " in shown for name in names)
 
