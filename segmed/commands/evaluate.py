@@ -12,6 +12,7 @@ import tyro
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from segmed.commands.command_line import parse
+from segmed.commands.evaluate_notes import model_notes, notes_of_files, run_notes, where_tested
 from segmed.commands.model_option import OneModel
 from segmed.commands.short_help import Groups
 from segmed.config import EvaluateConfig, Section, SegmentationConfig
@@ -122,7 +123,7 @@ def _scored(arguments: Arguments) -> int:
         references = tuple(reference for reference in references if parts.get(reference.id) == "test")
         if not references:
             source = arguments.model or arguments.run
-            raise ConfigError(f"{source} has no test case among the references: {_where_tested(arguments.run)}")
+            raise ConfigError(f"{source} has no test case among the references: {where_tested(arguments.run)}")
     pairing = pair_folder(arguments.predictions, references, besides=arguments.output)
     if parts:  # nobody predicts the cases that the run learned from, so they are not missed
         unasked = {case for case in pairing.missing if parts.get(case) in ("train", "validation")}
@@ -195,15 +196,6 @@ def _parts(references: Sequence[Reference], run: Path) -> dict[str, str]:
     return parts
 
 
-def _where_tested(run: Path) -> str:
-    """What to do for figures of cases that a run never saw."""
-    from segmed.runs import Folds
-
-    if Folds(run).begun:
-        return f"all folds together have learnt from every case, and each fold's own test is in {Folds(run).test}"
-    return "leave out --test-only, or give cases that it never saw"
-
-
 # ---------------------------------------------------------------- doing it
 
 
@@ -222,7 +214,8 @@ def _evaluate(
     load = _volume_loader(arguments, references, pairing, scoring)
     scores = _scores(references, pairing, scoring, workers=arguments.workers)
     learned = [case for case in pairing.predictions if (parts or {}).get(case) in LEARNED]
-    notes = [*_notes(arguments, pairing, scores), *_model_notes(arguments.model), *_run_notes(arguments.run, learned)]
+    notes = notes_of_files(pairing, scores, allow_missing=arguments.allow_missing)
+    notes += [*model_notes(arguments.model), *run_notes(arguments.run, learned)]
     for note in notes:
         print(printable(note), file=sys.stderr)
     if not scores.rows:
@@ -303,52 +296,3 @@ def _images(folder: Path | None, references: Sequence[Reference]) -> dict[str, S
 
     images = pair_images(find_volumes(folder), references, folder=folder).predictions
     return {case: Source(path) for case, path in images.items()}
-
-
-def _model_notes(model: Path | None) -> list[str]:
-    """That nobody can tell a test from training cases, where a model does not name its cases."""
-    from segmed.builders.model_file import read_index
-
-    if model is None or read_index(model)["cases"]:
-        return []
-    return [
-        f"{model.name} does not say which cases it has learnt from: only whoever trained it knows if this is a test"
-    ]
-
-
-def _run_notes(run: Path | None, learned: Sequence[str]) -> list[str]:
-    """Which of the cases the run was trained or selected on, and the leaks that its plan notes."""
-    from segmed.evaluate.answers import LEAKING
-    from segmed.evaluate.results import first_few, notes_of_run
-    from segmed.runs import Folds, runs_of
-
-    notes = []
-    if learned:
-        notes.append(f"{len(learned)} of the cases trained or selected the run, no test: {first_few(learned)}")
-    if learned and run is not None and Folds(run).begun:
-        notes.append(f"as one model the folds have seen these cases; {_where_tested(run)}")
-    if run is not None:
-        each = [note for part in runs_of(run) for note in notes_of_run(part) if LEAKING in note]
-        notes += dict.fromkeys(each)
-    return notes
-
-
-def _notes(arguments: Arguments, pairing: Pairing, scores: Scores) -> list[str]:
-    """What is not in the figures, or not as one might think, a line each."""
-    from segmed.evaluate.results import first_few
-
-    notes = [f"case {case} is left out: {why}" for case, why in scores.failed.items()]
-    if pairing.missing:
-        count, names = len(pairing.missing), first_few(pairing.missing)
-        how = "left out" if arguments.allow_missing else "counted as misses (--allow-missing leaves them out)"
-        notes.append(f"{count} references have no prediction and are {how}: {names}")
-    if pairing.unused:
-        notes.append(
-            f"{len(pairing.unused)} files have no reference: {first_few([path.name for path in pairing.unused])}"
-        )
-    if scores.strange:
-        values = ", ".join(f"{value} (in {count} cases)" for value, count in scores.strange.items())
-        notes.append(f"values of predictions that no label and no reference has, taken as background: {values}")
-    if scores.absent:
-        notes.append(f"in no reference: {', '.join(scores.absent)}; check the values of --labels")
-    return notes

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
+from segmed.commands.case_after_case import measure_cases
 from segmed.commands.command_line import parse
 from segmed.commands.short_help import Groups
 from segmed.config import Section
-from segmed.errors import ConfigError, DiskError
-from segmed.files import bounds, make_folder, printable
+from segmed.errors import ConfigError
+from segmed.files import bounds, make_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +104,7 @@ def main() -> int:
 
 def _quantified(arguments: Arguments, about: dict[str, Any]) -> int:
     from segmed.data.cine_cases import find_cines, is_one_cine
-    from segmed.reports.cine.files import write_error
+    from segmed.reports.cine import files
     from segmed.volumes import strip_suffix
 
     try:
@@ -114,9 +114,16 @@ def _quantified(arguments: Arguments, about: dict[str, Any]) -> int:
         many = not is_one_cine(arguments.image)
         work = _prepared(arguments, many=many)
         about["label_values"] = {tissue: getattr(work.meaning, tissue) for tissue in ("pool", "wall", "rv")}
-        return _measured(arguments, cines, about, work, many=many)
+        return measure_cases(
+            cines,
+            lambda cine: _case(arguments, cine, work, about),
+            reports=files,
+            output=arguments.output,
+            about=about,
+            many=many,
+        )
     except (ValueError, OSError) as error:
-        write_error(strip_suffix(arguments.image), " ".join(str(error).split()), arguments.output, about)
+        files.write_error(strip_suffix(arguments.image), " ".join(str(error).split()), arguments.output, about)
         raise
 
 
@@ -214,57 +221,3 @@ def _case(arguments: Arguments, cine: CineFiles, work: _Work, about: Mapping[str
     montage = ends_montage(phases.volume.numpy(), values, affine, work.meaning, (report.diastole, report.systole))
     more = {"image": cine.image, "labels": cine.labels or "labels.nii.gz"}
     return CineCase(cine.name, report, montage, {**about, **more})
-
-
-# ---------------------------------------------------------------- doing it
-
-
-def _measured(
-    arguments: Arguments, cines: Sequence[CineFiles], about: Mapping[str, Any], work: _Work, *, many: bool
-) -> int:
-    """Measure and write all; the only case raises what is wrong with it."""
-    from segmed.reports.cine.files import case_line, summary_row, write_case, write_error
-
-    rows, failed = list[dict[str, Any]](), dict[str, str]()
-    for cine in cines:
-        folder = arguments.output / cine.name if many else arguments.output
-        try:
-            case = _case(arguments, cine, work, about)
-            write_case(case, folder)
-            rows.append(summary_row(case))
-            print(printable(f"{cine.name}: {case_line(case)}"), flush=True)
-        except DiskError:
-            raise
-        except Exception as error:  # whatever is wrong with one case, the others are measured
-            if not many:
-                raise
-            text = " ".join(str(error).split()) or type(error).__name__
-            failed[cine.name] = text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
-            rows.append({"case": cine.name, "error": failed[cine.name]})
-            write_error(cine.name, failed[cine.name], folder, about)
-    return _concluded(arguments, rows, failed, about, many=many)
-
-
-def _concluded(
-    arguments: Arguments,
-    rows: Sequence[Mapping[str, Any]],
-    failed: Mapping[str, str],
-    about: Mapping[str, Any],
-    *,
-    many: bool,
-) -> int:
-    from segmed.reports.cine.files import write_error, write_summary
-
-    nothing = f"none of {len(rows)} cases can be measured"
-    if len(failed) == len(rows):
-        write_error(arguments.output.name, nothing, arguments.output, about)
-    if many:
-        write_summary(rows, arguments.output)
-    if failed:
-        lines = [f"{len(failed)} of {len(rows)} cases can't be measured:"]
-        print("\n".join([*lines, *(printable(f"  {name}: {text}") for name, text in failed.items())]), file=sys.stderr)
-    if len(failed) == len(rows):
-        print(f"error: {nothing}", file=sys.stderr)
-        return 2
-    print(f"written: {arguments.output}")
-    return 1 if failed else 0

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import tyro
 from pydantic import Field
 
+from segmed.commands.case_after_case import measure_cases
 from segmed.commands.command_line import parse
 from segmed.commands.model_option import OneModel
 from segmed.commands.short_help import Groups
 from segmed.config import Section
-from segmed.errors import ConfigError, DiskError, VolumeError
-from segmed.files import bounds, make_folder, printable
+from segmed.errors import ConfigError, VolumeError
+from segmed.files import bounds, make_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,16 +119,23 @@ def main() -> int:
 
 
 def _quantified(arguments: Arguments, about: dict[str, Any]) -> int:
-    from segmed.reports.scar.files import write_error
+    from segmed.reports.scar import files
     from segmed.volumes import strip_suffix
 
     try:
         _check(arguments)
         meaning, jobs, read = _prepared(arguments)
         about["label_values"] = asdict(meaning)
-        return _measured(arguments, jobs, about, lambda job: _case(arguments, job, meaning, read(job), about))
+        return measure_cases(
+            jobs,
+            lambda job: _case(arguments, job, meaning, read(job), about),
+            reports=files,
+            output=arguments.output,
+            about=about,
+            many=_many(arguments.image),
+        )
     except (ValueError, OSError) as error:
-        write_error(strip_suffix(arguments.image), " ".join(str(error).split()), arguments.output, about)
+        files.write_error(strip_suffix(arguments.image), " ".join(str(error).split()), arguments.output, about)
         raise
 
 
@@ -310,45 +318,3 @@ def _case(arguments: Arguments, job: Job, meaning: HeartValues, voxels: Voxels, 
     tiles = montage_tiles(image, heart, report, position=position)
     layers = scar_layers(image, heart, report, oriented=not arguments.unoriented)
     return ScarCase(job.name, report, tiles, {**about, **more}, layers, kept)
-
-
-# ---------------------------------------------------------------- doing it
-
-
-def _measured(
-    arguments: Arguments, jobs: Sequence[Job], about: Mapping[str, Any], measure: Callable[[Job], ScarCase]
-) -> int:
-    """Measure and write all; the only case raises what is wrong with it."""
-    from segmed.reports.scar.files import case_line, summary_row, write_case, write_error, write_summary
-
-    many = _many(arguments.image)
-    rows, failed = list[dict[str, Any]](), dict[str, str]()
-    for job in jobs:
-        folder = arguments.output / job.name if many else arguments.output
-        try:
-            case = measure(job)
-            write_case(case, folder)
-            rows.append(summary_row(case))
-            print(printable(f"{job.name}: {case_line(case)}"), flush=True)
-        except DiskError:
-            raise
-        except Exception as error:  # whatever is wrong with one case, the others are measured
-            if not many:
-                raise
-            text = " ".join(str(error).split()) or type(error).__name__
-            failed[job.name] = text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
-            rows.append({"case": job.name, "error": failed[job.name]})
-            write_error(job.name, failed[job.name], folder, about)
-    nothing = f"none of {len(jobs)} cases can be measured"
-    if len(failed) == len(jobs):
-        write_error(arguments.output.name, nothing, arguments.output, about)
-    if many:
-        write_summary(rows, arguments.output)
-    if failed:
-        lines = [f"{len(failed)} of {len(jobs)} cases can't be measured:"]
-        print("\n".join([*lines, *(printable(f"  {name}: {text}") for name, text in failed.items())]), file=sys.stderr)
-    if len(failed) == len(jobs):
-        print(f"error: {nothing}", file=sys.stderr)
-        return 2
-    print(f"written: {arguments.output}")
-    return 1 if failed else 0
