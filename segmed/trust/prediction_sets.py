@@ -5,7 +5,6 @@ Own code rather than MAPIE, as in `segmed.trust.conformal`: images of folds and 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -48,11 +47,6 @@ class ClassEvidence(Section):
     def subjects(self) -> int:
         """How many different ones there are."""
         return len({case.subject for case in self.cases})
-
-    @property
-    def digest(self) -> str:
-        """Sixteen letters that tell evidence apart."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
 class PredictionSets:
