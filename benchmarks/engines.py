@@ -20,6 +20,7 @@ STEPS = 60  # of training on blobs: labels of random weights are ties, which any
 
 def engines_row(setting: Setting) -> Outcome:
     """One volume by every engine that is installed; labels are compared with those of torch in fp32."""
+    torch.set_num_threads(setting.threads)  # this may be a process of its own
     size = QUICK if setting.quick else Size()
     network = _trained(size)
     image = noise(1, size.volume, seed=2)[0]

@@ -35,8 +35,9 @@ def measure(row: RowName, setting: Setting) -> Outcome:
             return sliding_window_row(setting)
         case "engines":
             from benchmarks.engines import engines_row
+            from benchmarks.processes import in_a_process
 
-            return engines_row(setting)
+            return in_a_process(engines_row, setting)
         case "step":
             from benchmarks.training import training_step_row
 
