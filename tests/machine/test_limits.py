@@ -64,11 +64,11 @@ def test_inside_a_container_the_mount_is_the_group_itself(tmp_path):
 
 
 def test_the_share_of_a_slurm_job_counts(tmp_path):
-    used = psutil.Process().memory_info().rss
-    free = free_ram_bytes({"SLURM_MEM_PER_NODE": "2048"}, tmp_path)
-    assert free == pytest.approx(2 * GIB - used, abs=GIB // 4)
-    free = free_ram_bytes({"SLURM_MEM_PER_CPU": "1024", "SLURM_CPUS_ON_NODE": "2"}, tmp_path)
-    assert free == pytest.approx(2 * GIB - used, abs=GIB // 4)
+    mib = psutil.Process().memory_info().rss // 2**20 // 2 * 2  # what this process has already, beside 2 GiB
+    free = free_ram_bytes({"SLURM_MEM_PER_NODE": f"{2048 + mib}"}, tmp_path)
+    assert free == pytest.approx(2 * GIB, abs=GIB // 4)
+    free = free_ram_bytes({"SLURM_MEM_PER_CPU": f"{1024 + mib // 2}", "SLURM_CPUS_ON_NODE": "2"}, tmp_path)
+    assert free == pytest.approx(2 * GIB, abs=GIB // 4)
     assert free_ram_bytes({"SLURM_MEM_PER_NODE": "0"}, tmp_path) > 0
     assert cores({"SLURM_CPUS_PER_TASK": "1", "SLURM_CPUS_ON_NODE": "64"}, tmp_path) == 1
 
