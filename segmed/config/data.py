@@ -130,7 +130,7 @@ class DataConfig(Section):
         "auto",
         description="what a network learns: labels, one a voxel (softmax); regions: each of data.regions by itself "
         "(sigmoid), larger ones first, and the labels that they don't tell; or names of regions and labels in the "
-        "order of painting, outer ones first; auto: regions of a dataset.json that has regions_class_order, else labels",
+        "order of painting, outer ones first; auto: regions of a dataset.json with regions_class_order, else labels",
     )
     mirror_pairs: tuple[tuple[str, str], ...] = Field(
         (), description="labels that swap when left and right are flipped"

@@ -51,7 +51,7 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: measured on this machine")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="auto: measured")
     compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = Field(
-        "auto", description="torch.compile the network that trains; auto: measured, in runs of 15 minutes or more"
+        "off", description="torch.compile the network that trains; auto: measured, in runs of 15 minutes or more"
     )
     devices: Count | Auto = Field("auto", description="GPUs or processes on this node; torchrun decides by itself")
     workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="processes that prepare patches")
