@@ -64,13 +64,13 @@ class LabelSet:
         """The same labels, learned in another way.
 
         Args:
-            targets: `labels`; `regions`: all regions, the larger ones first, and every label that they don't tell;
-                or names.
+            targets: `labels`, or `auto` where nobody said otherwise; `regions`: all regions, the larger ones first,
+                and every label that they don't tell; or names.
 
         Raises:
             VolumeError: `regions` where there are none, or an unknown name.
         """
-        if targets == "labels":
+        if targets in ("auto", "labels"):
             return replace(self, targets=())
         if targets == "regions" and not self.regions:
             raise VolumeError("data.targets is regions and data.regions is empty: name the regions and their labels")

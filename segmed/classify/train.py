@@ -20,8 +20,9 @@ from segmed.reports.drawing.patches import PatchGrid, patches_figure
 from segmed.runs import Run, read_class_config
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.classification_step import ClassificationStep
+from segmed.training.compilation import choose_compilation
 from segmed.training.encoder_transfer import leak_note, record_transfer
-from segmed.training.fit_settings import FitSettings, budget_of, total_steps
+from segmed.training.fit_settings import FitSettings, budget_of, run_seconds, total_steps
 from segmed.training.loop import FitState, fit
 from segmed.training.measured import keep_measured
 from segmed.training.optimisation import freeze
@@ -55,14 +56,16 @@ class Training:
         tracker.line(f"run: {self.run.path}")
         if not resume:
             self._start_weights(tracker)
-        choice, train = self._precision(), self.config.train
+        choice = self._precision()
+        spent = self._compilation(choice, tracker)
+        train = self.config.train
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
         command = f"segmed train-cls --resume {self.run.path}"
         network, classes = self.config.network.name, ",".join(self.images.dataset.classes)
         return fit(
             ClassificationStep(self.network, self.loss, train, fabric=self.fabric, choice=choice, mixup=train.mixup),
             self._batches(),
-            budget_of(train),
+            budget_of(train, spent=spent),
             settings=FitSettings.of(train, seed=self.config.seed, resume=resume, resume_command=command),
             checkpoints=Checkpoints(self.run.path, ranks=self.ranks, metadata={"network": network, "classes": classes}),
             tracker=tracker,
@@ -106,17 +109,48 @@ class Training:
 
     def _precision(self) -> Choice:
         """Measure what is `auto`, and write the choice into the run's config with its figures."""
-        train, image = self.config.train, self.config.image
+        train = self.config.train
         choice = choose_precision(
             self.network,
             self.loss,
-            (train.batch_size, image.channels, *image.size),
+            self._batch_shape,
             ranks=self.ranks,
             device=self.fabric.device,
             fixed=(train.precision, train.memory_format),
             forward=lambda network, images: network(images),
-            target=torch.arange(train.batch_size) % len(self.images.dataset.classes),
+            target=self._some_classes,
         )
         values = {"precision": choice.precision, "memory_format": choice.memory_format}
         self.config = keep_measured(self.run, self.config, "train", values, choice.reason, ranks=self.ranks)
         return choice
+
+    def _compilation(self, choice: Choice, tracker: Tracker) -> float:
+        """Measure whether compiling pays, write it down as `_precision` does, and tell the seconds that it took."""
+        train = self.config.train
+        compilation = choose_compilation(
+            self.network,
+            self.loss,
+            self._batch_shape,
+            choice=choice,
+            ranks=self.ranks,
+            call=lambda network: network,
+            given=train.compile,
+            seconds=partial(run_seconds, train),
+            device=self.fabric.device,
+            target=self._some_classes,
+        )
+        if compilation.seconds:
+            tracker.line(f"torch.compile {compilation.value}: {compilation.reason}")
+        values = {"compile": compilation.value}
+        self.config = keep_measured(self.run, self.config, "train", values, compilation.reason, ranks=self.ranks)
+        return compilation.seconds
+
+    @property
+    def _batch_shape(self) -> tuple[int, ...]:
+        """Of a training batch, (B, C, *spatial)."""
+        return (self.config.train.batch_size, self.config.image.channels, *self.config.image.size)
+
+    @property
+    def _some_classes(self) -> torch.Tensor:
+        """Classes (B,) to measure with."""
+        return torch.arange(self.config.train.batch_size) % len(self.images.dataset.classes)

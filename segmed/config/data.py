@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from segmed.config.base import Auto, Fraction, Section, Spacing
 from segmed.config.label_codes import SegmentCode
 
-Targets = Literal["labels", "regions"] | tuple[str, ...]
+Targets = Literal["auto", "labels", "regions"] | tuple[str, ...]
 Subject = Annotated[
     str | None,
     Field(
@@ -127,10 +127,10 @@ class DataConfig(Section):
         {}, description="region name -> labels whose union is scored too, e.g. whole tumour"
     )
     targets: Targets = Field(
-        "labels",
+        "auto",
         description="what a network learns: labels, one a voxel (softmax); regions: each of data.regions by itself "
         "(sigmoid), larger ones first, and the labels that they don't tell; or names of regions and labels in the "
-        "order of painting, outer ones first",
+        "order of painting, outer ones first; auto: regions of a dataset.json with regions_class_order, else labels",
     )
     mirror_pairs: tuple[tuple[str, str], ...] = Field(
         (), description="labels that swap when left and right are flipped"

@@ -89,6 +89,19 @@ class AugmentConfig(Section):
     histogram_points: Annotated[int, Field(ge=3)] = Field(
         6, description="of the curve, its ends included; the fewer, the stronger"
     )
+    contrast_probability: Probability = Field(0.0, description="intensities through a random curve, rising or falling")
+    contrast_points: Annotated[int, Field(ge=2)] = Field(
+        4, description="of the curve, its ends included; the more, the stronger"
+    )
+    synthetic_probability: Probability = Field(
+        0.0, description="another contrast, drawn for each label and each step of intensity outside of them (SynthSeg)"
+    )
+    synthetic_clusters: Width = Field(4, description="steps of intensity that what is not labelled is split into")
+    synthetic_noise: Annotated[float, Field(ge=0)] = Field(
+        0.15, description="largest spread within a tissue, as a share of the range of their means"
+    )
+    synthetic_blur_sd_voxels: Annotated[float, Field(ge=0)] = Field(1.0, description="largest width of its blur")
+    synthetic_bias: Annotated[float, Field(ge=0)] = Field(0.3, description="as bias_coefficient, of its bias field")
     low_resolution_probability: Probability = Field(0.0, description="down- and upsampling of one patch")
     low_resolution_factor: Annotated[float, Field(ge=1)] = Field(2.0, description="largest loss of resolution")
     modality_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from segmed.config.base import Auto, Count, Fraction, Positive, Section, Width
 
 Service = Literal["wandb", "mlflow"]
+
+
+def _switch(value: Any) -> Any:
+    """A switch as it was written when it had no `auto`."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class TrainConfig(Section):
@@ -45,7 +50,9 @@ class TrainConfig(Section):
     accumulate: Count = Field(1, description="batches before one step of the optimiser")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: measured on this machine")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="auto: measured")
-    compile: bool = Field(False, description="torch.compile the network")
+    compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = Field(
+        "off", description="torch.compile the network that trains; auto: measured, in runs of 15 minutes or more"
+    )
     devices: Count | Auto = Field("auto", description="GPUs or processes on this node; torchrun decides by itself")
     workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="processes that prepare patches")
     validations: Count = Field(10, description="how often in the run whole volumes are validated")

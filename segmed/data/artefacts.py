@@ -17,6 +17,7 @@ from monai.transforms import RandHistogramShift
 from torch import Tensor
 
 from segmed.data.spatial import Numbers, Whole
+from segmed.labels import IGNORE
 
 BIAS_ORDER = 3  # of the polynomial, as in TorchIO
 GHOSTS = (4, 10)  # number of ghosts, as in TorchIO
@@ -32,14 +33,80 @@ class Frame:
         spacing_mm: of the patch.
         axes: along which the slice was acquired; all three for volumes.
         floor: (C,), the lowest intensity of the whole volume: air, the zero of the scanner's own intensities.
+        labels: (X, Y, Z), label indices of the patch, 0 and 255 where nothing is labelled; None without a label map.
     """
 
     spacing_mm: tuple[float, float, float]
     axes: tuple[int, ...]
     floor: Tensor
+    labels: Tensor | None = None
 
 
 Artefact = Callable[..., Tensor]
+
+
+def synthetic(
+    image: Tensor,
+    frame: Frame,
+    *,
+    clusters: int,
+    noise: float,
+    blur_sd_voxels: float,
+    bias: float,
+    generator: np.random.Generator,
+) -> Tensor:
+    """Another contrast of the same anatomy: each tissue gets a random mean and a random spread of its own.
+
+    Tissues are the labels, and what is not labelled is split by the first channel's intensity. Then they are blurred,
+    as voxels that hold two of them are, and a bias field is laid over. Each channel keeps its mean and deviation.
+
+    Source: Billot et al. 2023, SynthSeg, doi:10.1016/j.media.2023.102789.
+    """
+    tissue = tissues(image[0].numpy(), None if frame.labels is None else frame.labels.numpy(), clusters=clusters)
+    kinds = int(tissue.max()) + 1
+    drawn = torch.empty_like(image)
+    for channel in drawn:
+        means = generator.random(kinds, dtype=np.float32)
+        spreads = noise * generator.random(kinds, dtype=np.float32)
+        grain = generator.standard_normal(tissue.shape, dtype=np.float32)
+        channel[:] = torch.from_numpy(means[tissue] + spreads[tissue] * grain)
+    sd = np.zeros(3)
+    sd[list(frame.axes)] = generator.uniform(0, blur_sd_voxels)
+    drawn = _apply(tio.Blur(tuple(sd * frame.spacing_mm)), drawn, frame.spacing_mm)
+    for channel in drawn:
+        channel *= polynomial_field(channel.shape, generator.uniform(-bias, bias, 20))
+    return _with_statistics(drawn, image)
+
+
+def tissues(image: np.ndarray, labels: np.ndarray | None, *, clusters: int) -> np.ndarray:
+    """What belongs together: unlabelled voxels by their intensity, labelled ones by their label.
+
+    Args:
+        image: (X, Y, Z), intensities.
+        labels: (X, Y, Z), label indices, of which 0 and 255 are unlabelled; None: nothing is labelled.
+        clusters: equal steps of intensity, between the 2nd and the 98th percentile of what is not labelled.
+
+    Returns:
+        Numbers from 0, (X, Y, Z): the clusters, then the labels.
+    """
+    outside = np.ones(image.shape, bool) if labels is None else (labels == 0) | (labels == IGNORE)
+    low, high = np.percentile(image[outside], [2, 98]) if outside.any() else (0.0, 0.0)
+    cluster = np.digitize(image, np.linspace(low, high, clusters + 1)[1:-1])
+    return cluster if labels is None else np.where(outside, cluster, clusters - 1 + labels.astype(np.int64))
+
+
+def contrast(image: Tensor, frame: Frame, *, points: int, generator: np.random.Generator) -> Tensor:
+    """Map intensities by a random curve of straight pieces that may rise and fall; mean and deviation are kept.
+
+    The more points the curve has, the less is left of the order of intensities.
+    """
+    changed = image.clone()
+    for channel in changed:
+        values = channel.numpy()
+        places = np.linspace(float(values.min()), float(values.max()), points)
+        if places[-1] > places[0]:
+            channel[:] = torch.from_numpy(np.interp(values, places, generator.random(points)).astype(np.float32))
+    return _with_statistics(changed, image)
 
 
 def histogram(image: Tensor, frame: Frame, *, points: int, generator: np.random.Generator) -> Tensor:
@@ -196,6 +263,8 @@ def _apply(transform: tio.Transform, image: Tensor, spacing_mm: Numbers) -> Tens
 # In the order of a scan: tissue, coil, acquisition, reconstruction, noise. NAME_probability and NAME_OPTION of the
 # config belong to the function of that name.
 ARTEFACTS: tuple[Callable[..., Tensor], ...] = (
+    synthetic,
+    contrast,
     gamma,
     histogram,
     bias,

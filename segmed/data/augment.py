@@ -102,7 +102,7 @@ class Augmentation:
         if mirror:
             values = values.flip(1)
             marks = None if marks is None else self._mirrored[marks.flip(0).long()]
-        values = self._with_artefacts(values, image, spacing_mm, normal, own)
+        values = self._with_artefacts(values, marks, image, spacing_mm, normal, own)
         if self.config.modality_dropout:
             values = without_some(values, self.config.modality_dropout, generator=own("modality"))
         return values, marks
@@ -110,6 +110,7 @@ class Augmentation:
     def _with_artefacts(
         self,
         patch: Tensor,
+        labels: Tensor | None,
         volume: np.ndarray,
         spacing_mm: Numbers,
         normal: int | None,
@@ -123,6 +124,7 @@ class Augmentation:
             spacing_mm=(float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])),
             axes=tuple(axis for axis in range(3) if axis != normal),
             floor=volume_floor(volume),
+            labels=labels,
         )
         for name, generator in drawn.items():
             patch = self._artefacts[name](patch, frame, generator=generator)

@@ -49,6 +49,7 @@ class LayoutCases:
         labels: name -> values, where the layout names them.
         ignore: values to ignore, where the layout names them.
         regions: name -> labels whose union it is, where the layout names them.
+        targets: regions and labels that the layout has a network learn, each by itself, in the order of painting.
         test_images: cases of a layout's test folder, without label maps; they are used where a config lists them.
         subjects_known: whether the layout names the subjects; otherwise every case counts as a subject.
     """
@@ -60,6 +61,7 @@ class LayoutCases:
     ignore: tuple[int, ...] = ()
     test_images: tuple[Case, ...] = ()
     regions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
     subjects_known: bool = False
 
 

@@ -235,12 +235,13 @@ def _labels(layout_cases: LayoutCases, data: DataConfig, cases: Sequence[Case], 
         named = {f"label_{value}": [value] for value in values if value not in (*data.ignore, *data.background)}
     if not named:
         return LabelSet((), ())
+    told = layout_cases.targets if data.targets == "auto" and not data.regions else ()
     return LabelSet.from_config(
         {name: list(values) for name, values in named.items()},
         data.ignore or layout_cases.ignore,
         data.regions or {name: list(members) for name, members in layout_cases.regions.items()},
         data.background,
-        data.targets,
+        told or data.targets,
     )
 
 

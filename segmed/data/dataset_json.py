@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.data.case import Case, LayoutCases, composed, listed_file
+from segmed.data.described_labels import label_names
 from segmed.errors import DatasetError
 from segmed.volumes import Source, is_volume_file, strip_suffix
 
@@ -33,10 +34,10 @@ def read_msd(root: Path, *, test: bool = False) -> LayoutCases:
     others = described.get("test") if test else None
     others = others if isinstance(others, list) else []
     tests = [_msd_case(root, entry, modalities, f"test entry {n}") for n, entry in enumerate(others, 1)]
-    labels, ignore, regions = _label_names(described, root)
+    labels, ignore, regions, targets = label_names(described, root)
     name = str(described.get("name") or root.name)
     unlabelled = tuple(replace(case, label=None) for case in tests)
-    return LayoutCases(name, tuple(cases), modalities, labels, ignore, unlabelled, regions)
+    return LayoutCases(name, tuple(cases), modalities, labels, ignore, unlabelled, regions, targets)
 
 
 def _msd_case(root: Path, entry: Any, modalities: Sequence[str], where: str) -> Case:
@@ -88,9 +89,9 @@ def read_nnunet(root: Path, *, test: bool = False) -> LayoutCases:
     cases = tuple(case(name, images.get(name, {})) for name in sorted(images.keys() | labels.keys()))
     others = _channels(root / "imagesTs") if test and (root / "imagesTs").is_dir() else {}
     tests = tuple(replace(case(name, files), label=None) for name, files in others.items() if name not in images)
-    values, ignore, regions = _label_names(described, root)
+    values, ignore, regions, targets = label_names(described, root)
     name = str(described.get("name") or root.name)
-    return LayoutCases(name, cases, tuple(names.values()), values, ignore, tests, regions)
+    return LayoutCases(name, cases, tuple(names.values()), values, ignore, tests, regions, targets)
 
 
 def _files_by_name(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
@@ -168,44 +169,3 @@ def _channel_names(described: Mapping[str, Any], root: Path) -> tuple[str, ...]:
         raise DatasetError(f"{root / 'dataset.json'} has no names of channels: give {{'0': 'T1', ...}}")
     counts = Counter(names)  # nnU-Net data sets of RGB images name three channels alike
     return tuple(name if counts[name] == 1 else f"{name}_{index}" for index, name in enumerate(names))
-
-
-def _label_names(
-    described: Mapping[str, Any], root: Path
-) -> tuple[dict[str, list[int]] | None, tuple[int, ...], dict[str, list[str]]]:
-    """Labels as name -> values, from {"1": name} or from {name: 1} or {name: [1, 2]}; values to ignore; regions."""
-    given = described.get("labels")
-    if given is None:
-        return None, (), {}
-    labels: dict[str, list[int]] = {}
-    try:
-        for key, value in dict(given).items():
-            by_number = isinstance(value, str) and not value.lstrip("-").isdigit()
-            name, values = (value, [int(key)]) if by_number else (key, value if isinstance(value, list) else [value])
-            labels.setdefault(str(name), []).extend(int(number) for number in values)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{root / 'dataset.json'}: 'labels' are not names and numbers: repair them") from error
-    ignore = tuple(labels.pop("ignore", ()))
-    foreground = {name: values for name, values in labels.items() if values != [0]}
-    if max(Counter(value for values in foreground.values() for value in set(values)).values(), default=0) < 2:
-        return foreground, ignore, {}
-    parts, wholes = _parts_and_wholes(foreground)
-    return parts, ignore, wholes
-
-
-def _parts_and_wholes(regions: Mapping[str, Sequence[int]]) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
-    """nnU-Net's regions, whose lists of values overlap -> the parts as labels, and regions made of them.
-
-    A part is what lies in the same regions; it takes the name of the region that it fills, else `label_VALUE`.
-    """
-    owners: dict[int, tuple[str, ...]] = {}
-    for value in sorted({value for values in regions.values() for value in values}):
-        owners[value] = tuple(name for name, values in regions.items() if value in values)
-    parts: dict[tuple[str, ...], list[int]] = {}
-    for value, names in owners.items():
-        parts.setdefault(names, []).append(value)
-    filled = {tuple(sorted(set(values))): name for name, values in regions.items()}
-    named = {owner: filled.get(tuple(values), f"label_{values[0]}") for owner, values in parts.items()}
-    wholes = {name: [named[owner] for owner in parts if name in owner] for name in regions}
-    labels = {named[owner]: values for owner, values in parts.items()}
-    return labels, {name: members for name, members in wholes.items() if name not in labels}

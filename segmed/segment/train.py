@@ -33,15 +33,16 @@ from segmed.segment.validate import ValidationCase, Validator, spread
 from segmed.targets import targets_of
 from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_weights
+from segmed.training.compilation import choose_compilation
 from segmed.training.encoder_transfer import leak_note, record_transfer
-from segmed.training.fit_settings import FitSettings, budget_of, total_steps
+from segmed.training.fit_settings import FitSettings, budget_of, run_seconds, total_steps
 from segmed.training.loop import FitState, fit
 from segmed.training.measured import keep_measured
 from segmed.training.multitask_step import MultiTaskStep
 from segmed.training.optimisation import freeze
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks
-from segmed.training.steps import Step, SupervisedStep
+from segmed.training.steps import AllLogits, Step, SupervisedStep
 from segmed.training.tracking import Tracker
 
 
@@ -77,7 +78,9 @@ class Training:
             self._take_weights(tracker)
         self.ranks.lead(self._limit_cache)
         volumes = self._volumes(self.split.train)
-        method = self._method(self._precision())
+        choice = self._precision()
+        spent = self._compilation(choice, tracker)
+        method = self._method(choice)
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
         validator, train = self._validator(tracker), self.config.train
         command = f"segmed train --resume {self.run.path}"
@@ -85,7 +88,7 @@ class Training:
         state = fit(
             method,
             self._batches(volumes, self._unlabelled(tracker)),
-            budget_of(train, lambda: validator.rehearse(method.evaluation_network) if validator else 0.0),
+            budget_of(train, lambda: validator.rehearse(method.evaluation_network) if validator else 0.0, spent=spent),
             settings=FitSettings.of(train, seed=self.config.seed, resume=resume, resume_command=command),
             checkpoints=Checkpoints(self.run.path, ranks=self.ranks, metadata={"network": network, "labels": labels}),
             tracker=tracker,
@@ -255,17 +258,40 @@ class Training:
     def _precision(self) -> Choice:
         """Measure what is `auto`, and write the choice into the run's config with its figures."""
         train = self.config.train
-        shape = (known(self.config.train.batch_size), len(self.dataset.modalities), *known(self.config.patches.size))
         choice = choose_precision(
             self.network,
             self.loss,
-            shape,
+            self._batch_shape,
             ranks=self.ranks,
             device=self.fabric.device,
             fixed=(train.precision, train.memory_format),
         )
         self._keep("train", {"precision": choice.precision, "memory_format": choice.memory_format}, choice.reason)
         return choice
+
+    def _compilation(self, choice: Choice, tracker: Tracker) -> float:
+        """Measure whether compiling pays, write it down as `_precision` does, and tell the seconds that it took."""
+        train = self.config.train
+        compilation = choose_compilation(
+            self.network,
+            self.loss,
+            self._batch_shape,
+            choice=choice,
+            ranks=self.ranks,
+            call=AllLogits,
+            given=train.compile,
+            seconds=partial(run_seconds, train),
+            device=self.fabric.device,
+        )
+        if compilation.seconds:
+            tracker.line(f"torch.compile {compilation.value}: {compilation.reason}")
+        self._keep("train", {"compile": compilation.value}, compilation.reason)
+        return compilation.seconds
+
+    @property
+    def _batch_shape(self) -> tuple[int, ...]:
+        """Of a training batch, (B, C, *spatial)."""
+        return (known(self.config.train.batch_size), len(self.dataset.modalities), *known(self.config.patches.size))
 
     def _keep(self, section: str, values: Mapping[str, Any], reason: str) -> None:
         """Write measured values in place of `auto`, here and into the run folder."""

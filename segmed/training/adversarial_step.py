@@ -92,7 +92,7 @@ class AdversarialStep(Step):
         self.network = self.generator.network
         self.loss = loss.to(fabric.device)
         other = {"optimiser": adversary.optimiser, "learning_rate": adversary.learning_rate, "weight_decay": 0.0}
-        theirs = train.model_copy(update={**other, "ema": 0.0, "compile": False})
+        theirs = train.model_copy(update={**other, "ema": 0.0, "compile": "off"})
         learner = Learner(discriminator, theirs, fabric=fabric, choice=choice, betas=BETAS)
         critic = adversary.loss_name == "segan_l1"
         self.opponent = Critic(learner) if critic else Decider(learner, adversary)

@@ -40,13 +40,24 @@ def total_steps(train: TrainConfig) -> int | None:
     return None if train.budget_minutes else train.epochs * known(train.steps_per_epoch)
 
 
-def budget_of(train: TrainConfig, rehearse: Callable[[], float] = lambda: 0.0) -> Budget:
+def run_seconds(train: TrainConfig, batch_seconds: float) -> float:
+    """What a run takes about, in seconds, where one batch takes so many: its minutes, where it is given any."""
+    if train.budget_minutes is not None:
+        return 60 * train.budget_minutes
+    return (total_steps(train) or 1) * train.accumulate * batch_seconds
+
+
+def budget_of(train: TrainConfig, rehearse: Callable[[], float] = lambda: 0.0, *, spent: float = 0.0) -> Budget:
     """In steps, or in minutes of which the time of the last validation is kept free.
 
     Args:
         train: resolved.
         rehearse: tells the seconds that a validation takes; only asked where the run is given minutes.
+        spent: seconds of the run that went by before its first step.
     """
     if train.budget_minutes is None:
-        return StepBudget(total_steps(train) or 1)
-    return TimeBudget(train.budget_minutes, validation_seconds=rehearse())
+        budget: Budget = StepBudget(total_steps(train) or 1)
+    else:
+        budget = TimeBudget(train.budget_minutes, validation_seconds=rehearse())
+    budget.seconds = spent
+    return budget

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segmed.config import TrainConfig
 from segmed.errors import RunError
 from segmed.training.checkpoint import check_same_network
+from segmed.training.compilation import compiled
 from segmed.training.optimisation import Average, make_optimiser, peak_rate, set_rate
 from segmed.training.precision import Choice
 from segmed.training.schedule import rate_factor
@@ -23,7 +23,7 @@ class Learner:
 
     Args:
         network: whose weights learn.
-        train: optimiser, rate and its schedule, EMA, clipping, compilation of this network.
+        train: optimiser, rate and its schedule, EMA, clipping, whether this network is compiled.
         fabric: device and processes, in full precision: autocast is the step's affair.
         choice: precision and memory format.
         call: wraps the network into the module that is called in training; none: the network itself.
@@ -50,8 +50,8 @@ class Learner:
         self.fabric = fabric
         self.average = Average(self.network, train.ema) if train.ema else None
         module = call(self.network)
-        if train.compile:
-            module = cast(nn.Module, torch.compile(module))
+        if train.compile == "on":
+            module = compiled(module, fabric.device)
         optimiser = make_optimiser(self.network, train, betas=betas)
         self.module, self._stepper = fabric.setup(module, optimiser)
         self.optimiser = optimiser

@@ -103,7 +103,7 @@ def choose_precision(
     candidates = [Choice(cast(Precision, p), cast(MemoryFormat, m)) for p, m in product(precisions, formats)]
     if len(candidates) == 1:
         return candidates[0]
-    work = _Work(network, loss, forward, *_batch(network, shape, target, torch.device(device)))
+    work = _Work(network, loss, forward, *made_batch(network, shape, target, torch.device(device)))
     measured = ranks.lead(lambda: _measure(candidates, work, limit_seconds))
     simple_first = sorted(measured, key=lambda c: (c.precision != "fp32", c.memory_format != "contiguous"))
     best = simple_first[0]
@@ -129,9 +129,10 @@ class _Work:
     target: Tensor
 
 
-def _batch(
+def made_batch(
     network: nn.Module, shape: Sequence[int], target: Tensor | None, device: torch.device
 ) -> tuple[Tensor, Tensor]:
+    """A batch to measure with: noise of that shape, and the target or random labels."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(tuple(shape), generator=generator)
     if target is None:

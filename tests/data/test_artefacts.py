@@ -29,6 +29,8 @@ NEUTRAL = {
     "noise": partial(artefacts.noise, sd=0),
 }
 STRONG = {
+    "synthetic": partial(artefacts.synthetic, clusters=4, noise=0.15, blur_sd_voxels=1, bias=0.3),
+    "contrast": partial(artefacts.contrast, points=5),
     "bias": partial(artefacts.bias, coefficient=0.5),
     "gamma": partial(artefacts.gamma, log=0.5),
     "histogram": partial(artefacts.histogram, points=4),
@@ -132,6 +134,52 @@ def test_an_intensity_map_keeps_order_mean_and_deviation_of_negative_intensities
         assert torch.allclose(result.mean(dim=(1, 2, 3)), image.mean(dim=(1, 2, 3)), atol=1e-4)
         assert torch.allclose(result.std(dim=(1, 2, 3)), image.std(dim=(1, 2, 3)), atol=1e-4)
         assert torch.equal(result[0].flatten()[image[0].flatten().argsort()].diff() >= -1e-6, torch.ones(1727) > 0)
+
+
+def striped(size=(24, 24, 24)) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image of four slabs (1, X, Y, Z), of which the second is label 1 and the third is ignored; and its labels."""
+    slab = torch.arange(size[0])[:, None, None].expand(size) * 4 // size[0]
+    labels = torch.zeros(size, dtype=torch.uint8)
+    labels[slab == 1], labels[slab == 2] = 1, 255
+    return slab[None].float() + 0.001 * torch.rand(1, *size), labels
+
+
+def test_a_synthetic_contrast_draws_each_label_and_each_step_of_intensity_outside_of_them():
+    image, labels = striped()
+    tissue = artefacts.tissues(image[0].numpy(), labels.numpy(), clusters=4)
+    assert np.unique(tissue[labels == 1]).tolist() == [4]
+    assert [np.unique(tissue[6 * slab : 6 * slab + 6]).tolist() for slab in (0, 2, 3)] == [[0], [2], [3]]
+    where = artefacts.Frame((1.0, 1.0, 1.0), (0, 1, 2), torch.zeros(1), labels)
+    plain = partial(artefacts.synthetic, clusters=4, noise=0.0, blur_sd_voxels=0.0, bias=0.0)
+    orders = set()
+    for seed in range(20):
+        result = plain(image, where, generator=np.random.default_rng(seed))[0]
+        values = [result[tissue == kind] for kind in (0, 2, 3, 4)]
+        assert all(float(each.max() - each.min()) < 1e-4 for each in values)
+        orders.add(tuple(np.argsort([float(each.mean()) for each in values])))
+        assert float(result.mean()) == pytest.approx(float(image.mean()), abs=1e-3)
+        assert float(result.std()) == pytest.approx(float(image.std()), abs=1e-3)
+    assert len(orders) > 10  # of the 24 orders of brightness
+
+
+def test_a_synthetic_contrast_blurs_borders_and_never_across_thick_slices():
+    image, labels = striped()
+    across = artefacts.Frame((8.0, 1.0, 1.0), (1, 2), torch.zeros(1), labels)
+    along = artefacts.Frame((1.0, 1.0, 1.0), (0, 1, 2), torch.zeros(1), labels)
+    draw = partial(artefacts.synthetic, clusters=4, noise=0.0, blur_sd_voxels=2.0, bias=0.0)
+    kept, blurred = (draw(image, where, generator=np.random.default_rng(1))[0] for where in (across, along))
+    assert all(float(kept[x].max() - kept[x].min()) < 1e-4 for x in range(24))
+    assert len(kept[:, 0, 0].mul(1e4).round().unique()) == 4 < len(blurred[:, 0, 0].mul(1e4).round().unique())
+
+
+def test_a_random_contrast_rises_and_falls_and_is_one_curve():
+    image = torch.linspace(-2, 3, 1000).reshape(1, 10, 10, 10)
+    falling = 0
+    for seed in range(10):
+        result = STRONG["contrast"](image, frame(image), generator=np.random.default_rng(seed)).flatten()
+        falling += bool((result.diff() < 0).any()) and bool((result.diff() > 0).any())
+        assert result.diff().abs().max() < 0.1  # no jump
+    assert falling >= 8
 
 
 def test_noise_has_the_deviation_drawn_at_most():

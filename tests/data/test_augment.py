@@ -329,7 +329,8 @@ def test_the_same_generator_gives_the_same_patch_and_another_a_different_one(pre
 
 
 CHANGES = [name.removesuffix("_probability") for name in AugmentConfig.model_fields if name.endswith("_probability")]
-EVERYTHING = AugmentConfig(name="full", flip_probability=0.3, spike_probability=0.2, histogram_probability=0.2)
+RARE = ("spike", "histogram", "contrast", "synthetic")  # with the preset full they hardly come, or never
+EVERYTHING = AugmentConfig(name="full", flip_probability=0.3, **{f"{name}_probability": 0.2 for name in RARE})
 
 
 def forty_patches(config) -> list[bytes]:
@@ -384,6 +385,24 @@ def test_a_patch_does_not_depend_on_the_number_of_threads():
             torch.set_num_threads(1)
     assert torch.equal(patches[0][0], patches[1][0])
     assert torch.equal(patches[0][1], patches[1][1])
+
+
+def test_a_synthetic_contrast_follows_the_moved_labels_and_changes_none():
+    image, _ = volume()
+    label = np.zeros(image.shape[1:], np.uint8)
+    label[10:22, 10:34, 10:34], label[22:30, 10:34, 10:34] = 1, 2
+    plain = {"synthetic_noise": 0, "synthetic_blur_sd_voxels": 0, "synthetic_bias": 0}
+    place = {"centre": (20, 22, 21), "size": (24,) * 3, "spacing_mm": (1,) * 3}
+    drawn = augmentation(synthetic_probability=1, **plain, **MOVING)
+    for seed in range(4):
+        patch, marks = drawn.patch(image, label, **place, generator=np.random.default_rng(seed))
+        _, moved = augmentation(**MOVING).patch(image, label, **place, generator=np.random.default_rng(seed))
+        assert torch.equal(marks, moved)
+        within = [patch[0][marks == index] for index in (1, 2)]
+        assert all(len(values) > 500 and float(values.max() - values.min()) < 1e-4 for values in within)
+    alone, nothing = drawn.patch(image, None, **place, generator=np.random.default_rng(0))
+    assert nothing is None
+    assert len(alone.mul(1e3).round().unique()) == 4  # steps of intensity, where nobody labelled
 
 
 def test_each_change_comes_as_often_as_its_probability_says():

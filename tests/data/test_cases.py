@@ -8,11 +8,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from segmed.config import DataConfig, ManifestLayout, MsdLayout, NnunetLayout, PatternLayout, PhantomLayout
+from segmed.config.reading import load_config
 from segmed.data.cases import Case, Dataset, find_volumes, guess_layout, read_dataset
+from segmed.data.leaks.starter import starter_config
 from segmed.errors import DatasetError, VolumeError
+from segmed.targets import targets_of
 from segmed.volumes import Source, read_label_volume, read_volume
 
 LABELS = {"scar": 1, "wall": 2}
@@ -213,6 +217,54 @@ def test_a_bad_nnunet_folder_gives_one_line(tmp_path, change, said):
     change(make_nnunet(tmp_path))
     with pytest.raises(DatasetError, match=said) as caught:
         read(tmp_path, NnunetLayout())
+    assert "\n" not in str(caught.value)
+
+
+BRATS = {"background": 0, "whole": [1, 2, 4], "core": [1, 4], "enhancing": [4]}
+
+
+def test_nnunets_regions_are_targets_in_its_order_of_painting(tmp_path):
+    root = make_nnunet(tmp_path)
+    regions = {"labels": BRATS, "regions_class_order": [2, 1, 4]}
+    write_json(root / "dataset.json", json.loads((root / "dataset.json").read_text()) | regions)
+    labels = read(root, NnunetLayout(), labels="auto").labels
+    assert labels.targets == ("whole", "core", "enhancing")
+    assert labels.regions == {"whole": ("label_1", "label_2", "enhancing"), "core": ("label_1", "enhancing")}
+    targets = targets_of(labels)
+    probabilities = torch.tensor([[0.9, 0.9, 0.9, 0.1], [0.1, 0.8, 0.8, 0.1], [0.1, 0.1, 0.7, 0.1]])
+    painted = np.zeros(4, np.uint8)  # as nnU-Net does
+    for value, probability in zip([2, 1, 4], probabilities, strict=True):
+        painted[probability.numpy() > 0.5] = value
+    decided = targets.decided(torch.logit(probabilities)[None, :, :, None])
+    assert labels.decode(decided.numpy()[0, :, 0]).tolist() == painted.tolist() == [2, 1, 4, 0]
+    assert read(root, NnunetLayout(), labels="auto", targets="labels").labels.targets == ()
+    (tmp_path / "starter.yaml").write_text(starter_config(root))
+    data = load_config(tmp_path / "starter.yaml").data
+    assert read_dataset(data).labels.targets == labels.targets == tuple(data.targets)
+
+
+def test_of_merged_values_the_one_of_the_order_is_written(tmp_path):
+    root = make_nnunet(tmp_path)
+    regions = {"labels": {"whole": [1, 2, 3], "core": [3]}, "regions_class_order": [2, 3]}
+    write_json(root / "dataset.json", json.loads((root / "dataset.json").read_text()) | regions)
+    labels = read(root, NnunetLayout(), labels="auto").labels
+    assert labels.decode(np.array([1, 2])).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ([2, 1], r"is \[2, 1\]: give one value for each of whole, core, enhancing"),
+        ("2, 1, 4", "give one value for each"),
+        ([1, 2, 4], r"writes 'whole' as 1, which is no value of it alone: give one of \[2\]"),
+    ],
+)
+def test_a_wrong_order_of_nnunets_regions_is_one_line(tmp_path, order, said):
+    root = make_nnunet(tmp_path)
+    regions = {"labels": BRATS, "regions_class_order": order}
+    write_json(root / "dataset.json", json.loads((root / "dataset.json").read_text()) | regions)
+    with pytest.raises(DatasetError, match=said) as caught:
+        read(root, NnunetLayout(), labels="auto")
     assert "\n" not in str(caught.value)
 
 

@@ -283,7 +283,7 @@ def test_without_an_average_the_trained_network_is_evaluated():
 
 def test_a_compiled_network_has_the_same_names(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    compiled, plain = tiny_step(train=tiny_train(compile=True)), tiny_step()
+    compiled, plain = tiny_step(train=tiny_train(compile="on")), tiny_step()
     assert compiled.network.state_dict().keys() == plain.network.state_dict().keys()
     assert compiled.evaluation_network.state_dict().keys() == plain.network.state_dict().keys()
     torch.manual_seed(0)

@@ -64,11 +64,24 @@ def _segmentation(root: Path) -> str:
             source = "from dataset.json" if (root / "dataset.json").is_file() else "from dseg.tsv"
         labels = {name: values[0] if len(values) == 1 else values for name, values in named.items()}
         lines.append(f"  labels: {_value(labels)}    # {source}")
+        lines += _regions(dataset)
     if 0 < len(labelled) < len(dataset.cases):
         without = ", ".join(case.id for case in dataset.cases if case.label is None)[:80]
         lines.append(f"  unlabelled: skip    # {len(dataset.cases) - len(labelled)} have no label map: {without}")
     lines += _known_later("patch, grid and network")
     return _text(lines)
+
+
+def _regions(dataset: Dataset) -> list[str]:
+    """Unions of labels, and what the network learns of them in place of labels."""
+    lines = []
+    if dataset.labels.regions:
+        regions = {name: list(members) for name, members in dataset.labels.regions.items()}
+        lines.append(f"  regions: {_value(regions)}    # unions of labels, from dataset.json")
+    if dataset.labels.targets:
+        said = "learned each by itself, painted in this order: regions_class_order"
+        lines.append(f"  targets: {_value(list(dataset.labels.targets))}    # {said}")
+    return lines
 
 
 def _about_subjects(dataset: Dataset, shared: Any) -> list[str]:
