@@ -78,6 +78,21 @@ def inference_settings(members: Sequence[Member], changes: Mapping[str, Any] | N
     }
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a case showed while it was segmented.
+
+    Attributes:
+        scan: signs of its image.
+        signs: of its structures, by each predictor.
+        volumes: of its structures, as they were counted.
+    """
+
+    scan: Signs
+    signs: tuple[dict[str, Signs], ...]
+    volumes: dict[str, float]
+
+
 class CaseJudge:
     """How far each case of a watched segmenter can be trusted.
 
@@ -91,16 +106,39 @@ class CaseJudge:
         self._signs: tuple[dict[str, Signs], ...] = ()
         self.calibration = f"{judge.evidence.digest} at {judge.level:g}"
 
-    def trust(self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray) -> CaseTrust:
-        """Of the case that was segmented last.
+    @property
+    def evidence(self) -> Evidence:
+        """By which it judges."""
+        return self._judge.evidence
+
+    def seen(self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray) -> Seen:
+        """What the case showed that was segmented last.
 
         Args:
             volume: (C, X, Y, Z), as it is in the file.
             probabilities: (L + 1, X, Y, Z), of the segmenter.
             indices: (X, Y, Z), decided from them.
         """
-        self._signs = self._observer.signs(volume, probabilities, indices)
-        return self._judge.judge(scan_signs(volume), self._signs, self._observer.volumes(volume, indices))
+        signs = self._observer.signs(volume, probabilities, indices)
+        return Seen(scan_signs(volume), signs, self._observer.volumes(volume, indices))
+
+    def verdict(self, seen: Seen) -> CaseTrust:
+        """Of a case that was seen."""
+        return self._judge.judge(seen.scan, seen.signs, seen.volumes)
+
+    def interval(self, seen: Seen, name: str, level: float) -> Interval:
+        """The range of the true volume of a label or region in a case that was seen.
+
+        Raises:
+            MetricError: a level that needs more subjects.
+        """
+        return self._judge.volume(name, seen.signs, level)
+
+    def trust(self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray) -> CaseTrust:
+        """Of the case that was segmented last; arguments are those of `seen`."""
+        seen = self.seen(volume, probabilities, indices)
+        self._signs = seen.signs
+        return self.verdict(seen)
 
     def share_percent(self, part: str, whole: Sequence[str]) -> Interval:
         """The range of a label's share, in the case that was judged last; see `ShareEstimates`."""

@@ -43,7 +43,7 @@ class ScarTrust:
         return {**asdict(self), **masses}
 
     def words(self, density_g_per_ml: float) -> str:
-        """One line for a page and the terminal."""
+        """The intervals in one line, for a page and for JSON."""
         parts = []
         if self.scar_ml is not None:
             parts.append(f"scar {_range(grams(self.scar_ml, density_g_per_ml))} g")
@@ -51,7 +51,7 @@ class ScarTrust:
             parts.append(f"{_range(self.scar_percent)} % of the LV myocardium")
         if self.wall_ml is not None:
             parts.append(f"LV myocardium {_range(grams(self.wall_ml, density_g_per_ml))} g")
-        return f"{100 * self.level:g} % intervals: {', '.join(parts) or 'none'}. {self.flag}: {self.reason}"
+        return f"{100 * self.level:g} % intervals: {', '.join(parts) or 'none'}"
 
 
 def segmented_scar(judged: Judged, volume: MetaTensor, meaning: HeartValues) -> tuple[np.ndarray, ScarTrust | None]:

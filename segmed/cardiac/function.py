@@ -39,6 +39,7 @@ class CineOptions:
         diastole, systole: phases from 0; None: those of the largest and of the smallest LV volume.
         level: of the intervals.
         interval: of a label's volume, from the run that made the label maps.
+        why_none: why there are no intervals, where there are none.
         density_g_per_ml: of myocardium.
     """
 
@@ -47,6 +48,7 @@ class CineOptions:
     systole: int | None = None
     level: float = LEVEL
     interval: VolumeInterval = no_interval
+    why_none: str = NO_INTERVAL
     density_g_per_ml: float = DENSITY_G_PER_ML
 
 
@@ -272,9 +274,14 @@ def _output(stroke_ml: float | None, times_ms: Sequence[float] | None, unknown: 
 
 
 def _told(figures: dict[str, Estimate], options: CineOptions) -> str:
-    if any(estimate.interval is not None for estimate in figures.values()):
-        return f"in brackets: intervals of {100 * options.level:g} %"
-    return NO_INTERVAL
+    """What the intervals are, and why a figure that could have one has none."""
+    if not any(estimate.interval is not None for estimate in figures.values()):
+        return options.why_none
+    told = f"in brackets: intervals of {100 * options.level:g} %"
+    if figures["edv"].interval is not None and figures["ef"].interval is None:
+        both = f"{100 * level_of_two(options.level):g} %"
+        told += f"; those of stroke volume and EF need two of {both}, for which there are too few calibration cases"
+    return told
 
 
 # ---------------------------------------------------------------- notes

@@ -127,12 +127,15 @@ def _audit_classes(data: ClassDataConfig, arguments: Arguments) -> int:
 
 
 def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
+    from dataclasses import replace
+
     from rich.console import Console
 
     from segmed.data.cases import read_dataset
 
     console = Console(soft_wrap=True, highlight=False)
-    dataset = read_dataset(data, complete=False)
+    learns_without = bool(arguments.config) and load_config(arguments.config).takes_incomplete
+    dataset = replace(read_dataset(data, complete=False), incomplete=learns_without)
     make_folder(_output(arguments))
     with bounds(_output(arguments), inputs=_read_files(arguments, dataset)):
         return _audited(data, arguments, dataset, console)

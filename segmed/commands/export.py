@@ -1,4 +1,4 @@
-"""A model file to hand over: segmed export --run RUN --output NAME.segmed"""
+"""A model file or a MONAI bundle to hand over: segmed export --run RUN --output NAME.segmed"""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ class Arguments(Section):
 
     The file holds no path of this machine and, without --with-cases, no id of a case. `--model FILE` then stands where
     `--run` does, in segmed predict, classify, evaluate and quantify-scar. Cascades, ensembles and cross-validations
-    become one file as well; of several runs the probabilities' mean is the answer. Exit code 0: it is written.
+    become one file as well; of several runs the probabilities' mean is the answer. With --format monai one network
+    becomes a MONAI bundle, a folder. Exit code 0: it is written.
     """
 
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
         (), description="folder of a run or of a cross-validation; several become one model"
     )
-    output: Path = Field(description="the file, NAME.segmed")
-    format: tuple[Literal["onnx", "openvino"], ...] = Field(
-        (), description="hold the networks in these forms too, for segmed predict --engine; each is compared with torch"
+    output: Path = Field(description="the file, NAME.segmed; of a MONAI bundle the folder")
+    format: tuple[Literal["onnx", "openvino", "monai"], ...] = Field(
+        (),
+        description="hold the networks in these forms too, for segmed predict --engine; each is compared with torch; "
+        "monai: a MONAI bundle in place of the file",
     )
     overwrite: Flag = Field(False, description="replace a file that is there")
     with_cases: Flag = Field(False, description="keep the ids of the cases that trained, selected and tested it")
@@ -46,6 +49,10 @@ def main() -> int:
         raise ConfigError("no run is named: give --run RUN, a folder that segmed train made")
     if arguments.output.exists() and not arguments.overwrite:
         raise ConfigError(f"{arguments.output} is there already: name another file, or replace it with --overwrite")
+    forms = tuple(form for form in arguments.format if form != "monai")
+    if forms and "monai" in arguments.format:
+        raise ConfigError(f"--format monai makes a folder, {' and '.join(forms)} are for the file: export twice")
+    from segmed.export.bundle import write_bundle
     from segmed.export.card import Words
     from segmed.export.engine_files import add_engines
     from segmed.export.write_model import write_model
@@ -53,7 +60,11 @@ def main() -> int:
 
     words = Words(arguments.intended_use, arguments.limits, arguments.license)
     with bounds(arguments.output.parent, inputs=[file for run in arguments.run for file in own_files(run)]):
-        add = partial(add_engines, forms=arguments.format) if arguments.format else None
+        if arguments.format and not forms:
+            write_bundle(arguments.run, arguments.output, words, with_cases=arguments.with_cases)
+            print(f"written: {arguments.output}, a MONAI bundle; {arguments.output / 'docs' / 'README.md'} is its card")
+            return 0
+        add = partial(add_engines, forms=forms) if forms else None
         write_model(arguments.run, arguments.output, words, with_cases=arguments.with_cases, add=add)
     size = arguments.output.stat().st_size / 1e6
     print(f"written: {arguments.output} ({size:.1f} MB); segmed model-card {arguments.output} shows its card")

@@ -220,7 +220,7 @@ def check_together(facts: Sequence[CaseFacts], labels: LabelSet) -> list[Finding
 
 
 def check_files(dataset: Dataset) -> list[Finding]:
-    """Findings that need no voxels: duplicate ids, and volumes below the root that belong to no case.
+    """Findings that need no voxels: duplicate ids, images that may lack, volumes below the root that are no case's.
 
     Folders of test images without labels (`imagesTs`) are ignored.
     """
@@ -231,6 +231,7 @@ def check_files(dataset: Dataset) -> list[Finding]:
         if count > 1
     ]
     findings += _without_field_of_view(dataset.cases)
+    findings += _lacking_images(dataset) if dataset.incomplete else []
     used = {source.path.resolve() for case in dataset.cases for source in case.sources}
     unused = [
         path.relative_to(dataset.root)
@@ -243,6 +244,18 @@ def check_files(dataset: Dataset) -> list[Finding]:
         what = f"{len(unused)} {'volume belongs' if len(unused) == 1 else 'volumes belong'} to no case: {shown}"
         findings.append(Finding("warning", "", what, _what_to_do(unused), "unused"))
     return findings
+
+
+def _lacking_images(dataset: Dataset) -> list[Finding]:
+    """How many cases lack which image, where networks learn to do without."""
+    lacking = Counter(name for case in dataset.cases for name in dataset.modalities if name not in case.images)
+    if not lacking:
+        return []
+    count = sum(len(case.images) < len(dataset.modalities) for case in dataset.cases)
+    by_image = ", ".join(f"{name} in {lacking[name]}" for name in dataset.modalities if lacking[name])
+    what = f"{count} of {len(dataset.cases)} cases {'lacks' if count == 1 else 'lack'} an image: {by_image}"
+    fix = "right as augment.modality_dropout is set: the networks learn to do without; look whether that many is meant"
+    return [Finding("warning", "", what, fix, "partner")]
 
 
 def _without_field_of_view(cases: Sequence[Case]) -> list[Finding]:

@@ -34,8 +34,11 @@ from segmed.volumes import (
     read_volume,
     resample_onto,
     spacing_mm,
+    strip_suffix,
     to_canonical,
 )
+
+BY_PRODUCTS = ("probabilities", "uncertainty")  # folders of what segmed predict keeps beside label maps
 
 
 def known_structures(data: DataConfig | None, named: LabelSet | None, ignore: Sequence[int] = ()) -> Structures:
@@ -60,7 +63,8 @@ def pair_folder(folder: Path, references: Sequence[Reference], *, besides: Path 
     """The predictions of a folder and the references that they belong to.
 
     Args:
-        folder: label maps, at any depth.
+        folder: label maps, at any depth; what `segmed predict` keeps beside them, probabilities and uncertainty, is
+            no label map.
         references: of `find_references`.
         besides: a folder within it whose files are none.
 
@@ -69,6 +73,7 @@ def pair_folder(folder: Path, references: Sequence[Reference], *, besides: Path 
     """
     out = None if besides is None else besides.resolve()
     files = [path for path in find_volumes(folder) if out is None or not path.resolve().is_relative_to(out)]
+    files = [path for path in files if not _is_by_product(path.relative_to(folder))] if folder.is_dir() else files
     pairing = pair(files, references, folder=folder)
     if not pairing.predictions:
         raise DatasetError(
@@ -76,6 +81,11 @@ def pair_folder(folder: Path, references: Sequence[Reference], *, besides: Path 
             f"references are {first_few(pairing.missing)}; name the files alike"
         )
     return pairing
+
+
+def _is_by_product(path: Path) -> bool:
+    """Whether a file below a folder of predictions is one of those that `segmed predict` writes beside label maps."""
+    return path.parts[0] in BY_PRODUCTS and strip_suffix(path).endswith(f"_{path.parts[0]}")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ RESEARCH = (
     "and no treatment may rest on it."
 )
 UNTOLD = "The author says nothing more."
+CALIBRATED = "- A calibration is part of it: volumes come with intervals, cases with an expected Dice."
+NOT_CALIBRATED = "- No calibration is part of it: it says of no single case how far it can be trusted."
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Words:
     license: str = ""
 
 
-def model_card(name: str, runs: Sequence[Path], words: Words, *, engines: Sequence[str] = ()) -> str:
+def model_card(
+    name: str, runs: Sequence[Path], words: Words, *, engines: Sequence[str] = (), usage: Sequence[str] = ()
+) -> str:
     """The card of a model.
 
     Args:
@@ -54,12 +58,13 @@ def model_card(name: str, runs: Sequence[Path], words: Words, *, engines: Sequen
         runs: folders as `hand_over` makes them, one or several that predict as one.
         words: of the author.
         engines: lines on networks for other engines.
+        usage: lines on how to use it; none: as a model file.
     """
     first = read_any(runs_of(runs[0])[0].path)
     blocks = [
         [f"# {escaped(name)}", "", _what(first, runs)],
         ["## Intended use", "", RESEARCH, words.use or UNTOLD],
-        ["## How to use it", "", *_commands(name, first)],
+        ["## How to use it", "", *(usage or _commands(name, first))],
         ["## Data", "", *_data(runs, first)],
         ["## Figures", "", *_figures(runs)],
         ["## Limits", "", *_limits(runs, first), f"- {words.limits or UNTOLD}"],
@@ -191,11 +196,7 @@ def _limits(runs: Sequence[Path], config: Config) -> list[str]:
         if not config.data.spacing_known:
             lines.append("- The spacing of its training files was not known: it gives no sizes in mm or ml.")
     calibrated = all((folder / CALIBRATION).is_file() for folder in runs)
-    lines.append(
-        "- A calibration is part of it: volumes come with intervals, cases with an expected Dice."
-        if calibrated
-        else "- No calibration is part of it: it says of no single case how far it can be trusted."
-    )
+    lines.append(CALIBRATED if calibrated else NOT_CALIBRATED)
     notes = dict.fromkeys(note for folder in runs for run in runs_of(folder) for note in _notes(run.path))
     return [*lines, *(f"- {escaped(note)}" for note in notes)]
 

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
@@ -46,16 +46,43 @@ def write_model(
         ConfigError: another ending, runs that do not fit together.
         DiskError: no space.
     """
-    if output.suffix != SUFFIX:
-        raise ConfigError(f"--output {output} does not end in {SUFFIX}: name the file NAME{SUFFIX}")
+    check_name(output)
     with handed_over(runs, with_cases=with_cases) as (folder, copies):
         lines = list(dict.fromkeys(line for copy in copies for line in (add(copy) if add is not None else ())))
         card = model_card(output.stem, copies, words, engines=lines)
         atomic_write_text(folder / CARD, card)
-        index = _index(folder, copies, output.stem, with_cases=with_cases)
-        with atomic_path(output) as temporary:
-            _zip(folder, index, temporary)
+        pack(folder, _about(folder, copies, output.stem, with_cases=with_cases), output)
     return output
+
+
+def check_name(output: Path) -> None:
+    """Refuse a file whose name does not say that it is a model.
+
+    Raises:
+        ConfigError: it ends otherwise.
+    """
+    if output.suffix != SUFFIX:
+        raise ConfigError(f"--output {output} does not end in {SUFFIX}: name the file NAME{SUFFIX}")
+
+
+def pack(folder: Path, about: Mapping[str, Any], output: Path) -> None:
+    """Put all files of a folder into a model file.
+
+    Args:
+        folder: of the card and the runs.
+        about: what `model.json` says beside the files, or an earlier one, whose files are listed anew.
+        output: the file.
+
+    Raises:
+        DiskError: no space.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listed = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
+    }
+    index = {**{key: value for key, value in about.items() if key != "digest"}, "files": listed}
+    with atomic_path(output) as temporary:
+        _zip(folder, {**index, "digest": digest_of(index)}, temporary)
 
 
 @contextmanager
@@ -103,11 +130,10 @@ def _check(runs: Sequence[Path]) -> None:
             raise ConfigError(f"runs {runs[0]} and {run} have different classes or images; an ensemble needs the same")
 
 
-def _index(folder: Path, runs: Sequence[Path], name: str, *, with_cases: bool) -> dict[str, Any]:
-    """What `model.json` says."""
+def _about(folder: Path, runs: Sequence[Path], name: str, *, with_cases: bool) -> dict[str, Any]:
+    """What `model.json` says beside its files."""
     config = read_any(runs_of(runs[0])[0].path)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    index = {
+    return {
         "format": FORMAT,
         "segmed": version("segmed-mri"),
         "name": name,
@@ -115,12 +141,7 @@ def _index(folder: Path, runs: Sequence[Path], name: str, *, with_cases: bool) -
         **_task(config),
         "cases": with_cases,
         "runs": [run.relative_to(folder).as_posix() for run in runs],
-        "files": {
-            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            for path in files
-        },
     }
-    return {**index, "digest": digest_of(index)}
 
 
 def _task(config: Config) -> dict[str, Any]:

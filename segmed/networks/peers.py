@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR
@@ -79,35 +80,38 @@ def monai_network(
         raise NetworkError(f"MONAI network '{name}': {str(error).split('() ')[-1]}") from error
 
 
-def _dynunet(
-    in_channels: int,
-    out_channels: int,
-    dims: int,
-    *,
-    channels: Sequence[int],
-    strides: Sequence[Sequence[int]],
-    deep_supervision: bool = True,
-) -> SegmentationModel:
-    """nnU-Net's network, with the kernels that ours would have."""
+def dynunet_arguments(
+    *, dims: int, channels: Sequence[int], strides: Sequence[Sequence[int]], deep_supervision: bool = True
+) -> dict[str, Any]:
+    """Arguments of MONAI's DynUNet beside its channels of image and classes, with the kernels that ours would have.
+
+    Raises:
+        NetworkError: channels and strides do not fit together.
+    """
     check_strides(channels, strides, dims)
     steps: Strides = tuple(tuple(stride) for stride in strides)
     if len(steps) < 3 or max(steps[0]) > 1:
         raise NetworkError(f"dynunet with strides {steps}: give at least 3 levels, the first with stride 1")
     heads = deep_supervision_levels(len(steps)) if deep_supervision else 1
-    body = DynUNet(
-        dims,
-        in_channels,
-        out_channels,
-        kernel_size=kernels_for(steps),
-        strides=steps,
-        upsample_kernel_size=steps[1:],
-        filters=list(channels),
-        deep_supervision=heads > 1,
-        deep_supr_num=max(1, heads - 1),
-    )
-    divisor = tuple(int(torch.tensor(axis).prod()) for axis in zip(*steps, strict=True))
+    return {
+        "spatial_dims": dims,
+        "kernel_size": kernels_for(steps),
+        "strides": steps,
+        "upsample_kernel_size": steps[1:],
+        "filters": list(channels),
+        "deep_supervision": heads > 1,
+        "deep_supr_num": max(1, heads - 1),
+    }
+
+
+def _dynunet(in_channels: int, out_channels: int, dims: int, **options: Any) -> SegmentationModel:
+    """nnU-Net's network."""
+    arguments = dynunet_arguments(dims=dims, **options)
+    steps = arguments["strides"]
+    divisor = tuple(math.prod(axis) for axis in zip(*steps, strict=True))
+    body = DynUNet(in_channels=in_channels, out_channels=out_channels, **arguments)
     network = DynUNetPeer(body, in_channels, out_channels, divisor, smallest_map=2)
-    network.supervised_levels = heads
+    network.supervised_levels = arguments["deep_supr_num"] + 1 if arguments["deep_supervision"] else 1
     return network
 
 

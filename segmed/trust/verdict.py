@@ -13,6 +13,7 @@ from segmed.trust.signs import Signs
 from segmed.trust.strangeness import Familiarity, Strangeness
 
 Flag = Literal["good", "look at it", "do not use"]
+FLAGS: tuple[Flag, ...] = ("good", "look at it", "do not use")  # the worse, the later
 STRANGE, ALIEN = 1.0, 2.0  # times as far out as usual cases: to be looked at, not to be used
 LIKELY = 0.5  # probability of a failure from which on a case is not to be used
 
@@ -91,6 +92,10 @@ class Judge:
         flag, reason = self._flag(structures, strangeness)
         risk = max(max(each.dice.failure for each in structures.values()), 1 - 1 / max(1.0, strangeness.ratio))
         return CaseTrust(self.level, self.evidence.volume_unit, structures, flag, reason, risk)
+
+    def volume(self, name: str, signs: Sequence[Mapping[str, Signs]], level: float) -> Interval:
+        """The range of the true volume of one structure, at any level; see `StructureEstimates.volume`."""
+        return self._estimates[name].volume([each[name] for each in signs], level)
 
     def _flag(self, structures: Mapping[str, StructureTrust], strangeness: Strangeness) -> tuple[Flag, str]:
         failure, percent = self.evidence.failure_dice, f"{100 * self.level:g} %"

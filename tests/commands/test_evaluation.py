@@ -21,7 +21,7 @@ from segmed.data.pairs import find_references, pair
 from segmed.errors import DatasetError, VolumeError
 from segmed.evaluate.case_rows import absent_case, evaluate_case, ranked_cases, summarise_cases
 from segmed.evaluate.results import read_cases, read_result
-from segmed.evaluate.scoring import Scoring, load_volumes, score_cases
+from segmed.evaluate.scoring import Scoring, load_volumes, pair_folder, score_cases
 from segmed.evaluate.structures import Structures, encode_known, parse_structures
 from segmed.labels import IGNORE, LabelSet
 from segmed.metrics.mask_metrics import METRICS
@@ -375,6 +375,16 @@ def test_the_name_that_fits_best_wins_and_the_rest_is_unused(tmp_path):
     pairing = pair(paths, found, folder=tmp_path / "predictions")
     assert pairing.predictions["case_1"].name == "case_1.nii.gz"
     assert sorted(path.name for path in pairing.unused) == ["case_1_seg.nii.gz", "other.nii.gz"]
+
+
+def test_what_predict_keeps_beside_label_maps_is_no_prediction(tmp_path):
+    names(tmp_path / "references", "case_1.nii.gz")
+    found, _ = find_references(tmp_path / "references")
+    kept = ("probabilities/case_1_probabilities.nii.gz", "uncertainty/case_1_uncertainty.nii.gz")
+    names(tmp_path / "predictions", "case_1.nii.gz", "probabilities/other.nii.gz", *kept)
+    pairing = pair_folder(tmp_path / "predictions", found)
+    assert [path.name for path in pairing.unused] == ["other.nii.gz"]
+    assert pairing.predictions["case_1"].parent.name == "predictions"
 
 
 def test_two_predictions_that_fit_equally_well_are_refused(tmp_path):

@@ -8,15 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from beating_heart import GIVEN, POOL, beating, pictured, put, tube_ml
+from beating_heart import AFFINE, GIVEN, POOL, beating, pictured, put, tube_ml
 from monai.data import MetaTensor
 
+from segmed.builders.observed import CaseJudge, Judged
 from segmed.commands import quantify_cine
 from segmed.config import SegmentationConfig
 from segmed.errors import CardiacError, ConfigError, DatasetError, VolumeError
 from segmed.labels import LabelSet
 from segmed.segmenters.segmenter import Segmenter
-from segmed.volumes import read_volume, write_volume
+from segmed.trust.evidence import CaseEvidence, Evidence, StructureEvidence
+from segmed.trust.observer import Observer
+from segmed.trust.signs import scan_signs, structure_signs
+from segmed.trust.verdict import Judge
+from segmed.volumes import read_volume, spacing_mm, write_volume
 from segmed.volumes.phases import read_phases
 
 TRUE_EF = 100 * (1 - (16 / 24) ** 2)
@@ -79,13 +84,42 @@ def test_label_maps_of_all_phases_give_the_function_and_all_files(heart, tmp_pat
     assert float(row["mass_g"]) == pytest.approx(50, abs=1)
 
 
-def as_run(monkeypatch, segmenter, **data):
+def judged_by(segmenter: Segmenter, level: float | None) -> Judged:
+    """The segmenter with a judge, whose 12 subjects showed volumes that were 10 % too small, give or take 2 %."""
+    rng = np.random.default_rng(0)
+    affine = torch.from_numpy(AFFINE)
+    rows = []
+    for subject in range(12):
+        indices = beating([float(rng.uniform(16, 24))])[0].astype(np.uint8)
+        image = MetaTensor(torch.from_numpy(pictured(indices)[None].astype(np.float32)), affine=affine)
+        hot = np.moveaxis(np.eye(4, dtype=np.float32)[indices], -1, 0)
+        signs = structure_signs(
+            hot, indices, image.numpy(), segmenter.labels, spacing_mm=spacing_mm(affine), voxel_ml=0.008
+        )
+        truth = {name: each["volume"] * (1.1 + rng.uniform(-0.02, 0.02)) for name, each in signs.items()}
+        structures = {
+            name: StructureEvidence(signs=each, volume=truth[name], dice=0.95) for name, each in signs.items()
+        }
+        rows.append(CaseEvidence(subject=subject, member=0, scan=scan_signs(image), structures=structures))
+    evidence = Evidence(
+        predictor="whole", weights=("0",), settings={}, drawn_from="12 made hearts", images=("cine",),
+        volume_unit="ml", failure_dice=0.7, cases=tuple(rows),
+    )  # fmt: skip
+    observer = Observer("whole", clean=lambda each: each)
+    return Judged(observer.watch(segmenter), CaseJudge(observer, Judge(evidence, level or 0.9)))
+
+
+def as_run(monkeypatch, segmenter, *, calibrated=False, **data):
     layout = {"name": "pattern", "images": {"cine": "{case}.nii.gz"}}
     images = data.pop("images", ("cine",))
     sections = {"layout": layout, "labels": LABELS, "images": images, **data}
     config = SegmentationConfig.model_validate({"data": sections})
     monkeypatch.setattr("segmed.builders.trained.load_run_config", lambda folder: config)
-    monkeypatch.setattr("segmed.builders.trained.load_run", lambda folder, device: segmenter)
+    monkeypatch.setattr("segmed.builders.ensembles.members_of", lambda folder: ())
+    monkeypatch.setattr(
+        "segmed.builders.observed.load_judged",
+        lambda *_, level, **__: judged_by(segmenter, level) if calibrated else Judged(segmenter),
+    )
 
 
 def test_a_run_segments_every_phase_and_its_label_maps_are_kept_with_their_times(heart, tmp_path, monkeypatch):
@@ -97,6 +131,36 @@ def test_a_run_segments_every_phase_and_its_label_maps_are_kept_with_their_times
     kept = read_phases(output / "labels.nii.gz")
     assert np.array_equal(kept.volume.numpy(), beating())
     assert kept.times_ms == pytest.approx(70.0 * np.arange(12))
+
+
+def test_a_calibrated_run_gives_intervals_at_levels_that_its_cases_bear_and_flags_both_ends(
+    heart, tmp_path, monkeypatch
+):
+    as_run(monkeypatch, Told(beating()), calibrated=True)
+    given = ("--run", tmp_path, "--image", heart[0], "--output", tmp_path / "r")
+    assert run_tool(monkeypatch, *given) == 0
+    known = content(tmp_path / "r")
+    figures = known["figures"]
+    for name in ("edv", "esv", "mass"):
+        low, high = figures[name]["interval"]
+        assert low < 1.1 * figures[name]["value"] < high, name  # the errors of the evidence
+        assert high - low < 0.2 * figures[name]["value"], name
+    assert figures["ef"]["interval"] is None  # takes two of 95 %, which 12 subjects don't bear
+    assert "those of stroke volume and EF need two of 95 %" in known["intervals"]
+    assert {end["flag"] for end in known["flags"].values()} <= {"good", "look at it", "do not use"}
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert f'End-systole: <span class="flag good">good</span> {known["flags"]["end-systole"]["reason"]}.' in page
+    assert f"[{figures['esv']['interval'][0]:.1f} to {figures['esv']['interval'][1]:.1f}]" in page
+    (row,) = rows(tmp_path / "r" / "summary.csv")
+    assert float(row["edv_ml_from"]) == pytest.approx(figures["edv"]["interval"][0], abs=1e-3)
+    assert row["flag"] == "good"
+
+    as_run(monkeypatch, Told(beating()), calibrated=True)
+    assert run_tool(monkeypatch, *given, "--level", "0.8") == 0
+    figures = content(tmp_path / "r")["figures"]
+    low, high = figures["ef"]["interval"]
+    assert low < figures["ef"]["value"] < high
+    assert figures["sv"]["interval"][1] > figures["sv"]["value"]
 
 
 def test_a_run_of_unknown_spacing_gives_shares_and_no_ml(heart, tmp_path, monkeypatch):

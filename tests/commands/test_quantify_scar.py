@@ -514,7 +514,9 @@ def test_a_calibrated_run_gives_the_scar_intervals(heart, tmp_path, monkeypatch)
     for name in ("scar_ml", "scar_g", "scar_percent"):  # errors of 10 %, 1 % more as the fits leave out
         assert intervals[name]["high"] / numbers_of[name] == pytest.approx(1.1, abs=0.035)
     assert intervals["wall_ml"]["high"] / numbers_of["wall_ml"] == pytest.approx(1, abs=1e-3)
-    assert "90 % intervals: scar " in (output / "report.html").read_text()
+    page = (output / "report.html").read_text()
+    assert "90 % intervals: scar " in page
+    assert f'<span class="flag good">good</span> {intervals["reason"]}.' in page
 
 
 # ---------------------------------------------------------------- real data

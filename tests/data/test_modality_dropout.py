@@ -1,13 +1,16 @@
 """Images that a case lacks: zeros all the way to the network, drawn in training, allowed where they were learned."""
 
 import re
+import sys
 from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from segmed.commands import audit_data
 from segmed.config import AugmentConfig, DataConfig, PatternLayout, PreprocessConfig, SegmentationConfig
 from segmed.data.audit import audit_dataset
 from segmed.data.augment import Augmentation, without_some
@@ -15,6 +18,7 @@ from segmed.data.cache import VolumeCache
 from segmed.data.cases import read_dataset
 from segmed.data.familiar import Familiar
 from segmed.data.inputs import find_inputs
+from segmed.data.integrity import check_files
 from segmed.data.preprocess import prepare, read_case
 from segmed.errors import DatasetError
 from segmed.labels import LabelSet
@@ -95,9 +99,21 @@ def test_the_audit_accepts_them_and_facts_hold_what_is_there(data):
     dataset = read_dataset(data, incomplete_images=True)
     audit = audit_dataset(dataset)
     assert not audit.errors
+    (counted,) = [finding for finding in check_files(dataset) if finding.kind == "partner"]
+    assert counted.severity == "warning"
+    assert counted.what == "2 of 3 cases lack an image: T1 in 1, T2 in 1, Flair in 1"
     assert [tuple(fact.intensity) for fact in audit.facts] == [MODALITIES, ("T2", "Flair"), ("T1",)]
     image, _ = read_case(dataset.cases[2], dataset)
     assert Familiar(audit.facts, MODALITIES).unlike(image) is None
+
+
+@pytest.mark.parametrize(("dropout", "code"), [(0.2, 0), (0.0, 1)])
+def test_the_audit_of_a_config_that_learns_without_images_only_warns(data, dropout, code, tmp_path, monkeypatch):
+    config = {"data": data.model_dump(mode="json"), "augment": {"modality_dropout": dropout}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    given = ["--config", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "audit"), "--workers", "1"]
+    monkeypatch.setattr(sys, "argv", ["audit", *given])
+    assert audit_data.main() == code
 
 
 def test_which_image_is_missing_tells_cache_entries_apart(data, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from segmed.files import atomic_write_text, csv_text, remove, write_json
 from segmed.reports.cine.figures import curve_figure
 from segmed.reports.cine.page import write_cine_page
 from segmed.reports.drawing.slices import save_figure
+from segmed.trust.verdict import FLAGS
 
 OWN_FILES = ("cine.json", "curve.csv", "summary.csv", "curve.png", "montage.png", "report.html")
 COLUMNS = {  # of summary.csv: figure -> its name with its unit
@@ -36,6 +37,8 @@ SUMMARY_COLUMNS = (
     "end_diastole_phase",
     "end_systole_phase",
     *(column for name in COLUMNS.values() for column in (name, *(f"{name}_{bound}" for bound in BOUNDS))),
+    "flag",
+    "reason",
     "notes",
     "error",
 )
@@ -51,12 +54,14 @@ class CineCase:
         report: its numbers.
         montage: the slices of both phases.
         about: what else cine.json says: files, label values, times, versions.
+        flags: end-diastole and end-systole -> flag and its reason; empty: what segmented them is not calibrated.
     """
 
     name: str
     report: CineReport
     montage: Figure
     about: Mapping[str, Any]
+    flags: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def write_case(case: CineCase, folder: Path) -> None:
@@ -86,9 +91,11 @@ def write_case(case: CineCase, folder: Path) -> None:
         for phase in range(report.phases)
     ]
     atomic_write_text(folder / "curve.csv", csv_text(columns, rows))
-    write_cine_page(folder / "report.html", case.name, report, pictures, case.about)
+    write_cine_page(folder / "report.html", case.name, report, pictures, case.about, case.flags)
     write_summary([summary_row(case)], folder)
-    write_json(folder / "cine.json", {"case": case.name, **report.to_dict(), **case.about, "error": None})
+    flags = {when: {"flag": flag, "reason": reason} for when, (flag, reason) in case.flags.items()}
+    known = {"case": case.name, **report.to_dict(), "flags": flags}
+    write_json(folder / "cine.json", {**known, **case.about, "error": None})
 
 
 def write_error(name: str, error: str, folder: Path, about: Mapping[str, Any]) -> None:
@@ -119,6 +126,9 @@ def summary_row(case: CineCase) -> dict[str, Any]:
         "end_systole_phase": case.report.systole + 1,
         "notes": "; ".join(case.report.notes),
     }
+    if case.flags:
+        when, (flag, reason) = max(case.flags.items(), key=lambda item: FLAGS.index(item[1][0]))
+        row |= {"flag": flag, "reason": f"{when}: {reason}"}
     for name, column in COLUMNS.items():
         estimate = case.report.figures.get(name, Estimate(None, ""))
         row[column] = _plain(estimate.value)

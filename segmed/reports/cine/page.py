@@ -30,7 +30,12 @@ ROWS = {  # text -> figure of the LV and of the RV, and decimals
 
 
 def write_cine_page(
-    path: Path, name: str, report: CineReport, pictures: Mapping[str, bytes], about: Mapping[str, Any]
+    path: Path,
+    name: str,
+    report: CineReport,
+    pictures: Mapping[str, bytes],
+    about: Mapping[str, Any],
+    flags: Mapping[str, tuple[str, str]],
 ) -> None:
     """Write the page; pictures lie within it, and it loads nothing.
 
@@ -40,6 +45,7 @@ def write_cine_page(
         report: its numbers.
         pictures: PNG of `curve` and `montage`.
         about: `image`, `labels`, `run`, `missing`, `started` and `versions` are shown where they are given.
+        flags: end-diastole and end-systole -> flag and its reason.
 
     Raises:
         DiskError: the folder can't be written.
@@ -49,6 +55,7 @@ def write_cine_page(
         "cine.html",
         name=name,
         key=[_key(report.figures[figure], text) for figure, text in KEY.items()],
+        flags=[(when, flag, reason) for when, (flag, reason) in flags.items()],
         curve=Picture(pictures["curve"], "volumes over the beat"),
         montage=Picture(pictures["montage"], "slices of end-diastole and end-systole"),
         head=("", "LV", "RV") if report.rv is not None else ("", "LV"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from segmed.reports.prediction.kept_maps import kept_maps
 from segmed.reports.rendering import read_json
 from segmed.reports.viewer.layers import Layers, layers_of_files
 from segmed.reports.viewer.viewer import Column, Viewer, ViewerCase, write_page_with_viewer
+from segmed.trust.verdict import FLAGS
 from segmed.volumes import Source
 
 Report = Mapping[str, Any]
 NONE = "–"
+RISK_SHARE = 0.99  # of a step from one flag to the next
 FEWEST = 4  # cases from which a volume is compared with the others'
 
 
@@ -39,6 +42,7 @@ def write_prediction_page(folder: Path) -> Path:
     reports = [report for report in record["cases"] if report["status"] != "failed"]
     failed = [report for report in record["cases"] if report["status"] == "failed"]
     names = tuple(record["classes"][1:])
+    flagged = any(report.get("trust") for report in reports)
     return write_page_with_viewer(
         folder / "report.html",
         "prediction.html",
@@ -46,8 +50,10 @@ def write_prediction_page(folder: Path) -> Path:
         title=f"{folder.resolve().name}: label maps of {len(reports)} case{'s' if len(reports) != 1 else ''}",
         key=_key(reports, failed),
         facts=_facts(record),
-        head=["case", *(f"{name} ({_unit(reports)})" for name in names), "seconds"],
-        cases=[_row(report, names) for report in reports],
+        flagged=flagged,
+        told=_told(reports) if flagged else "",
+        head=["case", *(["flag"] if flagged else []), *(f"{name} ({_unit(reports)})" for name in names), "seconds"],
+        cases=[_row(report, names) for report in sorted(reports, key=_doubt, reverse=True)],
         failed=[(report["case"], report.get("error", "")) for report in failed],
     )
 
@@ -56,9 +62,12 @@ def _key(reports: Sequence[Report], failed: Sequence[Report]) -> list[tuple[str,
     warned = sum("warning" in report for report in reports)
     seconds = [float(report.get("seconds", 0)) for report in reports]
     mean = [(f"{np.mean(seconds):.1f}", "s", "a case, reading and writing included")] if seconds else []
+    counts = Counter(report["trust"]["flag"] for report in reports if report.get("trust"))
+    flags = [(str(counts[flag]), "", f"flagged: {flag}") for flag in reversed(FLAGS)] if counts else []
     return [
         (str(len(reports)), "", "segmented"),
         (str(len(failed)), "", "failed"),
+        *flags,
         (str(warned), "", "unlike the training scans"),
         *mean,
     ]
@@ -83,14 +92,37 @@ def _sizes(report: Report) -> Mapping[str, float]:
 
 
 def _row(report: Report, names: Sequence[str]) -> dict[str, Any]:
+    cells = [_cell(report, name) for name in names]
+    flag = (report.get("trust") or {}).get("flag")
+    seconds = f"{report.get('seconds', 0):.1f}"
+    return {"name": report["case"], "flag": flag, "cells": [*cells, seconds], "note": _note(report)}
+
+
+def _cell(report: Report, name: str) -> str:
+    """A volume, with its interval where there is one."""
     sizes = _sizes(report)
-    cells = [f"{sizes[name]:.4g}" if name in sizes else NONE for name in names]
-    return {"name": report["case"], "cells": [*cells, f"{report.get('seconds', 0):.1f}"], "note": _note(report)}
+    if name not in sizes:
+        return NONE
+    interval = ((report.get("trust") or {}).get("structures") or {}).get(name, {}).get("interval")
+    return f"{sizes[name]:.4g}" + (f" [{interval['low']:.3g} to {interval['high']:.3g}]" if interval else "")
+
+
+def _doubt(report: Report) -> float:
+    """The more a case is to be doubted, the higher: the place of its flag, then its risk; all are 0 without flags."""
+    trust = report.get("trust")
+    return FLAGS.index(trust["flag"]) + RISK_SHARE * float(trust["risk"]) if trust else 0.0
+
+
+def _told(reports: Sequence[Report]) -> str:
+    level = next(report["trust"]["level"] for report in reports if report.get("trust"))
+    return f"In brackets: intervals of {100 * level:g} %. The cases that are to be doubted most come first."
 
 
 def _note(report: Report) -> str:
     classes = sorted((report.get("classes") or {}).items(), key=lambda entry: -entry[1])
     said = [f"Class {classes[0][0]}, probability {classes[0][1]:.2f}."] if classes else []
+    if trust := report.get("trust"):
+        said.append(f"{trust['flag'].capitalize()}: {trust['reason']}.")
     return " ".join([*said, *([f"This scan is {report['warning']}."] if report.get("warning") else [])])
 
 
@@ -102,14 +134,22 @@ def _viewer(folder: Path, record: Mapping[str, Any], reports: Sequence[Report], 
     middle = {name: float(np.median([_sizes(report).get(name, 0) for report in reports] or [0])) for name in names}
     compared = len(reports) >= FEWEST
 
+    flagged = any(report.get("trust") for report in reports)
+
     def values(report: Report) -> dict[str, tuple[float | None, ...]]:
-        sizes = _sizes(report)
+        sizes, trust = _sizes(report), report.get("trust") or {}
         each = {name: sizes.get(name) for name in names}
         apart = {name: None if size is None or not middle[name] else 100 * (size / middle[name] - 1)
                  for name, size in each.items()}  # fmt: skip
-        return {name: (apart[name], each[name]) if compared else (each[name],) for name in names}
+        dice = {name: trust["structures"][name]["dice"]["lower"] if trust else None for name in names}
+        doubt = _doubt(report) if trust else None
+        return {
+            name: (*((doubt, dice[name]) if flagged else ()), *((apart[name],) if compared else ()), each[name])
+            for name in names
+        }
 
-    columns = [Column("volume, % from the median", "far")] if compared else []
+    columns = [Column("flag", "high", FLAGS), Column("Dice, lower bound", "low")] if flagged else []
+    columns += [Column("volume, % from the median", "far")] if compared else []
     return Viewer(
         labels=names,
         load=lambda case: _layers(folder, record, by_case[case]),

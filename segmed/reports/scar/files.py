@@ -110,7 +110,10 @@ def write_case(case: ScarCase, folder: Path) -> None:
         save_figure(figure, folder / f"{name}.png", dpi=200)
         pictures[name] = (folder / f"{name}.png").read_bytes()
     viewer = scar_viewer(case.name, case.report, case.layers)
-    write_scar_page(folder / "report.html", case.name, case.report, pictures, case.tiles.told, case.about, viewer)
+    flag = None if case.trust is None else (case.trust.flag, case.trust.reason)
+    write_scar_page(
+        folder / "report.html", case.name, case.report, pictures, case.tiles.told, case.about, viewer, flag=flag
+    )
     write_summary([summary_row(case)], folder)
     write_json(
         folder / "scar.json",

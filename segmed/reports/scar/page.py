@@ -30,6 +30,8 @@ def write_scar_page(
     seen: str,
     about: Mapping[str, Any],
     viewer: Viewer | None = None,
+    *,
+    flag: tuple[str, str] | None = None,
 ) -> None:
     """Write the page; pictures lie within it, and it loads nothing.
 
@@ -41,6 +43,7 @@ def write_scar_page(
         seen: how the slices of the montage are seen.
         about: `image`, `labels`, `remote`, `started` and `versions` are shown where they are given.
         viewer: below the page's first sheet; None: there is none.
+        flag: of the case, and its reason; None: what segmented it is not calibrated.
 
     Raises:
         DiskError: the folder can't be written.
@@ -51,6 +54,7 @@ def write_scar_page(
         viewer,
         name=name,
         key=_key(report),
+        flag=flag,
         montage=Picture(pictures["montage"], "short-axis slices"),
         seen=seen,
         bullseyes=[Picture(pictures[stem], text) for stem, text in BULLSEYES.items() if stem in pictures],

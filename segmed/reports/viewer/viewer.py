@@ -23,6 +23,7 @@ MOST_BYTES = 25_000_000  # of a page: what mail takes
 LEAST_SHOWN = 6  # cases that a page has room for, however large they are
 FULL_BYTES = 20_000  # of room that no further case is tried with
 FIGURES = 4  # of a value in the list
+SCRIPTS = ("viewer_case.js", "viewer_drawing.js", "viewer_hands.js")  # they share their names; the last one starts
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,12 @@ class Column:
     Attributes:
         title: of it.
         worst: which values come first: `low`, `high`, or those `far` from 0.
+        words: shown in place of a value, that of its whole part; none: the value is shown.
     """
 
     title: str
     worst: str = "high"
+    words: tuple[str, ...] = ()
 
     def key(self, value: float | None) -> float:
         """By which cases are sorted, the worst first; a case without a value comes last."""
@@ -90,9 +93,9 @@ class Viewer:
 
 
 @cache
-def _own_file(name: str) -> Markup:
-    """A file of the viewer, as it stands."""
-    return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
+def _own_files(*names: str) -> Markup:
+    """Files of the viewer, as they stand, one after the other."""
+    return Markup("\n").join(Markup((Path(__file__).parent / name).read_text(encoding="utf-8")) for name in names)
 
 
 def write_page_with_viewer(path: Path, template: str, viewer: Viewer | None, **content: Any) -> Path:
@@ -157,7 +160,9 @@ def _shown(viewer: Viewer, packed: Mapping[str, Payload], wrong: Mapping[str, st
     data = {
         "labels": list(viewer.labels),
         "colours": list(viewer.colours) or label_colours(viewer.labels, max(12, len(viewer.labels))),
-        "columns": [{"title": column.title, "worst": column.worst} for column in viewer.columns],
+        "columns": [
+            {"title": column.title, "worst": column.worst, "words": list(column.words)} for column in viewer.columns
+        ],
         "structures": list(viewer.structures),
         "cases": cases,
         "heat": heat,
@@ -166,8 +171,8 @@ def _shown(viewer: Viewer, packed: Mapping[str, Payload], wrong: Mapping[str, st
         "data": data,
         "blobs": blobs,
         "held": set(packed),
-        "script": _own_file("viewer.js"),
-        "style": _own_file("viewer.css"),
+        "script": _own_files(*SCRIPTS),
+        "style": _own_files("viewer.css"),
         "left_out": _left_out(viewer, packed, wrong),
     }
 
