@@ -45,6 +45,10 @@ class SegmenterError(ValueError):
     """A segmenter, a classical method or a classifier that has no answer for this input."""
 
 
+class NoRoomError(VolumeError, SegmenterError):
+    """A volume that needs more memory than is free now."""
+
+
 class CardiacError(ValueError):
     """A heart whose label map does not hold what a figure needs."""
 

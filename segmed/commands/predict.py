@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -23,13 +22,15 @@ from segmed.errors import ConfigError
 from segmed.files import bounds
 
 if TYPE_CHECKING:
+    from monai.data import MetaTensor
+
     from segmed.builders.engine_networks import EngineChoice
     from segmed.builders.ensembles import Member
     from segmed.builders.model_file import Opened
     from segmed.builders.observed import CaseJudge
     from segmed.data.inputs import Input
     from segmed.segment.predict import Writer
-    from segmed.segment.record import CaseReport
+    from segmed.segment.record import CaseReport, Record
     from segmed.segmenters.engines import Engine
     from segmed.segmenters.segmenter import Segmenter
 
@@ -143,7 +144,8 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
     from segmed.commands.predict_arriving import Service
     from segmed.data.familiar import familiar_with
     from segmed.jobs.shards import Shards
-    from segmed.segment.predict import Extras, check_outputs, predict_cases
+    from segmed.segment.outputs import Extras, check_outputs
+    from segmed.segment.predict import predict_cases
     from segmed.segment.record import Record
 
     configs = [member.config for member in members]
@@ -163,7 +165,8 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         inputs, vanished = shards.inputs_of(arguments.shard, inputs)
     record = Record(arguments.output, about, overwrite=arguments.overwrite, path=path)
     extras = Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty)
-    check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.done, extras=extras)
+    check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.own, extras=extras)
+    answers = Answers(record, len(inputs) + len(vanished))
     predict = partial(
         predict_cases,
         segmenter,
@@ -174,17 +177,20 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         spacing_known=configs[0].data.spacing_known,
         unlike=None if familiar is None else familiar.unlike,
         classes=_classes(configs),
-        write=write,
+        write=_noted(write, record),
         takes_incomplete=all(config.takes_incomplete for config in configs),
         trust=trust,
+        tell=answers.tell,
+        waiting=answers.waiting,
     )
-    reports: Iterator[CaseReport] = chain(vanished, predict(inputs))
+    for report in vanished:
+        answers.tell(report)
+    reports: Iterator[CaseReport] = predict(inputs)
     if _arriving(arguments):
         as_seg = arguments.format == "dicom-seg"
-        service = Service(predict, record, arguments.output, arguments.overwrite, extras, as_dicom_seg=as_seg)
+        service = Service(predict, answers, arguments.output, arguments.overwrite, extras, as_dicom_seg=as_seg)
         reports = service.reports(arguments.input if arguments.watch else None, configs[0].data)
-    answers = Answers(record, len(inputs))
-    answers.tell(reports)
+    answers.follow(reports)
     if arguments.shard is not None:
         shards.end(arguments.shard, answers.all)
         answers.print_failures()
@@ -231,6 +237,16 @@ def _in_format(
     from segmed.segment.predict import write_as_input
 
     return inputs, write_as_input
+
+
+def _noted(write: Writer, record: Record) -> Writer:
+    """Notes each label map before it is written: a later call knows it as its own, even after a kill."""
+
+    def note_and_write(path: Path, values: MetaTensor, item: Input) -> None:
+        record.begin(path, item.case.id)
+        write(path, values, item)
+
+    return note_and_write
 
 
 def _merge(arguments: Arguments, runs: Opened) -> int:

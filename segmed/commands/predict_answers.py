@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
+from segmed.errors import DiskError
 from segmed.files import printable
+from segmed.segment.conveyor import Waiting
 from segmed.segment.record import CaseReport, Record
 
 
@@ -20,33 +25,48 @@ class Answers:
 
     Attributes:
         all: reports so far.
+        waiting: what the network did with its time.
     """
 
     def __init__(self, record: Record, total: int) -> None:
         self.record = record
         self.total = total
+        self.waiting = Waiting()
         self.all: list[CaseReport] = []
 
     @property
     def failed(self) -> list[CaseReport]:
         return [report for report in self.all if report.status == "failed"]
 
-    def tell(self, reports: Iterable[CaseReport]) -> None:
-        """Note each case and print its line."""
+    def tell(self, report: CaseReport) -> None:
+        """Note a case and print its line; the thread that writes label maps calls it."""
         from segmed.reports.segmentation.trust_table import flag_words
 
         of_all = f"/{self.total}" if self.total else ""
-        for number, report in enumerate(reports, 1):
-            self.record.add(report)
-            self.all.append(report)
-            outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
-                report.status, f"failed: {report.error}"
-            ) + flag_words(report.trust)
-            print(printable(f"[{number}{of_all}] {report.case}: {outcome}"), flush=True)
-            if report.missing:
-                print(printable(f"{report.case} lacks {', '.join(report.missing)}: predicted without"), file=sys.stderr)
-            if report.warning is not None:
-                print(f"warning: {report.case} is {report.warning}", file=sys.stderr)
+        self.record.add(report)
+        self.all.append(report)
+        outcome = {"done": f"{report.seconds:.1f} s", "kept": "done before"}.get(
+            report.status, f"failed: {report.error}"
+        ) + flag_words(report.trust)
+        print(printable(f"[{len(self.all)}{of_all}] {report.case}: {outcome}"), flush=True)
+        if report.missing:
+            print(printable(f"{report.case} lacks {', '.join(report.missing)}: predicted without"), file=sys.stderr)
+        if report.warning is not None:
+            print(f"warning: {report.case} is {report.warning}", file=sys.stderr)
+
+    def follow(self, reports: Iterable[CaseReport]) -> None:
+        """Let all cases be done; the record is whole afterwards, also where it is stopped."""
+        try:
+            deque(reports, maxlen=0)
+        except BaseException:
+            with suppress(DiskError):
+                self.record.end()
+            raise
+        if not self.waiting.network_s:
+            self.record.end()
+            return
+        self.record.end(waiting={name: round(value, 3) for name, value in asdict(self.waiting).items()})
+        print(self.waiting)
 
     def end(self, output: Path, classes: tuple[str, ...], *, trusted: bool, started: float) -> int:
         """Write the tables and the page, and sum up; gives the exit code, 1 where a case failed."""

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segmed.commands.predict_answers import Answers
 from segmed.config import DataConfig
 from segmed.data.arriving import Arrival, from_folder, from_lines
 from segmed.data.content import case_files
 from segmed.data.inputs import Input
 from segmed.errors import SegmenterError
 from segmed.files import bounds
-from segmed.segment.predict import Extras, check_outputs
-from segmed.segment.record import CaseReport, Record, place_of
+from segmed.segment.outputs import Extras, check_outputs
+from segmed.segment.record import CaseReport, place_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Service:
 
     Attributes:
         predict: cases -> their reports.
-        record: of what is done.
+        answers: to whom a path without a case is told, and whose record says what is done.
         output: folder of the label maps.
         replace: label maps that are there may be replaced.
         extras: written beside the label maps.
@@ -32,7 +33,7 @@ class Service:
     """
 
     predict: Callable[[Sequence[Input]], Iterator[CaseReport]]
-    record: Record
+    answers: Answers
     output: Path
     replace: bool
     extras: Extras
@@ -55,17 +56,22 @@ class Service:
             print("stopped: what is done is kept", file=sys.stderr)
 
     def _reports(self, arrivals: Iterable[Arrival]) -> Iterator[CaseReport]:
+        record = self.answers.record
         for arrival in arrivals:
             try:
                 inputs = self._checked(arrival)
             except (ValueError, OSError) as error:
-                yield CaseReport(arrival.name, (arrival.name,), "", "failed", error=" ".join(str(error).split()))
+                line = " ".join(str(error).split())
+                report = CaseReport(arrival.name, (arrival.name,), "", "failed", error=line)
+                self.answers.tell(report)
+                yield report
                 continue
-            self.record.reports.pop(arrival.name, None)  # a path that failed before
+            record.reports.pop(arrival.name, None)  # a path that failed before
             with bounds(self.output, inputs=case_files(item.case for item in inputs)):
                 for report in self.predict(inputs):
                     if report.output is not None:
-                        self.record.done[place_of(Path(report.output))] = report
+                        record.done[place_of(Path(report.output))] = report
+                        record.own.add(place_of(Path(report.output)))
                     yield report
 
     def _checked(self, arrival: Arrival) -> Sequence[Input]:
@@ -82,19 +88,19 @@ class Service:
 
             inputs = with_seg_names(inputs)
         for item in inputs:
-            before = self.record.done.get(place_of(self.output / item.output))
+            before = self.answers.record.done.get(place_of(self.output / item.output))
             earlier = self._files_of(item.case.id) if before is None else before.inputs
             if earlier and _places(earlier) != _places(item.paths):
                 raise SegmenterError(
                     f"{item.paths[0]} and {earlier[0]}, done before, have one name in {self.output}: rename one, or "
                     "predict them apart"
                 )
-        check_outputs(inputs, self.output, replace=self.replace, kept=self.record.done, extras=self.extras)
+        check_outputs(inputs, self.output, replace=self.replace, kept=self.answers.record.own, extras=self.extras)
         return inputs
 
     def _files_of(self, case: str) -> Sequence[str]:
         """The files of a case of this name that this call has done."""
-        return next((report.inputs for report in self.record.done.values() if report.case == case), ())
+        return next((report.inputs for report in self.answers.record.done.values() if report.case == case), ())
 
 
 def _places(paths: Iterable[object]) -> set[str]:

@@ -10,6 +10,7 @@ from segmed.files.atomic import (
     bounds,
     check_target,
     disk_errors,
+    finite,
     make_folder,
     put,
     put_aside,
@@ -18,10 +19,12 @@ from segmed.files.atomic import (
     write_json,
 )
 from segmed.files.csv_table import as_cell, csv_text, from_cell
+from segmed.files.json_lines import append_line, read_lines
 from segmed.files.plain import printable, what_is_odd
 
 __all__ = [
     "TEMPORARY",
+    "append_line",
     "as_cell",
     "atomic_folder",
     "atomic_path",
@@ -30,11 +33,13 @@ __all__ = [
     "check_target",
     "csv_text",
     "disk_errors",
+    "finite",
     "from_cell",
     "make_folder",
     "printable",
     "put",
     "put_aside",
+    "read_lines",
     "remove",
     "sweep",
     "what_is_odd",

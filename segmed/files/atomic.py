@@ -291,14 +291,15 @@ def atomic_write_text(target: Path | str, text: str) -> None:
 
 def write_json(target: Path | str, data: Any) -> None:
     """Write JSON with two spaces of indent; NaN and infinity are refused by the standard, so they become null."""
-    atomic_write_text(target, json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    atomic_write_text(target, json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _finite(data: Any) -> Any:
+def finite(data: Any) -> Any:
+    """The same as plain values of JSON: NaN and infinity, which the standard refuses, become None."""
     if isinstance(data, dict):
-        return {str(key): _finite(value) for key, value in data.items()}
+        return {str(key): finite(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
+        return [finite(value) for value in data]
     if hasattr(data, "item") and getattr(data, "ndim", 0) == 0:
         data = data.item()
     if isinstance(data, float) and (data != data or data in (float("inf"), float("-inf"))):

@@ -13,7 +13,7 @@ from segmed.data.inputs import Input
 from segmed.errors import JobError
 from segmed.files import write_json
 from segmed.jobs.job import Job, Needs, Plan
-from segmed.segment.record import CaseReport, Record, report_of
+from segmed.segment.record import CaseReport, Record, read_record, report_of
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,10 @@ def merge(shards: Shards) -> list[CaseReport]:
 def _reports(path: Path) -> Iterator[tuple[dict[str, Any], CaseReport]]:
     """What a record says of the runs and settings, with each of its cases; nothing where it is missing or damaged."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_record(path)
         cases = [report_of(each) for each in data.pop("cases")]
+        for of_a_call in ("begun", "waiting"):
+            data.pop(of_a_call, None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
     yield from ((data, case) for case in cases)

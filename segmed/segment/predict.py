@@ -1,13 +1,10 @@
-"""Cases -> label maps on their own grids, one after the other; a bad one is reported and the rest goes on."""
+"""Cases -> label maps on their own grids, in order; a bad one is reported and the rest goes on."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,11 +17,12 @@ from segmed.data.field_of_view import labels_inside, probabilities_inside
 from segmed.data.inputs import Input
 from segmed.data.preprocess import read_case
 from segmed.errors import DiskError, SegmenterError
+from segmed.segment.conveyor import Conveyor, Waiting
+from segmed.segment.outputs import Extras, stamp_of
 from segmed.segment.record import CaseReport, place_of
 from segmed.segmenters.segmenter import Segmenter, decide, on_grid_of
 from segmed.volumes import spacing_mm, strip_suffix, write_volume
 
-NAME_BYTES = 255  # of a file's name, on every usual file system
 Writer = Callable[[Path, MetaTensor, Input], None]  # a path, values (1, X, Y, Z) on the input's grid, the input
 
 
@@ -38,24 +36,6 @@ class TrustOf(Protocol):
     calibration: str
 
     def __call__(self, volume: MetaTensor, probabilities: MetaTensor, indices: np.ndarray) -> Mapping[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class Extras:
-    """What is written beside the label maps.
-
-    Attributes:
-        probabilities: `probabilities/NAME_probabilities.nii.gz`, one component a class, background first.
-        uncertainty: `uncertainty/NAME_uncertainty.nii.gz`, the entropy of the probabilities in nats.
-    """
-
-    probabilities: bool = False
-    uncertainty: bool = False
-
-    @property
-    def longest_ending(self) -> str:
-        """What is put behind a case's name."""
-        return "_probabilities" if self.probabilities else "_uncertainty" if self.uncertainty else ""
 
 
 def write_as_input(path: Path, values: MetaTensor, item: Input) -> None:
@@ -77,8 +57,12 @@ def predict_cases(
     write: Writer = write_as_input,
     takes_incomplete: bool = False,
     trust: TrustOf | None = None,
+    tell: Callable[[CaseReport], None] | None = None,
+    waiting: Waiting | None = None,
 ) -> Iterator[CaseReport]:
     """Segment case after case and write the label maps, with the values of the data set, on the input's grid.
+
+    While one case is computed the next ones are read, and those before are written, in a thread each.
 
     Args:
         segmenter: of native volumes.
@@ -90,48 +74,169 @@ def predict_cases(
         spacing_known: false: no volume in ml is reported.
         unlike: says what an image (C, X, Y, Z) has that no training image had, or nothing.
         classes: names of those that the segmenter tells of each case; none: it segments alone.
-        write: writes a label map.
+        write: writes a label map; in the thread that writes.
         takes_incomplete: whether the segmenter learned to do without some of the modalities.
         trust: says how far a case can be trusted; none: the segmenter is not calibrated.
+        tell: is called with each report as soon as the case is done, in the thread that writes.
+        waiting: to which the times of the network are added.
 
     Yields:
-        A report a case, as soon as it is done.
+        A report a case, in their order, between the computing of two cases.
 
     Raises:
         DiskError: nothing can be written any more; what was written is whole.
     """
-    for item in inputs:
+    stages = _Stages(
+        segmenter, output, tuple(modalities), extras or Extras(), done or {}, spacing_known, unlike, tuple(classes),
+        write, takes_incomplete, trust, tell,
+    )  # fmt: skip
+    conveyor = Conveyor(
+        stages.read,
+        stages.segment,
+        stages.write,
+        failed=stages.failed,
+        is_report=lambda given: isinstance(given, CaseReport),
+        size=_bytes_of,
+        waiting=Waiting() if waiting is None else waiting,
+    )
+    yield from conveyor.run(inputs)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A case that was read: its volume (C, X, Y, Z), what is strange about it, and how long it took."""
+
+    item: Input
+    stamp: str
+    volume: MetaTensor
+    warning: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Segmented:
+    """A case that was segmented: `indices` (1, X, Y, Z) uint8 on the grid of `empty`, which has no voxels."""
+
+    item: Input
+    stamp: str
+    warning: str | None
+    empty: MetaTensor
+    indices: np.ndarray
+    probabilities: MetaTensor | None
+    classes: dict[str, float]
+    trust: Mapping[str, Any]
+    seconds: float
+
+
+def _bytes_of(given: object) -> int:
+    """Of the arrays that a stage gave."""
+    if isinstance(given, _Loaded):
+        return given.volume.nbytes
+    if isinstance(given, _Segmented):
+        return given.indices.nbytes + (0 if given.probabilities is None else given.probabilities.nbytes)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """What is done with a case, in the words of `predict_cases`; only `segment` touches the segmenter."""
+
+    segmenter: Segmenter
+    output: Path
+    modalities: tuple[str, ...]
+    extras: Extras
+    done: Mapping[str, CaseReport]
+    spacing_known: bool
+    unlike: Callable[[MetaTensor], str | None] | None
+    class_names: tuple[str, ...]
+    writer: Writer
+    takes_incomplete: bool
+    trust: TrustOf | None
+    tell: Callable[[CaseReport], None] | None
+
+    def read(self, item: Input) -> _Loaded | CaseReport:
         started = time.perf_counter()
-        files, stamp = tuple(map(str, item.paths)), stamp_of(item.paths)
-        before = (done or {}).get(place_of(output / item.output))
-        same = before is not None and _still_holds(before, stamp, classes, trust)
-        if before is not None and same and (output / item.output).is_file():
-            yield CaseReport(**{**asdict(before), "status": "kept"})
-            continue
+        stamp = stamp_of(item.paths)
+        before = self.done.get(place_of(self.output / item.output))
+        if before is not None and self._still_holds(before, stamp) and (self.output / item.output).is_file():
+            return replace(before, status="kept")
+        _check_modalities(item, self.modalities, takes_incomplete=self.takes_incomplete)
+        dataset = Dataset(
+            "input", Path(), (item.case,), self.modalities, self.segmenter.labels, incomplete=self.takes_incomplete
+        )
+        volume = read_case(item.case, dataset)[0]
+        warning = None if self.unlike is None else self.unlike(volume)
+        return _Loaded(item, stamp, volume, warning, time.perf_counter() - started)
+
+    def segment(self, loaded: _Loaded) -> _Segmented:
+        started = time.perf_counter()
+        item, volume, trusted = loaded.item, loaded.volume, dict[str, Any]()
+        probabilities = None
+        if self.extras.probabilities or self.extras.uncertainty or self.trust is not None:
+            probabilities = probabilities_inside(self.segmenter.probabilities(volume), item.case)
+            indices = decide(probabilities.as_tensor(), self.segmenter.labels)[None].numpy(force=True)
+            if self.trust is not None:
+                trusted = dict(self.trust(volume, probabilities, indices[0]))
+            if not (self.extras.probabilities or self.extras.uncertainty):
+                probabilities = None
+        else:
+            indices = labels_inside(self.segmenter(volume), item.case).numpy(force=True)
+        return _Segmented(
+            item,
+            loaded.stamp,
+            loaded.warning,
+            on_grid_of(volume, torch.empty(0)),
+            indices,
+            probabilities,
+            _class_probabilities(self.segmenter, self.class_names),
+            trusted,
+            loaded.seconds + time.perf_counter() - started,
+        )
+
+    def write(self, made: _Segmented | CaseReport) -> CaseReport:
+        report = made if isinstance(made, CaseReport) else self._written(made)
+        if self.tell is not None:
+            self.tell(report)
+        return report
+
+    def failed(self, item: Input, error: Exception) -> CaseReport:
+        stamp = stamp_of(item.paths)
+        return CaseReport(item.case.id, tuple(map(str, item.paths)), stamp, "failed", error=_error_line(error))
+
+    def _written(self, made: _Segmented) -> CaseReport:
+        started, item = time.perf_counter(), made.item
         try:
-            volume = _read(segmenter, item, modalities, takes_incomplete=takes_incomplete)
-            warning = unlike(volume) if unlike is not None else None
-            voxels, voxel_ml, trusted = _predict(segmenter, volume, item, output, extras or Extras(), write, trust)
-            class_probabilities = _class_probabilities(segmenter, classes)
+            if made.probabilities is not None:
+                _write_extras(made.probabilities, item, self.output, self.extras)
+            values = torch.from_numpy(self.segmenter.labels.decode(made.indices))
+            self.writer(self.output / item.output, on_grid_of(made.empty, values), item)
         except DiskError:
             raise
-        except Exception as error:  # whatever is wrong with one file, the others are predicted
-            yield CaseReport(item.case.id, files, stamp, "failed", error=_error_line(error))
-            continue
-        yield CaseReport(
+        except Exception as error:
+            return self.failed(item, error)
+        counts = np.bincount(made.indices.ravel(), minlength=self.segmenter.labels.classes)
+        voxels = {name: int(count) for name, count in zip(self.segmenter.labels.names, counts[1:], strict=True)}
+        voxel_ml = float(np.prod(spacing_mm(made.empty.affine))) / 1000
+        return CaseReport(
             item.case.id,
-            files,
-            stamp,
+            tuple(map(str, item.paths)),
+            made.stamp,
             "done",
-            output=str(output / item.output),
-            seconds=round(time.perf_counter() - started, 3),
+            output=str(self.output / item.output),
+            seconds=round(made.seconds + time.perf_counter() - started, 3),
             voxels=voxels,
-            volume_ml={n: round(count * voxel_ml, 4) for n, count in voxels.items()} if spacing_known else {},
-            classes=class_probabilities,
-            missing=tuple(name for name in modalities if name not in item.case.images),
-            trust=trusted,
-            warning=warning,
+            volume_ml={n: round(count * voxel_ml, 4) for n, count in voxels.items()} if self.spacing_known else {},
+            classes=made.classes,
+            missing=tuple(name for name in self.modalities if name not in item.case.images),
+            trust=made.trust,
+            warning=made.warning,
         )
+
+    def _still_holds(self, report: CaseReport, stamp: str) -> bool:
+        """Whether a report of an earlier call is of the same files, the same classes and the same calibration."""
+        calibration = None if self.trust is None else self.trust.calibration
+        same = report.trust.get("calibration") == calibration
+        return same and report.stamp == stamp and tuple(report.classes) == self.class_names
 
 
 def _class_probabilities(segmenter: Segmenter, classes: Sequence[str]) -> dict[str, float]:
@@ -140,50 +245,10 @@ def _class_probabilities(segmenter: Segmenter, classes: Sequence[str]) -> dict[s
     return {} if probabilities is None or not classes else dict(zip(classes, probabilities.tolist(), strict=True))
 
 
-def _still_holds(report: CaseReport, stamp: str, classes: Sequence[str], trust: TrustOf | None) -> bool:
-    """Whether a report of an earlier call is of the same files, the same classes and the same calibration."""
-    calibration = None if trust is None else trust.calibration
-    same = report.trust.get("calibration") == calibration
-    return same and report.stamp == stamp and tuple(report.classes) == tuple(classes)
-
-
 def _error_line(error: Exception) -> str:
     """What went wrong, as one line; an unexpected kind of error is named."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
-
-
-def _read(segmenter: Segmenter, item: Input, modalities: Sequence[str], *, takes_incomplete: bool) -> MetaTensor:
-    """The image of one case, (C, X, Y, Z)."""
-    _check_modalities(item, modalities, takes_incomplete=takes_incomplete)
-    dataset = Dataset("input", Path(), (item.case,), tuple(modalities), segmenter.labels, incomplete=takes_incomplete)
-    return read_case(item.case, dataset)[0]
-
-
-def _predict(
-    segmenter: Segmenter,
-    volume: MetaTensor,
-    item: Input,
-    output: Path,
-    extras: Extras,
-    write: Writer,
-    trust: TrustOf | None,
-) -> tuple[dict[str, int], float, Mapping[str, Any]]:
-    """One case; gives the voxels of each label, the size of one in ml, and how far the case can be trusted."""
-    trusted: Mapping[str, Any] = {}
-    if extras.probabilities or extras.uncertainty or trust is not None:
-        probabilities = probabilities_inside(segmenter.probabilities(volume), item.case)
-        indices = decide(probabilities.as_tensor(), segmenter.labels)[None].numpy(force=True)
-        _write_extras(probabilities, item, output, extras)
-        if trust is not None:
-            trusted = trust(volume, probabilities, indices[0])
-    else:
-        indices = labels_inside(segmenter(volume), item.case).numpy(force=True)
-    values = torch.from_numpy(segmenter.labels.decode(indices))
-    write(output / item.output, on_grid_of(volume, values), item)
-    counts = np.bincount(indices.ravel(), minlength=segmenter.labels.classes)
-    named = {name: int(count) for name, count in zip(segmenter.labels.names, counts[1:], strict=True)}
-    return named, float(np.prod(spacing_mm(volume.affine))) / 1000, trusted
 
 
 def _check_modalities(item: Input, modalities: Sequence[str], *, takes_incomplete: bool) -> None:
@@ -229,69 +294,3 @@ def entropy(probabilities: MetaTensor) -> MetaTensor:
     for channel in probabilities.as_tensor().cpu():
         total += torch.special.entr(channel)
     return on_grid_of(probabilities, total[None])
-
-
-# ---------------------------------------------------------------- before it starts
-
-
-def check_outputs(
-    inputs: Sequence[Input],
-    output: Path,
-    *,
-    replace: bool,
-    kept: Mapping[str, CaseReport],
-    extras: Extras | None = None,
-) -> None:
-    """Make the output folder and see that files can be written there without loss.
-
-    Args:
-        inputs: of `find_inputs`.
-        output: folder of the label maps.
-        replace: label maps that are there may be replaced.
-        kept: reports of an earlier call, by output path, whose label maps may stand.
-        extras: written beside the label maps.
-
-    Raises:
-        SegmenterError: the folder can't be written, a name would be too long, a label map would replace an input, or
-            one that is there.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=output, prefix=".writable"):
-            pass
-    except OSError as error:
-        raise SegmenterError(
-            f"output folder {output} can't be written ({error.strerror or error}): choose another"
-        ) from error
-    sources = {path.resolve(): path for item in inputs for path in item.paths}
-    targets = [output / item.output for item in inputs]
-    _check_name_lengths(targets, extras or Extras())
-    for target in targets:
-        if (source := sources.get(target.resolve())) is not None:
-            raise SegmenterError(f"the label map would replace its input {source}: choose another output folder")
-    there = [target for target in targets if target.exists() and place_of(target) not in kept]
-    if there and not replace:
-        raise SegmenterError(
-            f"{len(there)} of {len(targets)} label maps exist in {output}, first {there[0].name}: "
-            "choose another output folder, or replace them with --overwrite"
-        )
-
-
-def _check_name_lengths(targets: Sequence[Path], extras: Extras) -> None:
-    for target in targets:
-        if len(os.fsencode(target.name + extras.longest_ending)) > NAME_BYTES:
-            way_out = ", or leave out the probabilities and the uncertainty" if extras.longest_ending else ""
-            raise SegmenterError(
-                f"what is written for {target.name} has a name of more than {NAME_BYTES} bytes: shorten it{way_out}"
-            )
-
-
-def stamp_of(paths: Sequence[Path]) -> str:
-    """Sixteen letters that change with the size or the time of a file, or of a slice in a folder."""
-    digest = hashlib.sha256()
-    for path in paths:
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file.exists():
-                status = os.stat(file)
-                digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from segmed.errors import SegmenterError
-from segmed.files import write_json
+from segmed.files import append_line, atomic_write_text, finite, read_lines, remove, write_json
+
+ALWAYS_WHOLE = 100  # cases up to which the whole record is written each time
+WHOLE_SHARE = 0.05  # of the time that may go into writing the whole record of more cases
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ def place_of(path: Path) -> str:
 class Record:
     """`prediction.json`: by what the label maps of a folder were made, and what became of each case.
 
-    It is written after every case, so that the same call goes on where it was stopped.
+    Each case is noted as soon as it is done, so that the same call goes on where it was stopped. Up to a hundred cases
+    the whole record is written each time. Of more that would take ever longer: a case is then a line that is appended
+    to `prediction.jsonl`, and the whole is written now and then, and by `end`, which removes the lines.
 
     Args:
         output: folder of the label maps.
@@ -70,6 +76,8 @@ class Record:
 
     Attributes:
         done: reports of label maps that the same runs and settings have made, by the place of the label map.
+        own: places of label maps that may be replaced: those of `done`, and what an earlier call had begun to write
+            when it was killed.
 
     Raises:
         SegmenterError: the folder holds label maps of other runs or settings, and may not be overwritten.
@@ -81,9 +89,8 @@ class Record:
         self, output: Path, about: Mapping[str, Any], *, overwrite: bool = False, path: Path | None = None
     ) -> None:
         self.path = path or output / self.NAME
-        self._begun = self.path if self.path.exists() else output / self.NAME
         self.about = dict(about)
-        earlier = self._read()
+        earlier = self._read(self.path if self.path.exists() else output / self.NAME)
         same = all(
             _without_run_path(earlier.get(key)) == _without_run_path(self.about[key]) for key in ("runs", "settings")
         )
@@ -97,23 +104,97 @@ class Record:
         known = [] if overwrite else [report for report in reports if report.status != "failed"]
         places = [(_present_path(str(report.output), output), report) for report in known]
         self.done = {place_of(place): report for place, report in places if place is not None}
+        begun = {_present_path(each["begun"], output): str(each["case"]) for each in earlier.get("begun", ()) if same}
+        self._begun = {place_of(path): case for path, case in begun.items() if path is not None}
+        self.own = {*self.done, *self._begun}
+        self._whole_took, self._whole_at, self._lines = 0.0, float("-inf"), False
+
+    def begin(self, path: Path, case: str) -> None:
+        """Note that the label map of a case is going to be written, before it is."""
+        self._start()
+        self._append({"begun": str(path.absolute()), "case": case})
 
     def add(self, report: CaseReport) -> None:
-        """Note a case and write the record."""
+        """Note a case."""
+        self._start()
         self.reports[report.case] = report.to_dict()
-        write_json(self.path, {**self.about, "cases": list(self.reports.values())})
+        self._begun = {place: case for place, case in self._begun.items() if case != report.case}
+        since = time.monotonic() - self._whole_at
+        if len(self.reports) <= ALWAYS_WHOLE or self._whole_took < WHOLE_SHARE * since:
+            self._write()
+        else:
+            self._append(self.reports[report.case])
 
-    def _read(self) -> dict[str, Any]:
+    def end(self, **facts: Any) -> None:
+        """Write the whole record, if there is anything to say, with facts about this call."""
+        self.about.update(facts)
+        if self.reports:
+            self._write()
+
+    def _start(self) -> None:
+        """Before the first line: lines hold only what `prediction.json` of the same runs and settings lacks."""
+        if self._whole_at < 0:
+            self._write()
+
+    def _append(self, data: Mapping[str, Any]) -> None:
+        if not self._lines:
+            append_line(lines_of(self.path), _identity(self.about))
+        self._lines = True
+        append_line(lines_of(self.path), data)
+
+    def _write(self) -> None:
+        began = time.monotonic()
+        write_json(self.path, {**self.about, "cases": list(self.reports.values())})
+        self._lines = bool(self._begun)
+        if self._begun:
+            left = [{"begun": place, "case": case} for place, case in self._begun.items()]
+            lines = [json.dumps(finite(line)) + "\n" for line in (_identity(self.about), *left)]
+            atomic_write_text(lines_of(self.path), "".join(lines))
+        else:
+            remove(lines_of(self.path))
+        self._whole_at = time.monotonic()
+        self._whole_took = self._whole_at - began
+
+    def _read(self, path: Path) -> dict[str, Any]:
         """The record of an earlier call; a damaged one is that of other runs."""
-        if not self._begun.exists():
+        if not path.exists():
             return {}
         try:
-            earlier = json.loads(self._begun.read_text(encoding="utf-8"))
+            earlier = read_record(path)
             for data in earlier["cases"]:
                 report_of(data)
-            return {key: earlier[key] for key in ("runs", "settings", "cases")}
+            return {key: earlier[key] for key in ("runs", "settings", "cases", "begun")}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {"runs": None, "settings": None, "cases": []}
+
+
+def lines_of(path: Path) -> Path:
+    """Where the cases lie that a record does not hold yet, a line each."""
+    return path.with_suffix(".jsonl")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record with its lines: what it says of the runs, `cases`, and what was `begun` and is not known to be done.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, AttributeError: it is missing or damaged.
+    """
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    cases, begun = {str(each["case"]): each for each in whole["cases"]}, dict[str, dict[str, Any]]()
+    head, *lines = read_lines(lines_of(path)) or [{}]
+    if head and all(_without_run_path(head.get(key)) == _without_run_path(whole[key]) for key in ("runs", "settings")):
+        for line in lines:
+            if "begun" in line:
+                begun[str(line["case"])] = line
+            else:
+                cases[str(line["case"])] = line
+                begun.pop(str(line["case"]), None)
+    return {**whole, "cases": list(cases.values()), "begun": list(begun.values())}
+
+
+def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides whether a case has to be done again."""
+    return {key: about[key] for key in ("runs", "settings")}
 
 
 def _without_run_path(about: Any) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segmed.config import InferenceConfig, PatchConfig, PreprocessConfig
 from segmed.data.preprocess import prepare
-from segmed.errors import SegmenterError
+from segmed.errors import NoRoomError, SegmenterError
 from segmed.geometry import as_affine
 from segmed.labels import LabelSet
 from segmed.machine import GIB, free_ram_bytes
@@ -153,7 +153,7 @@ class NetworkSegmenter(Segmenter):
             window = self.window_of(image.shape[1:])
             needed += self.windows(window) * self._bytes_of(window)
         if needed > free:
-            raise SegmenterError(
+            raise NoRoomError(
                 f"{tuple(image.shape[1:])} voxels of {self.labels.classes} classes need {needed / GIB:.1f} GiB of RAM, "
                 f"{free / GIB:.1f} are free: crop the volume or close other programs"
             )

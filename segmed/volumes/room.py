@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segmed.errors import VolumeError
+from segmed.errors import NoRoomError
 from segmed.machine import GIB, free_ram_bytes
 
 RESULT_BYTES = 4  # of a voxel as it is given back: float32
@@ -17,10 +17,13 @@ def check_room(path: Path, voxels: int, bytes_each: int) -> None:
         path: of the file, for the error.
         voxels: their number, all components counted.
         bytes_each: of a voxel as it is stored.
+
+    Raises:
+        NoRoomError: it does not.
     """
     needed, free = voxels * (bytes_each + RESULT_BYTES), free_ram_bytes()
     if needed > free:
-        raise VolumeError(
+        raise NoRoomError(
             f"{path} needs {needed / GIB:.1f} GiB of memory by its header, {free / GIB:.1f} GiB are free: crop it, or "
             "use a larger machine"
         )
