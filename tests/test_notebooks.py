@@ -84,6 +84,7 @@ def test_explains_before_it_shows(name):
     assert kinds.count("markdown") >= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_runs_and_shows_its_figures(name, tmp_path, monkeypatch):
     for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):

@@ -18,6 +18,8 @@ import torch
 import yaml
 
 from segmed.builders.trained import load_run
+from segmed.commands import evaluate, predict, train_seg
+from segmed.commands.command_line import run_tool
 from segmed.compose import run as compose_run
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config
@@ -170,29 +172,33 @@ def test_the_plan_can_be_seen_without_training(phantom, tmp_path, capsys):
     assert not list(tmp_path.glob("*"))
 
 
-def test_a_run_predicts_and_is_evaluated_with_the_tools(finished, phantom, tmp_path):
-    def tool(name, *options):
-        command = [sys.executable, str(ROOT / "tools" / name), *map(str, options)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+def called(monkeypatch, command, *options) -> int:
+    """Exit code of a command, called in this process with options as its tool gets them."""
+    monkeypatch.setattr(sys, "argv", ["tool", *map(str, options)])
+    with pytest.raises(SystemExit) as stop:
+        run_tool(command.main)
+    return stop.value.code
 
+
+def test_a_run_predicts_and_is_evaluated_with_the_tools(finished, phantom, tmp_path, monkeypatch):
     images, references = tmp_path / "images", tmp_path / "references"
     images.mkdir()
     references.mkdir()
     for name in Split.load(finished.split).test:
         shutil.copy(phantom / name / f"{name}_LGE.nii.gz", images / f"{name}.nii.gz")
         shutil.copy(phantom / name / f"{name}_label.nii.gz", references / f"{name}.nii.gz")
-    made = tool(
-        "predict.py", "--run", finished.path, "--input", images, "--output", tmp_path / "out", "--device", "cpu"
+    code = called(
+        monkeypatch, predict, "--run", finished.path, "--input", images, "--output", tmp_path / "out", "--device", "cpu"
     )
-    assert made.returncode == 0, made.stderr
+    assert code == 0
     for path in images.iterdir():
         ours = np.asarray(nib.load(tmp_path / "out" / path.name).dataobj)
         np.testing.assert_array_equal(ours, np.asarray(nib.load(finished.predictions / path.name).dataobj))
-    scored = tool(
-        "evaluate.py", "--predictions", tmp_path / "out", "--references", references, "--run", finished.path,
+    code = called(
+        monkeypatch, evaluate, "--predictions", tmp_path / "out", "--references", references, "--run", finished.path,
         "--output", tmp_path / "scores",
     )  # fmt: skip
-    assert scored.returncode == 0, scored.stderr
+    assert code == 0
     ours = json.loads((tmp_path / "scores" / "summary.json").read_text())["labels"]
     theirs = json.loads((finished.test / "summary.json").read_text())["labels"]
     assert {name: figures["dice"]["mean"] for name, figures in ours.items()} == pytest.approx(
@@ -342,47 +348,34 @@ def test_a_run_without_a_part_says_which(finished, tmp_path, missing):
         load_run(tmp_path / "copy", device="cpu")
 
 
-def test_resume_takes_no_other_option():
-    command = [sys.executable, str(ROOT / "tools" / "train_seg.py"), "--resume", "x", "--train.epochs", "3"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+def test_resume_takes_no_other_option(monkeypatch, capsys):
+    assert called(monkeypatch, train_seg, "--resume", "x", "--train.epochs", "3") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_evaluating_a_part_against_all_references_counts_no_training_case_as_missed(finished, phantom, tmp_path):
-    script = ROOT / "tools" / "evaluate.py"
-    options = [
-        "--predictions",
-        finished.predictions,
-        "--references",
-        phantom,
-        "--run",
-        finished.path,
-        "--output",
-        tmp_path,
-    ]
-    made = subprocess.run(
-        [sys.executable, str(script), *map(str, options)], capture_output=True, text=True, check=False
-    )
-    assert made.returncode == 0, made.stderr
+def test_evaluating_a_part_against_all_references_counts_no_training_case_as_missed(
+    finished, phantom, tmp_path, monkeypatch
+):
+    code = called(
+        monkeypatch, evaluate, "--predictions", finished.predictions, "--references", phantom, "--run", finished.path,
+        "--output", tmp_path,
+    )  # fmt: skip
+    assert code == 0
     ours = json.loads((tmp_path / "summary.json").read_text())
     theirs = json.loads((finished.test / "summary.json").read_text())
     assert ours["cases"] == theirs["cases"]
     assert ours["labels"]["rv"]["dice"]["mean"] == pytest.approx(theirs["labels"]["rv"]["dice"]["mean"])
 
 
-def test_evaluating_cases_that_trained_the_run_says_so(finished, phantom, tmp_path):
+def test_evaluating_cases_that_trained_the_run_says_so(finished, phantom, tmp_path, monkeypatch, capsys):
     learned = Split.load(finished.split).train[0]
     shutil.copytree(finished.predictions, tmp_path / "predictions")
     shutil.copy(phantom / learned / f"{learned}_label.nii.gz", tmp_path / "predictions" / f"{learned}.nii.gz")
-    script = ROOT / "tools" / "evaluate.py"
-    options = [
-        "--predictions", tmp_path / "predictions", "--references", phantom, "--run", finished.path,
-        "--output", tmp_path / "out",
-    ]  # fmt: skip
-    made = subprocess.run(
-        [sys.executable, str(script), *map(str, options)], capture_output=True, text=True, check=False
-    )
-    assert f"trained or selected the run, no test: {learned}" in made.stderr
+    called(
+        monkeypatch, evaluate, "--predictions", tmp_path / "predictions", "--references", phantom,
+        "--run", finished.path, "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert f"trained or selected the run, no test: {learned}" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- the tool as a process
@@ -399,7 +392,7 @@ def train(*options, launcher=()) -> list[str]:
 
 @pytest.mark.slow
 def test_a_stopped_tool_says_how_to_go_on_and_ends_with_the_weights_of_one_never_stopped(phantom, tmp_path):
-    steps = {"epochs": 40, "steps_per_epoch": 5, "workers": 1}
+    steps = {"epochs": 20, "steps_per_epoch": 5, "workers": 1}
     config = written(small(phantom, tmp_path, train=steps), tmp_path / "c.yaml")
     stopped, whole = Run(tmp_path / "stopped"), Run(tmp_path / "whole")
     process = subprocess.Popen(
@@ -416,8 +409,8 @@ def test_a_stopped_tool_says_how_to_go_on_and_ends_with_the_weights_of_one_never
     assert process.returncode == 130, said
     assert f"--resume {stopped.path}" in said
     assert not stopped.weights("last").exists()
-    for command in (train("--resume", stopped.path), train("--config", config, "--run-dir", whole.path)):
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    compose_run.resume(stopped.path)
+    compose_run.run(load_config(config), whole.path)
     assert stopped.weights("last").read_bytes() == whole.weights("last").read_bytes()
     assert (stopped.test / "cases.csv").read_text() == (whole.test / "cases.csv").read_text()
 
