@@ -120,7 +120,7 @@ def _measured(
     if missing:
         return Compilation(False, missing, time.perf_counter() - began)
     try:
-        fast = torch.compile(module(), dynamic=False)
+        fast = cast(nn.Module, torch.compile(module(), dynamic=False))
         compiling = step(fast)
         turns = [(step(plain), step(fast)) for _ in range(TURNS)]
     except Exception as error:  # whatever a compiler and its back ends may raise
