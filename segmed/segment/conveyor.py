@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -148,12 +148,11 @@ class Conveyor(Generic[Item, Loaded, Made, Report]):
 
     def _let_go(self, coming: deque[Item]) -> None:
         """Hold no case but this one: what was read ahead is read again later."""
-        for future in self._behind:
-            future.exception()
+        wait(self._behind)
         while self._ahead:
-            item, future = self._ahead.pop()
-            if not future.cancel():
-                future.exception()
+            item, read = self._ahead.pop()
+            if not read.cancel():
+                wait([read])
             coming.appendleft(item)
 
     def _too_large(self, needed: int) -> bool:
