@@ -96,16 +96,15 @@ class Conveyor(Generic[Item, Loaded, Made, Report]):
                 while coming or self._ahead:
                     self._fill(coming, 1)
                     item, loaded = self._ahead.popleft()
-                    made = self._made(item, loaded, coming)
-                    left = 0 if self._too_large(self._size(made)) else BEHIND
+                    outcome = self._made(item, loaded, coming)
+                    left = 0 if self._too_large(self._size(outcome)) else BEHIND
                     yield from self._written(max(left - 1, 0))
-                    self._behind.append(self._writer.submit(self._write, made))
-                    del loaded, made  # they are the writer's now: the next case needs the memory
+                    self._behind.append(self._writer.submit(self._write, outcome))
+                    del loaded, outcome  # they are the writer's now: the next case needs the memory
                     yield from self._written(left)
                 yield from self._written(0, counted=False)
-            finally:  # what was interrupted begins nothing new
+            finally:  # where it is stopped nothing more is read; what is computed is written
                 self._reader.shutdown(wait=False, cancel_futures=True)
-                self._writer.shutdown(wait=False, cancel_futures=True)
 
     def _fill(self, coming: deque[Item], wanted: int) -> None:
         """Let so many cases be read ahead."""

@@ -151,15 +151,16 @@ def test_a_full_disk_ends_everything():
     assert max(number for what, number in line.events if what == "computed") <= 1 + BEHIND + 1
 
 
-def test_an_interrupt_leaves_no_thread_and_begins_nothing_new():
+def test_after_an_interrupt_what_is_computed_is_written_and_nothing_new_begins():
     def compute(number):
         if number == 2:
             raise KeyboardInterrupt
 
     threads = threading.active_count()
-    line = Line(compute=compute)
+    line = Line(compute=compute, write_s=0.02)
     with pytest.raises(KeyboardInterrupt):
         line.run(range(50))
+    assert [number for what, number in line.events if what == "written"] == [0, 1]
     assert threading.active_count() == threads
     assert max(number for what, number in line.events if what == "read") <= 2 + AHEAD
 
