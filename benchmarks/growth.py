@@ -67,7 +67,7 @@ class Row:
         step: one of STEPS.
         seconds: by the clock.
         processor_seconds: of all its processes.
-        peak_mib: of memory, of the largest process.
+        peak_mib: of memory, of the largest process; no less than this process had when it began the step.
         load: of the last minute, at its end.
     """
 

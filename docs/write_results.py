@@ -13,6 +13,7 @@ DATA = DOCS / "results" / "data"
 PAGES = (DOCS / "speed.md", *sorted((DOCS / "results").glob("*.md")))
 TABLE = re.compile(r"<!-- table ([\w.-]+\.csv) -->\n.*?<!-- end -->", flags=re.S)
 MEMBERS = ("", " SD", " low", " high", " SD of runs", " mark")  # of a figure, each a column behind its name
+ON_SPEED = ("speed.csv", "growth.csv")  # files that docs/speed.md shows, above their folder
 ALONE = ("method", "case")  # columns of a table of cases that are no figures
 
 Row = dict[str, str]
@@ -41,14 +42,13 @@ def table(name: str) -> str:
     """
     rows = read(DATA / name)
     source = next(row for row in read(DATA / "sources.csv") if row["file"] == name)
-    per_case = source["kind"] == "per case"
-    lines = case_means(rows) if per_case else printed_rows(rows)
-    said = (
-        f"mean ± SD of the rows of cases in [{name}](data/{name}), made on {source['date']}"
-        if per_case
-        else f"as printed on {source['date']} ([{name}](data/{name})); the rows of cases were not kept"
-    )
-    folder = "results/" if name == "speed.csv" else ""
+    lines = case_means(rows) if source["kind"] == "per case" else printed_rows(rows)
+    said = {
+        "per case": f"mean ± SD of the rows of cases in [{name}](data/{name}), made on {source['date']}",
+        "as printed": f"as printed on {source['date']} ([{name}](data/{name})); the rows of cases were not kept",
+        "measured": f"as measured on {source['date']} ([{name}](data/{name}))",
+    }[source["kind"]]
+    folder = "results/" if name in ON_SPEED else ""
     return "\n".join([*lines, "", f"*{said.replace('](data/', f']({folder}data/')}.*"])
 
 

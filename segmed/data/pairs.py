@@ -247,10 +247,11 @@ def pair(predictions: Sequence[Path], references: Sequence[Reference], *, folder
     left = [reference for reference in references if reference.id not in claims]
     by_folder = sides.by_folders(unused, {reference.id for reference in left}, folder)
     paths = {**{case: path for case, (_, path) in claims.items()}, **by_folder}
+    used = set(by_folder.values())
     return Pairing(
         {reference.id: paths[reference.id] for reference in references if reference.id in paths},
         tuple(reference.id for reference in references if reference.id not in paths),
-        tuple(path for path in unused if path not in set(by_folder.values())),
+        tuple(path for path in unused if path not in used),
     )
 
 

@@ -63,11 +63,13 @@ def make_split(
         DatasetError: fewer units than folds or parts, a case without a site, unknown ids or none for a case in a
             file, a subject in two parts, an unlabelled case in a part.
     """
-    everyone, cases = cases, [case for case in cases if case.id not in unlabelled]
+    left_out = set(unlabelled)
+    everyone, cases = cases, [case for case in cases if case.id not in left_out]
     if config.file is not None:
         split = Split.load(config.file)
         _check_unlabelled(split, everyone, unlabelled, config.file)
-        cases = [case for case in cases if case.id not in split.unlabelled]
+        left_out = set(split.unlabelled)
+        cases = [case for case in cases if case.id not in left_out]
         check_fold(config.fold, split.fold, config.file)
         split.check([case.id for case in cases], config.file)
     elif config.from_manifest:
@@ -86,7 +88,8 @@ def _withhold(split: Split, cases: Sequence[Case], config: SplitConfig, strata: 
     """Hold back the label maps of a share of the training subjects; the other parts stay as they are."""
     if not config.withhold:
         return split
-    units = _units([case for case in cases if case.id in split.train], config, strata)
+    train = set(split.train)
+    units = _units([case for case in cases if case.id in train], config, strata)
     held, kept = _take(units, config.withhold)
     if not kept:
         raise DatasetError(

@@ -132,9 +132,17 @@ class PatchDataset(Dataset[dict[str, Any]]):
             if self.patches.balance_labels:
                 counts = (counts > 0).astype(float)
             elif volume.label is not None:  # the positions kept are capped, so count the voxels
-                counts = np.bincount(volume.label.ravel(), minlength=256)[1 : len(counts) + 1] * (counts > 0)
+                counts = _voxels_of_each(volume.label)[1 : len(counts) + 1] * (counts > 0)
             self._weights[case] = counts / max(counts.sum(), 1)
         return self._weights[case]
+
+
+def _voxels_of_each(label: np.ndarray) -> np.ndarray:
+    """Voxels of each value of a label map (X, Y, Z) uint8, (256,): by planes, as counting takes 8 bytes a voxel."""
+    counts = np.zeros(256, np.int64)
+    for plane in label:
+        counts += np.bincount(plane.ravel(), minlength=256)
+    return counts
 
 
 def _volume_size(patches: PatchConfig, plane_axis: int | None, augmentation: Augmentation) -> np.ndarray:

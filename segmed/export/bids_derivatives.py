@@ -21,7 +21,7 @@ from segmed.volumes import strip_suffix
 
 VERSION = "1.10.0"  # of BIDS
 TABLE = "dseg.tsv"
-NOT_BIDS = ("prediction.json", "classes.csv", "probabilities/", "uncertainty/")
+NOT_BIDS = ("prediction.json", "prediction.jsonl", "classes.csv", "probabilities/", "uncertainty/")
 
 
 def with_bids_names(inputs: Sequence[Input]) -> tuple[Input, ...]:

@@ -291,7 +291,9 @@ def atomic_write_text(target: Path | str, text: str) -> None:
 
 def write_json(target: Path | str, data: Any) -> None:
     """Write JSON with two spaces of indent; NaN and infinity are refused by the standard, so they become null."""
-    atomic_write_text(target, json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    with atomic_path(target) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
+        json.dump(finite(data), file, indent=2, ensure_ascii=False, allow_nan=False)  # no text of the whole in memory
+        file.write("\n")
 
 
 def finite(data: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -96,16 +96,15 @@ class Conveyor(Generic[Item, Loaded, Made, Report]):
                 while coming or self._ahead:
                     self._fill(coming, 1)
                     item, loaded = self._ahead.popleft()
-                    made = self._made(item, loaded, coming)
-                    left = 0 if self._too_large(self._size(made)) else BEHIND
+                    outcome = self._made(item, loaded, coming)
+                    left = 0 if self._too_large(self._size(outcome)) else BEHIND
                     yield from self._written(max(left - 1, 0))
-                    self._behind.append(self._writer.submit(self._write, made))
-                    del loaded, made  # they are the writer's now: the next case needs the memory
+                    self._behind.append(self._writer.submit(self._write, outcome))
+                    del loaded, outcome  # they are the writer's now: the next case needs the memory
                     yield from self._written(left)
                 yield from self._written(0, counted=False)
-            finally:  # what was interrupted begins nothing new
+            finally:  # where it is stopped nothing more is read; what is computed is written
                 self._reader.shutdown(wait=False, cancel_futures=True)
-                self._writer.shutdown(wait=False, cancel_futures=True)
 
     def _fill(self, coming: deque[Item], wanted: int) -> None:
         """Let so many cases be read ahead."""
@@ -148,12 +147,11 @@ class Conveyor(Generic[Item, Loaded, Made, Report]):
 
     def _let_go(self, coming: deque[Item]) -> None:
         """Hold no case but this one: what was read ahead is read again later."""
-        for future in self._behind:
-            future.exception()
+        wait(self._behind)
         while self._ahead:
-            item, future = self._ahead.pop()
-            if not future.cancel():
-                future.exception()
+            item, read = self._ahead.pop()
+            if not read.cancel():
+                wait([read])
             coming.appendleft(item)
 
     def _too_large(self, needed: int) -> bool:

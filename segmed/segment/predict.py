@@ -193,8 +193,8 @@ class _Stages:
             loaded.seconds + time.perf_counter() - started,
         )
 
-    def write(self, made: _Segmented | CaseReport) -> CaseReport:
-        report = made if isinstance(made, CaseReport) else self._written(made)
+    def write(self, outcome: _Segmented | CaseReport) -> CaseReport:
+        report = outcome if isinstance(outcome, CaseReport) else self._written(outcome)
         if self.tell is not None:
             self.tell(report)
         return report
@@ -203,33 +203,33 @@ class _Stages:
         stamp = stamp_of(item.paths)
         return CaseReport(item.case.id, tuple(map(str, item.paths)), stamp, "failed", error=_error_line(error))
 
-    def _written(self, made: _Segmented) -> CaseReport:
-        started, item = time.perf_counter(), made.item
+    def _written(self, outcome: _Segmented) -> CaseReport:
+        started, item = time.perf_counter(), outcome.item
         try:
-            if made.probabilities is not None:
-                _write_extras(made.probabilities, item, self.output, self.extras)
-            values = torch.from_numpy(self.segmenter.labels.decode(made.indices))
-            self.writer(self.output / item.output, on_grid_of(made.empty, values), item)
+            if outcome.probabilities is not None:
+                _write_extras(outcome.probabilities, item, self.output, self.extras)
+            values = torch.from_numpy(self.segmenter.labels.decode(outcome.indices))
+            self.writer(self.output / item.output, on_grid_of(outcome.empty, values), item)
         except DiskError:
             raise
         except Exception as error:
             return self.failed(item, error)
-        counts = np.bincount(made.indices.ravel(), minlength=self.segmenter.labels.classes)
+        counts = np.bincount(outcome.indices.ravel(), minlength=self.segmenter.labels.classes)
         voxels = {name: int(count) for name, count in zip(self.segmenter.labels.names, counts[1:], strict=True)}
-        voxel_ml = float(np.prod(spacing_mm(made.empty.affine))) / 1000
+        voxel_ml = float(np.prod(spacing_mm(outcome.empty.affine))) / 1000
         return CaseReport(
             item.case.id,
             tuple(map(str, item.paths)),
-            made.stamp,
+            outcome.stamp,
             "done",
             output=str(self.output / item.output),
-            seconds=round(made.seconds + time.perf_counter() - started, 3),
+            seconds=round(outcome.seconds + time.perf_counter() - started, 3),
             voxels=voxels,
             volume_ml={n: round(count * voxel_ml, 4) for n, count in voxels.items()} if self.spacing_known else {},
-            classes=made.classes,
+            classes=outcome.classes,
             missing=tuple(name for name in self.modalities if name not in item.case.images),
-            trust=made.trust,
-            warning=made.warning,
+            trust=outcome.trust,
+            warning=outcome.warning,
         )
 
     def _still_holds(self, report: CaseReport, stamp: str) -> bool:

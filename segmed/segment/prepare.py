@@ -154,7 +154,8 @@ def planned(ready: Prepared, *, processes: int = 1) -> Plan:
         RunError: the encoder of another run does not fit.
     """
     channels = len(ready.dataset.modalities)
-    training = sum(fact.id in set(ready.split.train) for fact in ready.facts)
+    train = set(ready.split.train)
+    training = sum(fact.id in train for fact in ready.facts)
     plan = resolve(
         ready.config,
         ready.facts,
@@ -233,7 +234,8 @@ def _checked(dataset: Dataset, memory: Path | None) -> Audit:
             f"{dataset.root} has {len(audit.errors)} errors, first: case {first.case}: {first.what}; {first.fix} "
             f"(all of them: segmed audit {dataset.root} --config YAML --output FOLDER, with this experiment's YAML)"
         )
-    unlabelled = [case.id for case in dataset.cases if case.label is None and case.id not in dataset.unlabelled]
+    expected = set(dataset.unlabelled)
+    unlabelled = [case.id for case in dataset.cases if case.label is None and case.id not in expected]
     if unlabelled:
         raise DatasetError(
             f"{len(unlabelled)} cases have no label map, first {unlabelled[0]}: leave them out of the layout, or list "
@@ -244,7 +246,8 @@ def _checked(dataset: Dataset, memory: Path | None) -> Audit:
 
 def _warn_of_absent_labels(dataset: Dataset, audit: Audit, split: Split) -> None:
     """A label that no training case has is never learned: said before the time is spent."""
-    trained = [fact for fact in audit.facts if fact.id in set(split.train) and fact.label_voxels]
+    train = set(split.train)
+    trained = [fact for fact in audit.facts if fact.id in train and fact.label_voxels]
     for name in dataset.labels.names:
         if trained and not any(fact.label_voxels[name] for fact in trained):
             LOG.warning(

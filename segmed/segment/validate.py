@@ -112,7 +112,7 @@ class Validator:
         self._make_segmenter = segmenter
         self._segmenter: NetworkSegmenter | None = None
         self._own = list(cases)[ranks.rank :: ranks.world]
-        self._order = [case.volume.id for case in cases]
+        self._order = {case.volume.id: place for place, case in enumerate(cases)}
         self._drawn = {case.volume.id for case in self._own[:figures]} if ranks.leads else set()
         self._kept: dict[str, _Reference] = {}
         self._room_bytes = int(LARGEST_KEPT_SHARE * free_ram_bytes() / ranks.world)
@@ -140,7 +140,7 @@ class Validator:
                 result = decide(probabilities, self.labels)
                 figures[f"validation/{name}"] = _figure(case.volume, result, self.labels.names)
         gathered = [row for part in self.ranks.gather(rows) for row in part]
-        gathered.sort(key=lambda row: self._order.index(row["case"]))
+        gathered.sort(key=lambda row: self._order[row["case"]])
         score, metrics = _summary(gathered, self.labels.targets or self.labels.names)
         losses = [value for part in self.ranks.gather(losses) for value in part]
         if losses:

@@ -4,6 +4,7 @@ import os
 import signal
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from segmed.config import AugmentConfig, PatchConfig
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume
+from segmed.data.checksums import map_intact
 from segmed.data.training_patches import PatchDataset, StepSampler, patch_loader
 from segmed.errors import DatasetError
 from segmed.labels import IGNORE, LabelSet
@@ -387,3 +389,32 @@ def test_a_fault_in_a_worker_keeps_its_one_line(workers):
 
 def test_a_worker_uses_one_thread():
     assert [batch["threads"].tolist() for batch in batches(variant(Threads), workers=1, total_steps=2)] == [[1, 1]] * 2
+
+
+def test_a_patch_of_a_volume_of_one_gigabyte_reads_its_own_bytes(tmp_path):
+    shape, arrays = (512, 512, 1024), {}
+    for name, kind in {"image": "f4", "label": "u1"}.items():
+        path = tmp_path / f"{name}.npy"
+        with open(path, "wb") as file:  # sparse: it takes no space on the disk
+            full = (1, *shape) if name == "image" else shape
+            np.lib.format.write_array_header_1_0(file, {"descr": f"<{kind}", "fortran_order": False, "shape": full})
+            file.truncate(file.tell() + np.dtype(kind).itemsize * np.prod(full))
+        arrays[name] = map_intact(path, {"bytes": path.stat().st_size})
+    assert arrays["image"].nbytes == 2**30
+    volume = CachedVolume(
+        "large",
+        arrays["image"],
+        arrays["label"],
+        np.eye(4),
+        (1.0, 1.0, 1.0),
+        (np.array([[300, 300, 700]], np.int32),) * 2,
+    )
+    before = resident_mib()
+    samples = [dataset([volume], size=(32, 32, 32), foreground=0.5)[index] for index in range(8)]
+    assert {sample["image"].shape for sample in samples} == {(1, 32, 32, 32)}
+    assert resident_mib() - before < 100
+
+
+def resident_mib() -> float:
+    """Memory of this process now, mapped files included."""
+    return psutil.Process().memory_info().rss / 2**20
