@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from monai.data import MetaTensor
@@ -44,12 +44,12 @@ class CineTrust:
         return self._judge.verdict(self._seen[phase])
 
 
-def segmented_phases(judged: Judged, phases: Sequence[MetaTensor]) -> tuple[np.ndarray, CineTrust | None]:
+def segmented_phases(judged: Judged, phases: Iterable[MetaTensor]) -> tuple[np.ndarray, CineTrust | None]:
     """Label indices (T, X, Y, Z) of volumes (1, X, Y, Z), and what is known of them where the run is calibrated.
 
     Args:
         judged: the run.
-        phases: in their order; an iterable that shows its progress is fine.
+        phases: in their order.
     """
     segmenter, judge = judged.segmenter, judged.judge
     if judge is None:

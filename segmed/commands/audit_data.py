@@ -134,7 +134,7 @@ def _audit_volumes(data: DataConfig, arguments: Arguments) -> int:
     from segmed.data.cases import read_dataset
 
     console = Console(soft_wrap=True, highlight=False)
-    learns_without = bool(arguments.config) and load_config(arguments.config).takes_incomplete
+    learns_without = arguments.config is not None and load_config(arguments.config).takes_incomplete
     dataset = replace(read_dataset(data, complete=False), incomplete=learns_without)
     make_folder(_output(arguments))
     with bounds(_output(arguments), inputs=_read_files(arguments, dataset)):

@@ -125,7 +125,11 @@ def audit_dataset(
     findings += check_together(facts, dataset.labels)
     findings += mixed_colours({case.id: report.coloured for case, report in zip(dataset.cases, reports, strict=True)})
     findings.sort(key=lambda finding: finding.severity != "error")
-    small = {report.facts.id: key for report, key in zip(reports, keys, strict=True) if report.facts is not None}
+    small = {
+        report.facts.id: key
+        for case, report, key in zip(dataset.cases, reports, keys, strict=True)
+        if report.facts is not None and dataset.modalities[0] in case.images  # a miniature is of the first image
+    }
     return Audit(facts, tuple(findings), dataset.modalities, dataset.labels.names, Miniatures(look.memory, small))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -75,7 +75,7 @@ def monai_network(
     if dims not in (2, 3):
         raise NetworkError(f"a network has 2 or 3 dimensions, not {dims}")
     try:
-        return PEERS[name](in_channels, out_channels, dims, **options)  # type: ignore[operator]
+        return PEERS[name](in_channels, out_channels, dims, **options)
     except TypeError as error:
         raise NetworkError(f"MONAI network '{name}': {str(error).split('() ')[-1]}") from error
 
@@ -129,4 +129,8 @@ def _swinunetr(in_channels: int, out_channels: int, dims: int, *, feature_size: 
     return MonaiNetwork(body, in_channels, out_channels, (SWIN_DIVISOR,) * dims, smallest_map=2)
 
 
-PEERS = {"dynunet": _dynunet, "segresnet": _segresnet, "swinunetr": _swinunetr}
+PEERS: Mapping[str, Callable[..., SegmentationModel]] = {
+    "dynunet": _dynunet,
+    "segresnet": _segresnet,
+    "swinunetr": _swinunetr,
+}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 from monai.bundle.properties import InferProperties
-from monai.data import decollate_batch
-from tiny_data import tiny
+from monai.data import MetaTensor, decollate_batch
+from tiny_data import make_balls, tiny
 from untrained_runs import untrained_run
 
 import segmed
@@ -44,14 +44,15 @@ def plain(tmp_path_factory):
     return bundle_of(tmp_path_factory.mktemp("clinic"))
 
 
-def labels_of(bundle, images):
+def labels_of(bundle, images, *, named=True):
     """Label maps by the parts of the workflow, in place of the evaluator, which needs ignite."""
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.json")
     parser.read_meta(bundle / "configs" / "metadata.json")
     parser["bundle_root"], parser["dataset_dir"] = str(bundle), str(images)
     parser["output_dir"] = str(bundle.parent / "out")
-    parser["datalist"] = [{"image": str(path)} for path in sorted(images.glob("ball_0?.nii.gz"))[:2]]
+    if named:
+        parser["datalist"] = [{"image": str(path)} for path in sorted(images.glob("ball_0?.nii.gz"))[:2]]
     parser.get_parsed_content("initialize")
     network, inferer, after = (parser.get_parsed_content(name) for name in ("network", "inferer", "postprocessing"))
     network.eval()
@@ -75,6 +76,26 @@ def test_its_label_map_is_that_of_the_run(kind, tmp_path):
         assert np.mean(own.numpy() == labels.numpy()) >= 0.999
         assert np.mean(own.numpy() == written.numpy()) >= 0.999
         np.testing.assert_allclose(written.affine, volume.affine)
+
+
+def test_several_images_of_a_case_are_named_as_nnunet_names_them(tmp_path):
+    layout = {"name": "pattern", "images": {"MR": "{case}.nii.gz", "T2": "{case}_T2.nii.gz"},
+              "label": "{case}_label.nii.gz"}  # fmt: skip
+    data = make_balls(tmp_path / "balls_of_the_hospital")
+    for path in sorted(data.glob("ball_0?.nii.gz")):
+        shutil.copy(path.with_name("ball_05.nii.gz"), data / path.name.replace(".nii", "_T2.nii"))
+    run, bundle = bundle_of(tmp_path, data={"layout": layout})
+    given = tmp_path / "given"
+    given.mkdir()
+    for number, name in enumerate(("ball_00.nii.gz", "ball_00_T2.nii.gz")):
+        shutil.copy(data / name, given / f"first_{number:04}.nii.gz")
+        shutil.copy(data / name.replace("_00", "_01"), given / f"second_{number:04}.nii.gz")
+    results = labels_of(bundle, given, named=False)
+    for case, labels in zip(("ball_00", "ball_01"), results, strict=True):
+        volumes = [read_volume(data / f"{case}{end}.nii.gz") for end in ("", "_T2")]
+        together = MetaTensor(torch.cat([each.as_tensor() for each in volumes]), affine=volumes[0].affine)
+        assert np.mean(segmed.load_run(run.path)(together).numpy() == labels.numpy()) >= 0.999
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"first_0000_seg.nii.gz", "second_0000_seg.nii.gz"}
 
 
 def test_the_network_fits_what_its_metadata_say(tmp_path):

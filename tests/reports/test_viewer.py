@@ -129,8 +129,8 @@ def test_layers_on_different_grids_are_refused():
 
 
 def page_of(tmp_path, viewer: Viewer) -> str:
-    content = {"title": "x", "key": [], "facts": [], "head": ["case"], "failed": []}
-    cases = [{"name": case.name, "cells": [], "note": case.note} for case in viewer.cases]
+    content = {"title": "x", "key": [], "facts": [], "head": ["case"], "failed": [], "flagged": False, "told": ""}
+    cases = [{"name": case.name, "cells": [], "note": case.note, "flag": None} for case in viewer.cases]
     return write_page_with_viewer(
         tmp_path / "report.html", "prediction.html", viewer, cases=cases, **content
     ).read_text()

@@ -51,8 +51,8 @@ def page(browser: Browser, tmp_path_factory) -> Browser:  # noqa: F811
     columns = (Column("Dice", "low"), Column("volume difference (ml)", "far"))
     viewer = Viewer(("wall", "scar"), layers, cases, columns, ("mean", "scar"))
     path = tmp_path_factory.mktemp("page") / "report.html"
-    rows = [{"name": case.name, "cells": [], "note": ""} for case in cases]
-    given = {"title": "x", "key": [], "facts": [], "head": ["case"], "failed": []}
+    rows = [{"name": case.name, "cells": [], "note": "", "flag": None} for case in cases]
+    given = {"title": "x", "key": [], "facts": [], "head": ["case"], "failed": [], "flagged": False, "told": ""}
     write_page_with_viewer(path, "prediction.html", viewer, cases=rows, **given)
     browser.listen()
     browser.open(path.as_uri(), width=1200)

@@ -1,5 +1,6 @@
 """DICOM: every frame lies where it says and has its own slope; a series that contradicts itself is refused by name."""
 
+import io
 import re
 import shutil
 
@@ -8,6 +9,8 @@ import pydicom
 import pytest
 from made_dicom import write_frames, write_slices
 from monai.data import MetaTensor
+from PIL import Image
+from pydicom.encaps import encapsulate
 
 from segmed.errors import GeometryError, VolumeError
 from segmed.volumes import Source, read_header, read_volume, resample_onto
@@ -132,6 +135,21 @@ def test_compressed_slices_are_decoded(tmp_path, syntax):
         )
     volume = a_volume(np.uint16, (32, 24, 5))
     folder = write_slices(tmp_path / "series", volume, AFFINE, change=lambda data, z: data.compress(syntax))
+    assert np.array_equal(on_grid(read_volume(folder), volume.shape)[0], volume)
+
+
+def test_slices_in_jpeg_2000_are_decoded_without_an_extra(tmp_path):
+    """Compressed by Pillow, which knows it too; ITK decodes them."""
+
+    def packed(data, z):
+        stream = io.BytesIO()
+        Image.fromarray(data.pixel_array).save(stream, "JPEG2000", irreversible=False, no_jp2=True)
+        data.PixelData = encapsulate([stream.getvalue()])
+        data["PixelData"].is_undefined_length = True
+        data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.90"
+
+    volume = a_volume(np.uint16, (32, 24, 5))
+    folder = write_slices(tmp_path / "series", volume, AFFINE, change=packed)
     assert np.array_equal(on_grid(read_volume(folder), volume.shape)[0], volume)
 
 
