@@ -14,17 +14,22 @@ from pydantic import Field, PositiveInt
 from benchmarks.processes import ROOT
 from segmed.commands.command_line import parse, run_tool
 from segmed.config import Section
+from segmed.jobs.child import THREADS
 
 
 class Arguments(Section):
     """Time the folds of an experiment in one process and as jobs of this machine, and jobs that do nothing.
 
-    Choose an experiment of epochs, not of minutes: then both train the same steps. Seconds of both stand beside the
-    load of the machine, which should be idle.
+    Both train the same number of steps, on a data set that lies there and with a cache of their own, which is filled
+    within the time. Each process has as many threads as it has cores, whatever OMP_NUM_THREADS says. Seconds of both
+    stand beside the load of the machine, which should be idle.
     """
 
-    config: Path | None = Field(None, description="YAML of an experiment; none: the cost of a job alone")
+    config: Path | None = Field(
+        None, description="YAML of a segmentation, or the name of a shipped one; none: the cost of a job alone"
+    )
     folds: PositiveInt = Field(4, description="of the experiment")
+    steps: PositiveInt = Field(60, description="of each fold, with one validation")
     jobs: PositiveInt = Field(8, description="that do nothing")
 
 
@@ -35,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         print(f"a job that does nothing costs {seconds_of_a_job(Path(folder) / 'empty', arguments.jobs):.2f} s")
         if arguments.config is not None:
-            compare_folds(arguments.config, arguments.folds, Path(folder))
+            compare_folds(arguments.config, arguments.folds, arguments.steps, Path(folder))
 
 
 def seconds_of_a_job(folder: Path, count: int) -> float:
@@ -53,17 +58,24 @@ def seconds_of_a_job(folder: Path, count: int) -> float:
     return (time.perf_counter() - began) / count
 
 
-def compare_folds(config: Path, folds: int, folder: Path) -> None:
+def compare_folds(config: Path, folds: int, steps: int, folder: Path) -> None:
     """Print the seconds of the folds in one process, with all cores, and as jobs that share them."""
+    words = ["train", "--config", str(config), "--folds", str(folds), "--train.budget-minutes", "None"]
+    words += ["--train.epochs", "1", "--train.steps-per-epoch", str(steps), "--train.validations", "1"]
+    _segmed(*words, "--plan-only", "--cache", str(folder / "cache"))  # makes the data, where it is a phantom
     seconds = {}
     for on in ("here", "local"):
-        words = ["train", "--config", str(config), "--folds", str(folds), "--run-dir", str(folder / on), "--on", on]
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "segmed.commands.program", *words], cwd=ROOT, check=True)
+        _segmed(*words, "--run-dir", str(folder / on), "--cache", str(folder / f"cache-{on}"), "--on", on)
         seconds[on] = time.perf_counter() - began
     ratio = seconds["here"] / seconds["local"]
     print(f"{folds} folds: {seconds['here']:.0f} s one after the other, {seconds['local']:.0f} s as jobs: {ratio:.2f}x")
     print(f"load of the last minute after: {os.getloadavg()[0]:.1f}")
+
+
+def _segmed(*words: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if name not in THREADS}
+    subprocess.run([sys.executable, "-m", "segmed.commands.program", *words], cwd=ROOT, check=True, env=environ)
 
 
 if __name__ == "__main__":

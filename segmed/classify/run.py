@@ -18,7 +18,7 @@ from segmed.metrics.class_figures import VALIDATED
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
-from segmed.runs import Folds, Run, check_data_there, holding, new_folds, open_run, read_class_config
+from segmed.runs import Folds, Run, check_data_there, holding, is_run, new_folds, open_run, read_class_config
 from segmed.training.folds import run_folds
 from segmed.training.hyper_parameters import telling_settings
 from segmed.training.launch import launch, open_tracker, require_one_process
@@ -46,6 +46,36 @@ def resume(folder: Path) -> None:
     if data.layout.name != "phantom":  # which is made where it is not there
         check_data_there(run, data.root)
     train_and_test(run, *_launch(), resume=True)
+
+
+def train_untested(config: ClassificationConfig, folder: Path | None, *, go_on: bool, every_fold: bool = False) -> None:
+    """Train in a new run folder, or go on with it, and test nothing: `resume` does that, once.
+
+    Args:
+        config: of the experiment.
+        folder: of the run.
+        go_on: with what was begun there.
+        every_fold: train one network for each fold.
+    """
+    begun = go_on and folder is not None and is_run(folder)
+    fabric, ranks = _launch()
+    work = partial(_train_alone, fabric=fabric, ranks=ranks)
+    if every_fold:
+        folds = Folds(folder) if begun and folder is not None else begin_folds(config, folder)
+        with holding(folds.path):
+            run_folds(load_written(ClassificationConfig, folds.config), folds, start=start, train_and_test=work)
+        return
+    run = open_run(folder) if begun and folder is not None else start(config, folder)
+    work(run, resume=begun)
+
+
+def _train_alone(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> None:
+    """Train what the run folder says, and test nothing."""
+    with holding(run.path):
+        tracker, step = open_tracker(run, ranks, resume=resume)
+        with tracker:
+            Training(run, fabric, ranks).fit(tracker, resume=step > 0)
+            tracker.line(f"trained, not tested: segmed train-cls --resume {run.path} tests it")
 
 
 def show_plan(config: ClassificationConfig) -> None:

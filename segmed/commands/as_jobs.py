@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -9,6 +11,7 @@ import yaml
 from segmed.commands.training import Experiment, Kind, TrainingOptions, carry_out
 from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
+from segmed.config.jobs import EngineName
 from segmed.config.reading import classifies, load_written
 from segmed.errors import ConfigError
 from segmed.files import atomic_write_text
@@ -24,8 +27,9 @@ CONFIG = "experiment.yaml"
 
 def train_or_plan(arguments: TrainingOptions, config: Experiment, kind: Kind[Experiment]) -> int:
     """Train in this process, show the plan of an experiment, or carry out its jobs; exit code 1 where one failed."""
-    if arguments.submit and arguments.on != "slurm":
-        raise ConfigError("--submit goes with --on slurm: add it")
+    check_submit(arguments.on, submit=arguments.submit)
+    if arguments.untested and (arguments.on != "here" or arguments.plan_only):
+        raise ConfigError("--untested trains in this process: leave out --on and --plan-only")
     if arguments.on == "here" and not arguments.plan_only:
         carry_out(arguments, config, kind)
         return 0
@@ -41,6 +45,20 @@ def train_or_plan(arguments: TrainingOptions, config: Experiment, kind: Kind[Exp
         print(plan_text(with_given_needs(plan, arguments.jobs)))
         return 0
     return run_plan(plan, arguments.on, arguments.jobs, submit=arguments.submit)
+
+
+def check_submit(on: EngineName, *, submit: bool) -> None:
+    """Refuse `--submit` where nothing is submitted."""
+    if submit and on != "slurm":
+        raise ConfigError("--submit goes with --on slurm: add it")
+
+
+def plan_ahead(
+    config: Experiment, kind: Kind[Experiment], *, every_fold: bool
+) -> Callable[[TrainingOptions, Experiment], Plan]:
+    """Look at what an experiment needs, once: what makes the plan of each of its runs, which differ by their seeds."""
+    _, decided, memory = kind.look_ahead(_first_fold(config) if every_fold else config)
+    return partial(_new_plan, kind=kind, decided=decided, needs=Needs(None, memory, gpus_of_one()))
 
 
 def plan_again(folder: Path) -> Plan:
@@ -77,6 +95,7 @@ def _new_plan(
     arguments: TrainingOptions, config: Experiment, kind: Kind[Experiment], *, decided: Experiment, needs: Needs
 ) -> Plan:
     """The jobs of an experiment; its folder is made, unless the plan is only to be looked at."""
+    config = kind.with_absolute_paths(config)  # its jobs run in any folder
     folder = arguments.run_dir
     if arguments.plan_only and folder is None:
         folder = config.runs / (f"{config.title}-folds" if arguments.every_fold else config.title)

@@ -110,6 +110,12 @@ def _print_short_help(model: type[Model], description: str | None, *, experiment
     sys.exit(0)
 
 
+def config_named() -> Path | None:
+    """What this process was given as `--config`, before anything else is read."""
+    value = _value_of(of_process()[1], "--config")
+    return None if value is None else Path(value)
+
+
 def _value_of(argv: Sequence[str], option: str) -> str | None:
     for position, argument in enumerate(argv):
         if argument == option and position + 1 < len(argv):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -13,9 +12,11 @@ import tyro
 from pydantic import Field, PositiveInt
 
 from segmed.commands.command_line import parse
+from segmed.commands.compared_paths import named_paths
 from segmed.commands.short_help import Groups
 from segmed.config import EvaluateConfig, Section, SegmentationConfig
 from segmed.config.compare import CompareConfig, Convention
+from segmed.config.jobs import EngineName, JobsConfig
 from segmed.config.reading import load_yaml, validate
 from segmed.errors import ConfigError
 from segmed.evaluate.structures import parse_structures
@@ -47,13 +48,16 @@ class Arguments(Section):
     Where the runs are those of segmed train-cls, classifiers are compared, by image and by subject: accuracy, AUC,
     log loss and ECE with intervals over subjects; McNemar, DeLong or the paired bootstrap, Holm's correction.
 
-    Exit code 0: compared; 2: something can't be compared, one line says what.
+    With --config and --on, what the commands of its rows train is trained first, each run, seed and fold a job.
+
+    Exit code 0: compared; 1: a job failed; 2: something can't be compared, one line says what.
     """
 
     often_used: ClassVar[Groups] = {
         "what is compared": ("config", "data_root", "skip_missing", "methods", "reference", "common_cases"),
         "folders of label maps": ("references", "labels", "run"),
         "what comes out": ("output",),
+        "training the rows": ("on", "plan_only"),
     }
     config: Path | None = Field(None, description="YAML of rows to run and compare; without it, --methods")
     data_root: Path | None = Field(None, description="with --config: folder of the data set instead of data.root")
@@ -89,11 +93,25 @@ class Arguments(Section):
     )
     title: str | None = Field(None, description="of tables and figure; none: the names of the methods")
     workers: PositiveInt | None = Field(None, description="cases scored at once; none: one a processor, at most 8")
+    on: EngineName = Field(
+        "here", description="with --config: runs that are not there are trained by the commands of their rows, as jobs"
+    )
+    plan_only: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="with --config: print the jobs of its trainings, and stop"
+    )
+    submit: tyro.conf.FlagCreatePairsOff[bool] = Field(
+        False, description="with --on slurm: call sbatch; else its scripts are only written"
+    )
+    jobs: JobsConfig = Field(JobsConfig(), description="what each job takes, and what an engine is told")
 
 
 def main() -> int:
     """Print the tables."""
     arguments = parse(Arguments, description=Arguments.__doc__)
+    if arguments.config is not None and (arguments.on != "here" or arguments.plan_only):
+        return train_and_compare(arguments, arguments.config)
+    if arguments.on != "here" or arguments.plan_only or arguments.submit:
+        raise ConfigError("--on, --submit and --plan-only are of rows that have commands: give --config, and --on")
     if arguments.config is not None:
         compare_rows(arguments, arguments.config)
     else:
@@ -107,19 +125,24 @@ def compare_results(arguments: Arguments) -> None:
         raise ConfigError("--output is missing: name the folder for tables and figure")
     if arguments.skip_missing or arguments.data_root or arguments.convention != "standard":
         raise ConfigError("--skip-missing, --data-root and --convention go with --config: add it")
-    paths = _paths(arguments.methods)
+    paths = named_paths(arguments.methods)
     reference = arguments.reference or next(iter(paths))
     if reference not in paths:
         raise ConfigError(f"--reference {reference} is no method: choose one of {', '.join(paths)}")
 
+    compare_paths(arguments, paths, reference, arguments.output)
+
+
+def compare_paths(arguments: Arguments, paths: Mapping[str, Sequence[Path]], reference: str, output: Path) -> None:
+    """Compare the figures of runs and evaluations, by method."""
     from segmed.evaluate.classifier_runs import is_classifier
 
-    with bounds(arguments.output, inputs=_read_files(arguments, paths)):
-        make_folder(arguments.output)
+    with bounds(output, inputs=_read_files(arguments, paths)):
+        make_folder(output)
         if any(is_classifier(path) for own in paths.values() for path in own):
-            compare_classifier_runs(arguments, paths, reference, arguments.output)
+            compare_classifier_runs(arguments, paths, reference, output)
         else:
-            compare_segmentations(arguments, paths, reference, arguments.output)
+            compare_segmentations(arguments, paths, reference, output)
 
 
 def _read_files(arguments: Arguments, paths: Mapping[str, Sequence[Path]]) -> list[Path]:
@@ -192,8 +215,8 @@ def _say(text: str, notes: Sequence[str]) -> None:
 # ---------------------------------------------------------------- rows of a config
 
 
-def compare_rows(arguments: Arguments, path: Path) -> None:
-    """Run and compare the rows of a config."""
+def read_comparison(arguments: Arguments, path: Path) -> CompareConfig:
+    """The comparison of a YAML, as the command line changes it."""
     if arguments.methods:
         raise ConfigError("--config and --methods exclude each other: add the runs to the config as rows")
     config = validate(CompareConfig, load_yaml(path), where=str(path))
@@ -206,6 +229,53 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
         config = config.model_copy(update={"evaluate": drawn})
     if config.reference not in config.rows:
         raise ConfigError(f"--reference {config.reference} is no row: choose one of {', '.join(config.rows)}")
+    if config.by_own_tests and arguments.convention != "standard":
+        raise ConfigError("--convention scores label maps in a region: give data.regions in the config")
+    return config
+
+
+def train_and_compare(arguments: Arguments, path: Path) -> int:
+    """Train the runs of a config's rows as jobs and compare them, or show the jobs; exit code 1 where one failed."""
+    from segmed.commands.as_jobs import check_submit
+    from segmed.commands.compare_jobs import plan_of_comparison
+    from segmed.jobs.carriers import run_plan, with_given_needs
+    from segmed.jobs.job_table import plan_text
+
+    check_submit(arguments.on, submit=arguments.submit)
+    suffix = "" if arguments.convention == "standard" else f"_{arguments.convention}"
+    options = ["--convention", arguments.convention] if suffix else []
+    plan = plan_of_comparison(
+        read_comparison(arguments, path),
+        options=[*options, *(["--skip-missing"] if arguments.skip_missing else [])],
+        page=f"report{suffix}.html",
+        skip_missing=arguments.skip_missing,
+        look=arguments.plan_only,
+        again=_again(arguments),
+    )
+    if arguments.plan_only:
+        print(plan_text(with_given_needs(plan, arguments.jobs)))
+        return 0
+    code = run_plan(plan, arguments.on, arguments.jobs, submit=arguments.submit)
+    if plan.jobs[-1].done:
+        print(f"look: {plan.jobs[-1].proof}")
+    return code
+
+
+def _again(arguments: Arguments) -> tuple[str, ...]:
+    """The command line of a comparison without its engine."""
+    words = ["segmed", "compare"]
+    for name in ("config", "data_root", "output", "reference", "title", "bootstrap", "convention"):
+        if (value := getattr(arguments, name)) != Arguments.model_fields[name].default:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return (*words, "--skip-missing") if arguments.skip_missing else tuple(words)
+
+
+def compare_rows(arguments: Arguments, path: Path) -> None:
+    """Compare the rows of a config; methods among them are run."""
+    config = read_comparison(arguments, path)
+    if config.by_own_tests:
+        compare_own_tests(arguments, config)
+        return
 
     from segmed.compare.baselines import constant_rows
     from segmed.compare.prepare import prepare_comparison
@@ -222,6 +292,18 @@ def compare_rows(arguments: Arguments, path: Path) -> None:
     read = [path, *case_files(comparison.dataset.cases), *(file for run in used for file in own_files(run))]
     with bounds(config.output, inputs=read):
         write_rows(run_rows(comparison), constant_rows(comparison), config, arguments.convention, left_out)
+
+
+def compare_own_tests(arguments: Arguments, config: CompareConfig) -> None:
+    """Compare the figures of the rows' own tests: a config without a region in which to score anew."""
+    from segmed.compare.prepare import paths_of_rows, refuse_missing
+
+    paths, missing = paths_of_rows(config)
+    refuse_missing(config, missing, skip_missing=arguments.skip_missing)
+    print("".join(f"LEFT OUT: {line}\n" for line in missing.values()), end="", file=sys.stderr)
+    own = arguments.model_copy(update={"title": config.name, "bootstrap": config.evaluate.bootstrap})
+    there = {name: runs for name, runs in paths.items() if name not in missing}
+    compare_paths(own, there, config.reference, config.output)
 
 
 def write_rows(
@@ -261,58 +343,6 @@ def write_rows(
     documents = [make(comparison, title=title, written=str) for make in (overview_document, comparison_document)]
     page = write_comparison_page(documents, config.output, suffix=suffix)
     print(f"written: {config.output} (overview{suffix} and comparison{suffix}: .md, .csv; figures: .png; {page.name})")
-
-
-# ---------------------------------------------------------------- what is compared
-
-
-def _paths(texts: Sequence[str]) -> dict[str, list[Path]]:
-    """Method -> its folders and tables, patterns expanded."""
-    methods: dict[str, list[Path]] = {}
-    for text in texts:
-        name, sign, values = text.partition("=")
-        if not name.strip() or not sign or not values.strip(","):
-            raise ConfigError(f"--methods {text} is not NAME=FOLDER: give a name and folders, as patch=runs/a,runs/b")
-        if name in methods:
-            raise ConfigError(f"method '{name}' is given twice: give all its runs at once, as {name}=RUN,RUN")
-        methods[name] = [path for value in values.split(",") if value for path in _expanded(value, name)]
-    if not methods:
-        raise ConfigError("nothing to compare: give --config FILE, or --methods NAME=RUN NAME=RUN")
-    if len(methods) < 2:
-        raise ConfigError("one method alone can't be compared: give two or more, as supervised=RUN,RUN patch=RUN,RUN")
-    _check_apart(methods)
-    return methods
-
-
-def _expanded(value: str, name: str) -> Iterable[Path]:
-    path = Path(value).expanduser()
-    if path.exists():
-        return [path]
-    paths = [Path(match) for match in sorted(glob.glob(str(path)))]
-    paths = [match for match in paths if match.is_dir() or match.suffix == ".csv"]
-    if not paths:
-        what = "no folder fits the pattern" if glob.has_magic(value) else "there is no"
-        raise ConfigError(f"method '{name}': {what} {value}: name a run, an evaluation or a folder of label maps")
-    return paths
-
-
-def _check_apart(methods: Mapping[str, Sequence[Path]]) -> None:
-    """What stands twice would count as two seeds, or be compared with itself."""
-    owner: dict[Path, str] = {}
-    for name, paths in methods.items():
-        for path in paths:
-            if (same := _whose(path)) in owner:
-                twice = f"in '{name}'" if owner[same] == name else f"in '{owner[same]}' and in '{name}'"
-                raise ConfigError(f"{path} is given twice, {twice}: leave one out")
-            owner[same] = name
-
-
-def _whose(path: Path) -> Path:
-    """The run or evaluation that a table or a folder belongs to."""
-    path = path.resolve()
-    path = path.parent if path.name == "cases.csv" else path
-    in_run = path.name == "test" and is_run(path.parent)
-    return path.parent if in_run else path
 
 
 # ---------------------------------------------------------------- folders of label maps

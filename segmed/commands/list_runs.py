@@ -13,7 +13,7 @@ from segmed.commands.command_line import parse
 from segmed.config import Section
 from segmed.errors import RunError
 from segmed.files import printable
-from segmed.runs.run_state import RunStatus, last_change, runs_below, size_bytes, status_of
+from segmed.runs.run_state import RunStatus, last_change, runs_below, size_bytes, status_of, trial_end
 
 COLUMNS = ("run", "state", "budget", "done", "score", "Dice", "left", "age", "size")
 LEFT_ALIGNED = 3
@@ -22,8 +22,10 @@ LEFT_ALIGNED = 3
 class Arguments(Section):
     """List the runs below a folder: state, budget, score, age, size; cross-validations with their folds.
 
-    `score` is the best of the validations so far, `Dice` that of the test part, of a finished run. `left` is by the
-    speed so far. Jobs that failed are named with the last line of their log. Exit code 0, also where there is no run.
+    A run is done, trained (and not tested yet), training (a process holds it), stopped (it can go on) or planned;
+    trials that a search does not go on with are pruned or failed. `score` is the best of the validations so far, `Dice`
+    that of the test part, of a finished run. `left` is by the speed so far. Jobs and trials that failed are named with
+    the reason, jobs by the last line of their log. Exit code 0, also where there is no run.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Field(
@@ -41,7 +43,7 @@ def main() -> int:
         raise RunError(f"folder {arguments.folder} is not there: name the folder in which runs are made")
     lines = table_of(arguments.folder, arguments.sort)
     print("\n".join(lines) if lines else f"no runs below {arguments.folder}")
-    for line in failed_jobs(arguments.folder):
+    for line in [*failed_trials(arguments.folder), *failed_jobs(arguments.folder)]:
         print(line)
     return 0
 
@@ -91,6 +93,12 @@ def duration(seconds: float) -> str:
 def bytes_text(size: int) -> str:
     """In MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def failed_trials(folder: Path) -> list[str]:
+    """A line for each run below a folder that is a trial of a search and failed."""
+    runs = [path for path in runs_below(folder) if status_of(path).state == "failed"]
+    return [printable(f"trial {path} failed: {trial_end(path).get('error', 'no reason given')}") for path in runs]
 
 
 def failed_jobs(folder: Path) -> list[str]:

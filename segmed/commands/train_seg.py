@@ -40,9 +40,6 @@ class Arguments(TrainingOptions):
         ),
     }
     config: Path = Field(FIRST_RUN, description="YAML of the experiment, or the name of a shipped one")
-    untested: bool = Field(
-        False, description="train one network and test nothing; --resume tests it: trials of a search"
-    )
 
 
 def main() -> int:
@@ -51,7 +48,4 @@ def main() -> int:
     from segmed.commands.as_jobs import train_or_plan
     from segmed.compose import run  # heavy, and not needed for --help
 
-    if isinstance(arguments, Arguments) and arguments.untested:
-        run.train_untested(config, arguments.run_dir, go_on=arguments.go_on)
-        return 0
     return train_or_plan(arguments, config, run)

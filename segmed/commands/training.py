@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -29,6 +30,9 @@ class TrainingOptions(Section):
     part: str | None = Field(None, description="with --resume: train one network of several, as coarse/axial, and stop")
     fold: int | None = Field(None, description="train and test one cross-validation fold, counted from 0")
     folds: int | None = Field(None, description="train and test so many folds, and sum them up")
+    untested: bool = Field(
+        False, description="train one network, or one a fold, and test nothing; --resume tests it: trials of a search"
+    )
     plan_only: bool = Field(False, description="print the plan with its reasons, and what it takes of jobs, and stop")
     on: EngineName = Field(
         "here", description="folds, and networks of a cascade: here, one after the other, or several at once as jobs"
@@ -43,24 +47,30 @@ class TrainingOptions(Section):
 
 
 def read_training(
-    schema: type[Experiment], options: type[TrainingOptions], *, description: str | None
+    schema: type[Experiment],
+    options: type[TrainingOptions],
+    argv: Sequence[str] | None = None,
+    *,
+    description: str | None = None,
 ) -> tuple[TrainingOptions, Experiment]:
-    """What the command line of this process asks for: the tool's options, and the experiment.
+    """What a command line asks for: the tool's options, and the experiment.
 
     Args:
         schema: of the experiment.
         options: of the tool, with its first run as the default of `config`.
+        argv: the command line; none: that of this process.
         description: shown by `--help`.
 
     Raises:
         ConfigError: a command line or a config that can't be used.
     """
-    given = [argument.split("=")[0] for argument in of_process()[1] if argument.startswith("--")]
+    argv = of_process()[1] if argv is None else list(argv)
+    given = [argument.split("=")[0] for argument in argv if argument.startswith("--")]
     others = [option for option in given if option not in WITH_RESUME and not option.startswith("--jobs.")]
     if "--resume" in given and others:
         raise ConfigError("--resume takes no other option: the run's own config.yaml says what to do")
     first_run: Path = options.model_fields["config"].default
-    arguments, config = parse_as(schema, options, description=description, default_config=first_run)
+    arguments, config = parse_as(schema, options, argv, description=description, default_config=first_run)
     if "--train.epochs" in given and config.train.budget_minutes is not None:
         raise ConfigError(
             f"--train.epochs means nothing beside train.budget_minutes {config.train.budget_minutes:g}, which says how "
@@ -84,8 +94,14 @@ class Kind(Protocol[Planned]):
     def look_ahead(self, config: Planned) -> tuple[str, Planned, int | None]:
         """Its plan in words, its config as far as that is decided, and the bytes that it needs, if that is known."""
 
+    def with_absolute_paths(self, config: Planned) -> Planned:
+        """The same experiment, read from any folder."""
+
     def begin_folds(self, config: Planned, folder: Path | None) -> Folds:
         """Make the folder of a cross-validation."""
+
+    def train_untested(self, config: Planned, folder: Path | None, *, go_on: bool, every_fold: bool) -> None:
+        """Train one, or every fold, and test nothing."""
 
     def start(self, config: Planned, folder: Path | None) -> Run:
         """Make the folder of a run."""
@@ -96,6 +112,9 @@ class Kind(Protocol[Planned]):
 
 def carry_out(arguments: TrainingOptions, config: Experiment, kind: Kind[Experiment]) -> None:
     """Train, resume or cross-validate in this process, as the command line says."""
+    if arguments.untested:
+        kind.train_untested(config, arguments.run_dir, go_on=arguments.go_on, every_fold=arguments.every_fold)
+        return
     if arguments.part is not None:
         _train_part(arguments)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,15 +67,10 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
         DatasetError: the data or the parts can't be used.
         VolumeError: labels that are not there.
     """
-    missing: dict[str, str] = {}
-    paths: dict[str, list[Path]] = {}
+    paths, missing = paths_of_rows(config)
     tested_runs: dict[Path, TestedRun] = {}
     for name, row in config.rows.items():
-        patterns = row.patterns or (() if row.place in PLACES else (row.region,))
-        paths[name] = matching(patterns)
-        if patterns and not paths[name]:
-            missing[name] = _missing_line(name, row, config)
-        elif row.method is not None and len(paths[name]) > 1:
+        if row.method is not None and len(paths[name]) > 1:
             raise RunError(
                 f"row '{name}': {len(paths[name])} runs fit the region {row.region}: name the one whose walls it takes"
             )
@@ -83,11 +78,7 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
             tested_runs |= {path: TestedRun.open(path) for path in paths[name] if path not in tested_runs}
         except UnfinishedError as error:
             missing[name] = f"row '{name}': {error}"
-    if missing and (not skip_missing or config.reference in missing or len(config.rows) - len(missing) < 2):
-        first = missing.get(config.reference, next(iter(missing.values())))
-        more = f" ({len(missing) - 1} more rows are missing)" if len(missing) > 1 else ""
-        hint = "" if config.reference in missing else "; or leave such rows out with --skip-missing"
-        raise RunError(f"{first}{hint}{more}")
+    refuse_missing(config, missing, skip_missing=skip_missing)
     dataset = build_dataset(SegmentationConfig(data=config.data), progress=True)
     for label in config.within:
         dataset.labels.index(label)
@@ -107,13 +98,40 @@ def prepare_comparison(config: CompareConfig, *, skip_missing: bool = False) -> 
     return comparison
 
 
-def _missing_line(name: str, row: RowConfig, config: CompareConfig) -> str:
-    """The line on a row whose run is not there."""
+def paths_of_rows(config: CompareConfig) -> tuple[dict[str, list[Path]], dict[str, str]]:
+    """Row -> its runs, one a seed, or the run whose walls it takes; row of which one is not there -> the line on it."""
+    paths: dict[str, list[Path]] = {}
+    missing: dict[str, str] = {}
+    for name, row in config.rows.items():
+        patterns = config.runs_of(row) or (() if row.place in PLACES else (config.walls_of(row),))
+        paths[name] = matching(patterns)
+        if absent := [pattern for pattern in patterns if not matching([pattern])]:
+            missing[name] = _missing_line(name, row, config, absent)
+    return paths, missing
+
+
+def refuse_missing(config: CompareConfig, missing: Mapping[str, str], *, skip_missing: bool) -> None:
+    """See that enough rows are there.
+
+    Raises:
+        RunError: one is missing and may not be left out, or fewer than two are left.
+    """
+    if missing and (not skip_missing or config.reference in missing or len(config.rows) - len(missing) < 2):
+        first = missing.get(config.reference, next(iter(missing.values())))
+        more = f" ({len(missing) - 1} more rows are missing)" if len(missing) > 1 else ""
+        hint = "" if config.reference in missing else "; or leave such rows out with --skip-missing"
+        raise RunError(f"{first}{hint}{more}")
+
+
+def _missing_line(name: str, row: RowConfig, config: CompareConfig, absent: Sequence[str]) -> str:
+    """The line on a row of which runs are not there."""
     wanted = row.patterns or (row.region,)
     others = (other.command for other in config.rows.values() if set(other.patterns) & set(wanted) and other.command)
     command = row.command or next(others, None)
-    advice = f"make it with `{command}`" if command else "train it with segmed train"
-    return f"row '{name}': no run fits {', '.join(wanted)}: {advice}"
+    advice = "train it with segmed train"
+    if command is not None:
+        advice = "--on local trains it for each seed" if config.seeds else f"make it with `{command}`"
+    return f"row '{name}': no run fits {', '.join(absent)}: {advice}"
 
 
 def _splits(config: CompareConfig, dataset: Dataset) -> tuple[Split, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -22,6 +23,7 @@ from segmed.runs import Folds, Run, check_data_there, holding, is_run, new_folds
 from segmed.segment import prepare as one_network
 from segmed.segment.calibrate import calibrate_folds
 from segmed.segment.ensemble import choose_together
+from segmed.segment.prepare import with_absolute_paths
 from segmed.segment.test import final_figures, keep_rows, kept_rows, look_at, run_test, sum_up
 from segmed.segment.train import Training
 from segmed.training.folds import run_folds
@@ -64,21 +66,45 @@ def train_part(folder: Path, name: str) -> None:
     train_one(run, name, *launch(read_config(run).train.devices))
 
 
-def train_untested(config: SegmentationConfig, folder: Path | None, *, go_on: bool) -> None:
+def train_untested(config: SegmentationConfig, folder: Path | None, *, go_on: bool, every_fold: bool = False) -> None:
     """Train one network in a new run folder, or go on with it, and test nothing: `resume` does that, once.
+
+    Args:
+        config: of the experiment.
+        folder: of the run.
+        go_on: with what was begun there.
+        every_fold: train one for each fold.
 
     Raises:
         ConfigError: it is one of several networks.
     """
     if config.composed:
         raise ConfigError("--untested is of one network: use --part for those of a cascade or an ensemble")
+    if every_fold:
+        _train_folds(config, folder, go_on=go_on)
+        return
     begun = go_on and folder is not None and is_run(folder)
     fabric, ranks = launch(config.train.devices)
     if not begun:
         folder = ranks.lead(lambda: start(config, folder, processes=ranks.world).path)
-    run = open_run(Path(str(folder)))
+    _train_alone(open_run(Path(str(folder))), fabric, ranks, resume=begun)
+
+
+def _train_folds(config: SegmentationConfig, folder: Path | None, *, go_on: bool) -> None:
+    """Train the folds one after the other, and test nothing."""
+    begun = go_on and folder is not None and Folds(folder).begun
+    folds = Folds(folder) if begun and folder is not None else begin_folds(config, folder)
+    fabric, ranks = launch(config.train.devices)
+    require_one_process(ranks, "folds run one after the other on one process: start each with --fold under torchrun")
+    with holding(folds.path):
+        common = load_written(SegmentationConfig, folds.config)
+        run_folds(common, folds, start=start, train_and_test=partial(_train_alone, fabric=fabric, ranks=ranks))
+
+
+def _train_alone(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> None:
+    """Train what the run folder says, and test nothing."""
     with holding(run.path, leads=ranks.leads):
-        tracker, step = open_tracker(run, ranks, resume=begun)
+        tracker, step = open_tracker(run, ranks, resume=resume)
         with tracker:
             Training(run, fabric, ranks).fit(tracker, resume=step > 0)
             tracker.line(f"trained, not tested: segmed train --resume {run.path} tests it")
@@ -104,7 +130,7 @@ def look_ahead(config: SegmentationConfig) -> tuple[str, SegmentationConfig, int
 
 def begin_folds(config: SegmentationConfig, folder: Path | None) -> Folds:
     """Make the folder of a cross-validation."""
-    return new_folds(one_network.with_absolute_paths(config), folder)
+    return new_folds(with_absolute_paths(config), folder)
 
 
 def cross_validate(config: SegmentationConfig, folder: Path | None) -> None:

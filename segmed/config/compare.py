@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -23,7 +23,10 @@ class RowConfig(Section):
     run: str | tuple[str, ...] | None = Field(
         None, description="folder of a run or of a cross-validation, or a pattern of several, its seeds"
     )
-    command: str | None = Field(None, description="that makes the run, for the line that says it is not there")
+    command: str | None = Field(
+        None,
+        description="that makes the run, `segmed train ...` or `python tools/train_seg.py ...`: --on carries it out",
+    )
     method: ClassicalMethod | None = Field(None, description="a classical method")
     region: str = Field(
         "auto",
@@ -76,6 +79,11 @@ class RowConfig(Section):
         return () if self.run is None else (self.run,) if isinstance(self.run, str) else self.run
 
 
+def of_seed(run: str, seed: int) -> str:
+    """The folder of a row's run with a seed of its own."""
+    return f"{Path(run)}-seed{seed}"
+
+
 class CleaningConfig(Section):
     """Loose pieces of what classical rows find; of a network's, its own training has chosen on validation."""
 
@@ -96,7 +104,7 @@ class CleaningConfig(Section):
 
 
 class CompareConfig(Section):
-    """One comparison, whole."""
+    """One comparison, whole: rows scored in a region of the same cases, or, without `data.regions`, tests of runs."""
 
     name: str = Field("comparison", description="title of tables and figures")
     output: Path = Field(Path("runs/comparison"), description="folder of label maps, tables and figures")
@@ -106,6 +114,11 @@ class CompareConfig(Section):
         True, description="test every fold of split.folds; false: the one test part that split describes"
     )
     split_of: Path | None = Field(None, description="take the parts of this run or cross-validation instead")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        description="a row's command makes a run with each of them, RUN-seed0, RUN-seed1 and so on, which are averaged "
+        "a case; none: it makes RUN",
+    )
     reference: str = Field(description="name of the row that the others are compared with")
     target: str = Field("scar", description="label of the tissue")
     rest: str = Field("myocardium", description="label of the region without the tissue")
@@ -126,6 +139,11 @@ class CompareConfig(Section):
             raise ValueError(f"reference '{self.reference}' is no row: choose one of {', '.join(self.rows) or 'none'}")
         if len(self.rows) < 2:
             raise ValueError("one row alone can't be compared: give two or more")
+        self._check_seeds()
+        if self.by_own_tests:
+            if self.families is not None:
+                raise ValueError("families go with data.regions, in which rows are scored anew: leave them out")
+            return self
         if self.region not in self.data.regions:
             raise ValueError(
                 f"region '{self.region}' is not in data.regions: add it, as {{lv_wall: [myocardium, scar]}}"
@@ -136,6 +154,37 @@ class CompareConfig(Section):
         if self.families is not None:
             check_families(self.families, tuple(self.rows))
         return self
+
+    def _check_seeds(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: one stands twice: leave it out")
+        if self.seeds and not any(row.command for row in self.rows.values()):
+            raise ValueError("seeds are for rows that have a command: add one, as segmed train --config FILE")
+        several = (name for name, row in self.rows.items() if row.command and len(row.patterns) > 1)
+        if self.seeds and (name := next(several, None)):
+            raise ValueError(f"row '{name}' names several runs: with seeds it names one folder, RUN, for RUN-seed0")
+
+    @property
+    def by_own_tests(self) -> bool:
+        """Whether the figures of the runs' own tests are compared: no region is given in which to score anew."""
+        return not self.data.regions and all(row.kind == "networks" for row in self.rows.values())
+
+    @property
+    def _of_seeds(self) -> frozenset[str]:
+        """Runs that there are once a seed."""
+        commanded = {str(Path(row.patterns[0])) for row in self.rows.values() if row.command and row.patterns}
+        return frozenset(commanded if self.seeds else ())
+
+    def runs_of(self, row: RowConfig) -> tuple[str, ...]:
+        """Folders or patterns of a row's runs, one a seed where its command makes them."""
+        return tuple(run for pattern in row.patterns for run in self._each_seed(pattern))
+
+    def walls_of(self, row: RowConfig) -> str:
+        """Folder of the run in whose region a method looks; of several seeds it is that of the first."""
+        return self._each_seed(row.region)[0]
+
+    def _each_seed(self, run: str) -> tuple[str, ...]:
+        return tuple(of_seed(run, seed) for seed in self.seeds) if str(Path(run)) in self._of_seeds else (run,)
 
     @property
     def tested_families(self) -> tuple[FamilyConfig, ...]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import model_validator
 
 from segmed.config import SegmentationConfig
 from segmed.config.base import Section
+from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import load_yaml, set_value, validate
 from segmed.errors import ConfigError
 
 MEASURED = ("split", "evaluate", "data", "runs", "cache", "name", "leaks")  # sections that no trial may change
-MEASURED_FIELDS = ("train.validations", "train.validation_cases")
+MEASURED_FIELDS = ("train.validations", "train.validation_cases", "train.select")
+Experiment = TypeVar("Experiment", bound=SegmentationConfig | ClassificationConfig)
 
 
 class RangeConfig(Section):
@@ -86,14 +88,17 @@ def load_space(path: Path) -> Space:
     return dict(sorted(space.items(), key=lambda item: not item[0].endswith(".name")))  # a name replaces its section
 
 
-def check_space(config: SegmentationConfig, space: Space) -> None:
+def check_space(config: SegmentationConfig | ClassificationConfig, space: Space) -> None:
     """See that the experiment may have each value of a space.
 
     Raises:
         ConfigError: naming the field, or that several networks have no score of their own.
     """
-    if config.composed:
-        raise ConfigError("a search is over one network: search over the experiment of each stage by itself")
+    if isinstance(config, SegmentationConfig) and config.composed:
+        raise ConfigError(
+            "a search is over one network, and a cascade or an ensemble has several, each with a score of its own: "
+            "search over the experiment of each by itself"
+        )
     for name, given in space.items():
         if name.split(".")[0] in MEASURED or name in MEASURED_FIELDS:
             raise ConfigError(f"'{name}' says what is measured, not how it is trained: leave it out of the space")
@@ -101,7 +106,7 @@ def check_space(config: SegmentationConfig, space: Space) -> None:
             with_values(config, {name: value}, where=f"space, {name} = {value}")
 
 
-def with_values(config: SegmentationConfig, values: dict[str, Any], *, where: str) -> SegmentationConfig:
+def with_values(config: Experiment, values: dict[str, Any], *, where: str) -> Experiment:
     """The experiment with other values of some fields.
 
     Raises:
@@ -110,4 +115,4 @@ def with_values(config: SegmentationConfig, values: dict[str, Any], *, where: st
     data = config.model_dump(mode="json")
     for name, value in values.items():
         set_value(data, name.split("."), value)
-    return validate(SegmentationConfig, data, where=where)
+    return validate(type(config), data, where=where)

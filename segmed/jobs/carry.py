@@ -36,11 +36,17 @@ class Engine(Protocol):
     def has_room(self, needs: Needs) -> bool:
         """Whether one more may begin."""
 
+    def most_at_once(self, plan: Plan) -> int:
+        """How many jobs of a sized plan there is room for at a time."""
+
     def start(self, job: Job, records: JobRecords) -> None:
         """Begin a job."""
 
     def ended(self) -> list[tuple[str, int]]:
         """Names and exit codes of the jobs that ended since the last call; a negative code: it was killed."""
+
+    def stop_one(self, name: str) -> None:
+        """End one job that runs, so that it could go on."""
 
     def stop(self) -> None:
         """End what runs, so that it can go on, and wait for that."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.jobs.job import Job, Needs, Plan
 from segmed.runs import Folds
+
+
+def last_file(folds: Folds, *, classifies: bool) -> Path:
+    """What a cross-validation writes last: with it, it is done."""
+    return folds.test / "figures.json" if classifies else folds.ensemble
 
 
 def plan_of_folds(config: SegmentationConfig | ClassificationConfig, folds: Folds, needs: Needs) -> Plan:
@@ -29,12 +36,11 @@ def plan_of_folds(config: SegmentationConfig | ClassificationConfig, folds: Fold
         )
         for fold, path in enumerate(parts)
     ]
-    last = folds.test / "summary.json" if command == "train-cls" else folds.ensemble
     together = Job(
         "together",
         ("segmed", command, "--resume", str(folds.path)),
         folder=folds.path,
-        proof=last,
+        proof=last_file(folds, classifies=command == "train-cls"),
         needs=needs,
         after=tuple(job.name for job in jobs),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -165,3 +165,26 @@ def width(jobs: Iterable[Job]) -> int:
         depth[job.name] = 1 + max((depth.get(name, -1) for name in job.after), default=-1)
     depths = list(depth.values())
     return max((depths.count(each) for each in set(depths)), default=1)
+
+
+def joined(parts: Mapping[str, Plan], last: Job, *, title: str, again: tuple[str, ...]) -> Plan:
+    """Plans side by side as one, and a job that waits for all of them; its folder is that of the whole.
+
+    Args:
+        parts: name -> plan: its jobs are called NAME/JOB, or NAME where there is one.
+        last: what waits.
+        title, again: of the whole.
+
+    Raises:
+        JobError: two jobs have one name.
+    """
+    jobs: list[Job] = []
+    ends: list[str] = []
+    for name, plan in parts.items():
+        names = {job.name: name if len(plan.jobs) == 1 else f"{name}/{job.name}" for job in plan.jobs}
+        jobs += [
+            replace(job, name=names[job.name], after=tuple(names[before] for before in job.after)) for job in plan.jobs
+        ]
+        waited_for = {before for job in plan.jobs for before in job.after}
+        ends += [names[job.name] for job in plan.jobs if job.name not in waited_for]
+    return Plan(title, last.folder, (*jobs, replace(last, after=tuple(ends))), again)

@@ -86,6 +86,12 @@ class RayEngine:
         ]
         return replace(plan, jobs=tuple(jobs))
 
+    def most_at_once(self, plan: Plan) -> int:
+        """How many jobs such as the first of a sized plan its machines hold, and `at_once` allows."""
+        needs = plan.jobs[0].needs
+        room = sum(_room(node, needs) for node in self.nodes())
+        return max(1, room if self.at_once is None else min(room, self.at_once))
+
     def has_room(self, needs: Needs) -> bool:
         """Ray itself knows where there is room, and keeps what waits."""
         return self.at_once is None or len(self._refs) < self.at_once
@@ -113,12 +119,25 @@ class RayEngine:
         except self._ray.exceptions.RayError:
             return int(LOST)
 
+    def stop_one(self, name: str) -> None:
+        """Cancel a job: its command saves and ends."""
+        for ref in [ref for ref, own in self._refs.items() if own == name]:
+            self._ray.cancel(ref)
+
     def stop(self) -> None:
         """Cancel all: commands that run save and end, what waits for room is taken back."""
         for ref in self._refs:
             self._ray.cancel(ref)
         if self._refs:
             self._ray.wait(list(self._refs), num_returns=len(self._refs), timeout=SAVING_S)
+
+
+def _room(node: Needs, needs: Needs) -> int:
+    """How many such jobs a machine holds."""
+    limits = [(node.cores or 0) // (needs.cores or 1)]
+    limits += [(node.memory_bytes or 0) // needs.memory_bytes] if needs.memory_bytes else []
+    limits += [node.gpus // needs.gpus] if needs.gpus else []
+    return min(limits)
 
 
 def _connect(ray: Any, address: str | None) -> None:

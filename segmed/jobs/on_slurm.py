@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from segmed.config.jobs import JobsConfig
 from segmed.errors import JobError
-from segmed.files import atomic_path, printable
+from segmed.files import atomic_path, printable, write_json
 from segmed.jobs.job import Job, Needs, Plan
 from segmed.jobs.job_records import JobRecords, flat
 from segmed.machine import GIB
@@ -52,10 +53,12 @@ def write_or_submit(plan: Plan, given: JobsConfig, *, submit: bool) -> None:
     """Write the scripts of what is left of a plan, and submit them where that is asked for.
 
     Raises:
-        JobError: there is no sbatch, or it refuses.
+        JobError: there is no sbatch, it refuses, or the jobs of an earlier submission are not over.
     """
     if submit and shutil.which("sbatch") is None:
         raise JobError("there is no sbatch on this machine: leave out --submit, and submit the scripts where there is")
+    if submit:
+        _refuse_twice(plan)
     folder = given.scripts or plan.folder / "jobs" / "slurm"
     arrays = write_scripts(plan, folder, given)
     if not arrays:
@@ -68,11 +71,38 @@ def write_or_submit(plan: Plan, given: JobsConfig, *, submit: bool) -> None:
         return
     with JobRecords(plan).holding():
         result = subprocess.run(["bash", str(folder / SUBMIT)], capture_output=True, text=True, check=False)
+        ids = [line.rpartition(": ")[2].split(";")[0] for line in result.stdout.splitlines()]
+        write_json(_submitted(plan), {"jobs": ids})
     if result.returncode:
         words = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise JobError(f"sbatch refused the jobs of {folder}: {printable(words)}")
     print(result.stdout, end="")
     print(f"watch: squeue --me, and segmed runs {plan.folder}; what failed goes on with the same command")
+
+
+def _submitted(plan: Plan) -> Path:
+    return JobRecords(plan).folder / "submitted.json"
+
+
+def _refuse_twice(plan: Plan) -> None:
+    """Refuse to submit a plan whose jobs wait or run.
+
+    Raises:
+        JobError: naming them.
+    """
+    try:
+        before = list(map(str, json.loads(_submitted(plan).read_text(encoding="utf-8"))["jobs"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if not before or shutil.which("squeue") is None:
+        return
+    words = ["squeue", "--noheader", "--format=%A", f"--jobs={','.join(before)}"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)  # fails where all are long over
+    if queued := sorted(set(result.stdout.split())) if result.returncode == 0 else []:
+        raise JobError(
+            f"jobs of {plan.folder} that were submitted before wait or run, {', '.join(queued)}: wait for them, or "
+            f"scancel {' '.join(queued)} first"
+        )
 
 
 def write_scripts(plan: Plan, folder: Path, given: JobsConfig) -> tuple[Array, ...]:

@@ -15,12 +15,14 @@ from typing import Any
 import yaml
 
 from segmed.config import SegmentationConfig
-from segmed.config.reading import load_as, load_yaml
+from segmed.config.classification import ClassificationConfig
+from segmed.config.reading import classifies, load_as, load_yaml
 from segmed.config.search_space import RangeConfig, Space, check_space, load_space, with_values
 from segmed.errors import JobError
 from segmed.files import atomic_write_text, write_json
+from segmed.jobs.fold_jobs import last_file
 from segmed.reports.search.search_page import ShownTrial
-from segmed.runs import Run, read_history
+from segmed.runs import Folds, Run, read_history
 
 FIRST_TRIALS = 4  # done before any is pruned
 FIRST_VALIDATIONS = 1  # of a trial, before it may be pruned
@@ -48,6 +50,11 @@ class Search:
         return self.path / "space.yaml"
 
     @property
+    def facts(self) -> Path:
+        """What else tells it from another search."""
+        return self.path / "search.json"
+
+    @property
     def chosen(self) -> Path:
         """The number of the winner, written before it is tested: from then on there are no more trials."""
         return self.path / "winner.json"
@@ -62,36 +69,58 @@ class Search:
         return self.path / "trials" / f"{number:04d}"
 
     def run(self, number: int) -> Run:
-        """The run of a trial."""
+        """The run of a trial; with folds, the folder of its cross-validation."""
         return Run(self.trial(number) / "run")
 
-    def begin(self, config: SegmentationConfig, space: Path) -> None:
+    def begin(
+        self, config: SegmentationConfig | ClassificationConfig, space: Path, *, folds: int | None = None
+    ) -> None:
         """Write the folder of a search, or see that it is the same one that goes on.
+
+        Args:
+            config: of which fields change.
+            space: YAML of the fields.
+            folds: score a trial on the validation parts of so many; None: on that of one split.
 
         Raises:
             JobError: the folder holds another search, or something else.
             ConfigError: a value of the space is none that the experiment may have.
         """
-        described, given = config.model_dump(mode="json"), load_space(space)
+        described, given, facts = config.model_dump(mode="json"), load_space(space), {"folds": folds}
         check_space(config, given)
         import_optuna()
         if self.space.is_file() and self.experiment.is_file():
             for what, same in (
                 ("space", load_space(self.space) == given),
                 ("experiment", load_yaml(self.experiment) == described),
+                ("number of folds", json.loads(self.facts.read_text(encoding="utf-8")) == facts),
             ):
                 if not same:
                     raise JobError(f"{self.path} holds the search of another {what}: name another --output")
             return
-        if self.path.is_dir() and any(each != self.experiment for each in self.path.iterdir()):
+        if self.path.is_dir() and not {self.experiment, self.facts}.issuperset(self.path.iterdir()):
             raise JobError(f"{self.path} exists and is no search: name another --output (nothing is overwritten)")
         atomic_write_text(self.experiment, yaml.safe_dump(described, sort_keys=False))
+        write_json(self.facts, facts)
         atomic_write_text(self.space, yaml.safe_dump(load_yaml(space), sort_keys=False))
 
     @cached_property
-    def config(self) -> SegmentationConfig:
+    def config(self) -> SegmentationConfig | ClassificationConfig:
         """The experiment."""
+        if classifies(self.experiment):
+            return load_as(ClassificationConfig, self.experiment)
         return load_as(SegmentationConfig, self.experiment)
+
+    @cached_property
+    def folds(self) -> int | None:
+        """By the validation parts of how many folds a trial is scored; None: by that of one split."""
+        folds = json.loads(self.facts.read_text(encoding="utf-8"))["folds"]
+        return None if folds is None else int(folds)
+
+    @property
+    def command(self) -> str:
+        """Of segmed, that trains a trial."""
+        return "train-cls" if isinstance(self.config, ClassificationConfig) else "train"
 
     @cached_property
     def fields(self) -> Space:
@@ -124,9 +153,22 @@ class Search:
         atomic_write_text(self.trial(trial.number) / "experiment.yaml", described)
 
     def scores(self, number: int) -> list[float]:
-        """The score of each validation of a trial so far."""
-        points = read_history(self.run(number).path / "history.csv").get("score", [])
-        return [score for _, score in points if math.isfinite(score)]
+        """The score of each validation of a trial so far; with folds one alone, the mean of the best of each."""
+        run = self.run(number).path
+        if self.folds is None:
+            return scores_of(run)
+        best = [max(scores_of(run / f"fold_{fold}"), default=math.nan) for fold in range(self.folds)]
+        return [sum(best) / len(best)] if all(map(math.isfinite, best)) else []
+
+    def tested(self, number: int) -> bool:
+        """Whether the run of a trial is tested."""
+        run = self.run(number)
+        return self.proof(number).is_file() if self.folds is not None else run.finished
+
+    def proof(self, number: int) -> Path:
+        """What the test of a trial writes last."""
+        run = self.run(number)
+        return run.page if self.folds is None else last_file(Folds(run.path), classifies=self.command == "train-cls")
 
     def rows(self) -> list[ShownTrial]:
         """What became of each trial."""
@@ -175,6 +217,12 @@ class Search:
         with suppress(ValueError, RuntimeError, ZeroDivisionError):
             return dict(get_param_importances(self.study(), evaluator=FanovaImportanceEvaluator(seed=0)))
         return {}
+
+
+def scores_of(run: Path) -> list[float]:
+    """The score of each validation of a run so far."""
+    points = read_history(run / "history.csv").get("score", [])
+    return [score for _, score in points if math.isfinite(score)]
 
 
 def import_optuna() -> Any:

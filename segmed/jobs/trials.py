@@ -1,4 +1,4 @@
-"""The trials of a search on the local pool: each is a run that is never tested; the winner is, once, at the end."""
+"""The trials of a search, carried by an engine: each is a run that is never tested; the winner is, once, at the end."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from segmed.errors import ConfigError, JobError
 from segmed.files import write_json
-from segmed.jobs.carry import TICK_S, Stopped, carry_out, failures, noted_signals
+from segmed.jobs.carry import TICK_S, Engine, Stopped, carry_out, failures, noted_signals
 from segmed.jobs.job import Job, Needs, Plan
 from segmed.jobs.job_records import JobRecords
-from segmed.jobs.pool import LocalPool
 from segmed.jobs.study import Search, import_optuna
 from segmed.runs import is_held
+from segmed.runs.run_state import ENDED
 
 STOPPED = (130, -signal.SIGTERM)  # exit codes of a training that has saved after SIGTERM or Ctrl-C, or had not begun
 
@@ -40,35 +40,36 @@ def plan_of_trials(search: Search, trials: int, needs: Needs) -> Plan:
 
 def _job(search: Search, number: int, needs: Needs) -> Job:
     folder, run = search.trial(number), search.run(number).path
-    words = ("segmed", "train", "--config", str(folder / "experiment.yaml"), "--run-dir", str(run))
-    return Job(
-        f"trial_{number:04d}", (*words, "--go-on", "--untested"), folder=run, proof=folder / "ended.json", needs=needs
-    )
+    words = ["segmed", search.command, "--config", str(folder / "experiment.yaml"), "--run-dir", str(run)]
+    words += [] if search.folds is None else ["--folds", str(search.folds)]
+    proof = folder / ENDED
+    return Job(f"trial_{number:04d}", (*words, "--go-on", "--untested"), folder=run, proof=proof, needs=needs)
 
 
-def carry_out_trials(search: Search, trials: int, needs: Needs, pool: LocalPool) -> None:
+def carry_out_trials(search: Search, trials: int, needs: Needs, engine: Engine) -> None:
     """Do trials until there are as many as asked for; those that a stop left are gone on with.
 
     Raises:
         JobError: another process carries out the same search, or one needs more than there is.
         Stopped: SIGTERM or Ctrl-C; all trials have saved what they have.
     """
-    plan = pool.sized(plan_of_trials(search, trials, needs))
+    plan = engine.sized(plan_of_trials(search, trials, needs))
     with JobRecords(plan).holding(), noted_signals() as requested:
-        course = _Course(search, plan, pool)
+        course = _Course(search, plan, engine)
         while course.step():
             time.sleep(TICK_S)
             if requested:
-                pool.stop()
-                course.settle()
+                engine.stop()
+                course.settle(stopping=True)
                 raise Stopped("all trials have saved; go on with the same command")
 
 
 class _Course:
     """Where the trials of a search stand, and what comes next."""
 
-    def __init__(self, search: Search, plan: Plan, pool: LocalPool) -> None:
-        self.search, self.plan, self.pool, self.records = search, plan, pool, JobRecords(plan)
+    def __init__(self, search: Search, plan: Plan, engine: Engine) -> None:
+        self.search, self.plan, self.engine, self.records = search, plan, engine, JobRecords(plan)
+        self.at_once = engine.most_at_once(plan)
         self.optuna = import_optuna()
         self.study = search.study()
         before = self.study.get_trials(deepcopy=False)
@@ -80,10 +81,11 @@ class _Course:
         """Take in what ended, prune what falls behind, begin what there is room for; whether anything is left."""
         self.settle()
         for name, running in self.running.items():
-            if self._falls_behind(running) and not running.pruned:
+            if self.search.folds is None and self._falls_behind(running) and not running.pruned:
                 running.pruned = True
-                self.pool.stop_one(name)
-        while self.pool.has_room(self.plan.jobs[0].needs) and self._begin_next():
+                self.engine.stop_one(name)
+        needs = self.plan.jobs[0].needs
+        while len(self.running) < self.at_once and self.engine.has_room(needs) and self._begin_next():
             pass
         return bool(self.running or self.left or self.count < len(self.plan.jobs))
 
@@ -107,7 +109,7 @@ class _Course:
             return True
         self.running[job.name] = _Running(asked, told)
         self.records.begin(job)
-        self.pool.start(job, self.records)
+        self.engine.start(job, self.records)
         return True
 
     def _falls_behind(self, running: _Running) -> bool:
@@ -119,11 +121,12 @@ class _Course:
             behind = behind or running.asked.should_prune()
         return behind
 
-    def settle(self) -> None:
-        """Take in what ended; a trial that was stopped from outside stays one that runs."""
-        for name, code in self.pool.ended():
+    def settle(self, *, stopping: bool = False) -> None:
+        """Take in what ended; a trial that was stopped from outside, or by us, stays one that runs."""
+        for name, code in self.engine.ended():
             job, running = self.plan.by_name[name], self.running.pop(name)
-            self._falls_behind(running)
+            if self.search.folds is None or code == 0:
+                self._falls_behind(running)
             scores = self.search.scores(running.asked.number)
             if code == 0 and scores:
                 self._end(job, running.asked, "done", max(scores))
@@ -131,7 +134,7 @@ class _Course:
                 self._end(job, running.asked, "pruned", max(scores))
             elif code == 0:
                 self._fail(job, running.asked, "nothing was validated: give the split a validation part")
-            elif code in STOPPED:
+            elif code in STOPPED or stopping:
                 self.left.append(self.study.get_trials()[running.asked.number])
             else:
                 self._fail(job, running.asked, self.records.last_line(job) or f"exit code {code}")
@@ -152,16 +155,17 @@ class _Course:
         print(f"trial {asked.number}: failed: {reason}", flush=True)
 
 
-def winner_after_test(search: Search, needs: Needs, pool: LocalPool) -> Path:
+def winner_after_test(search: Search, needs: Needs, engine: Engine) -> Path:
     """Choose the winner by validation and test it, once; its run.
 
     Raises:
         JobError: no trial is done, or the test failed.
     """
-    run = search.run(search.choose())
-    command = ("segmed", "train", "--resume", str(run.path))
-    job = Job("test_of_the_winner", command, folder=run.path, proof=run.page, needs=needs)
+    winner = search.choose()
+    run = search.run(winner).path
+    command = ("segmed", search.command, "--resume", str(run))
+    job = Job("test_of_the_winner", command, folder=run, proof=search.proof(winner), needs=needs)
     plan = Plan(f"search {search.path.name}", search.path, (job,), command)
-    if not run.finished and (lines := failures(plan, carry_out(plan, pool))):
+    if not search.tested(winner) and (lines := failures(plan, carry_out(plan, engine))):
         raise JobError(lines[0])
-    return run.path
+    return run

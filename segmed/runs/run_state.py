@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,8 @@ from segmed.runs.history_columns import read_history
 from segmed.runs.run_folder import Folds, Run, is_run
 from segmed.runs.run_lock import is_held
 
-RunState = Literal["done", "trained", "training", "stopped", "planned"]
+RunState = Literal["done", "trained", "training", "stopped", "planned", "pruned", "failed"]
+ENDED = "ended.json"  # beside the run of a trial that a search does not go on with
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class RunStatus:
 
     Attributes:
         state: `done`: trained, and tested where it has a test part; `trained`: not tested yet; `training`: a process
-            holds it; `stopped`: it can go on; `planned`: nothing was trained yet.
+            holds it; `stopped`: it can go on; `planned`: nothing was trained yet; `pruned` or `failed`: a trial that
+            its search does not go on with.
         budget: how long it may train, in words.
         share: of its training that is over, in [0, 1]; None: not known.
         step: last step that was logged.
@@ -53,7 +55,18 @@ class RunStatus:
 
 def status_of(path: Path) -> RunStatus:
     """Of a run, or of a cross-validation, whose score is the mean of its folds'."""
-    return _of_folds(Folds(path)) if Folds(path).begun else _of_run(Run(path))
+    status = _of_folds(Folds(path)) if Folds(path).begun else _of_run(Run(path))
+    ended = trial_end(path).get("state") if status.state in ("stopped", "planned") else None
+    return replace(status, state=ended) if ended in ("pruned", "failed") else status
+
+
+def trial_end(run: Path) -> dict[str, Any]:
+    """What a search wrote of the trial whose run this is; empty where it is none, or goes on."""
+    try:
+        data = json.loads((run.parent / ENDED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _of_run(run: Run) -> RunStatus:
@@ -61,7 +74,10 @@ def _of_run(run: Run) -> RunStatus:
     step = int(max((step for points in history.values() for step, _ in points), default=0))
     minutes = max((value for _, value in history.get("minutes", ())), default=0.0)
     score = max((value for _, value in history.get("score", ())), default=None)
-    train = _section(run.config, "train")
+    config = _unchecked(run.config)
+    train = _section(config, "train")
+    if (config.get("cascade") or config.get("ensemble")) and not run.finished:
+        return _of_networks(run, _budget(train))
     state: RunState = "planned" if not step else "stopped"
     if run.finished:
         state = "done"
@@ -73,6 +89,30 @@ def _of_run(run: Run) -> RunStatus:
     return RunStatus(state, _budget(train), share, step, minutes, score, _test_dice(run.test))
 
 
+def _of_networks(run: Run, budget: str) -> RunStatus:
+    """Of a run of several networks that is not finished: how many there will be, their plans say when they begin."""
+    parts = [_of_run(Run(path)) for path in _networks(run.path)]
+    trained = sum(part.state in ("trained", "done") for part in parts)
+    state: RunState = "stopped" if parts else "planned"
+    if is_held(run.path) or any(part.state == "training" for part in parts):
+        state = "training"
+    return RunStatus(
+        state,
+        f"{trained} network{'s' * (trained != 1)} trained, each {budget}",
+        step=sum(part.step for part in parts),
+        minutes=sum(part.minutes for part in parts),
+    )
+
+
+def _networks(folder: Path) -> Iterator[Path]:
+    """Folders of the networks of a run, as far as they were begun."""
+    with suppress(OSError):
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.is_dir(follow_symlinks=False):
+                path = Path(entry.path)
+                yield from (path,) if Run(path).config.is_file() else _networks(path)
+
+
 def _of_folds(folds: Folds) -> RunStatus:
     try:
         runs = folds.runs()
@@ -82,7 +122,10 @@ def _of_folds(folds: Folds) -> RunStatus:
     whole = [part for part in parts if part.state == "done"]
     states = {part.state for part in parts}
     state: RunState = "training" if is_held(folds.path) or "training" in states else "stopped"
-    if state == "stopped" and len(whole) == len(parts) and (folds.test / "summary.json").is_file():
+    tested = any(
+        (folds.test / name).is_file() for name in ("summary.json", "figures.json")
+    )  # of segmenters, classifiers
+    if state == "stopped" and len(whole) == len(parts) and tested:
         state = "done"
     elif states == {"planned"}:
         state = "planned"
@@ -98,13 +141,17 @@ def _of_folds(folds: Folds) -> RunStatus:
     )
 
 
-def _section(config: Path, name: str) -> Mapping[str, Any]:
-    """A section of a resolved config, unchecked: what shows many runs reads much, and needs little of it."""
+def _unchecked(config: Path) -> Mapping[str, Any]:
+    """A resolved config, unchecked: what shows many runs reads much, and needs little of it."""
     try:
         data = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
-    section = data.get(name) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = config.get(name)
     return section if isinstance(section, dict) else {}
 
 

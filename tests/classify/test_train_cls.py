@@ -29,7 +29,10 @@ from segmed.config.reading import load_as
 from segmed.data.images.image_splits import ClassSplit
 from segmed.errors import ConfigError, DatasetError, NetworkError, RunError, SegmenterError
 from segmed.evaluate.answers import read_answers
-from segmed.runs import Run, read_config, read_history
+from segmed.jobs.fold_jobs import plan_of_folds
+from segmed.jobs.job import Needs
+from segmed.runs import Folds, Run, read_config, read_history
+from segmed.runs.run_state import status_of
 from segmed.training import classification_step, pretrained
 from segmed.training.checkpoint import read_weights
 from segmed.training.interruption import Interrupted
@@ -126,6 +129,8 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_never_was(fini
 def test_folds_test_every_image_once_by_a_model_that_never_saw_it(data, tmp_path):
     config = config_of(tmp_path, data, split={"folds": 2}, train={"epochs": 1}, evaluate={"maps": 0, "gallery": 0})
     classify_run.cross_validate(config, tmp_path / "folds")
+    assert all(job.done for job in plan_of_folds(config, Folds(tmp_path / "folds"), Needs()).jobs)
+    assert status_of(tmp_path / "folds").state == "done"
     together = read_answers(tmp_path / "folds" / "test" / "predictions.csv")
     assert len(together.ids) == len(set(together.ids)) == 40
     for fold in range(2):

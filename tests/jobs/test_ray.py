@@ -26,12 +26,12 @@ from segmed.machine import GIB
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.long]
-GRACE_S = 300
+GRACE_S = 1500
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head without cores, and two nodes of two cores each."""
+    """A head without cores."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -44,13 +44,23 @@ def cluster():
 
 @pytest.fixture
 def nodes(cluster):
-    """Two nodes of two cores each; removed at the end."""
-    added = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    """Two nodes of one core each, so that jobs have as many threads as on one machine; removed at the end."""
+    added = [started(cluster) for _ in range(2)]
     cluster.wait_for_nodes()
     yield added
     for node in added:
         if node in cluster.list_all_nodes():
             cluster.remove_node(node)
+
+
+def started(cluster):
+    """A node; on a busy machine its first start may take longer than Ray waits."""
+    for _ in range(3):
+        try:
+            return cluster.add_node(num_cpus=1)
+        except Exception as error:  # Ray raises no other
+            last = error
+    raise last
 
 
 def kill_when(cluster, node, happened) -> threading.Thread:
@@ -74,8 +84,8 @@ def test_folds_on_two_nodes_of_which_one_dies_are_those_of_one_machine(cluster, 
     two = compose_run.begin_folds(config, tmp_path / "two")
     assert yaml.safe_load(one.config.read_text()) == yaml.safe_load(two.config.read_text())
     local = plan_of_folds(config, one, Needs(1))
-    assert set(carry_out(local, LocalPool(Needs(2, 8 * GIB), at_once=1)).values()) == {"done"}
-    plan = plan_of_folds(config, two, Needs(2))
+    assert set(carry_out(local, LocalPool(Needs(1, 8 * GIB))).values()) == {"done"}
+    plan = plan_of_folds(config, two, Needs(1))
     killer = kill_when(cluster, nodes[0], lambda: len(list(two.path.glob("fold_*/history.csv"))) == 2)
     assert set(carry_out(plan, RayEngine()).values()) == {"done"}
     killer.join()
@@ -93,7 +103,7 @@ def test_shards_on_two_nodes_of_which_one_dies_are_those_of_one_machine(cluster,
     def predicted(output: Path, engine, before) -> dict[str, bytes]:
         words = ("segmed", "predict", "--run", str(run), "--input", str(folder), "--output", str(output))
         shards = Shards(output)
-        plan = plan_of_shards(shards, shards.divide(inputs, 3, again=False), words, words, Needs(2))
+        plan = plan_of_shards(shards, shards.divide(inputs, 3, again=False), words, words, Needs(1))
         thread = before(shards)
         assert set(carry_out(plan, engine).values()) == {"done"}
         if thread is not None:
@@ -101,7 +111,7 @@ def test_shards_on_two_nodes_of_which_one_dies_are_those_of_one_machine(cluster,
         assert len(json.loads((output / "prediction.json").read_text())["cases"]) == 12
         return {path.name: path.read_bytes() for path in output.glob("*.nii.gz")}
 
-    one = predicted(tmp_path / "one", LocalPool(Needs(2, 8 * GIB)), lambda shards: None)
+    one = predicted(tmp_path / "one", LocalPool(Needs(1, 8 * GIB)), lambda shards: None)
     begun = lambda shards: lambda: all(shards.record(number).exists() for number in (0, 1))  # noqa: E731
     two = predicted(tmp_path / "two", RayEngine(), lambda shards: kill_when(cluster, nodes[0], begun(shards)))
     assert two == one
@@ -110,7 +120,7 @@ def test_shards_on_two_nodes_of_which_one_dies_are_those_of_one_machine(cluster,
 
 def test_what_no_node_has_is_refused_and_failures_are_named(cluster, nodes, tmp_path):
     plan = shell_plan(tmp_path, shell_job(tmp_path, "a", needs=Needs(64)))
-    with pytest.raises(JobError, match="job a needs 64 cores; the largest of 3 nodes of the Ray cluster has 2 cores"):
+    with pytest.raises(JobError, match="job a needs 64 cores; the largest of 3 nodes of the Ray cluster has 1 core"):
         carry_out(plan, RayEngine())
     bad = shell_plan(tmp_path, shell_job(tmp_path, "bad", "echo 'error: no such volume'; exit 2"))
     assert carry_out(bad, RayEngine()) == {"bad": "failed"}

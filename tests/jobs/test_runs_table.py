@@ -54,6 +54,33 @@ def test_what_is_inside_a_run_belongs_to_it(tmp_path):
     assert [line.split()[0] for line in table_of(tmp_path)] == ["run", "cascade"]
 
 
+def test_a_run_of_several_networks_says_how_many_are_trained(tmp_path):
+    run = make(tmp_path / "cascade")
+    (run / "config.yaml").write_text("cascade: {margin_mm: 10}\n" + CONFIG)
+    assert status_of(run).state == "planned"
+    make(run / "fine" / "axial", history="step,minutes,score\n100,3,0.6\n")
+    coarse = make(run / "coarse" / "axial", history="step,minutes,score\n200,6,0.8\n")
+    (coarse / "weights").mkdir()
+    (coarse / "weights" / "last.safetensors").touch()
+    found = status_of(run)
+    assert (found.state, found.budget) == ("stopped", "1 network trained, each 10 epochs")
+    assert (found.step, found.share, found.minutes_left) == (300, None, None)
+    with holding(run / "fine" / "axial"):
+        assert status_of(run).state == "training"
+
+
+def test_trials_that_a_search_gave_up_are_named(tmp_path, monkeypatch, capsys):
+    for number, end in enumerate(({"state": "pruned"}, {"state": "failed", "error": "no memory"}, None)):
+        run = make(tmp_path / "search" / "trials" / f"{number:04d}" / "run", history="step,score\n100,0.6\n")
+        if end is not None:
+            (run.parent / "ended.json").write_text(json.dumps(end))
+    monkeypatch.setattr(sys, "argv", ["runs.py", str(tmp_path)])
+    assert main() == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in table] == ["state", "pruned", "failed", "stopped"]
+    assert last == f"trial {tmp_path}/search/trials/0001/run failed: no memory"
+
+
 def test_a_folder_that_is_not_there_is_one_line_and_one_without_runs_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["runs.py", str(tmp_path)])
     assert main() == 0

@@ -9,19 +9,25 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_classes import config_of as tiny_classes
+from tiny_classes import write_classes
 from tiny_data import make_balls, tiny
 
+from segmed.classify import run as classify_run
 from segmed.commands import search as command
 from segmed.compose import run as compose_run
-from segmed.config.reading import load_config
+from segmed.config import SegmentationConfig
+from segmed.config.classification import ClassificationConfig
+from segmed.config.reading import load_as
 from segmed.config.search_space import load_space
 from segmed.data.splits import Split
 from segmed.errors import ConfigError, JobError
 from segmed.jobs import trials
+from segmed.jobs.carry import Stopped
 from segmed.jobs.child import PROGRAM
 from segmed.jobs.job import Needs
 from segmed.jobs.pool import LocalPool
-from segmed.jobs.study import Search
+from segmed.jobs.study import Search, scores_of
 from segmed.jobs.trials import carry_out_trials, winner_after_test
 from segmed.reports.search.search_page import ShownTrial, write_search_page
 from segmed.segment.prepare import with_absolute_paths
@@ -67,11 +73,15 @@ class InThisProcess(LocalPool):
 
     def start(self, job, records):
         self.begun.append(job.name)
-        options = dict(zip(job.command[2::2], job.command[3::2], strict=False))
-        if "--resume" in options:
-            compose_run.resume(Path(options["--resume"]))
+        command, *options = job.command[1:]
+        kind = classify_run if command == "train-cls" else compose_run
+        given = dict(zip(options[::2], options[1::2], strict=False))
+        if "--resume" in given:
+            kind.resume(Path(given["--resume"]))
         else:
-            compose_run.train_untested(load_config(options["--config"]), Path(options["--run-dir"]), go_on=True)
+            schema = ClassificationConfig if command == "train-cls" else SegmentationConfig
+            config, folder = load_as(schema, given["--config"]), Path(given["--run-dir"])
+            kind.train_untested(config, folder, go_on=True, every_fold="--folds" in given)
         self.over.append((job.name, 0))
 
     def ended(self):
@@ -89,6 +99,9 @@ class Scripted(LocalPool):
 
     def has_room(self, needs):
         return self.now is None
+
+    def stop(self):
+        self.now = (self.now[0], -9)  # it did not save in time
 
     def start(self, job, records):
         number = int(job.name.removeprefix("trial_"))
@@ -137,6 +150,51 @@ def test_no_trial_is_tested_and_the_winner_is_once(balls, space, tmp_path, monke
         command.main()
 
 
+def test_a_trial_of_folds_is_scored_by_the_mean_of_their_validation_and_tested_as_a_whole(balls, space, tmp_path):
+    config = with_absolute_paths(tiny(balls, tmp_path, train={"epochs": 1}, split={"folds": 2}))
+    search, pool = Search(tmp_path / "search"), InThisProcess()
+    search.begin(config, space, folds=2)
+    carry_out_trials(search, 2, Needs(1), pool)
+    for row in search.rows():
+        parts = [search.run(row.number).path / f"fold_{fold}" for fold in range(2)]
+        assert row.score == pytest.approx(sum(max(scores_of(part)) for part in parts) / 2)
+        assert not any((part / "test").exists() or (part / "predictions").exists() for part in parts)
+    winner = winner_after_test(search, Needs(1), pool)
+    assert (winner / "ensemble.json").is_file()
+    assert [search.tested(number) for number in range(2)].count(True) == 1
+    assert winner_after_test(search, Needs(1), pool) == winner
+    assert pool.begun == ["trial_0000", "trial_0001", "test_of_the_winner"]
+    with pytest.raises(JobError, match="holds the search of another number of folds: name another --output"):
+        search.begin(config, space)
+
+
+def test_classifiers_are_searched_over_and_the_winner_is_tested_once(tmp_path):
+    data = write_classes(tmp_path / "images")
+    config = classify_run.with_absolute_paths(tiny_classes(tmp_path, data, train={"epochs": 2, "validations": 1}))
+    search, pool = Search(tmp_path / "search"), InThisProcess()
+    search.begin(config, written(tmp_path, RATE))
+    carry_out_trials(search, 2, Needs(1), pool)
+    assert [row.state for row in search.rows()] == ["done", "done"]
+    assert not any(search.run(number).test.exists() for number in range(2))
+    run = winner_after_test(search, Needs(1), pool)
+    assert (run / "test" / "figures.json").is_file()
+    command._write_page(search, run)
+    assert "balanced accuracy of its test, made once" in search.page.read_text()
+
+
+def test_what_a_search_can_not_do_is_one_line(balls, space, tmp_path, monkeypatch):
+    search = begun(balls, tmp_path, space)
+    monkeypatch.setattr(sys, "argv", ["segmed", *words(search, space, trials=2), "--on", "slurm"])
+    with pytest.raises(ConfigError, match=r"--on slurm can't carry a search: .* or give --on ray"):
+        command.main()
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(sys, "argv", ["segmed", *words(search, space, trials=2), "--on", "ray"])
+    with pytest.raises(JobError, match=r'pip install "segmed-mri\[ray\]"'):
+        command.main()
+    with pytest.raises(ConfigError, match="a search is over one network, and a cascade or an ensemble has several"):
+        begun(balls, tmp_path / "other", space, ensemble={"views": ["axial", "coronal"]})
+
+
 def words(search: Search, space: Path, *, trials: int) -> list[str]:
     config, output = str(search.experiment), str(search.path)
     return ["search", "--config", config, "--space", str(space), "--trials", str(trials), "--output", output]
@@ -165,6 +223,18 @@ def test_a_search_that_was_killed_goes_on_with_the_same_trials(balls, space, tmp
     assert [row.state for row in again.rows()] == ["done"] * 5
     assert [(again.trial(number) / "experiment.yaml").read_bytes() for number in range(4)] == drawn
     assert len({row.values["train.learning_rate"] for row in again.rows()}) == 5
+
+
+def test_a_trial_that_a_stop_killed_is_gone_on_with(balls, space, tmp_path, monkeypatch):
+    search = begun(balls, tmp_path, space)
+    monkeypatch.setattr(trials.time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped, match="go on with the same command"):
+        carry_out_trials(search, 2, Needs(1), Scripted([GOOD[:1], GOOD]))
+    assert [row.state for row in search.rows()] == ["running"]
+    monkeypatch.undo()
+    pool = Scripted([GOOD, GOOD])
+    carry_out_trials(search, 2, Needs(1), pool)
+    assert pool.begun == [0, 1]
 
 
 def test_a_failed_trial_stops_no_other_and_alone_has_no_winner(balls, space, tmp_path):
@@ -246,13 +316,13 @@ def test_a_search_of_eight_trials_is_killed_and_goes_on(balls, space, tmp_path):
     search = begun(balls, tmp_path, space)
     line = [*PROGRAM, *words(search, space, trials=8), "--at-once", "2"]
     first = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    until = time.monotonic() + 400
+    until = time.monotonic() + 1500
     while not (search.trial(2) / "run" / "config.yaml").is_file() and time.monotonic() < until:
         time.sleep(0.2)
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert any(row.state == "running" for row in search.rows())
-    subprocess.run(line, check=True, env=os.environ, timeout=600)
+    subprocess.run(line, check=True, env=os.environ, timeout=3000)
     assert len(search.rows()) == 8
     assert {row.state for row in search.rows()} <= {"done", "pruned"}
     assert [search.run(number).test.is_dir() for number in range(8)].count(True) == 1

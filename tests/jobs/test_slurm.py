@@ -25,7 +25,7 @@ def slurm(tmp_path, monkeypatch):
     """Folder of the stand-in's own records; sbatch and scontrol are on the path."""
     tools = tmp_path / "slurm_tools"
     tools.mkdir()
-    for name in ("sbatch", "scontrol"):
+    for name in ("sbatch", "scontrol", "squeue"):
         (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} {STUB} {name} "$@"\n')
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
@@ -119,6 +119,25 @@ def test_a_job_waits_for_the_tasks_that_it_needs_and_for_no_others(tmp_path):
     submit = (tmp_path / "jobs" / "slurm" / "submit.sh").read_text()
     assert 'afterok:${array_01}_0"' in submit
     assert 'afterok:${array_01}_1"' in submit
+
+
+def test_jobs_that_wait_are_not_submitted_twice(slurm, tmp_path):
+    plan = folds(tmp_path, fold_1="exit 2")
+    write_or_submit(plan, JobsConfig(), submit=True)
+    (slurm / "queued").write_text("1\n77\n")
+    with pytest.raises(JobError, match="submitted before wait or run, 1: wait for them, or scancel 1 first"):
+        write_or_submit(plan, JobsConfig(), submit=True)
+    (slurm / "queued").unlink()
+    write_or_submit(plan, JobsConfig(), submit=True)
+    assert len(list(slurm.glob("*.job"))) == 4
+
+
+def test_what_sbatch_says_against_a_job_is_one_line(slurm, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_STUB_REFUSES", "yes")
+    with pytest.raises(
+        JobError, match=r"sbatch refused the jobs of .*: sbatch: error: invalid partition specified: gpus"
+    ):
+        write_or_submit(folds(tmp_path), JobsConfig(partition="gpus"), submit=True)
 
 
 def test_without_sbatch_nothing_is_submitted(tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def write_classification(
     """
     summary = summarise_classification(test, validation, config=config, title=title, notes=notes)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "figures.json", summary)
+    remove(folder / "figures.json")
     temperature = temperature_of(summary)
     save_answers(test, folder / "predictions.csv", temperature=temperature, notes=notes)
     remove(folder / "predictions_validation.csv")  # of an earlier test, if this one has none
@@ -70,6 +70,7 @@ def write_classification(
         remove(folder / f"{name}.png")
     for name, figure in pictures.items():
         save_figure(figure, folder / f"{name}.png")
+    write_json(folder / "figures.json", summary)  # the last: with it, the test is whole
     return summary
 
 

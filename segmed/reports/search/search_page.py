@@ -50,6 +50,7 @@ def write_search_page(
     importance: Mapping[str, float],
     logarithmic: frozenset[str],
     tested: tuple[int, Path] | None,
+    folds: int | None = None,
 ) -> Path:
     """Write the page; pictures lie within it, and it loads nothing.
 
@@ -60,6 +61,7 @@ def write_search_page(
         importance: field -> share of the variance of the score.
         logarithmic: fields that were drawn on a logarithmic scale.
         tested: number and run of the winner; None: it is not chosen yet.
+        folds: by the validation parts of how many a trial was scored; None: by that of one split.
 
     Raises:
         DiskError: the folder can't be written.
@@ -79,6 +81,7 @@ def write_search_page(
         failed=[f"trial {trial.number}: {trial.error}" for trial in trials if trial.error],
         winner=None if tested is None else str(tested[1]),
         values=_values(trials, tested),
+        folds=folds,
     )
 
 
@@ -100,11 +103,20 @@ def _key(trials: Sequence[ShownTrial], tested: tuple[int, Path] | None) -> list[
     if tested is None:
         return key
     score = next((trial.score for trial in trials if trial.number == tested[0]), None)
-    summary = read_json(tested[1] / "test" / "summary.json") or {}
-    dice = summary.get("mean", {}).get("dice", {}).get("mean")
     key.append((NONE if score is None else f"{score:.4f}", "", f"score of trial {tested[0]}, by which it won"))
-    key.append((NONE if dice is None else f"{dice:.4f}", "", "Dice of its test, made once"))
+    figure, title = _test_figure(tested[1] / "test")
+    key.append((NONE if figure is None else f"{figure:.4f}", "", f"{title} of its test, made once"))
     return key
+
+
+def _test_figure(folder: Path) -> tuple[float | None, str]:
+    """The main figure of a test, of label maps or of classes, and what it is."""
+    classes = read_json(folder / "figures.json")
+    if classes:
+        return classes.get("image", {}).get("overall", {}).get("balanced_accuracy", {}).get(
+            "value"
+        ), "balanced accuracy"
+    return (read_json(folder / "summary.json") or {}).get("mean", {}).get("dice", {}).get("mean"), "Dice"
 
 
 def _values(trials: Sequence[ShownTrial], tested: tuple[int, Path] | None) -> str:
