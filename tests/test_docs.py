@@ -1,29 +1,32 @@
-"""README and docs/: links lead somewhere, pictures are small, commands exist with the options that are named."""
+"""README and docs/: links lead somewhere, pictures are small, YAML and Python fit; citation, container."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import segmed
-from segmed.commands.program import COMMANDS, main_of
+from segmed.config import SegmentationConfig
+from segmed.config.data import DataConfig
+from segmed.config.reading import load_config, load_yaml, validate
+from segmed.config.row_families import FamilyConfig
+from segmed.config.search_space import check_space, load_space
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
-TOOLS = {"train_seg": "train", "train_cls": "train-cls", "audit_data": "audit", "download_data": "download",
-         "make_phantom": "phantom", "quantify_scar": "quantify-scar", "quantify_cine": "quantify-cine"}  # fmt: skip
-READERS_OWN = {"C.yaml", "my.yaml"}  # of a page's commands: the first run's config stands for them
 PICTURE_BYTES, README_LINES = 200_000, 150
 INSTRUCTIONS = {"ARG", "FROM", "RUN", "ENV", "COPY", "WORKDIR", "ENTRYPOINT", "CMD", "EXPOSE", "USER", "LABEL"}
 
@@ -110,76 +113,43 @@ def test_one_sentence_says_what_it_is_everywhere():
     assert citation["abstract"].rstrip(".") == sentence
 
 
-# ---------------------------------------------------------------- commands
+# ---------------------------------------------------------------- examples
 
 
-def commands_of(page: Path) -> Iterator[list[str]]:
-    """Command lines of segmed in a page, as `segmed NAME OPTIONS`, variables of the shell filled in."""
-    text = page.read_text(encoding="utf-8")
-    for language, block in fenced(text):
-        if language:
-            continue
-        variables: dict[str, str] = {}
-        for line in block.splitlines():
-            if loop := re.match(r"\s*for (\w+) in (\"[^\"]+\"|[^\s;]+)", line):
-                variables[loop[1]] = loop[2].strip('"')
-            elif given := re.match(r'(\w+)="(.*)"$', line):
-                variables[given[1]] = given[2]
-            for name, value in variables.items():
-                line = line.replace(f"${{{name}}}", value).replace(f"${name}", value)
-            yield from command_in(line)
-    for code in re.findall(r"`([^`\n]+)`", unfenced(text)):
-        yield from command_in(code)
-
-
-def command_in(line: str) -> Iterator[list[str]]:
-    tool = re.search(r"(?:^|&& )\s*(?:python|torchrun [^\n]*?) ?tools/(\w+)\.py(?= |$)(.*)", line)
-    own = re.match(r"\s*segmed ([a-z][a-z-]*)(.*)", line)
-    if tool is None and own is None:
-        return
-    name, options = (TOOLS.get(tool[1], tool[1]), tool[2]) if tool else (own[1], own[2])
-    own_config = "contrast_phantom" if name == "train-cls" else "phantom"
-    words = shlex.split(options.replace("--config ...", ""), comments=True)
-    yield [name, *(own_config if word in READERS_OWN else word for word in words)]
-
-
-LINES = sorted({tuple(line) for page in DOCUMENTS for line in commands_of(page)})
-
-
-@pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
-def test_commands_exist(page):
-    for name, *_ in commands_of(page):
-        assert name in COMMANDS, f"{name_of(page)}: segmed {name}"
-
-
-def chooses(line: tuple[str, ...]) -> tuple[str, ...]:
-    """The command and what decides which options it has: its config, and sections that are chosen by name."""
-    pairs = zip(line, (*line[1:], ""), strict=True)
-    chosen = [
-        word for option, value in pairs if re.fullmatch(r"--config|--.*\.name", option) for word in (option, value)
+def examples(language: str) -> list[Any]:
+    """Blocks of one language, each with its page and number as its name."""
+    found = [
+        pytest.param(block, id=f"{name_of(page)} {number}")
+        for page in DOCUMENTS
+        for number, (spoken, block) in enumerate(fenced(page.read_text(encoding="utf-8")))
+        if spoken == language
     ]
-    optional = [
-        f"--{section}." for section in ("adversary", "cascade", "ensemble") if f"--{section}." in " ".join(line)
-    ]
-    return (line[0], *chosen, *optional)
+    assert found, language
+    return found
 
 
-GROUPS: dict[tuple[str, ...], set[str]] = {}
-for _line in LINES:
-    GROUPS.setdefault(chooses(_line), set()).update(word.split("=")[0] for word in _line if word.startswith("--"))
+@pytest.mark.parametrize("block", examples("yaml"))
+def test_examples_of_yaml_are_understood(block, tmp_path):
+    file = tmp_path / "example.yaml"
+    file.write_text(block, encoding="utf-8")
+    given = load_yaml(file)
+    if any("." in key for key in given):
+        check_space(load_config("phantom"), load_space(file))
+    elif "families" in given:
+        assert all(FamilyConfig.model_validate(family) for family in given["families"])
+    else:
+        inside = {"data": given} if given.keys() <= DataConfig.model_fields.keys() else given
+        assert validate(SegmentationConfig, inside, where=str(file)).model_fields_set == inside.keys()
 
 
-@pytest.mark.parametrize("chosen", GROUPS, ids=" ".join)
-def test_named_options_exist(chosen, monkeypatch, capsys):
-    command, *given = (word for word in chosen if not word.endswith("."))
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["segmed", command, *given, "--help-all"])
-    with pytest.raises(SystemExit) as stopped:
-        main_of(command)()
-    assert not stopped.value.code
-    listed = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
-    missing = GROUPS[chosen] - listed - {"--help", "--help-all"}
-    assert not missing, f"segmed {command} has no {', '.join(sorted(missing))}"
+@pytest.mark.parametrize("block", examples("python"))
+def test_examples_of_python_call_what_there_is(block):
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "segmed":
+            assert node.attr in segmed.PUBLIC, node.attr
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in segmed.PUBLIC:
+            named = {keyword.arg: None for keyword in node.keywords}
+            inspect.signature(getattr(segmed, node.func.attr)).bind(*node.args, **named)
 
 
 # ---------------------------------------------------------------- citation and container

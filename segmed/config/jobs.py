@@ -32,5 +32,7 @@ class JobsConfig(Section):
         pattern=r"^(\d+-)?\d+(:\d\d){0,2}$",
         description="slurm: of a job, as 12:00:00; one that reaches it saves, is queued again and goes on",
     )
-    options: tuple[str, ...] = Field((), description="slurm: more lines of #SBATCH, as --account=lab --qos=long")
+    options: tuple[str, ...] = Field(
+        (), description='slurm: more for #SBATCH, with =, as "--jobs.options=--account=lab --qos=long"'
+    )
     scripts: Path | None = Field(None, description="slurm: folder of the scripts; none: jobs/slurm of the plan")

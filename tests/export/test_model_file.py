@@ -104,6 +104,12 @@ def test_the_card_says_data_figures_use_and_limits(model, monkeypatch, capsys):
     assert f"{counts['train']} trained it, {counts['validation']} selected it, {counts['test']} tested it" in card
 
 
+def test_the_command_writes_the_words_of_its_options(run, model, tmp_path, monkeypatch):
+    words = ("--intended-use", "Balls.", "--limits", "Cubes.", "--license", "CC0-1.0")
+    assert call(monkeypatch, "export", "--run", run.path, "--output", tmp_path / model.name, *words) == 0
+    assert read_card(tmp_path / model.name) == read_card(model)
+
+
 # ---------------------------------------------------------------- it stands where a run does
 
 

@@ -91,8 +91,8 @@ def _about_subjects(dataset: Dataset, shared: Any) -> list[str]:
     example = ", ".join(case.id for case in dataset.cases[:SHOWN])
     if shared is None:
         return [
-            f"Nothing says who was scanned; ids are like {example}. Give layout a subject, as '^[^_]+',",
-            "or '.+' if every case is somebody else.",
+            f"Nothing says who was scanned; ids are like {example}. Is every case somebody else? Add subject: '.+'",
+            "to layout. Else add what finds the patient in an id: subject: '^[^_]+' finds pat07 in pat07_scan2.",
         ]
     return [
         f"Guessed: '{shared[0]}' in the ids finds {len(shared[1])} subjects, as {', '.join(list(shared[1])[:SHOWN])}.",
