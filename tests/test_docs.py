@@ -19,6 +19,7 @@ import yaml
 
 import segmed
 from segmed.config import SegmentationConfig
+from segmed.config.compare import CompareConfig
 from segmed.config.data import DataConfig
 from segmed.config.reading import load_config, load_yaml, validate
 from segmed.config.row_families import FamilyConfig
@@ -135,6 +136,8 @@ def test_examples_of_yaml_are_understood(block, tmp_path):
     given = load_yaml(file)
     if any("." in key for key in given):
         check_space(load_config("phantom"), load_space(file))
+    elif "rows" in given:
+        assert validate(CompareConfig, given, where=str(file)).model_fields_set == given.keys()
     elif "families" in given:
         assert all(FamilyConfig.model_validate(family) for family in given["families"])
     else:
