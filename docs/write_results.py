@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import random
 import re
 import statistics
 from collections.abc import Sequence
@@ -42,14 +43,18 @@ def table(name: str) -> str:
     """
     rows = read(DATA / name)
     source = next(row for row in read(DATA / "sources.csv") if row["file"] == name)
-    lines = case_means(rows) if source["kind"] == "per case" else printed_rows(rows)
-    said = {
-        "per case": f"mean ± SD of the rows of cases in [{name}](data/{name}), made on {source['date']}",
-        "as printed": f"as printed on {source['date']} ([{name}](data/{name})); the rows of cases were not kept",
-        "measured": f"as measured on {source['date']} ([{name}](data/{name}))",
-    }[source["kind"]]
+    lines = KINDS[source["kind"]](rows)
+    said = SAID[source["kind"]].format(file=f"[{name}](data/{name})", date=source["date"])
     folder = "results/" if name in ON_SPEED else ""
     return "\n".join([*lines, "", f"*{said.replace('](data/', f']({folder}data/')}.*"])
+
+
+SAID = {
+    "per case": "mean ± SD of the rows of cases in {file}, made on {date}",
+    "per image": "from the rows of images in {file}, made on {date}; intervals over subjects",
+    "as printed": "as printed on {date} ({file}); the rows of cases were not kept",
+    "measured": "as measured on {date} ({file})",
+}
 
 
 def read(path: Path) -> list[Row]:
@@ -90,6 +95,54 @@ def case_means(rows: Sequence[Row]) -> list[str]:
         cells = [_mean([float(row[name]) for row in own], 3 if name == "Dice" else 1) for name in figures]
         lines.append("| " + " | ".join([method, str(len(own)), *cells]) + " |")
     return lines
+
+
+def image_figures(rows: Sequence[Row]) -> list[str]:
+    """A row a method: images and subjects, accuracy with its interval, balanced accuracy and AUC, over all its images.
+
+    Images have `truth`, `answer`, and, of two classes, the `probability` of the second class by name.
+    """
+    lines = ["| method | images | subjects | accuracy | balanced accuracy | AUC |", "|" + "---|" * 6]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        low, high = accuracy_interval(own)
+        classes = sorted({row["truth"] for row in own})
+        balanced = statistics.fmean(accuracy([row for row in own if row["truth"] == each]) for each in classes)
+        auc = f"{area(own, classes[1]):.3f}" if own[0]["probability"] else "–"
+        shown = f"{accuracy(own):.3f} [{low:.3f}, {high:.3f}]"
+        subjects = len({row["subject"] for row in own})
+        lines.append(f"| {method} | {len(own)} | {subjects} | {shown} | {balanced:.3f} | {auc} |")
+    return lines
+
+
+def accuracy(rows: Sequence[Row]) -> float:
+    """Share of images whose answer is the truth."""
+    return statistics.fmean(row["answer"] == row["truth"] for row in rows)
+
+
+def accuracy_interval(rows: Sequence[Row], draws: int = 2000) -> tuple[float, float]:
+    """95 % percentile bootstrap of the accuracy: subjects are drawn, with all their images."""
+    subjects: dict[str, list[bool]] = {}
+    for row in rows:
+        subjects.setdefault(row["subject"], []).append(row["answer"] == row["truth"])
+    counts = [(sum(right), len(right)) for right in subjects.values()]
+    generator = random.Random(0)
+    means = []
+    for _ in range(draws):
+        drawn = generator.choices(counts, k=len(counts))
+        means.append(sum(right for right, _ in drawn) / sum(images for _, images in drawn))
+    cuts = statistics.quantiles(means, n=40, method="inclusive")
+    return cuts[0], cuts[-1]
+
+
+def area(rows: Sequence[Row], positive: str) -> float:
+    """Area under the ROC curve: how often an image of the class is more probable than one of the other; ties half."""
+    of_class = [float(row["probability"]) for row in rows if row["truth"] == positive]
+    others = [float(row["probability"]) for row in rows if row["truth"] != positive]
+    return statistics.fmean((a > b) + 0.5 * (a == b) for a in of_class for b in others)
+
+
+KINDS = {"per case": case_means, "per image": image_figures, "as printed": printed_rows, "measured": printed_rows}
 
 
 def _mean(values: Sequence[float], digits: int) -> str:

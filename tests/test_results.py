@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -16,6 +17,7 @@ import write_results  # noqa: E402
 from write_results import DATA, PAGES, read, table, written  # noqa: E402
 
 SOURCES = {row["file"]: row for row in read(DATA / "sources.csv")}
+PER_IMAGE = [name for name, row in SOURCES.items() if row["kind"] == "per image"]
 PER_CASE = [name for name, row in SOURCES.items() if row["kind"] == "per case"]
 TABLES = "".join(page.read_text(encoding="utf-8") for page in PAGES)
 FIGURE = re.compile(r"(?<![\d.,=])(\d\.\d{3}|\d{2,}\.\d{2})(?![\d.]| s\b| minutes)")
@@ -33,7 +35,7 @@ def test_every_file_is_shown_and_says_where_its_figures_come_from():
     assert {path.name for path in DATA.glob("*.csv")} == {"sources.csv", "in_text.csv", *SOURCES}
     for name, row in SOURCES.items():
         assert f"<!-- table {name} -->" in TABLES, name
-        assert row["kind"] in ("per case", "as printed", "measured")
+        assert row["kind"] in write_results.KINDS
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", row["date"])
         assert ("were not kept" in table(name)) == (row["kind"] == "as printed")
 
@@ -53,6 +55,25 @@ def test_the_means_are_those_of_the_cases(name):
         dice = np.array([float(row["Dice"]) for row in own])
         mean, sd = map(float, shown[method][head.index("Dice")].split(" ± "))
         assert (mean, sd) == pytest.approx((dice.mean(), dice.std(ddof=1)), abs=5.1e-4)
+
+
+@pytest.mark.parametrize("name", PER_IMAGE)
+def test_the_figures_of_classifiers_are_those_of_the_images(name):
+    rows = read(DATA / name)
+    shown = {line.split(" | ")[0].lstrip("| "): line.strip("| ").split(" | ") for line in table(name).splitlines()[2:]}
+    for method in {row["method"] for row in rows}:
+        own = [row for row in rows if row["method"] == method]
+        assert len({row["case"] for row in own}) == len(own) == int(shown[method][1])
+        assert len({row["subject"] for row in own}) == int(shown[method][2])
+        truth, answer = ([row[column] for row in own] for column in ("truth", "answer"))
+        accuracy, low, high = map(float, re.findall(r"[\d.]+", shown[method][3]))
+        assert low < accuracy < high
+        assert accuracy == pytest.approx(accuracy_score(truth, answer), abs=5.1e-4)
+        assert float(shown[method][4]) == pytest.approx(balanced_accuracy_score(truth, answer), abs=5.1e-4)
+        if own[0]["probability"]:
+            positive = np.array(truth) == max(truth)
+            area = roc_auc_score(positive, [float(row["probability"]) for row in own])
+            assert float(shown[method][5]) == pytest.approx(area, abs=5.1e-4)
 
 
 def figures_of_files() -> set[str]:
