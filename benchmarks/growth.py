@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogFormatter, NullFormatter
 from pydantic import Field, PositiveInt
 
 from benchmarks.processes import ROOT
@@ -54,7 +55,7 @@ class Arguments(Section):
     Seconds depend on what else the machine does; beside them stand those of the processor.
     """
 
-    cases: tuple[PositiveInt, ...] = Field((100, 1_000), description="of each folder; 10,000 take half an hour")
+    cases: tuple[PositiveInt, ...] = Field((100, 1_000), description="of each folder")
     output: Path = Field(description="folder of growth.csv and growth.png; rows that are there already stay")
 
 
@@ -75,7 +76,7 @@ class Row:
     step: str
     seconds: float
     processor_seconds: float
-    peak_mib: float
+    peak_mib: int
     load: float
 
 
@@ -128,7 +129,7 @@ def measure(folder: Path, count: int) -> Iterator[Row]:
         yield Row(count, step, *timed(*steps[step]))
 
 
-def timed(words: Sequence[str], until: re.Pattern[str] | None) -> tuple[float, float, float, float]:
+def timed(words: Sequence[str], until: re.Pattern[str] | None) -> tuple[float, float, int, float]:
     """Seconds, processor seconds, peak MiB and load of a command, or of its begin, up to a line of what it prints.
 
     Raises:
@@ -163,7 +164,14 @@ def read_rows(path: Path) -> list[Row]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return [
-            Row(int(row.pop("cases")), row.pop("step"), **{name: float(value) for name, value in row.items()})
+            Row(
+                int(row["cases"]),
+                row["step"],
+                float(row["seconds"]),
+                float(row["processor_seconds"]),
+                int(row["peak_mib"]),
+                float(row["load"]),
+            )
             for row in csv.DictReader(file)
         ]
 
@@ -180,15 +188,21 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     panels = figure.subplots(1, 2)
-    for axes, field, text in zip(panels, ("processor_seconds", "peak_mib"), ("processor s", "peak MiB"), strict=True):
+    shown = (("processor_seconds", "processor s", 1), ("peak_mib", "peak MiB", 100))
+    for axes, (field, text, floor) in zip(panels, shown, strict=True):
         for step, colour in zip(STEPS, COLOURS, strict=True):
             own = [row for row in rows if row.step == step]
             axes.plot(
                 [row.cases for row in own], [getattr(row, field) for row in own], "o-",
                 color=colour, linewidth=1, markersize=3, label=step,
             )  # fmt: skip
-        axes.set(xscale="log", yscale="log", xlabel="cases", ylabel=text)
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        top = max(getattr(row, field) for row in rows)
+        axes.set(xscale="log", yscale="log", ylim=(floor, 10 ** math.ceil(math.log10(top))))
+        axes.set_xlabel("cases", fontsize=8)
+        axes.set_ylabel(text, fontsize=8)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(LogFormatter(labelOnlyBase=True))
+            axis.set_minor_formatter(NullFormatter())
         plain(axes)
     panels[0].legend(fontsize=7, frameon=False)
     save_figure(figure, path, dpi=110)

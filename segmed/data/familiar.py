@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,19 +47,18 @@ class Familiar:
         """
         differences = self._sizes(image) if self.spacing_known else []
         for modality, channel in zip(self.modalities, image.as_tensor(), strict=True):
-            known = [fact.intensity[modality] for fact in self.facts if modality in fact.intensity]
-            if not known or (len(self.modalities) > 1 and not channel.any()):  # an image that the case lacks
+            known = self._known.get(modality)
+            if known is None or (len(self.modalities) > 1 and not channel.any()):  # an image that the case lacks
                 continue
             values = intensity_facts(MetaTensor(channel[None], affine=torch.from_numpy(as_affine(image.affine))))
             name = f"{modality}: " if len(self.modalities) > 1 else ""
-            differences += [f"{name}{what}" for what in _strange_values(values, known)]
+            differences += [f"{name}{what}" for what in _strange_values(values, *known)]
         return f"unlike all {len(self.facts)} training scans: {'; '.join(differences)}" if differences else None
 
     def _sizes(self, image: MetaTensor) -> list[str]:
         spacing = np.array(spacing_mm(as_affine(image.affine)))
         view = np.sort(spacing * np.array(image.shape[1:]))
-        views = np.sort([np.array(fact.shape) * fact.spacing_mm for fact in self.facts], axis=1)
-        spacings = np.sort([fact.spacing_mm for fact in self.facts], axis=1)
+        views, spacings = self._known_sizes
         differences = []
         if _outside(view, views, VIEW):
             differences.append(f"it shows {_mm(view)} mm, those {_mm(views.min(0))} to {_mm(views.max(0))} mm")
@@ -66,6 +66,24 @@ class Familiar:
             small, large = _mm(spacings.min(0)), _mm(spacings.max(0))
             differences.append(f"its voxels have {_mm(np.sort(spacing))} mm, theirs {small} to {large} mm")
         return differences
+
+    @cached_property
+    def _known_sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest field of view, and spacing, sorted within each image, in mm: (2, 3) each."""
+        views = np.sort([np.array(fact.shape) * fact.spacing_mm for fact in self.facts], axis=1)
+        spacings = np.sort([fact.spacing_mm for fact in self.facts], axis=1)
+        return np.stack([views.min(0), views.max(0)]), np.stack([spacings.min(0), spacings.max(0)])
+
+    @cached_property
+    def _known(self) -> dict[str, tuple[float, list[tuple[float, float]]]]:
+        """Modality -> its lowest value, and the range of each feature, over all images that have it."""
+        known = {}
+        for modality in self.modalities:
+            facts = [fact.intensity[modality] for fact in self.facts if modality in fact.intensity]
+            if facts:
+                ranges = [(min(map(feature, facts)), max(map(feature, facts))) for _, feature in FEATURES]
+                known[modality] = min(each["min"] for each in facts), ranges
+        return known
 
 
 def familiar_with(run: Path, *, spacing_known: bool = True) -> Familiar | None:
@@ -87,23 +105,25 @@ def _mm(values: np.ndarray) -> str:
     return " × ".join(f"{value:.3g}" for value in values)
 
 
-def _strange_values(values: Mapping[str, float], known: Sequence[Mapping[str, float]]) -> list[str]:
+def _strange_values(values: Mapping[str, float], lowest: float, ranges: Sequence[tuple[float, float]]) -> list[str]:
     differences = []
     width = values["p99_5"] - values["p0_5"]
-    if values["p0_5"] < -BELOW * width and min(each["min"] for each in known) >= 0:
+    if values["p0_5"] < -BELOW * width and lowest >= 0:
         differences.append("many of its values are below 0, none of theirs")
-    features: tuple[tuple[str, Callable[[Mapping[str, float]], float]], ...] = (
-        ("of its voxels are 0", lambda each: each["zero_fraction"]),
-        ("of its range of grey values lies its median", _middle),
-    )
-    for what, feature in features:
-        own, theirs = feature(values), [feature(each) for each in known]
-        if own < min(theirs) - SHARE or own > max(theirs) + SHARE:
+    for (what, feature), (low, high) in zip(FEATURES, ranges, strict=True):
+        own = feature(values)
+        if own < low - SHARE or own > high + SHARE:
             at = "at " if "median" in what else ""
-            differences.append(f"{at}{own:.0%} {what}, theirs {min(theirs):.0%} to {max(theirs):.0%}")
+            differences.append(f"{at}{own:.0%} {what}, theirs {low:.0%} to {high:.0%}")
     return differences
 
 
 def _middle(values: Mapping[str, float]) -> float:
     width = values["p99_5"] - values["p0_5"]
     return (values["p50"] - values["p0_5"]) / width if width > 0 else 0.0
+
+
+FEATURES: tuple[tuple[str, Callable[[Mapping[str, float]], float]], ...] = (
+    ("of its voxels are 0", lambda each: each["zero_fraction"]),
+    ("of its range of grey values lies its median", _middle),
+)

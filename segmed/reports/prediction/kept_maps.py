@@ -25,16 +25,19 @@ def kept_maps(folder: Path, result: Path, grid: SliceStack | None = None) -> tup
     Raises:
         GeometryError: they lie on another one.
     """
-    record = read_json(folder / "prediction.json") or {}
-    classes = record.get("classes")
+    uncertainty, probabilities = (_kept(folder, result, what) for what in ("uncertainty", "probabilities"))
+    if uncertainty is None and probabilities is None:  # the record of many cases is not read for each of them
+        return ()
+    classes = (read_json(folder / "prediction.json") or {}).get("classes")
     if not classes:
         return ()
     maps = []
-    if (path := _kept(folder, result, "uncertainty")) is not None:
-        maps.append(HeatMap("uncertainty (entropy)", open_stack(Source(path)), math.log(len(classes)), "nats"))
-    if (path := _kept(folder, result, "probabilities")) is not None:
+    if uncertainty is not None:
+        maps.append(HeatMap("uncertainty (entropy)", open_stack(Source(uncertainty)), math.log(len(classes)), "nats"))
+    if probabilities is not None:
         for number, name in list(enumerate(classes))[1:]:
-            maps.append(HeatMap(f"probability of {name}", open_stack(Source(path, component=number)), 1.0))
+            stack = open_stack(Source(probabilities, component=number))
+            maps.append(HeatMap(f"probability of {name}", stack, 1.0))
     if grid is not None:
         for heat in maps:
             difference = grid_difference((heat.stack.shape, heat.stack.affine), (grid.shape, grid.affine))
