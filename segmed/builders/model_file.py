@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from segmed.builders.hub_files import local_model
 from segmed.errors import DiskError, RunError
 
 SUFFIX = ".segmed"
@@ -124,6 +125,7 @@ def digest_of(index: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _archive(model: Path) -> Iterator[zipfile.ZipFile]:
+    model = local_model(model)
     if not model.is_file():
         what = "is a folder: give it as --run" if model.is_dir() else "is not there: check the path"
         raise RunError(f"model file {model} {what}")
@@ -149,7 +151,7 @@ def _index(archive: zipfile.ZipFile, model: Path) -> dict[str, Any]:
     sizes = {member.filename: member.file_size for member in members if member.filename != INDEX}
     if len(sizes) != len(members) - 1 or sizes != {name: facts["bytes"] for name, facts in index["files"].items()}:
         raise RunError(f"{model} was changed: its files are not those that {INDEX} lists; get it again")
-    if sum(member.compress_size for member in members) > model.stat().st_size:
+    if sum(member.compress_size for member in members) > Path(str(archive.filename)).stat().st_size:
         raise RunError(f"{model} holds files that overlap: not opened")
     return index
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from pydantic import Field
@@ -13,6 +13,9 @@ from segmed.commands.command_line import parse
 from segmed.config import Section
 from segmed.errors import ConfigError
 from segmed.files import bounds
+
+if TYPE_CHECKING:
+    from segmed.export.card import Words
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -35,6 +38,11 @@ class Arguments(Section):
         description="hold the networks in these forms too, for segmed predict --engine; each is compared with torch; "
         "monai: a MONAI bundle in place of the file",
     )
+    hub: str | None = Field(
+        None,
+        description="OWNER/NAME: put the file there too, on the Hugging Face hub; --model hf://OWNER/NAME/FILE then "
+        "fetches it; a repository that is new is private",
+    )
     overwrite: Flag = Field(False, description="replace a file that is there")
     with_cases: Flag = Field(False, description="keep the ids of the cases that trained, selected and tested it")
     intended_use: str = Field("", description="what the model is for, in the author's words, for its card")
@@ -45,27 +53,49 @@ class Arguments(Section):
 def main() -> int:
     """Exit code 0: the model is written."""
     arguments = parse(Arguments, description=Arguments.__doc__)
-    if not arguments.run:
-        raise ConfigError("no run is named: give --run RUN, a folder that segmed train made")
-    if arguments.output.exists() and not arguments.overwrite:
-        raise ConfigError(f"{arguments.output} is there already: name another file, or replace it with --overwrite")
-    forms = tuple(form for form in arguments.format if form != "monai")
-    if forms and "monai" in arguments.format:
-        raise ConfigError(f"--format monai makes a folder, {' and '.join(forms)} are for the file: export twice")
-    from segmed.export.bundle import write_bundle
+    _check(arguments)
     from segmed.export.card import Words
-    from segmed.export.engine_files import add_engines
-    from segmed.export.write_model import write_model
     from segmed.runs import own_files
 
     words = Words(arguments.intended_use, arguments.limits, arguments.license)
     with bounds(arguments.output.parent, inputs=[file for run in arguments.run for file in own_files(run)]):
-        if arguments.format and not forms:
-            write_bundle(arguments.run, arguments.output, words, with_cases=arguments.with_cases)
-            print(f"written: {arguments.output}, a MONAI bundle; {arguments.output / 'docs' / 'README.md'} is its card")
-            return 0
-        add = partial(add_engines, forms=forms) if forms else None
-        write_model(arguments.run, arguments.output, words, with_cases=arguments.with_cases, add=add)
+        return _bundle(arguments, words) if "monai" in arguments.format else _model(arguments, words)
+
+
+def _check(arguments: Arguments) -> None:
+    """Refuse options that don't go together."""
+    if not arguments.run:
+        raise ConfigError("no run is named: give --run RUN, a folder that segmed train made")
+    if arguments.output.exists() and not arguments.overwrite:
+        raise ConfigError(f"{arguments.output} is there already: name another file, or replace it with --overwrite")
+    if "monai" in arguments.format and set(arguments.format) != {"monai"}:
+        raise ConfigError("--format monai makes a folder, the other formats are for the file: export twice")
+    if "monai" in arguments.format and arguments.hub is not None:
+        raise ConfigError("--hub takes a model file, not the folder of a bundle: leave out --format monai")
+    if arguments.hub is not None:
+        from segmed.builders.hub_files import check_hub
+
+        check_hub(arguments.hub)
+
+
+def _bundle(arguments: Arguments, words: Words) -> int:
+    from segmed.export.bundle import write_bundle
+
+    write_bundle(arguments.run, arguments.output, words, with_cases=arguments.with_cases)
+    print(f"written: {arguments.output}, a MONAI bundle; {arguments.output / 'docs' / 'README.md'} is its card")
+    return 0
+
+
+def _model(arguments: Arguments, words: Words) -> int:
+    from segmed.builders.hub_files import put_on_hub
+    from segmed.export.engine_files import add_engines
+    from segmed.export.write_model import write_model
+
+    forms = tuple(form for form in arguments.format if form != "monai")
+    add = partial(add_engines, forms=forms) if forms else None
+    write_model(arguments.run, arguments.output, words, with_cases=arguments.with_cases, add=add)
     size = arguments.output.stat().st_size / 1e6
     print(f"written: {arguments.output} ({size:.1f} MB); segmed model-card {arguments.output} shows its card")
+    if arguments.hub is not None:
+        print(f"on the hub: {put_on_hub(arguments.output, arguments.hub)}")
     return 0

@@ -11,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 
 from segmed.builders import trained
+from segmed.builders.hub_files import is_model
 from segmed.builders.model_file import opened
 from segmed.config import EvaluateConfig
 from segmed.config.reading import classifies
@@ -43,7 +44,7 @@ def load_run(run: PathLike, *, device: str = "auto", **options: Any) -> Segmente
 
     Args:
         run: its folder; that of a cross-validation: its folds as one segmenter, the mean of their probabilities; or a
-            model file.
+            model file, on the hub too: `hf://OWNER/NAME/FILE`.
         device: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU where there is one.
         options: `weights`: `best` on validation, or `last`; of a segmenter also `inference`, in place of the run's own.
 
@@ -51,7 +52,7 @@ def load_run(run: PathLike, *, device: str = "auto", **options: Any) -> Segmente
         RunError: no run, or one without these weights.
     """
     folder = Path(run)
-    if folder.is_file():
+    if is_model(folder):
         with opened((), [folder]) as runs:
             if len(runs.folders) > 1:
                 return trained.load_runs(runs.folders, device=device)
@@ -144,7 +145,7 @@ def classify_images(run: PathLike, images: PathLike, *, device: str = "auto") ->
     from segmed.runs import read_class_config, runs_of
 
     path = Path(run)
-    with opened(*(((), [path]) if path.is_file() else ([open_run(path).path], ()))) as runs:
+    with opened(*(((), [path]) if is_model(path) else ([open_run(path).path], ()))) as runs:
         parts = [part for folder in runs.folders for part in runs_of(folder)]
         files = find_images(Path(images), read_class_config(parts[0]).image)
         answers = classify([part.path for part in parts], files, device=device)

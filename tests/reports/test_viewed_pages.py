@@ -35,7 +35,14 @@ def share_of_wrong_pixels(page: Browser, image: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("kind", VIEWED)
-def test_a_pages_viewer_shows_its_arrays_and_its_rows_open_their_case(browser: Browser, tmp_path, kind):  # noqa: F811
+def test_a_pages_viewer_shows_its_arrays_and_its_rows_open_their_case(
+    browser: Browser,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    kind,
+):
+    for drawing in ("save_figure", "box_plots", "bland_altman", "montage"):  # which take most of the time
+        monkeypatch.setattr(f"segmed.reports.segmentation.files.{drawing}", lambda *_, **__: None)
     page = VIEWED[kind](tmp_path / "page")
     browser.listen()
     browser.open(page.path.as_uri(), width=1200)
