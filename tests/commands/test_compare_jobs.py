@@ -10,7 +10,7 @@ from compared_runs import names, write_part, write_table
 from tiny_data import tiny
 
 from segmed.commands import compare
-from segmed.commands.compare_jobs import _absolute, _trainings
+from segmed.commands.compare_jobs import _command_of
 from segmed.compose import run as compose_run
 from segmed.config.compare import CompareConfig
 from segmed.config.reading import load_yaml, validate
@@ -194,14 +194,14 @@ def test_a_command_that_is_no_training_is_one_line(written, segmed, tmp_path, co
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "compare").glob("*.yaml")), ids=lambda path: path.stem)
-def test_commands_of_shipped_comparisons_make_the_runs_of_their_rows(path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    config = _absolute(validate(CompareConfig, load_yaml(path), where=path.name))
-    trainings = list(_trainings(config))
-    assert {run for training in trainings for run in training.runs} == {
-        Path(row.run) for row in config.rows.values() if row.run is not None
-    }
-    assert all(training.command == "train" for training in trainings)
+def test_commands_of_shipped_comparisons_make_the_runs_of_their_rows(path):
+    rows = validate(CompareConfig, load_yaml(path), where=path.name).rows
+    for name, row in ((name, row) for name, row in rows.items() if row.command):
+        command, words = _command_of(row.command, where=name)
+        options = dict(zip(words[::2], words[1::2], strict=False))
+        assert command == "train"
+        assert (ROOT / options["--config"]).is_file()
+        assert Path(options["--run-dir"]) == Path(row.run)
 
 
 def test_a_run_that_nothing_makes_is_one_line_or_left_out(written, segmed, capsys):
