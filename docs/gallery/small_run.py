@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import segmed
@@ -36,5 +38,6 @@ SETTINGS = {
 def small_run() -> Path:
     """The folder of the run: ten hearts, a 2D U-Net, and the same weights whenever it is made on one machine."""
     if not (RUN / "report.html").is_file():
-        segmed.train("phantom", RUN, overrides=SETTINGS)
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # its log is not what an example shows
+            segmed.train("phantom", RUN, overrides=SETTINGS)
     return RUN

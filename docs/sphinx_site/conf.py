@@ -40,6 +40,7 @@ html_copy_source = False
 html_theme_options = {
     "logo": {"text": "segmed"},
     "navbar_end": ["theme-switcher"],
+    "header_links_before_dropdown": 7,
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_toc_level": 2,

@@ -51,13 +51,13 @@ def config_page(kind: str, schema: Schema) -> str:
     lines += [f"{INTRODUCTIONS[kind]} Made from the schema that checks them, when this site was built.", ""]
     lines += ["A field is named as in the YAML, one section inside another. On the command line the same field is "]
     lines += ["`--section.field VALUE`, with `-` for `_`. What is `auto` is resolved by the plan.", ""]
-    lines += _table(kind, schema)
+    lines += _table(kind, schema, definitions)
     for name, paths in _sections(schema).items():
         section = definitions[name]
         where = ", ".join(f"`{path}`" for path in paths)
         lines += ["", f"({_anchor(kind, name)})=", "", f"## {_title(section, paths)}", ""]
         lines += [_sentence(section.get("description", "")), "", f"Stands in: {where}.", ""]
-        lines += _table(kind, section)
+        lines += _table(kind, section, definitions)
     return "\n".join([*lines, ""])
 
 
@@ -96,7 +96,7 @@ def _title(section: Schema, paths: list[str]) -> str:
     return f"{paths[0]}: {name['const']}" if "const" in name else paths[0]
 
 
-def _table(kind: str, section: Schema) -> list[str]:
+def _table(kind: str, section: Schema, definitions: Schema) -> list[str]:
     fields = section.get("properties", {})
     if not fields:
         return ["No fields.", ""]
@@ -104,9 +104,16 @@ def _table(kind: str, section: Schema) -> list[str]:
     for name, what in fields.items():
         required = name in section.get("required", ())
         default = "(required)" if required else _default(what)
-        cells = [f"`{name}`", _type(kind, what), default, _sentence(what.get("description", ""))]
+        meant = what.get("description") or _of_section(what, definitions)
+        cells = [f"`{name}`", _type(kind, what), default, _sentence(meant)]
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return lines
+
+
+def _of_section(what: Schema, definitions: Schema) -> str:
+    """What a section says of itself, where the field that holds it says nothing."""
+    text: str = definitions[what["$ref"].rsplit("/", 1)[1]].get("description", "") if "$ref" in what else ""
+    return text.split("\n\n")[0]
 
 
 def _default(what: Schema) -> str:

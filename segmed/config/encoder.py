@@ -20,9 +20,9 @@ class EncoderConfig(Section):
     name: EncoderName = Field("plain", description="kind of its blocks")
     channels: Channels | Auto = Field("auto", description="feature maps of each level, finest first")
     strides: Strides | Auto = Field("auto", description="step of each level, an entry an axis; the first is usually 1")
-    blocks: Depth = Field(2, description="a level: convolutions (plain), dense layers, blocks of the others")
+    blocks: Depth = Field(2, description="number in each level: convolutions (plain), dense layers, else blocks")
     norm: Norm = Field("instance", description="normalisation; a decoder has it too")
-    dropout: Fraction = Field(0.0, description="of feature maps, in each block, of a decoder too")
+    dropout: Fraction = Field(0.0, description="of feature maps, in each block; a decoder has it too")
     deep_dropout: Fraction = Field(0.0, description="of feature maps, in the two coarsest levels, if larger")
     checkpointing: bool = Field(False, description="recompute activations: less memory, a third more time")
 
@@ -36,5 +36,5 @@ class ClassifierEncoderConfig(EncoderConfig):
 class DiscriminatorEncoderConfig(EncoderConfig):
     """One of our encoders, as light as a discriminator needs it."""
 
-    blocks: Depth = Field(1, description="a level: convolutions (plain), dense layers, blocks of the others")
+    blocks: Depth = Field(1, description="number in each level: convolutions (plain), dense layers, else blocks")
     norm: Norm = Field("none", description="normalisation; any but none widens what a decision sees")

@@ -89,6 +89,12 @@ def preprocess(
         image: (C, X, Y, Z) on the native grid.
         label: (1, X, Y, Z) label indices on the same grid, or None.
         run: its folder, or its config.
+
+    Returns:
+        The image (C, X, Y, Z) and the label map (1, X, Y, Z) on the run's grid.
+
+    Raises:
+        RunError: no run.
     """
     config = run if isinstance(run, SegmentationConfig) else read_run_config(run)
     return prepare(image, label, config.preprocess)
@@ -108,6 +114,12 @@ def training_patches(
         augment: in place of the run's own.
         foreground: share of patches around a label, in place of the run's own.
         seed: in place of the run's own.
+
+    Returns:
+        Patches by number: `image` (C, *patch) and `label` (*patch) with label indices.
+
+    Raises:
+        RunError: no run.
     """
     config = read_run_config(run)
     dataset = datasets.build_dataset(config)
@@ -127,17 +139,29 @@ def training_patches(
 def read_run_config(run: PathLike) -> SegmentationConfig:
     """The config of a segmentation run, without any `auto`.
 
-    >>> segmed.read_run_config(run).network.encoder.channels
-    (4, 8)
+        >>> segmed.read_run_config(run).network.encoder.channels
+        (4, 8)
+
+    Args:
+        run: its folder.
+
+    Raises:
+        RunError: no run, or one that classifies.
     """
     return trained.load_run_config(Path(run))
 
 
 def read_split(run: PathLike) -> Split:
-    """Who trained, who chose the weights, and who was tested.
+    """Ids of the cases that trained the run, that chose its weights, and that tested it.
 
-    >>> len(segmed.read_split(run).test)
-    1
+        >>> len(segmed.read_split(run).test)
+        1
+
+    Args:
+        run: its folder.
+
+    Raises:
+        RunError: no run.
     """
     return Split.load(open_run(Path(run)).split)
 
@@ -145,16 +169,25 @@ def read_split(run: PathLike) -> Split:
 def read_audit(run: PathLike) -> Audit:
     """What the files of a run were like, and what was found in them.
 
-    >>> len(segmed.read_audit(run).facts)
-    3
+        >>> len(segmed.read_audit(run).facts)
+        3
+
+    Args:
+        run: its folder.
+
+    Raises:
+        RunError: no run.
     """
     return Audit.load(open_run(Path(run)).path / "audit.json")
 
 
 def read_history(run: PathLike) -> dict[str, list[tuple[float, float]]]:
-    """The curves of a run's training: column -> (step, value).
+    """The curves of a run's training: name -> its points, each (step, value).
 
-    >>> "loss" in segmed.read_history(run)
-    True
+        >>> "loss" in segmed.read_history(run)
+        True
+
+    Args:
+        run: its folder; one that has not begun to train has no curves.
     """
     return read_history_file(Path(run) / "history.csv")
