@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from segmed.errors import DatasetError
 
 SMALL_PADDING = 16  # voxels of padding that are never too many: strides make patches larger than a small volume
 PREFETCH = 4  # batches a worker: a resampled patch takes a hundred times as long as a plain one
+LATE_SECONDS = 2.0  # by which a worker outlives a signal that all processes of a run get
 
 
 class PatchDataset(Dataset[dict[str, Any]]):
@@ -288,6 +292,13 @@ def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_late)
+
+
+def _end_late(number: int, frame: FrameType | None) -> None:
+    """End a worker, but not before the main process has the same signal: else its end looks like a fault."""
+    time.sleep(LATE_SECONDS)
+    os._exit(128 + number)
 
 
 def _last_line(error: Exception) -> str:

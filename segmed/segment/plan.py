@@ -59,7 +59,7 @@ def resolve(
     """Resolve every `auto` of a config.
 
     Args:
-        config: as the user gave it; `data.images` and `data.labels` are resolved already.
+        config: as the user gave it; `data.images`, `data.labels` and `data.targets` are resolved already.
         facts: fingerprint of the training and validation cases.
         channels: number of modalities.
         machine: what the run may use.

@@ -29,7 +29,15 @@ def facts(shape=(36, 50, 35), spacing=(1.0, 1.0, 1.0), *, body=None, count=5, ze
 
 
 def config(**sections):
-    data = {"data": {"root": "x", "layout": {"name": "msd"}, "images": ["MR"], "labels": {"a": 1, "b": 2}}}
+    data = {
+        "data": {
+            "root": "x",
+            "layout": {"name": "msd"},
+            "images": ["MR"],
+            "labels": {"a": 1, "b": 2},
+            "targets": "labels",
+        }
+    }
     return SegmentationConfig.model_validate({**data, **sections})
 
 
