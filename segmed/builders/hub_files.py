@@ -11,7 +11,7 @@ from types import ModuleType
 from segmed.errors import RunError
 
 SCHEME = "hf:"
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+REPOSITORY = re.compile(r"\b[\w.-]+\b/\b[\w.-]+\b", re.ASCII)  # no part begins or ends with a point or a dash
 
 
 def is_model(path: Path) -> bool:
@@ -30,10 +30,10 @@ def local_model(model: Path) -> Path:
     """
     if model.parts[:1] != (SCHEME,):
         return model
-    if len(model.parts) < 4:
-        raise RunError(f"{shown(model)} names no file on the hub: write hf://OWNER/NAME/FILE")
-    _, owner, named, *inside = model.parts
+    _, owner, named, *inside = model.parts if len(model.parts) > 3 else (SCHEME, "", "")
     name, _, revision = named.partition("@")
+    if not inside or ".." in (owner, name, revision, *inside):
+        raise RunError(f"{shown(model)} names no file on the hub: write hf://OWNER/NAME/FILE")
     hub = _hub()
     with _one_line(f"{shown(model)} can't be fetched"):
         return Path(hub.hf_hub_download(f"{owner}/{name}", "/".join(inside), revision=revision or None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -155,6 +156,8 @@ def _training(name: str, line: str, config: CompareConfig) -> _Training | None:
     if arguments.run_dir is not None and arguments.run_dir.expanduser().absolute() != Path(run):
         raise ConfigError(f"{where}: its command makes {arguments.run_dir}, the row takes {run}: give the same to both")
     seeds = dict(zip(map(Path, config.runs_of(row)), config.seeds or (None,), strict=True))
+    if any(os.path.normpath(seed_run) == os.path.normpath(config.output) for seed_run in seeds):
+        raise ConfigError(f"{where}: its run and the comparison's output are both {config.output}: give two folders")
     return _Training(name, command, arguments, experiment, seeds)
 
 

@@ -66,7 +66,7 @@ def _check(arguments: Arguments) -> None:
     """Refuse options that don't go together."""
     if not arguments.run:
         raise ConfigError("no run is named: give --run RUN, a folder that segmed train made")
-    if arguments.output.exists() and not arguments.overwrite:
+    if arguments.output.exists() and not arguments.overwrite and "monai" not in arguments.format:
         raise ConfigError(f"{arguments.output} is there already: name another file, or replace it with --overwrite")
     if "monai" in arguments.format and set(arguments.format) != {"monai"}:
         raise ConfigError("--format monai makes a folder, the other formats are for the file: export twice")

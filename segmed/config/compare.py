@@ -43,6 +43,8 @@ class RowConfig(Section):
     def _one_of_both(self) -> RowConfig:
         if (self.run is None) == (self.method is None):
             raise ValueError("a row is either a run or a method: give one of the two")
+        if not all(run.strip() for run in self.patterns) or self.run == ():
+            raise ValueError("a run has an empty name: give its folder")
         if self.run is not None and self.region not in ("auto", "reference"):
             raise ValueError(
                 f"a run looks in the region that it finds itself, or in the reference's, not in '{self.region}': "

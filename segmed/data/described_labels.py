@@ -37,9 +37,9 @@ def label_names(described: Mapping[str, Any], root: Path) -> Described:
         for key, value in dict(given).items():
             by_number = isinstance(value, str) and not value.lstrip("-").isdigit()
             name, values = (value, [int(key)]) if by_number else (key, value if isinstance(value, list) else [value])
-            labels.setdefault(str(name), []).extend(int(number) for number in values)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{root / 'dataset.json'}: 'labels' are not names and numbers: repair them") from error
+            labels.setdefault(str(name), []).extend(map(_whole, values))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(f"{root / 'dataset.json'}: 'labels' are not names and whole numbers: repair them") from error
     ignore = tuple(labels.pop("ignore", ()))
     foreground = {name: values for name, values in labels.items() if values != [0]}
     order = _class_order(described.get("regions_class_order"), foreground, root)
@@ -48,6 +48,17 @@ def label_names(described: Mapping[str, Any], root: Path) -> Described:
         return {name: _first(values, order) for name, values in foreground.items()}, ignore, {}, targets
     parts, wholes = _parts_and_wholes(foreground)
     return {name: _first(values, order) for name, values in parts.items()}, ignore, wholes, targets
+
+
+def _whole(number: Any) -> int:
+    """A value of label maps, as JSON gives it.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is no whole number.
+    """
+    if isinstance(number, bool) or (isinstance(number, float) and not number.is_integer()):
+        raise ValueError(f"{number} is no whole number")
+    return int(number)
 
 
 def _first(values: Sequence[int], order: Sequence[int]) -> list[int]:

@@ -5,7 +5,7 @@ Source: https://docs.monai.io/en/latest/mb_specification.html, as of MONAI 1.6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from segmed.runs import Folds, Run
 
 SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
 SEGMED = "segmed-mri"
+REFERENCES = ("@", "$", "%")  # with which MONAI's configs begin what is no text
 IGNITE = "0.5"  # of pytorch-ignite, in which MONAI's evaluator runs
 
 
@@ -51,6 +52,8 @@ def write_bundle(runs: Sequence[Path], output: Path, words: Words, *, with_cases
     check_sayable(config)
     if output.exists():
         raise ConfigError(f"{output} is there already: name another folder for the bundle")
+    _check_texts({"--output": [output.name], "--license": [words.license], "data.images": known(config.data.images),
+                  "data.labels": label_set(config).names})  # fmt: skip
     flow = workflow(config)
     with handed_over(runs, with_cases=with_cases) as (_, copies), atomic_folder(output) as folder:
         for name in ("configs", "models", "docs"):
@@ -61,6 +64,19 @@ def write_bundle(runs: Sequence[Path], output: Path, words: Words, *, with_cases
         card = model_card(output.name, copies, words, usage=_usage(config, flow))
         atomic_write_text(folder / "docs" / "README.md", card)
     return output
+
+
+def _check_texts(texts: Mapping[str, Sequence[str]]) -> None:
+    """Refuse what MONAI would not take as text: a reference, an expression, a part of another file.
+
+    Raises:
+        ConfigError: a text begins with one of its signs.
+    """
+    for where, own in texts.items():
+        if wrong := next((text for text in own if text[:1] in REFERENCES), None):
+            raise ConfigError(
+                f"{where}: '{wrong}' begins with {wrong[0]}, which MONAI reads as a reference: use another name"
+            )
 
 
 def _weights(run: Path, config: SegmentationConfig, definition: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -16,10 +16,10 @@ IMAGE, PRED = "image", "pred"
 PREPARE, HOME = (f"segmed.export.bundle_steps.{name}" for name in ("PrepareVolumed", "OnNativeGridd"))
 MIRRORED = "segmed.segmenters.sliding.Mirrored"
 ENDING = "_0000.nii.gz"  # of the first modality of a case, as nnU-Net names files
-ONE = "$[{'image': path} for path in sorted(glob.glob(@dataset_dir + '/*.nii.gz'))]"
+ONE = "$[{'image': path} for path in sorted(glob.glob(glob.escape(@dataset_dir) + '/*.nii.gz'))]"
 SEVERAL = (
     "$[{'image': list(paths)} for _, paths in itertools.groupby("
-    f"sorted(glob.glob(@dataset_dir + '/*_????.nii.gz')), lambda path: path[:-{len(ENDING)}])]"
+    f"sorted(glob.glob(glob.escape(@dataset_dir) + '/*_????.nii.gz')), lambda path: path[:-{len(ENDING)}])]"
 )
 RAS = (("L", "R"), ("P", "A"), ("I", "S"))
 

@@ -45,10 +45,10 @@ class Compilation:
 
 
 def compiled(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module, compiled for batches of one shape; itself where this machine has no compiler, with a warning."""
-    missing = _missing_compiler(device)
-    if missing:
-        LOG.warning("%s: the network is not compiled", missing)
+    """The module, compiled for batches of one shape; itself where this machine can't compile, with a warning."""
+    why_not = _missing_compiler(device) or _failure(device)
+    if why_not:
+        LOG.warning("%s: the network is not compiled", why_not)
         return module
     return cast(nn.Module, torch.compile(module, dynamic=False))
 
@@ -124,8 +124,7 @@ def _measured(
         compiling = step(fast)
         turns = [(step(plain), step(fast)) for _ in range(TURNS)]
     except Exception as error:  # whatever a compiler and its back ends may raise
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        return Compilation(False, f"compiling failed: {line}", time.perf_counter() - began)
+        return Compilation(False, f"compiling failed: {_line(error)}", time.perf_counter() - began)
     eager, quick = (min(times) for times in zip(*turns, strict=True))
     pays = quick < GAIN * eager and (1 - quick / eager) * seconds(eager) > compiling
     figures = f"measured: eager {eager:.3g} s, compiled {quick:.3g} s a step, {compiling:.0f} s to compile"
@@ -143,3 +142,20 @@ def _missing_compiler(device: torch.device) -> str:
     except Exception:  # torch's own kind, which is no part of its interface
         return "torch.compile finds no C++ compiler, such as g++"
     return ""
+
+
+def _failure(device: torch.device) -> str:
+    """What goes wrong where a small function is compiled, as without Python's headers; empty where nothing does."""
+    try:
+        torch.compile(_small)(torch.zeros(64, device=device))
+    except Exception as error:  # whatever a compiler and its back ends may raise
+        return f"torch.compile fails on a small function ({_line(error)})"
+    return ""
+
+
+def _small(values: Tensor) -> Tensor:
+    return values.sin() + values.cos()
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -221,6 +221,22 @@ def test_several_runs_of_one_command_are_its_seeds(written, segmed):
         segmed("--config", written(rows=rows, seeds=[0]), "--plan-only")
 
 
+@pytest.mark.parametrize(
+    ("run", "changes", "problem"),
+    [
+        ("out", {}, "its run and the comparison's output are both .*out: give two folders"),
+        ("runs/../out", {}, "are both"),
+        ("ou", {"seeds": [0], "output": "ou-seed0"}, "are both .*ou-seed0"),
+        ("", {}, "a run has an empty name"),
+        ([], {}, "a run has an empty name"),
+    ],
+)
+def test_a_run_has_a_folder_of_its_own(written, segmed, run, changes, problem):
+    plain = {"run": run, "command": "segmed train --config tiny.yaml"}
+    with pytest.raises(ConfigError, match=problem):  # else the run's page would prove the comparison done
+        segmed("--config", written(rows={"plain": plain, "better": OTHER}, **changes), "--plan-only")
+
+
 @pytest.mark.parametrize("words", [("--on", "local"), ("--plan-only",), ("--submit",)])
 def test_without_a_config_nothing_is_trained(segmed, words):
     with pytest.raises(ConfigError, match="are of rows that have commands: give --config"):

@@ -143,7 +143,16 @@ def test_the_config_renames_and_merges_labels_of_dataset_json(tmp_path):
         ),
         (
             lambda root: write_json(root / "dataset.json", {"training": ["a.nii.gz"], "labels": {"scar": "x"}}),
-            "'labels' are not names and numbers",
+            "'labels' are not names and whole numbers",
+        ),
+        *(
+            (
+                lambda root, value=value: write_json(
+                    root / "dataset.json", {"training": ["a.nii.gz"], "labels": {"scar": value}}
+                ),
+                "'labels' are not names and whole numbers",
+            )
+            for value in (1.5, True, float("inf"), float("nan"), [[1]])
         ),
         (lambda root: (root / "imagesTr/heart_02.nii.gz").unlink(), "1 files of .* are listed but not there"),
         (lambda root: (root / "labelsTr/heart_02.nii.gz").unlink(), r"e\.g\. .*labelsTr/heart_02\.nii\.gz"),

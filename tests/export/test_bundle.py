@@ -172,6 +172,25 @@ def test_what_it_has_no_words_for_is_one_line(sections, what, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["%scar", "@1.5T", "$x"])
+def test_text_that_monai_would_resolve_is_one_line(text, plain, tmp_path):
+    with pytest.raises(ConfigError, match="which MONAI reads as a reference") as caught:
+        write_bundle([plain[0].path], tmp_path / text, Words())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="--license"):
+        write_bundle([plain[0].path], tmp_path / "balls", Words(license=text))
+
+
+def test_images_lie_in_a_folder_of_any_name(plain, tmp_path):
+    parser = ConfigParser()
+    parser.read_config(plain[1] / "configs" / "inference.json")
+    image = tmp_path / "[1] *scans?" / "ball.nii.gz"
+    image.parent.mkdir()
+    image.touch()
+    parser["dataset_dir"] = str(image.parent)
+    assert parser.get_parsed_content("datalist") == [{"image": str(image)}]
+
+
 def test_the_command_writes_it_once(plain, tmp_path, monkeypatch, capsys):
     run, _ = plain
     arguments = ["export", "--run", str(run.path), "--format", "monai", "--output", str(tmp_path / "balls")]
@@ -179,5 +198,7 @@ def test_the_command_writes_it_once(plain, tmp_path, monkeypatch, capsys):
     assert main_of("export")() == 0
     assert "a MONAI bundle" in capsys.readouterr().out
     assert (tmp_path / "balls" / "docs" / "README.md").read_text().startswith("# balls")
-    with pytest.raises(ConfigError, match="is there already"):
-        main_of("export")()
+    for more in ([], ["--overwrite"]):
+        monkeypatch.setattr(sys, "argv", ["segmed", *arguments, *more])
+        with pytest.raises(ConfigError, match="is there already: name another folder for the bundle"):
+            main_of("export")()

@@ -169,6 +169,9 @@ def test_a_commit_can_be_named_and_a_file_that_was_changed_there_is_noticed(hub,
         ("hf://heart-lab/balls/none.segmed", r"hf://heart-lab/balls/none\.segmed can't be fetched \(.*404"),
         ("hf://heart-lab/other/balls.segmed", r"can't be fetched \(.*check the name and the network"),
         ("hf://heart-lab/balls", "names no file on the hub: write hf://OWNER/NAME/FILE"),
+        ("hf://heart-lab/balls@../balls.segmed", "names no file on the hub"),
+        ("hf://heart-lab/balls/../../balls.segmed", "names no file on the hub"),
+        ("hf://../balls/balls.segmed", "names no file on the hub"),
     ],
 )
 def test_what_is_not_there_is_one_line(hub, name, why):
@@ -196,6 +199,7 @@ def test_without_its_package_the_extra_is_named(monkeypatch, run, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(RunError, match=r'pip install "segmed-mri\[hub\]"'):
         local_model(MODEL)
-    with pytest.raises(RunError, match="is no repository: write OWNER/NAME"):
-        call(monkeypatch, "export", "--run", run.path, "--output", tmp_path / "b.segmed", "--hub", "balls")
+    for repository in ("balls", "../balls", "heart-lab/..", "heart-lab/-balls"):
+        with pytest.raises(RunError, match="is no repository: write OWNER/NAME"):
+            call(monkeypatch, "export", "--run", run.path, "--output", tmp_path / "b.segmed", "--hub", repository)
     assert not list(tmp_path.iterdir())

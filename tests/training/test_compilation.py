@@ -99,6 +99,19 @@ def test_without_a_compiler_the_network_is_called_as_it_is(monkeypatch, caplog):
     assert caplog.messages == ["torch.compile finds no C++ compiler, such as g++: the network is not compiled"]
 
 
+def test_a_compiler_that_fails_is_one_line_and_the_network_trains_as_it_is(monkeypatch, caplog):
+    def failing(_):
+        raise RuntimeError("C++ compile error\n\nOutput:\nfatal error: Python.h: No such file")
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", lambda: "g++")
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: failing)
+    module = TinyNet()
+    assert compiled(module, torch.device("cpu")) is module
+    assert caplog.messages == [
+        "torch.compile fails on a small function (C++ compile error): the network is not compiled"
+    ]
+
+
 def test_measuring_draws_nothing_from_torchs_generator(compile_takes):
     compile_takes(0.5)
     torch.manual_seed(0)
