@@ -9,6 +9,7 @@ import torch
 from loopback_server import loopback  # noqa: F401  a fixture of several rooms
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start: sums in other threads round differently
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
