@@ -22,7 +22,8 @@ from segmed.evaluate.structures import parse_structures
 from segmed.files import bounds, make_folder, printable
 
 if TYPE_CHECKING:
-    from segmed.data.pairs import Pairing, Reference
+    from segmed.data.pairs import Pairing
+    from segmed.data.references import Reference
     from segmed.evaluate.case_volumes import CaseVolumes
     from segmed.evaluate.scoring import Scores, Scoring
     from segmed.reports.segmentation.page import Look
@@ -109,7 +110,7 @@ def _scored(arguments: Arguments) -> int:
     given = parse_structures(arguments.labels, arguments.ignore) if arguments.labels else None
     experiment = _experiment(arguments.run)
 
-    from segmed.data.pairs import find_references
+    from segmed.data.references import find_references
     from segmed.evaluate.scoring import Scoring, known_structures, pair_folder
 
     references, named = find_references(

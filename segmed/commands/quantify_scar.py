@@ -207,7 +207,8 @@ def _labelled(arguments: Arguments) -> list[Job]:
     """The images and label maps that belong together."""
     from segmed.data.case import Case
     from segmed.data.cases import find_volumes
-    from segmed.data.pairs import find_references, pair_images
+    from segmed.data.pairs import pair_images
+    from segmed.data.references import find_references
     from segmed.volumes import Source, strip_suffix
 
     image, labels = arguments.image, arguments.labels

@@ -16,7 +16,8 @@ from segmed.config import DataConfig, EvaluateConfig
 from segmed.data.cases import find_volumes
 from segmed.data.field_of_view import read_field_of_view
 from segmed.data.label_shares import resample_labels
-from segmed.data.pairs import Pairing, Reference, pair
+from segmed.data.pairs import Pairing, pair
+from segmed.data.references import Reference
 from segmed.data.subjects import UNKNOWN
 from segmed.errors import DatasetError, GeometryError, VolumeError
 from segmed.evaluate.case_rows import Row, absent_case, evaluate_case

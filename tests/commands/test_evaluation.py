@@ -17,7 +17,8 @@ from segmed.commands.command_line import run_tool
 from segmed.commands.evaluate import Arguments
 from segmed.config import DataConfig, EvaluateConfig, MsdLayout, PatternLayout
 from segmed.data.naming import plain_name
-from segmed.data.pairs import find_references, pair
+from segmed.data.pairs import pair
+from segmed.data.references import find_references
 from segmed.errors import DatasetError, VolumeError
 from segmed.evaluate.case_rows import absent_case, evaluate_case, ranked_cases, summarise_cases
 from segmed.evaluate.results import read_cases, read_result

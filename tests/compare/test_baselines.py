@@ -9,7 +9,7 @@ import pytest
 from compared_rows import SCAR, TWO, config_of, make_walls, rows_of, run
 from scipy.stats import pearsonr
 
-from segmed.commands.compare import write_rows
+from segmed.commands.compare_rows import write_rows
 from segmed.compare.baselines import MEAN_SHARE, MEAN_VOLUME, Measured, constant_rows, training_means
 from segmed.compare.prepare import prepare_comparison
 from segmed.compare.tested_families import families_of

@@ -23,7 +23,7 @@ from compared_runs import names
 from small_wall import dice, wall
 
 from segmed.builders.classical import REST, TISSUE
-from segmed.commands.compare import write_rows
+from segmed.commands.compare_rows import write_rows
 from segmed.compare import classical_row
 from segmed.compare.baselines import constant_rows
 from segmed.compare.classical_row import ClassicalRow

@@ -13,7 +13,8 @@ from segmed.data.bids_name import BidsName
 from segmed.data.cases import guess_layout, read_dataset
 from segmed.data.inputs import find_inputs
 from segmed.data.leaks.starter import starter_config
-from segmed.data.pairs import find_references, pair
+from segmed.data.pairs import pair
+from segmed.data.references import find_references
 from segmed.data.splits import make_split
 from segmed.errors import DatasetError
 

@@ -8,8 +8,8 @@ from segmed.config import DataConfig, EvaluateConfig, PatternLayout
 from segmed.data.audit import audit_dataset
 from segmed.data.cases import read_dataset
 from segmed.data.inputs import find_inputs
-from segmed.data.pairs import Reference
 from segmed.data.preprocess import read_case
+from segmed.data.references import Reference
 from segmed.errors import DatasetError, VolumeError
 from segmed.evaluate.scoring import Scoring, known_structures, score_cases
 from segmed.volumes import Source, read_header, read_volume

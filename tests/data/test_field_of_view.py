@@ -13,8 +13,8 @@ from segmed.data.cases import read_dataset
 from segmed.data.field_of_view import labels_inside, probabilities_inside
 from segmed.data.inputs import find_inputs
 from segmed.data.integrity import check_files
-from segmed.data.pairs import find_references
 from segmed.data.preprocess import read_case
+from segmed.data.references import find_references
 from segmed.data.splits import make_split
 from segmed.errors import DatasetError, GeometryError, VolumeError
 from segmed.labels import IGNORE

@@ -5,7 +5,8 @@ import unicodedata
 import pytest
 
 from segmed.config import DataConfig, NnunetLayout, PatternLayout
-from segmed.data.pairs import find_references, pair, pair_images
+from segmed.data.pairs import pair, pair_images
+from segmed.data.references import find_references
 from segmed.errors import DatasetError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from monai.data import MetaTensor
 
-from segmed.data.pairs import Reference
+from segmed.data.references import Reference
 from segmed.errors import VolumeError
 from segmed.evaluate.scoring import Scoring, on_grid
 from segmed.evaluate.structures import encode_known
