@@ -14,9 +14,14 @@ SCHEME = "hf:"
 REPOSITORY = re.compile(r"\b[\w.-]+\b/\b[\w.-]+\b", re.ASCII)  # no part begins or ends with a point or a dash
 
 
+def on_hub(path: Path) -> bool:
+    """Whether a path is `hf://OWNER/NAME/FILE`."""
+    return path.parts[:1] == (SCHEME,)
+
+
 def is_model(path: Path) -> bool:
     """Whether a path names a model file, of this machine or of the hub, and no folder."""
-    return path.is_file() or path.parts[:1] == (SCHEME,)
+    return path.is_file() or on_hub(path)
 
 
 def local_model(model: Path) -> Path:
@@ -28,7 +33,7 @@ def local_model(model: Path) -> Path:
     Raises:
         RunError: no such file on the hub, no network, or huggingface-hub is not installed.
     """
-    if model.parts[:1] != (SCHEME,):
+    if not on_hub(model):
         return model
     _, owner, named, *inside = model.parts if len(model.parts) > 3 else (SCHEME, "", "")
     name, _, revision = named.partition("@")
@@ -73,7 +78,7 @@ def check_hub(repository: str) -> None:
 
 def shown(model: Path) -> str:
     """The name of a model file as it was written: paths have lost a stroke of `hf://`."""
-    return str(model).replace(f"{SCHEME}/", f"{SCHEME}//", 1) if model.parts[:1] == (SCHEME,) else str(model)
+    return str(model).replace(f"{SCHEME}/", f"{SCHEME}//", 1) if on_hub(model) else str(model)
 
 
 def _hub() -> ModuleType:

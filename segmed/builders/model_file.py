@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from segmed.builders.hub_files import local_model
+from segmed.builders.hub_files import local_model, on_hub, shown
 from segmed.errors import DiskError, RunError
 
 SUFFIX = ".segmed"
@@ -46,6 +46,11 @@ class Opened:
     def origin(self, folder: Path) -> Path:
         """Where a run, or one inside a folder of runs, comes from: itself, or the model file."""
         return next((file for own, file in self.files.items() if folder.is_relative_to(own)), folder)
+
+    def origin_name(self, folder: Path) -> str:
+        """The same as text: a whole path, or `hf://OWNER/NAME/FILE`."""
+        origin = self.origin(folder)
+        return shown(origin) if on_hub(origin) else str(origin.absolute())
 
     @property
     def sources(self) -> tuple[Path, ...]:

@@ -87,7 +87,7 @@ def about_of(arguments: Arguments, sources: Opened, members: list[Member], segme
     cleaned = {"largest_component": None, "smallest_ml": None}  # these are of all together
     runs = [
         {
-            "run": str(sources.origin(member.run).absolute()),
+            "run": sources.origin_name(member.run),
             "name": member.config.name,
             "weights": "best",
             "sha256": member.digest,

@@ -67,7 +67,7 @@ class AugmentConfig(Section):
         0.0, description="left-right flip; swaps data.mirror_pairs; leave 0 where the anatomy has a side"
     )
     bias_probability: Probability = Field(0.0, description="MRI bias field")
-    bias_coefficient: Annotated[float, Field(ge=0)] = Field(
+    bias_coefficient: Annotated[float, Field(ge=0, le=4)] = Field(
         0.3, description="size of the bias polynomial's coefficients"
     )
     ghosting_probability: Probability = Field(0.0, description="ghosts along a phase-encoding axis")
@@ -101,7 +101,9 @@ class AugmentConfig(Section):
         0.15, description="largest spread within a tissue, as a share of the range of their means"
     )
     synthetic_blur_sd_voxels: Annotated[float, Field(ge=0)] = Field(1.0, description="largest width of its blur")
-    synthetic_bias: Annotated[float, Field(ge=0)] = Field(0.3, description="as bias_coefficient, of its bias field")
+    synthetic_bias: Annotated[float, Field(ge=0, le=4)] = Field(
+        0.3, description="as bias_coefficient, of its bias field"
+    )
     low_resolution_probability: Probability = Field(0.0, description="down- and upsampling of one patch")
     low_resolution_factor: Annotated[float, Field(ge=1)] = Field(2.0, description="largest loss of resolution")
     modality_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(

@@ -52,6 +52,19 @@ def render_page(template: str, **content: Any) -> str:
     return _templates().get_template(template).render(**content)
 
 
+def origin_line(about: Mapping[str, Any]) -> str:
+    """Of what a page tells: files, version and time.
+
+    Args:
+        about: `image`, `labels` and `run` as paths, `versions`, `started`; what is missing is left out.
+    """
+    files = [f"{what} {Path(str(about[what])).name}" for what in ("image", "labels", "run") if about.get(what)]
+    version = (about.get("versions") or {}).get("segmed")
+    written = [f"segmed {version}"] if version else []
+    written += [str(about["started"])[:16].replace("T", " ")] if "started" in about else []
+    return " · ".join([*files, *written])
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture that lies within the page.

@@ -200,7 +200,10 @@ class _Stages:
         return report
 
     def failed(self, item: Input, error: Exception) -> CaseReport:
-        stamp = stamp_of(item.paths)
+        try:
+            stamp = stamp_of(item.paths)
+        except OSError:  # a disk that went away; the next call tries the case again in any case
+            stamp = ""
         return CaseReport(item.case.id, tuple(map(str, item.paths)), stamp, "failed", error=_error_line(error))
 
     def _written(self, outcome: _Segmented) -> CaseReport:

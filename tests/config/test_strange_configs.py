@@ -43,8 +43,10 @@ def test_aliases_and_merges_of_a_usual_config_are_read(tmp_path):
         {"patches": {"size": [64]}},
         {"inference": {"overlap": 0.9999999}},
         {"split": {"folds": 10**9}},
+        {"augment": {"name": "full", "bias_coefficient": 100}},
+        {"augment": {"name": "full", "synthetic_bias": 100}},
     ],
-    ids=["blocks", "channels", "levels", "no voxels", "a line", "overlap", "folds"],
+    ids=["blocks", "channels", "levels", "no voxels", "a line", "overlap", "folds", "bias", "synthetic bias"],
 )
 def test_a_config_that_would_never_end_or_fit_is_refused(section):
     with pytest.raises(ConfigError, match=next(iter(section))):

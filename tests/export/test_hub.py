@@ -149,6 +149,8 @@ def test_an_exported_model_is_put_there_for_its_owner_and_stands_where_a_file_do
     assert capsys.readouterr().out == read_card(file)
     assert type(segmed.load_run("hf://heart-lab/balls/balls.segmed")) is type(segmed.load_run(file))
     assert hub.fetched == 1  # once for one version
+    with opened((), (MODEL,)) as runs:
+        assert runs.origin_name(runs.folders[0]) == "hf://heart-lab/balls/balls.segmed"
 
 
 def test_a_commit_can_be_named_and_a_file_that_was_changed_there_is_noticed(hub, run, tmp_path, monkeypatch):

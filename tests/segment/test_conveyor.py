@@ -226,3 +226,15 @@ def test_a_label_map_that_cannot_be_written_is_a_failed_case(inputs, tmp_path):
     assert {r.case: r.error for r in reports if r.status == "failed"}["1"] == "voxels that the format can't hold"
     assert not (tmp_path / "out" / "1.nii.gz").exists()
     assert sum(r.status == "done" for r in reports) == 4
+
+
+def test_a_case_whose_files_can_not_even_be_looked_at_is_a_failed_one(inputs, tmp_path, monkeypatch):
+    def stamp(paths):
+        if paths[0].name == "1.nii.gz":
+            raise OSError(116, "Stale file handle", str(paths[0]))
+        return "stamp"
+
+    monkeypatch.setattr("segmed.segment.predict.stamp_of", stamp)
+    reports = list(predict_cases(Bright(), inputs, tmp_path / "out", modalities=("MR",)))
+    assert [r.status for r in reports] == ["done", "failed", "done", "failed", "done", "done"]
+    assert "Stale file handle" in reports[1].error

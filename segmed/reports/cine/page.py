@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.cardiac.function import CineReport, Estimate
-from segmed.reports.rendering import Picture, write_page
+from segmed.reports.rendering import Picture, origin_line, write_page
 
 NONE = "–"
 KEY = {
@@ -63,7 +63,7 @@ def write_cine_page(
         method=_method(report),
         unknown=[f"{figure}: {why}" for figure, why in report.unknown.items()],
         notes=list(dict.fromkeys(report.notes)),
-        origin=_origin(about),
+        origin=origin_line(about),
     )
 
 
@@ -107,12 +107,3 @@ def _method(report: CineReport) -> str:
     if "heart_rate" in report.figures:
         sentences.append("Heart rate and output hold if the phases cover the whole beat.")
     return " ".join(sentences)
-
-
-def _origin(about: Mapping[str, Any]) -> str:
-    """Files, version and time."""
-    files = [f"{what} {Path(str(about[what])).name}" for what in ("image", "labels", "run") if about.get(what)]
-    version = (about.get("versions") or {}).get("segmed")
-    written = [f"segmed {version}"] if version else []
-    written += [str(about["started"])[:16].replace("T", " ")] if "started" in about else []
-    return " · ".join([*files, *written])

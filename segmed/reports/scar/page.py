@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segmed.cardiac.report import ScarReport, SegmentScar
-from segmed.reports.rendering import Picture
+from segmed.reports.rendering import Picture, origin_line
 from segmed.reports.viewer.viewer import Viewer, write_page_with_viewer
 
 GREY_ZONES = {
@@ -64,7 +64,7 @@ def write_scar_page(
         segments=None if report.segments is None else [_segment(one) for one in report.segments],
         unknown=list(dict.fromkeys(report.unknown.values())),
         notes=list(dict.fromkeys(report.notes)),
-        origin=_origin(about),
+        origin=origin_line(about),
     )
 
 
@@ -127,15 +127,6 @@ def _segment(one: SegmentScar) -> tuple[str, ...]:
         _number(one.transmurality_max_percent, 0),
         (one.transmurality_class or NONE).replace("-", "–"),
     )
-
-
-def _origin(about: Mapping[str, Any]) -> str:
-    """Files, version and time."""
-    files = [f"{what} {Path(str(about[what])).name}" for what in ("image", "labels", "run") if about.get(what)]
-    version = (about.get("versions") or {}).get("segmed")
-    written = [f"segmed {version}"] if version else []
-    written += [str(about["started"])[:16].replace("T", " ")] if "started" in about else []
-    return " · ".join([*files, *written])
 
 
 def _number(value: float | None, places: int = 1) -> str:
