@@ -78,6 +78,7 @@ def test_the_cases_that_are_not_to_be_used_come_first_with_their_reason(browser:
     assert f"Do not use: {FLAGS['bad_one'][1]}." in text
     assert "4 [3 to 5.5]" in text
     assert "In brackets: intervals of 90 %" in text
+    assert "balls (5 networks)" in text
 
 
 @pytest.mark.parametrize("name", ["claims.nii", "claims.nii.gz", "claims.mha"])

@@ -74,7 +74,8 @@ def _key(reports: Sequence[Report], failed: Sequence[Report]) -> list[tuple[str,
 
 
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    runs = ", ".join(str(run.get("name", run.get("run"))) for run in record.get("runs") or [])
+    named = Counter(str(run.get("name", run.get("run"))) for run in record.get("runs") or [])
+    runs = ", ".join(name if count == 1 else f"{name} ({count} networks)" for name, count in named.items())
     kept = [name for name in ("probabilities", "uncertainty") if (record.get("settings") or {}).get(name)]
     facts = [("run", runs), ("images", ", ".join(record.get("images") or [])), ("kept besides", ", ".join(kept))]
     facts += [(name, str(record[name])[:16].replace("T", " ")) for name in ("started", "device") if name in record]
