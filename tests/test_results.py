@@ -43,9 +43,8 @@ def test_every_file_is_shown_and_says_where_its_figures_come_from():
 @pytest.mark.parametrize("name", PER_CASE)
 def test_the_means_are_those_of_the_cases(name):
     rows = read(DATA / name)
-    shown = {
-        line.split(" | ")[0].lstrip("| "): line.split(" | ") for line in table(name).splitlines()[2:] if line[:1] == "|"
-    }
+    lines = [line.strip("| ").split(" | ") for line in table(name).splitlines()[2:] if line[:1] == "|"]
+    shown = {line[0]: line for line in lines}
     head = table(name).splitlines()[0].strip("| ").split(" | ")
     methods = {row["method"] for row in rows}
     assert methods == set(shown)

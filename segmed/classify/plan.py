@@ -58,10 +58,13 @@ def resolve(
     data = config.data
     if data.classes == "auto":
         data = data.model_copy(update={"classes": {name: name for name in dataset.classes}})
-    augment = config.augment
-    if augment.name == "auto":
+    augment, given = config.augment, config.augment.name != "auto"
+    if not given:
         augment = augment.filled("light")
         reasons["augment.name"] = "the preset that the shipped experiments use"
+    if config.augment.broaden == "auto":
+        augment = augment.model_copy(update={"broaden": not given})
+        reasons["augment.broaden"] = "the preset was given" if given else "the preset was chosen by the plan"
     config = config.model_copy(
         update={"network": network, "train": train.model_copy(update=changes), "data": data, "augment": augment}
     )

@@ -19,10 +19,10 @@ from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
 from segmed.runs import Folds, Run, check_data_there, holding, is_run, new_folds, open_run, read_class_config
+from segmed.training.fit_state import FitState
 from segmed.training.folds import run_folds
 from segmed.training.hyper_parameters import telling_settings
 from segmed.training.launch import launch, open_tracker, require_one_process
-from segmed.training.loop import FitState
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import Tracker
 

@@ -13,7 +13,7 @@ from segmed.builders.architectures import build_classifier
 from segmed.builders.first_weights import start_weights
 from segmed.builders.losses import build_class_loss
 from segmed.classify.validate import Images, Validator
-from segmed.config import known
+from segmed.config import AugmentConfig, known
 from segmed.data.images.batches import ImageSamples, training_batches
 from segmed.data.images.image_splits import ClassSplit
 from segmed.reports.drawing.patches import PatchGrid, patches_figure
@@ -23,11 +23,13 @@ from segmed.training.classification_step import ClassificationStep
 from segmed.training.compilation import choose_compilation
 from segmed.training.encoder_transfer import leak_note, record_transfer
 from segmed.training.fit_settings import FitSettings, budget_of, run_seconds, total_steps
-from segmed.training.loop import FitState, fit
+from segmed.training.fit_state import FitState
+from segmed.training.loop import fit
 from segmed.training.measured import keep_measured
 from segmed.training.optimisation import freeze
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks
+from segmed.training.rate_search import find_rate
 from segmed.training.tracking import Tracker
 
 
@@ -57,20 +59,23 @@ class Training:
         if not resume:
             self._start_weights(tracker)
         choice = self._precision()
-        spent = self._compilation(choice, tracker)
+        spent = self._compilation(choice, tracker) + self._rate(choice, tracker)
         train = self.config.train
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
         command = f"segmed train-cls --resume {self.run.path}"
         network, classes = self.config.network.name, ",".join(self.images.dataset.classes)
+        augment = self.config.augment
+        first, *broader = [self._batches(each) for each in (augment, *augment.broader())]
         return fit(
             ClassificationStep(self.network, self.loss, train, fabric=self.fabric, choice=choice, mixup=train.mixup),
-            self._batches(),
+            first,
             budget_of(train, spent=spent),
             settings=FitSettings.of(train, seed=self.config.seed, resume=resume, resume_command=command),
             checkpoints=Checkpoints(self.run.path, ranks=self.ranks, metadata={"network": network, "classes": classes}),
             tracker=tracker,
             validate=self._validator(tracker),
             draw=partial(patches_figure, grid=PatchGrid(pictures=len(self.config.image.size) == 2, rows_first=True)),
+            broader=broader,
         )
 
     def _start_weights(self, tracker: Tracker) -> None:
@@ -81,13 +86,13 @@ class Training:
             shown = source or "published weights"
             record_transfer(moved, source=shown, folder=self.run.path, tracker=tracker, note=note)
 
-    def _batches(self) -> Callable[[int], Iterable[dict[str, Any]]]:
+    def _batches(self, augment: AugmentConfig) -> Callable[[int], Iterable[dict[str, Any]]]:
         """First step -> the training batches from there on."""
         config = self.config
         samples = ImageSamples(
             self.images.arrays,
             self.images.dataset.of(self.images.split.train),
-            augment=config.augment,
+            augment=augment,
             balanced=config.train.balanced,
             seed=config.seed,
         )
@@ -144,6 +149,26 @@ class Training:
         values = {"compile": compilation.value}
         self.config = keep_measured(self.run, self.config, "train", values, compilation.reason, ranks=self.ranks)
         return compilation.seconds
+
+    def _rate(self, choice: Choice, tracker: Tracker) -> float:
+        """Find the peak learning rate where the config says so, write it down, and tell the seconds that it took."""
+        if self.config.train.learning_rate != "find":
+            return 0.0
+        peak = find_rate(
+            self.network,
+            self.loss,
+            self._batches(self.config.augment)(0),
+            self.config.train,
+            choice=choice,
+            ranks=self.ranks,
+            call=lambda network: network,
+            target="target",
+            device=self.fabric.device,
+        )
+        tracker.line(f"learning rate {peak.rate:g}: {peak.reason}")
+        rate = {"learning_rate": peak.rate}
+        self.config = keep_measured(self.run, self.config, "train", rate, peak.reason, ranks=self.ranks)
+        return peak.seconds
 
     @property
     def _batch_shape(self) -> tuple[int, ...]:

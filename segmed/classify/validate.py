@@ -20,7 +20,7 @@ from segmed.data.images.image_splits import ClassSplit
 from segmed.evaluate.answers import Answers
 from segmed.machine import this_machine
 from segmed.metrics.class_figures import VALIDATED, figures
-from segmed.training.loop import ValidationResult
+from segmed.training.fit_state import ValidationResult
 
 
 @dataclass(frozen=True)

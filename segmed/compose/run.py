@@ -26,10 +26,10 @@ from segmed.segment.ensemble import choose_together
 from segmed.segment.prepare import with_absolute_paths
 from segmed.segment.test import final_figures, keep_rows, kept_rows, look_at, run_test, sum_up
 from segmed.segment.train import Training
+from segmed.training.fit_state import FitState
 from segmed.training.folds import run_folds
 from segmed.training.hyper_parameters import telling_settings
 from segmed.training.launch import launch, open_tracker, require_one_process
-from segmed.training.loop import FitState
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import Tracker
 

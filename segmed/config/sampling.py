@@ -42,6 +42,7 @@ AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; 
 }
 AUGMENT_PRESETS["wide"] = AUGMENT_PRESETS["full"] | {"affine_probability": 0.8, "rotation_deg": 60.0, "scale": 0.4}
 Preset = Literal["none", "light", "full", "wide"]
+BROADER = ("light", "full", "wide")  # each changes patches more than the one before
 
 
 class AugmentConfig(Section):
@@ -112,6 +113,12 @@ class AugmentConfig(Section):
         "that lack an image then train, and are predicted with what is there",
     )
 
+    broaden: bool | Auto = Field(
+        "auto",
+        description="where the validation loss rises twice running, go on with the next preset: light, full, wide; "
+        "auto: where name is auto",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, given: Any) -> Any:
@@ -123,7 +130,17 @@ class AugmentConfig(Section):
     def filled(self, preset: Preset) -> AugmentConfig:
         """A preset in place of `auto`; the numbers that were given beside it stay."""
         given = {name: getattr(self, name) for name in self.model_fields_set - {"name"}}
-        return AugmentConfig.model_validate({"name": preset, **given})
+        return AugmentConfig.model_validate({"broaden": True, **given, "name": preset})
+
+    def broader(self) -> tuple[AugmentConfig, ...]:
+        """What overfitting is answered with, one after the other; numbers that are not the preset's own stay."""
+        if self.broaden is not True or self.name not in BROADER:
+            return ()
+        own = AugmentConfig(name=self.name)
+        others = {field: value for field, value in self if field != "name" and value != getattr(own, field)}
+        return tuple(
+            AugmentConfig.model_validate({**others, "name": name}) for name in BROADER[BROADER.index(self.name) + 1 :]
+        )
 
 
 class PatchConfig(Section):

@@ -28,7 +28,11 @@ class TrainConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="of sgd; 0.99 is nnU-Net's (Isensee et al. 2021)"
     )
-    learning_rate: Positive | Auto = Field("auto", description="peak; auto: 1e-3 adamw and adam, 1e-2 sgd, 1 adadelta")
+    learning_rate: Positive | Literal["auto", "find"] = Field(
+        "auto",
+        description="peak; auto: 1e-3 adamw and adam, 4e-3 where a U-Net begins with random weights, 1e-2 sgd, 1 "
+        "adadelta; find: by a trial of 60 steps with a rising rate, before the first step",
+    )
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decay of the weights")
     schedule: Literal["cosine", "polynomial", "step", "constant"] = Field(
         "cosine", description="from the peak to zero; step: times drop_factor after each drop_share of the run"

@@ -32,7 +32,7 @@ from segmed.volumes import Source
 LOG = logging.getLogger(__name__)
 
 NAME = "audit.sqlite"
-VERSION = 1  # raised whenever the same files give another report
+VERSION = 2  # raised whenever the same files give another report
 PATIENCE_S = 30.0  # for another process that writes
 AT_ONCE = 200  # rows of a transaction
 TABLES = """

@@ -33,6 +33,8 @@ class CaseFacts:
         label_ml: label name -> volume.
         label_voxels: label name -> voxels.
         body_shape: voxels of the box around the foreground.
+        label_shape: voxels of the box around all labels together; None: nothing is labelled, or an earlier version
+            wrote these facts.
     """
 
     id: str
@@ -43,6 +45,7 @@ class CaseFacts:
     label_ml: Mapping[str, float]
     label_voxels: Mapping[str, int]
     body_shape: tuple[int, int, int]
+    label_shape: tuple[int, int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -51,7 +54,8 @@ class CaseFacts:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CaseFacts:
         """From `to_dict`."""
-        triples = {name: tuple(data[name]) for name in ("shape", "spacing_mm", "body_shape")}
+        names = ("shape", "spacing_mm", "body_shape", "label_shape")
+        triples = {name: tuple(data[name]) for name in names if data.get(name) is not None}
         return cls(**{**data, **triples})
 
 
@@ -70,7 +74,7 @@ def case_facts(case: str, images: Mapping[str, MetaTensor], indices: np.ndarray 
     spacing = spacing_mm(affine)
     intensity = {modality: intensity_facts(volume) for modality, volume in images.items()}
     body = _body_shape(images, masked=float(np.mean([f["zero_fraction"] for f in intensity.values()])) > MASKED)
-    voxels = _label_voxels(indices, labels)
+    voxels, labelled = _label_voxels(indices, labels), _label_shape(indices)
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     return CaseFacts(
         id=case,
@@ -81,6 +85,7 @@ def case_facts(case: str, images: Mapping[str, MetaTensor], indices: np.ndarray 
         label_ml={name: count * voxel_ml for name, count in voxels.items()},
         label_voxels=voxels,
         body_shape=_triple(body[axis] for axis in order),
+        label_shape=None if labelled is None else _triple(labelled[axis] for axis in order),
     )
 
 
@@ -125,6 +130,14 @@ def _label_voxels(indices: np.ndarray | None, labels: LabelSet) -> dict[str, int
         return {}
     counts = np.bincount(indices.ravel(order="K"), minlength=labels.classes)
     return {name: int(counts[index]) for index, name in enumerate(labels.names, 1)}
+
+
+def _label_shape(indices: np.ndarray | None) -> list[int] | None:
+    """Size, in the file's axes, of the box around all labelled voxels of indices (..., X, Y, Z)."""
+    if indices is None or not indices.any():
+        return None
+    filled = (indices != 0).reshape(-1, *indices.shape[-3:]).max(axis=0)
+    return [int(np.ptp(np.flatnonzero(filled.max(axis=others)))) + 1 for others in ((1, 2), (0, 2), (0, 1))]
 
 
 def _triple(values: Any) -> Any:

@@ -27,6 +27,8 @@ class GridPlanner:
         self.shapes = np.array([fact.shape for fact in facts], float)
         self.bodies = np.array([fact.body_shape for fact in facts], float)
         self.spacings = np.array([fact.spacing_mm for fact in facts], float)
+        unknown = (np.nan,) * 3
+        self.labelled = np.array([fact.label_shape or unknown for fact in facts], float)
 
     def set(self, key: str, value: Any, reason: str) -> None:
         """Replace one value, its section or sections before a dot, and keep the reason."""
@@ -61,7 +63,7 @@ class GridPlanner:
                     "preprocess.orientation slices_last does not promise: set one of them otherwise"
                 )
             order = np.array([[a for a in range(3) if a != last] + [last] for last in across])
-            for name in ("shapes", "bodies", "spacings"):
+            for name in ("shapes", "bodies", "spacings", "labelled"):
                 setattr(self, name, np.take_along_axis(getattr(self, name), order, axis=1))
 
     def preprocessing(self) -> None:

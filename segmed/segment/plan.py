@@ -43,6 +43,11 @@ from segmed.training.optimisation import PEAK_RATE
 VOXELS = {("cpu", 2): 192**2, ("cpu", 3): 64**3, ("cuda", 2): 512**2, ("cuda", 3): 128**3}
 WIDTH = {("cpu", 2): 16, ("cpu", 3): 16, ("cuda", 2): 32, ("cuda", 3): 32}
 WIDEST = {2: 512, 3: 320}
+MOST = 90  # per cent of the cases whose labels fit into a patch on a CPU
+ROOM = 1.3  # times the box of the labels: what a patch should hold
+WORTH = 0.7  # of a patch's voxels: less than that makes a smaller one worth it
+U_NET_RATE = 4e-3  # peak for a U-Net with random weights: docs/results/segmentation.md
+QUICK_ENCODERS = ("plain", "residual", "dense")
 PATCH_LEVELS = 4  # of the patch discriminator: each decision sees 31 voxels
 DISCRIMINATOR_WIDTH = {"cpu": 16, "cuda": 32}
 
@@ -92,8 +97,7 @@ def resolve(
     if config.train.steps_per_epoch == "auto":
         why = f"{cases} training cases, each drawn about twice, {patches} a step"
         planner.set("train.steps_per_epoch", max(1, math.ceil(2 * cases / patches)), why)
-    if config.augment.name == "auto":
-        planner.augmentation(cases, patches)
+    planner.augmentation(cases, patches)
     return Plan(planner.config, planner.reasons, summary, need, machine)
 
 
@@ -108,15 +112,34 @@ class Planner(GridPlanner):
 
     def _working_grid(self) -> tuple[list[int], list[float]]:
         """Median shape in voxels and spacing in mm of what the network sees, without the slice axis in 2D."""
-        given = self.config.preprocess.spacing_mm
         shapes = self.shapes if self.config.preprocess.crop == "none" else self.bodies
-        target = self.spacings if isinstance(given, str) else np.where(np.array(given) > 0, given, self.spacings)
-        shape = np.median(shapes * self.spacings / target, axis=0)
-        spacing = np.median(np.broadcast_to(target, self.spacings.shape), axis=0)
-        axes = [0, 1, 2]
-        if self.config.patches.dims == 2:
-            axes.remove(PLANE_AXES[self.config.patches.plane])
-        return [max(1, round(float(shape[a]))) for a in axes], [float(spacing[a]) for a in axes]
+        shape = np.median(self._seen(shapes), axis=0)
+        spacing = np.median(np.broadcast_to(self._target_spacing, self.spacings.shape), axis=0)
+        return [max(1, round(float(shape[a]))) for a in self._axes], [float(spacing[a]) for a in self._axes]
+
+    @property
+    def _target_spacing(self) -> np.ndarray:
+        """Of what the network sees, (3) or (cases, 3)."""
+        given = self.config.preprocess.spacing_mm
+        return self.spacings if isinstance(given, str) else np.where(np.array(given) > 0, given, self.spacings)
+
+    def _seen(self, shapes: np.ndarray) -> np.ndarray:
+        """Shapes (cases, 3) of files in voxels of what the network sees."""
+        return np.asarray(shapes * self.spacings / self._target_spacing)
+
+    @property
+    def _axes(self) -> list[int]:
+        """Those of the volume that a patch has."""
+        across = PLANE_AXES[self.config.patches.plane] if self.config.patches.dims == 2 else None
+        return [axis for axis in range(3) if axis != across]
+
+    def _around_labels(self) -> list[int] | None:
+        """A patch that holds all labels of most cases with room around them; None where nothing is labelled."""
+        known_boxes = self._seen(self.labelled)[~np.isnan(self.labelled).any(axis=1)]
+        if not len(known_boxes):
+            return None
+        box = np.percentile(known_boxes, MOST, axis=0) * ROOM
+        return [math.ceil(float(box[axis])) for axis in self._axes]
 
     def source_encoder(self) -> None:
         """Where the run starts from another run, take over its shape unless the config gives one."""
@@ -131,12 +154,10 @@ class Planner(GridPlanner):
         dims = known(self.config.patches.dims)
         shape, spacing = self._working_grid()
         if self.config.patches.size == "auto":
-            limit = VOXELS[self.machine.device, dims]
-            size = patch_within(shape, spacing, limit)
+            size, why = self._patch(shape, spacing, VOXELS[self.machine.device, dims])
             given: Any = getattr(self._levels()[1], "strides", "auto")
             fits = given != "auto" and all(len(level) == dims for level in given)
             size = round_up(size, given if fits else pooling(size, spacing))
-            why = f"median volume {joined(shape)} voxels, at most about {limit} on this device"
             self.set("patches.size", tuple(size), f"{why}, rounded up for the network's strides")
         elif len(self.config.patches.size) != dims:
             raise ConfigError(
@@ -144,6 +165,19 @@ class Planner(GridPlanner):
                 f"patches.dims is {dims}: give {dims}"
             )
         self.spacing = spacing
+
+    def _patch(self, shape: list[int], spacing: list[float], limit: int) -> tuple[list[int], str]:
+        """As much of the volume as the device bears; on a CPU no more than the labels need. With the reason."""
+        size = patch_within(shape, spacing, limit)
+        around = self._around_labels() if self.machine.device == "cpu" else None
+        if around is not None:
+            small = [min(n, max(n // 2, room)) for n, room in zip(size, around, strict=True)]
+            if math.prod(small) < WORTH * math.prod(size):
+                return (
+                    small,
+                    f"holds all labels of {MOST} % of the cases and some room: a CPU sees more patches in its time",
+                )
+        return size, f"median volume {joined(shape)} voxels, at most about {limit} on this device"
 
     def _levels(self) -> tuple[str, Any]:
         """Key and section of the network that says how many levels it has, if any does."""
@@ -236,7 +270,7 @@ class Planner(GridPlanner):
     def training(self) -> None:
         train = self.config.train
         if train.learning_rate == "auto":
-            self.set("train.learning_rate", PEAK_RATE[train.optimiser], f"usual peak for {train.optimiser}")
+            self.set("train.learning_rate", *self._peak_rate())
         if train.workers == "auto":
             workers = (
                 min(self.machine.cores - 1, 12) if self.machine.device == "cuda" else min(self.machine.cores - 1, 2)
@@ -245,10 +279,27 @@ class Planner(GridPlanner):
         if train.devices == "auto":
             self.set("train.devices", self.machine.devices, "all that are there")
 
+    def _peak_rate(self) -> tuple[float, str]:
+        """The largest learning rate, and why."""
+        config, optimiser = self.config, self.config.train.optimiser
+        usual = PEAK_RATE[optimiser]
+        if not isinstance(config.network, UNetConfig) or config.network.encoder.name not in QUICK_ENCODERS:
+            return usual, f"usual peak for {optimiser}"
+        if optimiser not in ("adamw", "adam"):
+            return usual, f"usual peak for {optimiser}"
+        if config.init_run is not None:
+            return usual, f"usual peak for {optimiser}: a higher one would undo the weights that the run begins with"
+        return U_NET_RATE, "the best peak of 1e-3 to 8e-3 in short runs of U-Nets on real data"
+
     def augmentation(self, cases: int, patches: int) -> None:
-        """Fill in the preset that fits so many training cases, and so many patches a step."""
-        preset, why = fitting_preset(
-            self.config.train, cases=cases, patches=patches, spacing_known=self.config.data.spacing_known
-        )
-        self.config = self.config.model_copy(update={"augment": self.config.augment.filled(preset)})
-        self.reasons["augment.name"] = why
+        """Fill in the preset that fits so many training cases, and so many patches a step; answer overfitting."""
+        augment, chosen = self.config.augment, self.config.augment.name == "auto"
+        if augment.name == "auto":
+            preset, why = fitting_preset(
+                self.config.train, cases=cases, patches=patches, spacing_known=self.config.data.spacing_known
+            )
+            self.config = self.config.model_copy(update={"augment": augment.filled(preset)})
+            self.reasons["augment.name"] = why
+        if augment.broaden == "auto":
+            why = "the preset was chosen by the plan" if chosen else "the preset was given"
+            self.set("augment.broaden", chosen, why)

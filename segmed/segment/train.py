@@ -15,7 +15,7 @@ from segmed.builders.datasets import build_dataset
 from segmed.builders.first_weights import first_weights
 from segmed.builders.losses import build_case_class_loss, build_loss
 from segmed.builders.segmenters import network_segmenter, plane_axis
-from segmed.config import known
+from segmed.config import AugmentConfig, known
 from segmed.data.augment import Augmentation
 from segmed.data.cache import CachedVolume, VolumeCache
 from segmed.data.cache_entries import keep_below
@@ -36,12 +36,14 @@ from segmed.training.checkpoint import Checkpoints, load_weights
 from segmed.training.compilation import choose_compilation
 from segmed.training.encoder_transfer import leak_note, record_transfer
 from segmed.training.fit_settings import FitSettings, budget_of, run_seconds, total_steps
-from segmed.training.loop import FitState, fit
+from segmed.training.fit_state import FitState
+from segmed.training.loop import fit
 from segmed.training.measured import keep_measured
 from segmed.training.multitask_step import MultiTaskStep
 from segmed.training.optimisation import freeze
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks
+from segmed.training.rate_search import find_rate
 from segmed.training.steps import AllLogits, Step, SupervisedStep
 from segmed.training.tracking import Tracker
 
@@ -79,21 +81,23 @@ class Training:
         self.ranks.lead(self._limit_cache)
         volumes = self._volumes(self.split.train)
         choice = self._precision()
-        spent = self._compilation(choice, tracker)
+        spent = self._compilation(choice, tracker) + self._rate(choice, volumes, tracker)
         method = self._method(choice)
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
         validator, train = self._validator(tracker), self.config.train
         command = f"segmed train --resume {self.run.path}"
         network, labels = self.config.network.name, ",".join(self.dataset.labels.names)
+        first, *broader = self._streams(volumes, self._unlabelled(tracker))
         state = fit(
             method,
-            self._batches(volumes, self._unlabelled(tracker)),
+            first,
             budget_of(train, lambda: validator.rehearse(method.evaluation_network) if validator else 0.0, spent=spent),
             settings=FitSettings.of(train, seed=self.config.seed, resume=resume, resume_command=command),
             checkpoints=Checkpoints(self.run.path, ranks=self.ranks, metadata={"network": network, "labels": labels}),
             tracker=tracker,
             validate=validator,
             draw=partial(patches_figure, grid=self._patch_grid(volumes[0])),
+            broader=broader,
         )
         self._clean_what_gains(validator)
         return state
@@ -154,25 +158,32 @@ class Training:
         tracker.line(f"{len(ids)} unlabelled cases train beside {len(self.split.train)} labelled ones")
         return self._volumes(ids)
 
-    def _batches(
+    def _streams(
         self, volumes: Sequence[CachedVolume], unlabelled: Sequence[CachedVolume]
+    ) -> list[Callable[[int], Iterable[dict[str, Any]]]]:
+        """The training batches as the config augments them, then those with which overfitting is answered."""
+        augment = self.config.augment
+        return [self._batches(volumes, unlabelled, each) for each in (augment, *augment.broader())]
+
+    def _batches(
+        self, volumes: Sequence[CachedVolume], unlabelled: Sequence[CachedVolume], augment: AugmentConfig
     ) -> Callable[[int], Iterable[dict[str, Any]]]:
         """First step -> the training batches from there on; with unlabelled cases each holds as many of them."""
-        labelled = self._loader(PatchDataset, volumes)
+        labelled = self._loader(PatchDataset, volumes, augment)
         if self.known_classes is not None:
             with_classes = partial(with_targets, indices=self.known_classes.indices)
             return lambda start: map(with_classes, labelled(start))
         if not unlabelled:
             return labelled
-        others = self._loader(UnlabelledPatches, unlabelled)
+        others = self._loader(UnlabelledPatches, unlabelled, augment)
         return lambda start: map(with_unlabelled, labelled(start), others(start))
 
     def _loader(
-        self, kind: type[PatchDataset], volumes: Sequence[CachedVolume]
+        self, kind: type[PatchDataset], volumes: Sequence[CachedVolume], augment: AugmentConfig
     ) -> Callable[[int], Iterable[dict[str, Any]]]:
         config = self.config
         augmentation = Augmentation(
-            config.augment,
+            augment,
             dims=known(config.patches.dims),
             labels=self.dataset.labels,
             mirror_pairs=config.data.mirror_pairs,
@@ -287,6 +298,24 @@ class Training:
             tracker.line(f"torch.compile {compilation.value}: {compilation.reason}")
         self._keep("train", {"compile": compilation.value}, compilation.reason)
         return compilation.seconds
+
+    def _rate(self, choice: Choice, volumes: Sequence[CachedVolume], tracker: Tracker) -> float:
+        """Find the peak learning rate where the config says so, write it down, and tell the seconds that it took."""
+        if self.config.train.learning_rate != "find":
+            return 0.0
+        peak = find_rate(
+            self.network,
+            self.loss,
+            self._loader(PatchDataset, volumes, self.config.augment)(0),
+            self.config.train,
+            choice=choice,
+            ranks=self.ranks,
+            call=AllLogits,
+            device=self.fabric.device,
+        )
+        tracker.line(f"learning rate {peak.rate:g}: {peak.reason}")
+        self._keep("train", {"learning_rate": peak.rate}, peak.reason)
+        return peak.seconds
 
     @property
     def _batch_shape(self) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ from segmed.segmenters.native import WayHome
 from segmed.segmenters.segmenter import decide
 from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.targets import targets_of
-from segmed.training.loop import ValidationResult
+from segmed.training.fit_state import ValidationResult
 from segmed.training.ranks import Ranks
 from segmed.volumes import Source, read_label_volume
 

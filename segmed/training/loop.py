@@ -4,67 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
 
 from segmed.errors import TrainingError
-from segmed.training.checkpoint import Checkpoints, is_finite, set_random_state
+from segmed.training.checkpoint import Checkpoints, is_finite, random_state, set_random_state
 from segmed.training.fit_settings import FitSettings
+from segmed.training.fit_state import Batch, Draw, FitState, Validate, ValidationResult
 from segmed.training.interruption import Interrupted, StopSignals, one_line_faults
 from segmed.training.journal import Journal
+from segmed.training.overfitting import LATE, overfits
 from segmed.training.schedule import Budget
 from segmed.training.steps import Step
 from segmed.training.tracking import Tracker
 
-Batch = Mapping[str, Any]
 ALMOST = 1e-9  # so that 3 / 10 of a run counts as three tenths
-
-
-@dataclass(frozen=True)
-class ValidationResult:
-    """Score, metrics and figures of one validation.
-
-    Attributes:
-        score: chooses the best weights; larger is better.
-        metrics: by name, e.g. `dice/scar`.
-        figures: matplotlib figures by name.
-    """
-
-    score: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    figures: Mapping[str, Any] = field(default_factory=dict)
-
-
-Validate = Callable[[nn.Module], ValidationResult]
-Draw = Callable[[Batch, Mapping[str, Any]], Any]  # a training batch and the views of `Step.views` -> a figure
-
-
-@dataclass
-class FitState:
-    """Where a run stands; part of the checkpoint, and the result of `fit`.
-
-    Attributes:
-        step: steps that are done.
-        validated_step, validated_at: step and progress of the last validation.
-        best_score, best_step, best_metrics: of the best validation; none where nothing was validated.
-        worse: validations since then.
-        ended: nothing is left to do.
-        seconds: of training and validation.
-    """
-
-    step: int = 0
-    validated_step: int = -1
-    validated_at: float = 0.0
-    best_score: float | None = None
-    best_step: int = 0
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    worse: int = 0
-    ended: bool = False
-    seconds: float = 0.0
 
 
 def fit(
@@ -77,6 +34,7 @@ def fit(
     tracker: Tracker,
     validate: Validate | None = None,
     draw: Draw | None = None,
+    broader: Sequence[Callable[[int], Iterable[Batch]]] = (),
 ) -> FitState:
     """Train until the budget is used up, and leave the best and the last weights.
 
@@ -91,6 +49,7 @@ def fit(
         tracker: records of the run.
         validate: scores a network in evaluation mode; with several processes the leading one's result counts.
         draw: shows a training batch, once at the beginning and at each validation.
+        broader: as `batches`, each more varied than the one before: the answers to overfitting that validation sees.
 
     Raises:
         Interrupted: SIGTERM or Ctrl-C; the checkpoint is written.
@@ -105,14 +64,17 @@ def fit(
     with StopSignals() as stop, one_line_faults(settings.resume_command):
         resumed = keeper.restore() if settings.resume else None
         state, journal = keeper.state, keeper.journal
-        data = iter(batches(state.step)) if not state.ended else iter(())
+        streams = [batches, *broader]
+        data = iter(()) if state.ended else iter(streams[min(state.breadth, len(broader))](state.step))
         keeper.seed(resumed)  # after the loader was made: it draws a seed of its own
         budget.start()
         try:
             while not state.ended:
                 ended = budget.finished(state.step)
                 if keeper.validation_is_due(ended):
-                    keeper.run_validation(ended, stop)
+                    keeper.run_validation(ended, stop, answers=len(broader))
+                    if keeper.answered:
+                        data = keeper.undrawn(lambda: iter(streams[state.breadth](state.step)))
                     continue
                 if ended:
                     keeper.end()
@@ -158,6 +120,7 @@ class _Bookkeeper:
         self._saved_step: int | None = None
         self._saved_seconds = 0.0
         self._last_batch: Batch | None = None
+        self.answered = False
 
     # ------------------------------------------------------------ start
 
@@ -188,6 +151,13 @@ class _Bookkeeper:
                 set_random_state(saved["random"][self.ranks.rank])
         else:
             torch.manual_seed(self.settings.seed * self.ranks.world + self.ranks.rank)
+
+    def undrawn(self, make: Callable[[], Iterator[Batch]]) -> Iterator[Batch]:
+        """Make a stream of batches, torch's generators as they were: a resumed run sets them after it made its own."""
+        state = random_state()
+        stream = make()
+        set_random_state(state)
+        return stream
 
     # ------------------------------------------------------------ around a step
 
@@ -269,8 +239,14 @@ class _Bookkeeper:
         now, then = self.budget.progress(self.state.step), self.state.validated_at
         return ended or math.floor(now * number + ALMOST) > math.floor(then * number + ALMOST)
 
-    def run_validation(self, ended: bool, stop: StopSignals) -> None:
-        """Save, validate, keep the weights if they are the best, save again."""
+    def run_validation(self, ended: bool, stop: StopSignals, *, answers: int = 0) -> None:
+        """Save, validate, keep the weights if they are the best, answer overfitting, save again.
+
+        Args:
+            ended: whether this is the last validation.
+            stop: the signals, which may come while it runs.
+            answers: that there are to overfitting, those that were given included.
+        """
         self.save()
         began = time.monotonic()
         with stop.at_once(self.ranks.world == 1):
@@ -281,11 +257,26 @@ class _Bookkeeper:
         self.budget.validation_seconds = seconds
         self.tick(False, self.budget.step_seconds)
         self._judge(result)
+        self.answered = not ended and self.state.breadth < answers and self._overfits()
+        if self.answered:
+            self.state.breadth, self.state.losses = self.state.breadth + 1, []
         patience = self.settings.patience
         if ended or (patience is not None and self.state.worse >= patience):
             self.end()
         else:
             self.save()
+
+    def _overfits(self) -> bool:
+        """Whether validation shows it while there is time for an answer; said in the log."""
+        state = self.state
+        if state.worse < 2 or state.validated_at > LATE or not overfits(state.losses):
+            return False
+        *_, before, last = state.losses
+        self.tracker.line(
+            f"overfitting: the validation loss rose twice ({min(state.losses):.4g}, then {before:.4g} and {last:.4g}): "
+            "from here on patches are changed more"
+        )
+        return True
 
     def _validate(self) -> ValidationResult:
         if self.validate is None:
@@ -303,6 +294,8 @@ class _Bookkeeper:
         state = self.state
         score, metrics = self.ranks.lead(lambda: (float(result.score), dict(result.metrics)))
         score = -math.inf if math.isnan(score) else score
+        if "validation/loss" in metrics:
+            state.losses.append(float(metrics["validation/loss"]))
         better = state.best_score is None or score > state.best_score
         if better:
             self.checkpoints.save_weights("best", self.step.evaluation_network, step=state.step, score=f"{score:.6f}")

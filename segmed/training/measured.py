@@ -12,12 +12,13 @@ from segmed.runs import Run, write_config
 from segmed.training.ranks import Ranks
 
 Config = TypeVar("Config", bound=Section)
+ASKED = ("auto", "find")  # values of a field that say: measure it
 
 
 def keep_measured(
     run: Run, config: Config, section: str, values: Mapping[str, Any], reason: str, *, ranks: Ranks
 ) -> Config:
-    """Replace each `auto` of a section by its measured value, in the config and in the run folder.
+    """Replace each `auto` (or `find`) of a section by its measured value, in the config and in the run folder.
 
     Args:
         run: whose `config.yaml` and `plan.json` are written.
@@ -31,7 +32,7 @@ def keep_measured(
         The config with the values.
     """
     part = getattr(config, section)
-    measured = {field: value for field, value in values.items() if getattr(part, field) == "auto"}
+    measured = {field: value for field, value in values.items() if getattr(part, field) in ASKED}
     if not measured:
         return config
     changed = config.model_copy(update={section: part.model_copy(update=measured)})

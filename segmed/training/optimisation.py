@@ -17,8 +17,8 @@ FUSED = ("cpu", "cuda")  # devices on which torch updates all weights in one ker
 
 
 def peak_rate(train: TrainConfig) -> float:
-    """The largest learning rate of the run."""
-    return PEAK_RATE[train.optimiser] if train.learning_rate == "auto" else float(train.learning_rate)
+    """The largest learning rate of the run; where it is still to be chosen, the optimiser's usual one."""
+    return PEAK_RATE[train.optimiser] if isinstance(train.learning_rate, str) else train.learning_rate
 
 
 def make_optimiser(

@@ -24,6 +24,7 @@ from segmed.data import audit as audit_module
 from segmed.data import integrity
 from segmed.data.audit import Audit, audit_dataset, fix_geometry
 from segmed.data.cases import Dataset, guess_layout, read_dataset
+from segmed.data.fingerprint import CaseFacts
 from segmed.data.integrity import check_files, is_mirrored
 from segmed.data.repair import disagreement
 from segmed.errors import DatasetError
@@ -129,6 +130,20 @@ def test_the_body_of_a_masked_image_is_the_box_of_what_is_not_zero(folder):
     values[3:9, 2:7, 1:5] = an_image()[3:9, 2:7, 1:5]
     save(image_of(folder), values)
     assert audit_of(folder).facts[1].body_shape == (5, 6, 4)
+
+
+def test_the_box_of_the_labels_stands_in_canonical_axes_and_is_unknown_without_a_label(folder):
+    values = np.zeros(SHAPE, np.int16)
+    values[3:9, 2:4, 1:2] = 200
+    values[4:5, 2:7, 1:4] = 2221
+    save(label_of(folder, "c0"), values)
+    label_of(folder, "c1").unlink()
+    first, second, *_ = audit_of(folder).facts
+    assert first.label_shape == (5, 6, 3)
+    assert second.label_shape is None
+    assert CaseFacts.from_dict(json.loads(json.dumps(first.to_dict()))) == first
+    earlier = {name: value for name, value in first.to_dict().items() if name != "label_shape"}
+    assert CaseFacts.from_dict(earlier) == replace(first, label_shape=None)
 
 
 def test_percentiles_of_a_large_volume_are_close_to_those_of_all_voxels(folder):

@@ -147,6 +147,56 @@ def test_volumes_of_several_spacings_go_to_their_median():
     assert plan(found).config.preprocess.spacing_mm == (1.2, 1.0, 1.0)
 
 
+def labelled(shape, spacing, *boxes):
+    return [
+        replace(case, label_shape=box) for case, box in zip(facts(shape, spacing, count=9), boxes * 9, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "size"),
+    [
+        ([(80, 70, 9)], (112, 96)),  # 1.3 times the box, and never below half of what the device bears
+        ([(20, 10, 3)], (96, 96)),
+        ([(150, 140, 9)], (192, 192)),  # a smaller patch would save little
+        ([(80, 70, 9)] * 8 + [(200, 180, 9)], (160, 128)),  # the one large heart in nine counts in part
+        ([None], (192, 192)),
+    ],
+)
+def test_on_a_cpu_a_patch_holds_the_labels_with_room_around_them(boxes, size):
+    thick = labelled((256, 220, 9), (1.5, 1.5, 10.0), *boxes)
+    made = plan(thick)
+    assert made.config.patches.size == size
+    assert ("holds all labels" in made.reasons["patches.size"]) == (size != (192, 192))
+    assert plan(thick, machine=GPU).config.patches.size == (256, 224)
+
+
+def test_the_box_of_the_labels_is_measured_on_the_grid_that_the_network_sees_and_turns_with_the_slices():
+    turned = labelled((10, 220, 256), (10.0, 0.75, 0.75), (9, 140, 160))
+    made = plan(turned, preprocess={"spacing_mm": [1.5, 1.5, 0.0]}, patches={"dims": 2})
+    assert made.config.preprocess.orientation == "slices_last"
+    assert made.config.patches.size == (96, 112)
+
+
+@pytest.mark.parametrize(
+    ("sections", "rate"),
+    [
+        ({}, 4e-3),
+        ({"network": {"name": "unet", "encoder": {"name": "residual"}}, "train": {"optimiser": "adam"}}, 4e-3),
+        ({"network": {"name": "unet", "encoder": {"name": "mednext"}}}, 1e-3),
+        ({"network": {"name": "segresnet"}}, 1e-3),
+        ({"train": {"optimiser": "sgd"}}, 1e-2),
+        ({"train": {"optimiser": "adadelta"}}, 1.0),
+        ({"train": {"learning_rate": 2e-4}}, 2e-4),
+        ({"train": {"learning_rate": "find"}}, "find"),
+    ],
+)
+def test_the_peak_rate_is_that_of_the_optimiser_and_higher_for_a_u_net_with_random_weights(sections, rate):
+    made = plan(facts(), **sections)
+    assert made.config.train.learning_rate == rate
+    assert ("train.learning_rate" in made.reasons) == (rate not in (2e-4, "find"))
+
+
 def test_little_memory_makes_the_batch_smaller():
     big = facts((256, 256, 256))
     much = plan(big, machine=GPU).config.train.batch_size
@@ -329,21 +379,34 @@ def test_the_supervised_plan_is_the_same_with_an_adversary_beside_it():
 )
 def test_a_run_that_is_short_for_its_cases_is_augmented_lightly(train, preset):
     resolved = plan(facts(count=5), augment={"name": "auto"}, train={"batch_size": 2, **train})
-    assert resolved.config.augment == AugmentConfig(name=preset)
+    assert resolved.config.augment == AugmentConfig(name=preset, broaden=True)
     assert resolved.reasons["augment.name"].startswith("5 training cases")
 
 
 def test_anatomy_of_unknown_spacing_is_turned_and_zoomed_further():
     data = {"root": "x", "layout": {"name": "msd"}, "images": ["MR"], "labels": {"a": 1}, "spacing_known": False}
     resolved = plan(facts(), augment={"name": "auto", "elastic_probability": 0.0}, data=data)
-    assert resolved.config.augment == AugmentConfig(name="wide", elastic_probability=0.0)
+    assert resolved.config.augment == AugmentConfig(name="wide", elastic_probability=0.0, broaden=True)
     assert "spacing is not known" in resolved.reasons["augment.name"]
     assert plan(facts(), augment={"name": "auto"}, data=data, train={"epochs": 1}).config.augment.name == "light"
 
 
 def test_numbers_given_beside_an_automatic_preset_stay():
     resolved = plan(facts(), augment={"name": "auto", "elastic_probability": 0.0, "flip_probability": 0.5})
-    assert resolved.config.augment == AugmentConfig(name="full", elastic_probability=0.0, flip_probability=0.5)
+    assert resolved.config.augment == AugmentConfig(
+        name="full", elastic_probability=0.0, flip_probability=0.5, broaden=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("augment", "broaden"),
+    [({"name": "auto"}, True), ({"name": "light"}, False), ({}, False), ({"name": "light", "broaden": True}, True),
+     ({"name": "auto", "broaden": False}, False)],
+)  # fmt: skip
+def test_overfitting_is_answered_where_the_plan_chose_the_preset_or_the_config_says_so(augment, broaden):
+    resolved = plan(facts(), augment=augment)
+    assert resolved.config.augment.broaden is broaden
+    assert ("augment.broaden" in resolved.reasons) == ("broaden" not in augment)
 
 
 def test_every_process_of_a_run_counts_for_how_often_a_case_is_seen():

@@ -24,8 +24,8 @@ from segmed.errors import TrainingError
 from segmed.runs import Run
 from segmed.segment import train as session
 from segmed.training.checkpoint import load_state
+from segmed.training.fit_state import FitState
 from segmed.training.interruption import Interrupted
-from segmed.training.loop import FitState
 from segmed.training.opponents import Decider
 from segmed.training.tracking import Tracker
 from segmed.volumes import read_volume

@@ -16,9 +16,10 @@ from tiny_run import EACH_STEP, RESUME, TinyPatches, Validate, batches_of, tiny_
 from segmed.errors import RunError, TrainingError
 from segmed.training.checkpoint import Checkpoints, load_state, save_state
 from segmed.training.fit_settings import FitSettings
+from segmed.training.fit_state import ValidationResult
 from segmed.training.history import History
 from segmed.training.interruption import Interrupted
-from segmed.training.loop import ValidationResult, fit
+from segmed.training.loop import fit
 from segmed.training.ranks import Ranks
 from segmed.training.schedule import StepBudget
 from segmed.training.tracking import RunTracker, Tracker

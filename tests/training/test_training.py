@@ -28,7 +28,8 @@ from segmed.training.checkpoint import (
     save_weights,
 )
 from segmed.training.fit_settings import FitSettings
-from segmed.training.loop import FitState, ValidationResult, fit
+from segmed.training.fit_state import FitState, ValidationResult
+from segmed.training.loop import fit
 from segmed.training.optimisation import Average, make_optimiser
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks

@@ -25,7 +25,7 @@ from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
 from segmed.errors import DatasetError
 from segmed.labels import LabelSet
 from segmed.segment import train as session
-from segmed.training.loop import FitState
+from segmed.training.fit_state import FitState
 from segmed.training.tracking import Tracker
 
 LABELS = LabelSet.from_config({"shell": 1, "core": 2})

@@ -1,0 +1,17 @@
+"""Losses of validations -> whether a run learns its training cases by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+RISE = 1.02  # times the least loss: less is noise
+LATE = 0.8  # share of a run after which an answer has no time to be learned from
+
+
+def overfits(losses: Sequence[float]) -> bool:
+    """Whether the last two losses lie above the least one before them.
+
+    Args:
+        losses: of validations in their order.
+    """
+    return len(losses) > 2 and min(losses[-2:]) > RISE * min(losses[:-2])
