@@ -37,7 +37,7 @@ def write_tables(output: Path, name: str, contenders: Sequence[str], *, threads:
             sys.executable, str(ROOT / "tools" / "compare.py"), "--methods",
             *(f"{TITLES[who]}={place / 'predictions' / who}" for who in contenders),
             "--reference", TITLES[contenders[0]], "--references", str(place / "references"), "--labels", *named,
-            "--output", str(place / "comparison"),
+            "--output", str(place / "comparison"), *_run_options(place),
         ]  # fmt: skip
         said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if said.returncode:
@@ -48,6 +48,12 @@ def write_tables(output: Path, name: str, contenders: Sequence[str], *, threads:
     text = "\n".join([f"# {name}, {threads} threads each", "", head, "|---" * 7 + "|", *rows, "", compared])
     atomic_write_text(place / "campaign.md", text)
     return text
+
+
+def _run_options(place: Path) -> list[str]:
+    """A run of segmed on these data says whether mm are known and how a miss counts; none: the defaults do."""
+    run = next(iter(sorted(place.glob("fold_*/segmed/run/config.yaml"))), None)
+    return [] if run is None else ["--run", str(run.parent)]
 
 
 def _row(place: Path, who: str) -> str:

@@ -1,18 +1,21 @@
 """python -m benchmarks.campaign: the same files for all, plans of the peers, tables of what is over."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_data import make_balls, names, tiny
 
 from benchmarks.campaign.contenders import SETS, Turn, done, run_recipe
 from benchmarks.campaign.dynunet_recipe import _predict, kernels_and_strides
 from benchmarks.campaign.fold_files import collect, prepared_fold, read_parts, write_fold
 from benchmarks.campaign.tables import write_tables
 from benchmarks.processes import PeerError
+from segmed.compose import run as compose_run
 from segmed.config import DataConfig, PhantomLayout, SegmentationConfig
 from segmed.data.cases import cases_of
 from segmed.segment.prepare import Prepared
@@ -120,3 +123,21 @@ def test_the_page_has_the_mean_of_the_folds_that_are_over_and_the_largest_memory
     text = write_tables(tmp_path, "acdc", ["dynunet"], threads=1)
     assert "| DynUNet | 2 | 7.5 | 9.0 | 100 | 700 | a plan |" in text
     assert (place / "campaign.md").read_text() == text
+
+
+def test_the_comparison_follows_the_run_of_segmed_where_the_spacing_of_the_files_is_not_known(tmp_path: Path):
+    place, data = tmp_path / "acdc", make_balls(tmp_path / "data", cases=6)
+    for folder in ("references", "predictions/segmed", "predictions/dynunet"):
+        (place / folder).mkdir(parents=True)
+        for case in names(3):
+            shutil.copyfile(data / f"{case}_label.nii.gz", place / folder / f"{case}.nii.gz")
+    facts = {"minutes": 1.0, "whole_minutes": 1.0, "steps": 1, "peak_memory_mib": 1.0, "plan": "a plan"}
+    for who in ("segmed", "dynunet"):
+        (place / "fold_0" / who).mkdir(parents=True)
+        (place / "fold_0" / who / "done.json").write_text(json.dumps(facts))
+    (place / "labels.json").write_text(json.dumps({"shell": [1], "core": [2]}))
+    assert "HD95 (mm)" in write_tables(tmp_path, "acdc", ["segmed", "dynunet"], threads=1)
+    compose_run.start(tiny(data, tmp_path / "runs", data={"spacing_known": False}), place / "fold_0" / "segmed" / "run")
+    text = write_tables(tmp_path, "acdc", ["segmed", "dynunet"], threads=1)
+    assert "No distances and volumes" in text
+    assert "HD95" not in text
