@@ -92,7 +92,7 @@ def case_means(rows: Sequence[Row]) -> list[str]:
     lines = ["| method | cases | " + " | ".join(figures) + " |", "|" + "---|" * (len(figures) + 2)]
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
-        cells = [_mean([float(row[name]) for row in own], 3 if name == "Dice" else 1) for name in figures]
+        cells = [_mean([float(row[name]) for row in own if row[name]], 3 if name == "Dice" else 1) for name in figures]
         lines.append("| " + " | ".join([method, str(len(own)), *cells]) + " |")
     return lines
 
@@ -146,6 +146,8 @@ KINDS = {"per case": case_means, "per image": image_figures, "as printed": print
 
 
 def _mean(values: Sequence[float], digits: int) -> str:
+    if not values:  # as distances where the spacing of the files is not known
+        return "–"
     return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 

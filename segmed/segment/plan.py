@@ -173,10 +173,7 @@ class Planner(GridPlanner):
         if around is not None:
             small = [min(n, max(n // 2, room)) for n, room in zip(size, around, strict=True)]
             if math.prod(small) < WORTH * math.prod(size):
-                return (
-                    small,
-                    f"holds all labels of {MOST} % of the cases and some room: a CPU sees more patches in its time",
-                )
+                return small, f"holds all labels of {MOST} % of the cases and some room: a CPU sees more patches"
         return size, f"median volume {joined(shape)} voxels, at most about {limit} on this device"
 
     def _levels(self) -> tuple[str, Any]:
@@ -283,9 +280,8 @@ class Planner(GridPlanner):
         """The largest learning rate, and why."""
         config, optimiser = self.config, self.config.train.optimiser
         usual = PEAK_RATE[optimiser]
-        if not isinstance(config.network, UNetConfig) or config.network.encoder.name not in QUICK_ENCODERS:
-            return usual, f"usual peak for {optimiser}"
-        if optimiser not in ("adamw", "adam"):
+        quick = isinstance(config.network, UNetConfig) and config.network.encoder.name in QUICK_ENCODERS
+        if not quick or optimiser not in ("adamw", "adam"):
             return usual, f"usual peak for {optimiser}"
         if config.init_run is not None:
             return usual, f"usual peak for {optimiser}: a higher one would undo the weights that the run begins with"
