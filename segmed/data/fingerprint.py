@@ -136,8 +136,8 @@ def _label_shape(indices: np.ndarray | None) -> list[int] | None:
     """Size, in the file's axes, of the box around all labelled voxels of indices (..., X, Y, Z)."""
     if indices is None or not indices.any():
         return None
-    filled = (indices != 0).reshape(-1, *indices.shape[-3:]).max(axis=0)
-    return [int(np.ptp(np.flatnonzero(filled.max(axis=others)))) + 1 for others in ((1, 2), (0, 2), (0, 1))]
+    maps = indices.reshape(-1, *indices.shape[-3:])
+    return [int(np.ptp(np.flatnonzero(maps.any(axis=(0, *others))))) + 1 for others in ((2, 3), (1, 3), (1, 2))]
 
 
 def _triple(values: Any) -> Any:

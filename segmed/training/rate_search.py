@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from segmed.config import TrainConfig
+from segmed.training.fit_settings import total_steps
 from segmed.training.optimisation import PEAK_RATE, make_optimiser, set_rate
 from segmed.training.precision import Choice
 from segmed.training.ranks import Ranks
 
-STEPS = 60
+STEPS = 60  # of the trial, or all of a shorter run
+FEWEST = 3  # steps below which nothing can be said
 LOWEST, HIGHEST = 0.03, 30.0  # rates of the trial, as multiples of the optimiser's usual peak
 SMOOTHING = 0.85  # of the loss from step to step
 DIVERGED = 1.5  # times the least smoothed loss: the trial ends
@@ -85,8 +87,7 @@ def find_rate(
 
             rates, losses = _trial(trial, loss_of, batches, train)
         rate = fastest_fall(rates, losses, usual=PEAK_RATE[train.optimiser])
-        reason = f"found: the loss falls fastest here, in {len(losses)} steps from {rates[0]:.2g} to {rates[-1]:.2g}"
-        return FoundRate(rate, reason, time.perf_counter() - began)
+        return FoundRate(rate, _reason(rates, losses), time.perf_counter() - began)
 
     return ranks.lead(search)
 
@@ -100,7 +101,7 @@ def fastest_fall(rates: Sequence[float], losses: Sequence[float], *, usual: floa
         usual: peak of the optimiser; what is found stays within a quarter and four times of it.
     """
     smooth = smoothed(losses)
-    if len(smooth) < 3:
+    if len(smooth) < FEWEST:
         return usual
     end = int(np.argmin(smooth)) + 1
     falls = np.diff(smooth[: max(end, 2)])
@@ -117,6 +118,12 @@ def smoothed(losses: Sequence[float]) -> np.ndarray:
     return np.array(result)
 
 
+def _reason(rates: Sequence[float], losses: Sequence[float]) -> str:
+    if len(losses) < FEWEST:
+        return f"usual peak: the loss was finite in {len(losses)} steps alone, too few to find another"
+    return f"found: the loss falls fastest here, in {len(losses)} steps from {rates[0]:.2g} to {rates[-1]:.2g}"
+
+
 def _trial(
     network: nn.Module,
     loss_of: Callable[[Mapping[str, Any]], Tensor],
@@ -125,17 +132,19 @@ def _trial(
 ) -> tuple[list[float], list[float]]:
     """Rates and losses of the steps, until the loss diverges."""
     usual = PEAK_RATE[train.optimiser]
-    rates = np.geomspace(LOWEST * usual, HIGHEST * usual, STEPS).tolist()
+    rates = np.geomspace(LOWEST * usual, HIGHEST * usual, min(STEPS, total_steps(train) or STEPS)).tolist()
     optimiser, losses = make_optimiser(network, train), list[float]()
-    for rate, batch in zip(rates, batches, strict=False):
+    for rate, batch in zip(rates, batches, strict=False):  # the batches of a run in minutes have no end
         set_rate(optimiser, rate)
         loss = loss_of(batch)
+        if not loss.isfinite():
+            break
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), train.clip or float("inf"))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         losses.append(loss.item())
         curve = smoothed(losses)
-        if not np.isfinite(losses[-1]) or curve[-1] > DIVERGED * curve.min():
+        if curve[-1] > DIVERGED * curve.min():
             break
     return rates[: len(losses)], losses

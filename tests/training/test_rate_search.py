@@ -27,7 +27,7 @@ def batches(accumulate=1):
 
 
 def find(network=None, train=None, stream=None, **given):
-    train = train or tiny_train(learning_rate="find", optimiser="adamw")
+    train = train or tiny_train(steps_per_epoch=10, learning_rate="find", optimiser="adamw")
     network = network or TinyNet()
     return find_rate(
         network, TinyLoss(), stream or batches(train.accumulate), train, choice=Choice(), ranks=Ranks(),
@@ -84,11 +84,46 @@ def test_a_network_that_can_only_learn_slowly_gets_a_lower_rate():
             return levels[0].square().mean()
 
     peak = find_rate(
-        Steep(), Square(), batches(), tiny_train(optimiser="adamw", learning_rate="find"), choice=Choice(),
-        ranks=Ranks(), call=lambda network: network,
-    )  # fmt: skip
+        Steep(),
+        Square(),
+        batches(),
+        tiny_train(steps_per_epoch=10, optimiser="adamw", learning_rate="find"),
+        choice=Choice(),
+        ranks=Ranks(),
+        call=lambda network: network,
+    )
     assert peak.rate == pytest.approx(3e-4, rel=0.5)
     assert "60 steps" not in peak.reason  # the loss rose again: the trial ended
+
+
+class Breaking(nn.Module):
+    """A loss that is not finite from some call on."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.left = after
+
+    def forward(self, logits, labels):
+        self.left -= 1
+        loss = TinyLoss()(logits, labels)
+        return loss if self.left >= 0 else loss * float("nan")
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_and_does_not_choose_its_own_rate():
+    torch.manual_seed(0)
+    network, train = TinyNet(), tiny_train(steps_per_epoch=10, learning_rate="find", optimiser="adamw")
+    common = {"choice": Choice(), "ranks": Ranks(), "call": AllLogits}
+    early = find_rate(network, Breaking(20), batches(), train, **common)  # after 20 steps the rate is 2.8e-4
+    assert early.rate == pytest.approx(2.5e-4, rel=0.2)
+    assert "in 20 steps from 3e-05 to 0.00028" in early.reason
+    never = find_rate(network, Breaking(0), batches(), train, **common)
+    assert never.rate == 1e-3
+    assert never.reason == "usual peak: the loss was finite in 0 steps alone, too few to find another"
+
+
+def test_a_run_shorter_than_the_trial_still_tries_the_whole_range():
+    short = find(train=tiny_train(learning_rate="find", optimiser="adamw", epochs=4, steps_per_epoch=3))
+    assert "in 12 steps from 3e-05 to 0.03" in short.reason
 
 
 def test_of_batches_that_are_accumulated_the_first_piece_is_seen():
@@ -103,7 +138,7 @@ def test_of_batches_that_are_accumulated_the_first_piece_is_seen():
             seen.append(len(image))
             return self.network.all_logits(image)
 
-    train = tiny_train(learning_rate="find", optimiser="adamw", accumulate=3)
+    train = tiny_train(steps_per_epoch=10, learning_rate="find", optimiser="adamw", accumulate=3)
     find_rate(
         TinyNet(), TinyLoss(), batches(3), train, choice=Choice(), ranks=Ranks(), call=Looking
     )  # fmt: skip
