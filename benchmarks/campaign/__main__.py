@@ -14,12 +14,14 @@ from segmed.config import Section
 from segmed.errors import ConfigError
 
 SetName = Literal["hippocampus", "myops", "acdc"]
-ContenderName = Literal["segmed", "nnunet", "dynunet"]
+ContenderName = Literal["segmed", "mednext", "nnunet", "dynunet"]
 FOLDERS = {"hippocampus": "hippocampus", "myops": "myops_lge", "acdc": "acdc"}
 
 
 class Arguments(Section):
-    """Train segmed, nnU-Net with its own plan, and MONAI's DynUNet recipe on the same folds for the same minutes.
+    """Train segmed, segmed with MedNeXt blocks, nnU-Net and DynUNet on the same folds for the same minutes.
+
+    nnU-Net has its own plan, DynUNet MONAI's recipe.
 
     All test cases of the folds are then compared by `segmed compare`: paired differences with intervals to segmed.
     What is finished is kept: the same command goes on where it was. nnU-Net needs an environment of its own, as it
@@ -33,7 +35,9 @@ class Arguments(Section):
     data: Path = Field(description="folder that holds the data sets, as hippocampus, myops_lge, acdc")
     output: Path = Field(Path("runs/campaign"), description="folder of all that is written")
     sets: tuple[SetName, ...] = Field(("hippocampus", "myops", "acdc"), description="what is learned")
-    contenders: tuple[ContenderName, ...] = Field(("segmed", "nnunet", "dynunet"), description="who learns it")
+    contenders: tuple[ContenderName, ...] = Field(
+        ("segmed", "mednext", "nnunet", "dynunet"), description="who learns it"
+    )
     folds: PositiveInt = Field(5, description="of the cross-validation, by subject")
     first_folds: PositiveInt | None = Field(None, description="take only so many of the folds; none: all")
     minutes: PositiveFloat | None = Field(None, description="of training, each; none: 20, 10 and 8 by set")

@@ -18,7 +18,10 @@ from benchmarks.processes import ROOT, PeerError
 from segmed.files import write_json
 from segmed.runs import read_history
 
-SEGMED, NNUNET, DYNUNET = "segmed", "nnU-Net", "DynUNet"
+OURS: dict[str, tuple[str, ...]] = {  # contenders that are runs of segmed: options beside the set's config
+    "segmed": (),
+    "mednext": ("--network.encoder.name", "mednext"),
+}
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ def run_recipe(turn: Turn, module: str, python: Path) -> dict[str, Any]:
 def run_segmed(turn: Turn, root: Path, *, folds: int, fold: int) -> dict[str, Any]:
     """`train_seg.py` on the same fold; its test label maps lie in `run/predictions`.
 
+    The folder's name is the contender's, one of `OURS`.
+
     Raises:
         PeerError: it failed; its log is named.
     """
@@ -104,10 +109,16 @@ def run_segmed(turn: Turn, root: Path, *, folds: int, fold: int) -> dict[str, An
     begun = ["--resume", str(run)] if (run / "config.yaml").is_file() else [
         "--config", str(ROOT / turn.data.config), "--data.root", str(root), "--folds", str(folds), "--fold", str(fold),
         "--train.budget-minutes", str(turn.minutes), "--seed", str(turn.seed), "--run-dir", str(run),
+        *OURS[turn.folder.name],
     ]  # fmt: skip
     spent = _call([sys.executable, str(ROOT / "tools" / "train_seg.py"), *begun], turn)
     steps = max(int(step) for column in read_history(run / "history.csv").values() for step, _ in column)
-    return {"minutes": turn.minutes, "steps": steps, "plan": turn.data.config, **spent}
+    return {
+        "minutes": turn.minutes,
+        "steps": steps,
+        "plan": " ".join([turn.data.config, *OURS[turn.folder.name]]),
+        **spent,
+    }
 
 
 def done(folder: Path) -> dict[str, Any] | None:

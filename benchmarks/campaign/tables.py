@@ -10,10 +10,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.campaign.contenders import OURS
 from benchmarks.processes import ROOT, PeerError
 from segmed.files import atomic_write_text
 
-TITLES = {"segmed": "segmed", "nnunet": "nnU-Net", "dynunet": "DynUNet"}
+TITLES = {"segmed": "segmed", "mednext": "segmed with MedNeXt", "nnunet": "nnU-Net", "dynunet": "DynUNet"}
 
 
 def write_tables(output: Path, name: str, contenders: Sequence[str], *, threads: int) -> str:
@@ -52,7 +53,8 @@ def write_tables(output: Path, name: str, contenders: Sequence[str], *, threads:
 
 def _run_options(place: Path) -> list[str]:
     """A run of segmed on these data says whether mm are known and how a miss counts; none: the defaults do."""
-    run = next(iter(sorted(place.glob("fold_*/segmed/run/config.yaml"))), None)
+    runs = (run for who in OURS for run in sorted(place.glob(f"fold_*/{who}/run/config.yaml")))
+    run = next(runs, None)
     return [] if run is None else ["--run", str(run.parent)]
 
 

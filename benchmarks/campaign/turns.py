@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.campaign.contenders import SETS, Turn, done, run_recipe, run_segmed
+from benchmarks.campaign.contenders import OURS, SETS, Turn, done, run_recipe, run_segmed
 from benchmarks.campaign.fold_files import collect, prepared_fold, write_fold
 from benchmarks.processes import ROOT
 from segmed.config import SegmentationConfig
@@ -71,7 +71,7 @@ def take_turns(name: str, root: Path, campaign: Campaign, *, threads: int) -> No
 
 def _take(who: str, turn: Turn, root: Path, ready: Prepared, campaign: Campaign, fold: int) -> dict[str, Any]:
     target = turn.folder.parents[1] / "predictions" / who
-    if who == "segmed":
+    if who in OURS:
         facts = run_segmed(turn, root.absolute(), folds=campaign.folds, fold=fold)
         target.mkdir(parents=True, exist_ok=True)
         for case in ready.split.test:

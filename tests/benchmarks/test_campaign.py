@@ -10,13 +10,14 @@ import pytest
 import torch
 from tiny_data import make_balls, names, tiny
 
-from benchmarks.campaign.contenders import SETS, Turn, done, run_recipe
+from benchmarks.campaign.contenders import OURS, SETS, Turn, done, run_recipe, run_segmed
 from benchmarks.campaign.dynunet_recipe import _predict, kernels_and_strides
 from benchmarks.campaign.fold_files import collect, prepared_fold, read_parts, write_fold
 from benchmarks.campaign.tables import write_tables
 from benchmarks.processes import PeerError
 from segmed.compose import run as compose_run
 from segmed.config import DataConfig, PhantomLayout, SegmentationConfig
+from segmed.config.reading import load_config
 from segmed.data.cases import cases_of
 from segmed.segment.prepare import Prepared
 from segmed.volumes import read_label_volume, read_volume
@@ -111,6 +112,29 @@ def test_a_failed_turn_names_the_last_line_of_its_log(fold: Path, tmp_path: Path
     with pytest.raises(PeerError, match=r"exit code 1.*No module named.*log\.txt"):
         run_recipe(turn, "benchmarks.campaign.no_such_recipe", Path(sys.executable))
     assert done(turn.folder) is None
+
+
+@pytest.mark.parametrize("who", OURS)
+def test_a_contender_of_ours_is_the_sets_config_with_its_own_options(
+    who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    commands: list[list[str]] = []
+
+    def remember(command: list[str], turn: Turn) -> dict[str, float]:
+        commands.append(command)
+        (turn.folder / "run").mkdir()
+        (turn.folder / "run" / "history.csv").write_text("step,loss\n5,0.7\n7,0.5\n")
+        return {}
+
+    monkeypatch.setattr("benchmarks.campaign.contenders._call", remember)
+    turn = Turn(tmp_path / who, tmp_path, SETS["acdc"], 8.0, 1, seed=3)
+    facts = run_segmed(turn, tmp_path, folds=5, fold=2)
+    options = dict(zip(commands[0][2::2], commands[0][3::2], strict=True))
+    network = {option[2:]: value for option, value in options.items() if option.startswith("--network.")}
+    config = load_config(options["--config"], {"network.name": "unet", **network})
+    assert config.network.encoder.name == {"segmed": "plain", "mednext": "mednext"}[who]
+    assert (options["--fold"], options["--seed"], options["--train.budget-minutes"]) == ("2", "3", "8.0")
+    assert facts["steps"] == 7
 
 
 def test_the_page_has_the_mean_of_the_folds_that_are_over_and_the_largest_memory(tmp_path: Path):
