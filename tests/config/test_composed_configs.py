@@ -118,19 +118,20 @@ def test_the_rows_of_the_comparison_differ_by_planes_and_cascade_alone(name, exp
         assert (config.train.optimiser, config.train.batch_size) == (volume.train.optimiser, 10)
 
 
-ROWS = ("lge_cmpunet", "lge_ccunet", "lge_dmpunet", "lge_dcunet", "lge_unet3d")
+ROWS = ("lge_cmpunet", "lge_ccunet", "lge_dmpunet", "lge_dcunet", "lge_unet3d", "lge_patchcnn")
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_of_the_comparison_has_the_same_minutes(name):
-    """Coarse networks are trained once for all training cases, and once a fold without its cases."""
+    """Coarse networks are trained for all training cases, and where stage two learns out of fold once more a fold."""
     whole = load_config(SEG / f"{name}.yaml")
     minutes = 0.0 if whole.composed else whole.train.budget_minutes
     for stage_name, stage in stages_of(whole):
         planes = len(PLANES) if stage.views == "auto" else len(stage.views)
         own = stage.train or whole.train
         later = stage.later or own
-        trainings = 1 + whole.cascade.folds if stage_name == "coarse" else 1
+        out_of_fold = stage_name == "coarse" and whole.cascade.learn_from == "out_of_fold"
+        trainings = 1 + whole.cascade.folds if out_of_fold else 1
         minutes += trainings * (own.budget_minutes + (planes - 1) * later.budget_minutes)
     assert minutes == pytest.approx(36, abs=1)
 
