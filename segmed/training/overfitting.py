@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-RISE = 1.02  # times the least loss: less is noise
+from segmed.training.loss_rise import relative_rise
+
+RISE = 0.02  # share of the least loss: less is noise
 LATE = 0.8  # share of a run after which an answer has no time to be learned from
 
 
@@ -14,4 +16,4 @@ def overfits(losses: Sequence[float]) -> bool:
     Args:
         losses: of validations in their order.
     """
-    return len(losses) > 2 and min(losses[-2:]) > RISE * min(losses[:-2])
+    return len(losses) > 2 and relative_rise(min(losses[-2:]), losses[:-2]) > RISE

@@ -33,6 +33,12 @@ RISING = [0.5, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]  # losses of ten va
         ([0.3, 0.4, 0.29], False),
         ([0.300, 0.303, 0.304], False),  # a rise of a hundredth is noise
         ([0.5, 0.4, 0.3, 0.2], False),
+        ([-0.5, -0.7, -0.6, -0.65], True),  # a loss may be negative, or cross 0
+        ([-0.5, -0.7, -0.8, -0.9], False),
+        ([-0.700, -0.697, -0.696], False),
+        ([0.5, -0.3, -0.2, -0.1], True),
+        ([0.5, -0.001, -0.0005, -0.0004], False),
+        ([float("inf"), 0.3, 0.4, 0.45], True),
     ],
 )
 def test_two_losses_above_the_least_one_show_overfitting(losses, seen):
