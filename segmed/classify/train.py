@@ -26,7 +26,7 @@ from segmed.training.fit_settings import FitSettings, budget_of, run_seconds, to
 from segmed.training.fit_state import FitState
 from segmed.training.loop import fit
 from segmed.training.measured import keep_measured
-from segmed.training.optimisation import freeze
+from segmed.training.optimisation import PEAK_RATE, freeze
 from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks
 from segmed.training.rate_search import find_rate
@@ -159,6 +159,7 @@ class Training:
             self.loss,
             self._batches(self.config.augment)(0),
             self.config.train,
+            usual=PEAK_RATE[self.config.train.optimiser],
             choice=choice,
             ranks=self.ranks,
             call=lambda network: network,

@@ -35,10 +35,10 @@ from segmed.networks.levels import patch_within, pooling, round_up
 from segmed.segment.breadth import fitting_preset
 from segmed.segment.grid_plan import GridPlanner, joined
 from segmed.segment.memory import batch_reason, fit_batch
+from segmed.segment.peak_rate import usual_peak
 from segmed.segment.resolved import Plan
 from segmed.targets import Targets, targets_of
 from segmed.training.encoder_transfer import shaped_like
-from segmed.training.optimisation import PEAK_RATE
 
 VOXELS = {("cpu", 2): 192**2, ("cpu", 3): 64**3, ("cuda", 2): 512**2, ("cuda", 3): 128**3}
 WIDTH = {("cpu", 2): 16, ("cpu", 3): 16, ("cuda", 2): 32, ("cuda", 3): 32}
@@ -46,8 +46,6 @@ WIDEST = {2: 512, 3: 320}
 MOST = 90  # per cent of the cases whose labels fit into a patch on a CPU
 ROOM = 1.3  # times the box of the labels: what a patch should hold
 WORTH = 0.7  # of a patch's voxels: less than that makes a smaller one worth it
-U_NET_RATE = 4e-3  # peak for a U-Net with random weights: docs/results/segmentation.md
-QUICK_ENCODERS = ("plain", "residual", "dense")
 PATCH_LEVELS = 4  # of the patch discriminator: each decision sees 31 voxels
 DISCRIMINATOR_WIDTH = {"cpu": 16, "cuda": 32}
 
@@ -267,7 +265,7 @@ class Planner(GridPlanner):
     def training(self) -> None:
         train = self.config.train
         if train.learning_rate == "auto":
-            self.set("train.learning_rate", *self._peak_rate())
+            self.set("train.learning_rate", *usual_peak(self.config))
         if train.workers == "auto":
             workers = (
                 min(self.machine.cores - 1, 12) if self.machine.device == "cuda" else min(self.machine.cores - 1, 2)
@@ -275,17 +273,6 @@ class Planner(GridPlanner):
             self.set("train.workers", workers, f"{self.machine.cores} cores, one left to the training itself")
         if train.devices == "auto":
             self.set("train.devices", self.machine.devices, "all that are there")
-
-    def _peak_rate(self) -> tuple[float, str]:
-        """The largest learning rate, and why."""
-        config, optimiser = self.config, self.config.train.optimiser
-        usual = PEAK_RATE[optimiser]
-        quick = isinstance(config.network, UNetConfig) and config.network.encoder.name in QUICK_ENCODERS
-        if not quick or optimiser not in ("adamw", "adam"):
-            return usual, f"usual peak for {optimiser}"
-        if config.init_run is not None:
-            return usual, f"usual peak for {optimiser}: a higher one would undo the weights that the run begins with"
-        return U_NET_RATE, "the best peak of 1e-3 to 8e-3 in short runs of U-Nets on real data"
 
     def augmentation(self, cases: int, patches: int) -> None:
         """Fill in the preset that fits so many training cases, and so many patches a step; answer overfitting."""

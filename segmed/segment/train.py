@@ -29,6 +29,7 @@ from segmed.machine import this_machine
 from segmed.reports.drawing.patches import PatchGrid, patches_figure
 from segmed.runs import Run, read_config
 from segmed.segment.memory import check_parameters
+from segmed.segment.peak_rate import usual_peak
 from segmed.segment.validate import ValidationCase, Validator, spread
 from segmed.targets import targets_of
 from segmed.training.adversarial_step import AdversarialStep
@@ -308,6 +309,7 @@ class Training:
             self.loss,
             self._loader(PatchDataset, volumes, self.config.augment)(0),
             self.config.train,
+            usual=usual_peak(self.config)[0],
             choice=choice,
             ranks=self.ranks,
             call=AllLogits,
