@@ -15,8 +15,11 @@ from segmed.networks.blocks import Strides, check_strides, kernels_for
 from segmed.networks.models import SegmentationModel, deep_supervision_levels
 
 PeerName = Literal["dynunet", "segresnet", "swinunetr"]
-SEGRESNET_HALVINGS = 3  # of its four levels
-SWIN_DIVISOR = 32  # a patch embedding of 2 and four mergings
+DIVISORS = {  # of every axis of an image
+    "segresnet": 2**3,  # three halvings between its four levels
+    "swinunetr": 2 * 2**4,  # a patch embedding of 2 and four mergings
+}
+DYNUNET_LEVELS = 3  # at least
 SWIN_WIDTH = 12  # its finest level has 3 heads of a multiple of 4 features
 
 
@@ -90,8 +93,10 @@ def dynunet_arguments(
     """
     check_strides(channels, strides, dims)
     steps: Strides = tuple(tuple(stride) for stride in strides)
-    if len(steps) < 3 or max(steps[0]) > 1:
-        raise NetworkError(f"dynunet with strides {steps}: give at least 3 levels, the first with stride 1")
+    if len(steps) < DYNUNET_LEVELS or max(steps[0]) > 1:
+        raise NetworkError(
+            f"dynunet with strides {steps}: give at least {DYNUNET_LEVELS} levels, the first with stride 1"
+        )
     heads = deep_supervision_levels(len(steps)) if deep_supervision else 1
     return {
         "spatial_dims": dims,
@@ -119,14 +124,14 @@ def _segresnet(in_channels: int, out_channels: int, dims: int, *, init_filters: 
     if init_filters % 8:
         raise NetworkError(f"segresnet with init_filters {init_filters}: give a multiple of 8, its number of groups")
     body = SegResNet(dims, init_filters=init_filters, in_channels=in_channels, out_channels=out_channels)
-    return MonaiNetwork(body, in_channels, out_channels, (2**SEGRESNET_HALVINGS,) * dims)
+    return MonaiNetwork(body, in_channels, out_channels, (DIVISORS["segresnet"],) * dims)
 
 
 def _swinunetr(in_channels: int, out_channels: int, dims: int, *, feature_size: int = 24) -> SegmentationModel:
     if feature_size < SWIN_WIDTH or feature_size % SWIN_WIDTH:
         raise NetworkError(f"swinunetr with feature_size {feature_size}: give a multiple of {SWIN_WIDTH}")
     body = SwinUNETR(in_channels, out_channels, feature_size=feature_size, spatial_dims=dims)
-    return MonaiNetwork(body, in_channels, out_channels, (SWIN_DIVISOR,) * dims, smallest_map=2)
+    return MonaiNetwork(body, in_channels, out_channels, (DIVISORS["swinunetr"],) * dims, smallest_map=2)
 
 
 PEERS: Mapping[str, Callable[..., SegmentationModel]] = {

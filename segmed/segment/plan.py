@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from segmed.builders.losses import level_loss
 from segmed.builders.segmenters import PLANE_AXES, label_set
 from segmed.config import (
-    DynUNetConfig,
     EncoderConfig,
     ImageDiscriminatorConfig,
     PatchDiscriminatorConfig,
@@ -33,6 +31,7 @@ from segmed.networks.blocks import check_strides
 from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import patch_within, pooling, round_up
 from segmed.segment.breadth import fitting_preset
+from segmed.segment.depth import borne, fixed_strides, levels_of
 from segmed.segment.grid_plan import GridPlanner, joined
 from segmed.segment.memory import batch_reason, fit_batch
 from segmed.segment.peak_rate import usual_peak
@@ -46,6 +45,7 @@ WIDEST = {2: 512, 3: 320}
 MOST = 90  # per cent of the cases whose labels fit into a patch on a CPU
 ROOM = 1.3  # times the box of the labels: what a patch should hold
 WORTH = 0.7  # of a patch's voxels: less than that makes a smaller one worth it
+GROWTH = 8  # steps in which a patch grows that bears too few levels
 PATCH_LEVELS = 4  # of the patch discriminator: each decision sees 31 voxels
 DISCRIMINATOR_WIDTH = {"cpu": 16, "cuda": 32}
 
@@ -153,9 +153,6 @@ class Planner(GridPlanner):
         shape, spacing = self._working_grid()
         if self.config.patches.size == "auto":
             size, why = self._patch(shape, spacing, VOXELS[self.machine.device, dims])
-            given: Any = getattr(self._levels()[1], "strides", "auto")
-            fits = given != "auto" and all(len(level) == dims for level in given)
-            size = round_up(size, given if fits else pooling(size, spacing))
             self.set("patches.size", tuple(size), f"{why}, rounded up for the network's strides")
         elif len(self.config.patches.size) != dims:
             raise ConfigError(
@@ -165,24 +162,38 @@ class Planner(GridPlanner):
         self.spacing = spacing
 
     def _patch(self, shape: list[int], spacing: list[float], limit: int) -> tuple[list[int], str]:
-        """As much of the volume as the device bears; on a CPU no more than the labels need. With the reason."""
-        size = patch_within(shape, spacing, limit)
+        """As much of the volume as the device bears; on a CPU no more than labels and levels need. With the reason."""
+        most = patch_within(shape, spacing, limit)
         around = self._around_labels() if self.machine.device == "cpu" else None
         if around is not None:
-            small = [min(n, max(n // 2, room)) for n, room in zip(size, around, strict=True)]
-            if math.prod(small) < WORTH * math.prod(size):
-                return small, f"holds all labels of {MOST} % of the cases and some room: a CPU sees more patches"
-        return size, f"median volume {joined(shape)} voxels, at most about {limit} on this device"
+            small = [min(n, max(n // 2, room)) for n, room in zip(most, around, strict=True)]
+            enough, deeper = self._deep_enough(small, most, spacing)
+            if math.prod(enough) < WORTH * math.prod(most):
+                more = "; enlarged for the levels that it has to bear" if deeper else ""
+                why = f"holds all labels of {MOST} % of the cases and some room: a CPU sees more patches{more}"
+                return self._rounded(enough, spacing), why
+        why = f"median volume {joined(shape)} voxels, at most about {limit} on this device"
+        return self._rounded(most, spacing), why
 
-    def _levels(self) -> tuple[str, Any]:
-        """Key and section of the network that says how many levels it has, if any does."""
-        network = self.config.network
-        return ("network.encoder", network.encoder) if isinstance(network, UNetConfig) else ("network", network)
+    def _deep_enough(self, small: list[int], most: list[int], spacing: list[float]) -> tuple[list[int], bool]:
+        """The smallest size on the way from one to the other that bears as much as the other, and if it is larger."""
+        wanted = borne(self.config, self._rounded(most, spacing), spacing)
+        for number in range(GROWTH):
+            size = [n + math.ceil((end - n) * number / GROWTH) for n, end in zip(small, most, strict=True)]
+            bears = borne(self.config, self._rounded(size, spacing), spacing)
+            if all(mine >= theirs for mine, theirs in zip(bears, wanted, strict=True)):
+                return size, number > 0
+        return most, True
+
+    def _rounded(self, size: list[int], spacing: list[float]) -> list[int]:
+        """The next size that the network's strides divide."""
+        return round_up(size, fixed_strides(self.config) or pooling(size, spacing))
 
     def network(self) -> None:
-        key, section = self._levels()
-        if not isinstance(section, (EncoderConfig, DynUNetConfig)):
+        section = levels_of(self.config)
+        if section is None:
             return
+        key = "network.encoder" if isinstance(section, EncoderConfig) else "network"
         dims, strides, channels = known(self.config.patches.dims), section.strides, section.channels
         if strides == "auto":
             levels = None if channels == "auto" else len(channels)

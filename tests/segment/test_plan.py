@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from segmed.builders.segmenters import plane_axis
 from segmed.config import AugmentConfig, SegmentationConfig
 from segmed.data.fingerprint import CaseFacts
-from segmed.errors import ConfigError
+from segmed.errors import ConfigError, NetworkError
 from segmed.machine import GIB, Machine
 from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import pooling
-from segmed.segment.plan import resolve
+from segmed.segment.plan import Planner, resolve
 
 CPU = Machine("cpu", "CPU, 2 cores", 20 * GIB, 2)
 GPU = Machine("cuda", "a GPU", 40 * GIB, 16)
@@ -43,6 +43,17 @@ def config(**sections):
 
 def plan(found, machine=CPU, **sections):
     return resolve(config(**sections), found, channels=1, machine=machine)
+
+
+def against(name="patch", **fields):
+    """An adversary section."""
+    return {"discriminator": {"name": name, **(fields if name == "pixel" else {"encoder": fields})}}
+
+
+def levels(made):
+    """Channels and strides of a planned discriminator."""
+    discriminator = made.config.adversary.discriminator
+    return discriminator.encoder.channels, discriminator.encoder.strides
 
 
 def leftovers(section, prefix=""):
@@ -178,6 +189,87 @@ def test_the_box_of_the_labels_is_measured_on_the_grid_that_the_network_sees_and
     assert made.config.patches.size == (96, 112)
 
 
+SMALL_HEARTS = [(20, 10, 3)]  # labels for which a patch of half the edges would do
+
+
+@pytest.mark.parametrize(
+    ("sections", "size", "network", "discriminator"),
+    [
+        ({}, (96, 96), 5, None),
+        ({"network": {"name": "unet", "encoder": {"channels": [4, 8, 8]}}}, (96, 96), 3, None),
+        ({"network": {"name": "unet", "encoder": {"channels": [4, 8, 8, 8, 8, 8]}}}, (128, 128), 6, None),
+        ({"network": {"name": "dynunet", "channels": [4, 8, 8, 8, 8, 8]}}, (128, 128), 6, None),
+        ({"network": {"name": "unet", "encoder": {"strides": [[1, 1]] + [[2, 2]] * 5}}}, (128, 128), 6, None),
+        ({"network": {"name": "unet", "encoder": {"strides": [[1, 1]] + [[2, 2]] * 6}}}, (192, 192), 7, None),
+        ({"adversary": against("patch", channels=[4, 8, 8, 8, 8])}, (128, 128), 6, 5),
+        ({"adversary": against("image", channels=[4, 8, 8, 8, 8])}, (128, 128), 6, 5),
+        ({"adversary": against("segan", channels=[4, 8, 8, 8])}, (96, 96), 5, 4),
+        ({"adversary": against("image", strides=[[2, 2]] * 6)}, (160, 160), 6, 6),
+    ],
+)
+def test_a_patch_on_a_cpu_bears_the_levels_that_are_given(sections, size, network, discriminator):
+    thick = labelled((256, 220, 9), (1.5, 1.5, 10.0), *SMALL_HEARTS)
+    made = plan(thick, **sections)
+    assert made.config.patches.size == size
+    assert len(getattr(made.config.network, "encoder", made.config.network).strides) == network
+    if discriminator is not None:
+        assert len(levels(made)[1]) == discriminator
+
+
+@pytest.mark.parametrize(
+    ("taken", "size"),
+    [({"channels": (4,) * 6}, (128, 128)), ({"channels": (4,) * 6, "strides": ((1, 1),) + ((2, 2),) * 5}, (128, 128))],
+)
+def test_a_patch_on_a_cpu_bears_the_levels_of_the_run_that_the_weights_come_from(monkeypatch, taken, size):
+    def shaped(encoder, folder, *, dims):
+        return encoder.model_copy(update=taken), dict.fromkeys(taken, "as in another run")
+
+    monkeypatch.setattr("segmed.segment.plan.shaped_like", shaped)
+    made = plan(labelled((256, 220, 9), (1.5, 1.5, 10.0), *SMALL_HEARTS))
+    assert made.config.patches.size == size
+    assert made.config.network.encoder.channels == (4,) * 6
+    assert "; enlarged for the levels that it has to bear" in made.reasons["patches.size"]
+
+
+WIDTHS = st.lists(st.just(4), min_size=1, max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(4, 250)] * 3),
+    spacing=st.tuples(*[st.sampled_from([0.7, 1.0, 1.5, 3.0, 8.0])] * 3),
+    share=st.floats(0.02, 1.0),
+    network=st.sampled_from(["unet", "dynunet"]),
+    channels=st.none() | WIDTHS,
+    discriminator=st.none() | st.tuples(st.sampled_from(["patch", "image", "segan"]), st.none() | WIDTHS),
+)
+def test_what_plans_without_boxes_of_labels_plans_with_them_as_deep(
+    shape, spacing, share, network, channels, discriminator
+):
+    fields = {} if channels is None else {"channels": channels}
+    sections = {"network": {"name": "unet", "encoder": fields} if network == "unet" else {"name": network, **fields}}
+    if discriminator is not None:
+        name, widths = discriminator
+        sections["adversary"] = against(name, **({} if widths is None else {"channels": widths}))
+    box = tuple(max(1, int(share * n)) for n in shape)
+
+    def depths(cases):
+        planner = Planner(config(**sections), cases, CPU)
+        for part in (planner.preprocessing, planner.patches, planner.network, planner.adversary):
+            part()
+        section, adversary = planner.config.network, planner.config.adversary
+        other = None if adversary is None else len(adversary.discriminator.encoder.strides)
+        return len(getattr(section, "encoder", section).strides), other
+
+    try:
+        deep, other = depths(facts(shape, spacing, count=1))
+    except (ConfigError, NetworkError):
+        return
+    now, others = depths(labelled(shape, spacing, box)[:1])
+    assert now == deep if channels else now >= min(deep, 3 if network == "dynunet" else 1)
+    assert others == other if discriminator and discriminator[1] else (others is None) == (other is None)
+
+
 @pytest.mark.parametrize(
     ("sections", "rate"),
     [
@@ -242,17 +334,6 @@ def test_no_cases_are_one_line():
 
 
 # ---------------------------------------------------------------- the adversary
-
-
-def against(name="patch", **fields):
-    """An adversary section."""
-    return {"discriminator": {"name": name, **(fields if name == "pixel" else {"encoder": fields})}}
-
-
-def levels(made):
-    """Channels and strides of a planned discriminator."""
-    discriminator = made.config.adversary.discriminator
-    return discriminator.encoder.channels, discriminator.encoder.strides
 
 
 @pytest.mark.parametrize("name", ["pixel", "patch", "image", "segan"])
