@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from segmed.errors import NetworkError
 from segmed.networks.blocks import Strides, check_strides, kernels_for
@@ -127,10 +128,19 @@ def _segresnet(in_channels: int, out_channels: int, dims: int, *, init_filters: 
     return MonaiNetwork(body, in_channels, out_channels, (DIVISORS["segresnet"],) * dims)
 
 
+class _NumbersInMemory(TorchFunctionMode):
+    """A row of numbers is made on the CPU: SwinUNETR reads its rates of dropped paths from one, also on `meta`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        place = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **(kwargs or {}), **place)
+
+
 def _swinunetr(in_channels: int, out_channels: int, dims: int, *, feature_size: int = 24) -> SegmentationModel:
     if feature_size < SWIN_WIDTH or feature_size % SWIN_WIDTH:
         raise NetworkError(f"swinunetr with feature_size {feature_size}: give a multiple of {SWIN_WIDTH}")
-    body = SwinUNETR(in_channels, out_channels, feature_size=feature_size, spatial_dims=dims)
+    with _NumbersInMemory():
+        body = SwinUNETR(in_channels, out_channels, feature_size=feature_size, spatial_dims=dims)
     return MonaiNetwork(body, in_channels, out_channels, (DIVISORS["swinunetr"],) * dims, smallest_map=2)
 
 

@@ -15,7 +15,7 @@ from segmed.config import (
 )
 from segmed.networks.blocks import Strides
 from segmed.networks.discriminators import fitting_depth
-from segmed.networks.levels import SMALLEST_MAP, pooling
+from segmed.networks.levels import SMALLEST_MAP, pooling, round_up
 from segmed.networks.peers import DIVISORS, DYNUNET_LEVELS
 
 
@@ -34,6 +34,22 @@ def fixed_strides(config: SegmentationConfig) -> Strides | None:
         divisor = DIVISORS.get(config.network.name)
         return None if divisor is None else ((divisor,) * dims,)
     return section.strides if section.strides != "auto" and _fit(section.strides, dims) else None
+
+
+def rounded_up(config: SegmentationConfig, size: Sequence[int], spacing: Sequence[float]) -> list[int]:
+    """The next size, in voxels, that the network's strides divide, and that leaves more than one voxel to normalise.
+
+    Args:
+        config: resolved but for what follows from the patch.
+        size: voxels, an entry per axis.
+        spacing: in mm, an entry per axis.
+    """
+    strides = fixed_strides(config)
+    rounded = round_up(size, strides or pooling(size, spacing))
+    if strides and rounded == round_up([1] * len(size), strides):
+        longest = max(range(len(size)), key=lambda axis: size[axis])
+        rounded[longest] *= 2
+    return rounded
 
 
 def borne(config: SegmentationConfig, size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:

@@ -29,9 +29,9 @@ from segmed.errors import ConfigError, NetworkError
 from segmed.machine import Machine
 from segmed.networks.blocks import check_strides
 from segmed.networks.discriminators import check_depth
-from segmed.networks.levels import patch_within, pooling, round_up
+from segmed.networks.levels import patch_within, pooling
 from segmed.segment.breadth import fitting_preset
-from segmed.segment.depth import borne, fixed_strides, levels_of
+from segmed.segment.depth import borne, levels_of, rounded_up
 from segmed.segment.grid_plan import GridPlanner, joined
 from segmed.segment.memory import batch_reason, fit_batch
 from segmed.segment.peak_rate import usual_peak
@@ -187,7 +187,7 @@ class Planner(GridPlanner):
 
     def _rounded(self, size: list[int], spacing: list[float]) -> list[int]:
         """The next size that the network's strides divide."""
-        return round_up(size, fixed_strides(self.config) or pooling(size, spacing))
+        return rounded_up(self.config, size, spacing)
 
     def network(self) -> None:
         section = levels_of(self.config)
