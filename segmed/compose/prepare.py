@@ -113,7 +113,7 @@ def _check_labels(config: SegmentationConfig) -> None:
 def member_config(
     config: SegmentationConfig, stage: StageConfig, view: View, *, data: DataConfig, split: Path
 ) -> SegmentationConfig:
-    """The experiment of one network of a stage.
+    """The experiment of one network of a stage; small pieces go in its validation as they go in the stage.
 
     Args:
         config: of the whole.
@@ -125,6 +125,9 @@ def member_config(
     sections = {
         name: getattr(stage, name) or getattr(config, name) for name in ("preprocess", "augment", "loss", "train")
     }
+    merged = _merged(data, stage)
+    small = dict.fromkeys(known(merged.labels), stage.smallest_ml) if stage.smallest_ml else {}
+    inference = config.inference.model_copy(update={"smallest_ml": {**config.inference.smallest_ml, **small}})
     patches = stage.patches or config.patches
     shape: dict[str, Any] = {"dims": 3} if view == "volume" else {"dims": 2, "plane": view}
     if len(patches.size) != shape["dims"]:
@@ -133,7 +136,8 @@ def member_config(
         update={
             **sections,
             "name": f"{config.name}-{view}",
-            "data": _merged(data, stage),
+            "data": merged,
+            "inference": inference,
             "leaks": config.leaks.model_copy(update={"check": False}),  # the whole was looked at
             "split": SplitConfig(file=split, by=config.split.by),
             "patches": patches.model_copy(update=shape),

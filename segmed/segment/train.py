@@ -227,6 +227,7 @@ class Training:
             spacing_known=self.config.data.spacing_known,
             classes=self.known_classes,
             loss=self.loss.loss,
+            smallest_ml=self.config.inference.smallest_ml,
         )
 
     def _clean_what_gains(self, validator: Validator | None) -> None:

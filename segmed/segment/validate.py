@@ -27,6 +27,7 @@ from segmed.metrics.class_figures import VALIDATED
 from segmed.metrics.class_figures import figures as class_figures
 from segmed.metrics.mask_metrics import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
+from segmed.segment.settings_choice import Pieces
 from segmed.segmenters.cleaning import is_gain
 from segmed.segmenters.combine import largest_pieces
 from segmed.segmenters.native import WayHome
@@ -87,6 +88,8 @@ class Validator:
         classes: of the cases, told by the second head of the network as it segments them; their figures join the
             metrics, the score stays that of the segmentation. None: there is no such head.
         loss: of logits (1, channels, X, Y, Z) and labels (1, X, Y, Z), measured on prepared volumes; None: it is not.
+        smallest_ml: label -> ml; connected pieces of it that are smaller are removed before anything is scored, as
+            they will be in prediction.
 
     Raises:
         TrainingError: no cases.
@@ -104,11 +107,13 @@ class Validator:
         figures: int = 2,
         classes: KnownClasses | None = None,
         loss: nn.Module | None = None,
+        smallest_ml: Mapping[str, float] | None = None,
     ) -> None:
         if not cases:
             raise TrainingError("no validation cases: raise split.validation")
         self.labels, self.config, self.ranks, self.spacing_known = labels, config, ranks, spacing_known
         self.classes, self.loss = classes, loss
+        self._small = Pieces(smallest_ml=tuple((smallest_ml or {}).items()))
         self._make_segmenter = segmenter
         self._segmenter: NetworkSegmenter | None = None
         self._own = list(cases)[ranks.rank :: ranks.world]
@@ -242,7 +247,7 @@ class Validator:
         return self._segmenter
 
     def _native_labels(self, case: ValidationCase, probabilities: torch.Tensor) -> np.ndarray:
-        """Label indices (X, Y, Z) on the scanner's grid."""
+        """Label indices (X, Y, Z) on the scanner's grid, without pieces that are too small."""
         reference = self._reference(case)
         way = WayHome(
             case.volume.affine,
@@ -250,7 +255,8 @@ class Validator:
             native_affine=reference.affine,
             native_shape=reference.indices.shape,
         )
-        return way.labels(probabilities, targets_of(self.labels))[0].numpy()
+        indices = way.labels(probabilities, targets_of(self.labels))[0].numpy()
+        return self._small.clean(indices, self.labels, spacing_mm(reference.affine))
 
     def _rows(self, case: ValidationCase, prediction: np.ndarray) -> list[dict[str, Any]]:
         reference = self._reference(case)

@@ -201,7 +201,9 @@ def test_several_planes_of_one_stage_vote(balls, tmp_path):
     assert isinstance(segmenter, Vote)
     assert segmenter.at_least == 1
     assert [type(member) for member in segmenter.segmenters] == [Tidied, Tidied]
-    assert isinstance(segmenter.segmenters[0].segmenter, NetworkSegmenter)
+    by_itself = load_run(tmp_path / "run" / "axial", device="cpu")  # validated, and used alone, without small pieces too
+    assert isinstance(by_itself, Tidied)
+    assert isinstance(by_itself.segmenter, NetworkSegmenter)
     assert (tmp_path / "run" / "axial" / "weights" / "best.safetensors").is_file()
 
 
@@ -250,6 +252,16 @@ def test_any_view_may_have_a_network_of_its_own(balls, tmp_path):
     assert volume.patches.dims == 3
     assert volume.patches.size == (8, 8, 8)
     assert member_config(config, stage, "axial", **given).patches.size == "auto"
+
+
+def test_a_network_of_a_stage_is_validated_without_the_pieces_that_the_stage_drops(balls, tmp_path):
+    config = tiny(balls, tmp_path, data={"labels": {"shell": 1, "core": 2}}, inference={"smallest_ml": {"shell": 2.0}})
+    given = {"data": config.data, "split": tmp_path / "split.json"}
+    plain, tidied = (
+        member_config(config, StageConfig(views=("axial",), smallest_ml=ml), "axial", **given) for ml in (0.0, 0.3)
+    )
+    assert plain.inference.smallest_ml == {"shell": 2.0}
+    assert tidied.inference.smallest_ml == {"shell": 0.3, "core": 0.3}
 
 
 @pytest.mark.parametrize(

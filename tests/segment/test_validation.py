@@ -145,6 +145,17 @@ def test_cleaning_is_advised_for_the_label_whose_stray_pieces_it_removes(tmp_pat
     assert validator([make_case(tmp_path, "c")]).gains_from_cleaning(Reader()) == ()
 
 
+@pytest.mark.parametrize(
+    ("smallest_ml", "dice"),
+    [({}, 120 / 132), ({"blood": 0.2}, 120 / 132), ({"scar": 0.1}, 120 / 132), ({"scar": 0.11}, 1), ({"scar": 0.6}, 0)],
+)
+def test_pieces_that_prediction_drops_are_not_scored(tmp_path, smallest_ml, dice):
+    """The stray piece of scar has 12 voxels of 9 mm3, 0.108 ml; the true one has 60, 0.54 ml."""
+    result = validator([make_case(tmp_path, "a", stray=True)], smallest_ml=smallest_ml)(Reader())
+    assert result.metrics["dice/scar"] == pytest.approx(dice)
+    assert result.metrics["dice/blood"] == 1
+
+
 def test_a_region_is_cleaned_before_its_labels(tmp_path):
     """Scar apart from the heart goes with the region; nothing is left that cleaning scar alone would better."""
     stray = [make_case(tmp_path, name, stray=True) for name in "ab"]
