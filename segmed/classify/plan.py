@@ -58,13 +58,14 @@ def resolve(
     data = config.data
     if data.classes == "auto":
         data = data.model_copy(update={"classes": {name: name for name in dataset.classes}})
-    augment, given = config.augment, config.augment.name != "auto"
-    if not given:
+    augment, chosen = config.augment, config.augment.name == "auto"
+    if chosen:
         augment = augment.filled("light")
         reasons["augment.name"] = "the preset that the shipped experiments use"
-    if config.augment.broaden == "auto":
-        augment = augment.model_copy(update={"broaden": not given})
-        reasons["augment.broaden"] = "the preset was given" if given else "the preset was chosen by the plan"
+    broaden, why = augment.answers(train, chosen=chosen)
+    if broaden != augment.broaden:
+        augment = augment.model_copy(update={"broaden": broaden})
+        reasons["augment.broaden"] = why
     config = config.model_copy(
         update={"network": network, "train": train.model_copy(update=changes), "data": data, "augment": augment}
     )

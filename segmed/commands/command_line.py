@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -21,6 +22,7 @@ from segmed.config.reading import (
     Experiment,
     Model,
     load_yaml,
+    note_given,
     refuse_moved_options,
     set_value,
     validate,
@@ -93,7 +95,12 @@ def parse_as(
     both = with_experiment(model, default)
     given: Any = _tyro(both, argv, description=description or model.__doc__)
     own = model.model_validate({name: getattr(given, name) for name in model.model_fields})
-    experiment = validate(schema, given.experiment.model_dump(), where="command line")
+    data = given.experiment.model_dump()
+    for option in (argument.split("=")[0] for argument in argv if re.match(r"--[a-z]", argument)):
+        *sections, key = option[2:].replace("-", "_").split(".")
+        section = reduce(lambda part, name: part.get(name) or {}, sections, data)
+        note_given(section, key)
+    experiment = validate(schema, data, where="command line")
     return own, experiment
 
 

@@ -18,6 +18,7 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.compare import CompareConfig
 from segmed.config.problems import describe_all, models_of, tag_of, yaml_problem
 from segmed.config.renames import renamed
+from segmed.config.sampling import NO_NUMBERS
 from segmed.config.shipped import find_config
 from segmed.errors import ConfigError
 
@@ -206,6 +207,13 @@ def set_value(data: dict[str, Any], keys: list[str], value: Any) -> None:
     if keys[-1] == "name" and data.get("name") != value and len(keys) > 1:
         data.clear()
     data[keys[-1]] = value
+    note_given(data, keys[-1])
+
+
+def note_given(section: dict[str, Any], key: str) -> None:
+    """Where a whole section says which of its numbers were given, count one more among them."""
+    if isinstance(section.get("keep"), (list, tuple)) and key not in NO_NUMBERS:
+        section["keep"] = [*section["keep"], key]
 
 
 def validate(model: type[Model], data: Any, *, where: str) -> Model:

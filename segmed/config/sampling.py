@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from segmed.config.base import Auto, Fraction, Probability, Section, Width
+from segmed.config.training import TrainConfig
+from segmed.errors import ConfigError
 
 AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; the others stay at their defaults
     "none": {},
@@ -42,7 +44,9 @@ AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; 
 }
 AUGMENT_PRESETS["wide"] = AUGMENT_PRESETS["full"] | {"affine_probability": 0.8, "rotation_deg": 60.0, "scale": 0.4}
 Preset = Literal["none", "light", "full", "wide"]
-BROADER = ("light", "full", "wide")  # each changes patches more than the one before
+NO_NUMBERS = ("name", "broaden", "keep")  # of a section, beside its numbers
+SEEN_AFTER = 4  # validations: three before four fifths of a run
+BROADER: tuple[Preset, ...] = ("light", "full", "wide")  # each changes patches more than the one before
 
 
 class AugmentConfig(Section):
@@ -118,29 +122,66 @@ class AugmentConfig(Section):
         description="where the validation loss rises twice running, go on with the next preset: light, full, wide; "
         "auto: where name is auto",
     )
+    keep: tuple[str, ...] = Field(
+        (), description="numbers that stay when the plan or broaden changes the preset; those that are given always do"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, given: Any) -> Any:
+        """Add the numbers of the preset, and note which ones were given: a section that is written has all."""
         if not isinstance(given, dict):
             return given
+        numbers = [field for field in cls.model_fields if field not in NO_NUMBERS]
         preset = AUGMENT_PRESETS.get(str(given.get("name", "light")), {})
-        return {**preset, **given}
+        own = {**{field: cls.model_fields[field].default for field in numbers}, **preset}
+        kept = given.get("keep", [field for field in numbers if field in given])
+        if not isinstance(kept, (list, tuple)):
+            return {**preset, **given}
+        if strange := [field for field in kept if field not in numbers]:
+            raise ValueError(f"keep names {strange[0]!r}: give numbers of augment, such as rotation_deg")
+        if "keep" not in given and len(kept) == len(numbers):  # as runs of an earlier version wrote them
+            kept = []
+        kept = [field for field in numbers if field in kept or (field in given and given[field] != own[field])]
+        return {**preset, **given, "keep": kept}
 
     def filled(self, preset: Preset) -> AugmentConfig:
-        """A preset in place of `auto`; the numbers that were given beside it stay."""
-        given = {name: getattr(self, name) for name in self.model_fields_set - {"name"}}
-        return AugmentConfig.model_validate({"broaden": True, **given, "name": preset})
+        """A preset in place of `auto`, or of another; numbers to keep stay."""
+        kept = {field: getattr(self, field) for field in self.keep}
+        return AugmentConfig.model_validate({**kept, "name": preset, "keep": self.keep, "broaden": self.broaden})
 
     def broader(self) -> tuple[AugmentConfig, ...]:
-        """What overfitting is answered with, one after the other; numbers that are not the preset's own stay."""
+        """What overfitting is answered with, one after the other."""
         if self.broaden is not True or self.name not in BROADER:
             return ()
-        own = AugmentConfig(name=self.name)
-        others = {field: value for field, value in self if field != "name" and value != getattr(own, field)}
-        return tuple(
-            AugmentConfig.model_validate({**others, "name": name}) for name in BROADER[BROADER.index(self.name) + 1 :]
-        )
+        return tuple(self.filled(name) for name in BROADER[BROADER.index(self.name) + 1 :])
+
+    def answers(self, train: TrainConfig, *, chosen: bool) -> tuple[bool, str]:
+        """Whether a run can answer overfitting, and why.
+
+        Args:
+            train: how long it lasts, and how often it validates.
+            chosen: whether the plan chose the preset.
+
+        Raises:
+            ConfigError: it is asked to, with a preset that no other follows.
+        """
+        if self.broaden is True and self.name == "none":
+            raise ConfigError(
+                "augment.broaden true has no preset to go on from beside augment.name none: choose light, full or "
+                "auto, or leave broaden out"
+            )
+        if self.broaden == "auto" and not chosen:
+            return False, "the preset was given"
+        if self.broaden is False:
+            return False, "as given"
+        if self.name == BROADER[-1]:
+            return False, f"no preset is broader than {self.name}"
+        if train.patience == 1:
+            return False, "train.patience 1 ends the run before a loss can rise twice"
+        if train.validations < SEEN_AFTER:
+            return False, f"train.validations {train.validations}: overfitting is seen in time from {SEEN_AFTER} on"
+        return True, "the preset was chosen by the plan" if chosen else "as given"
 
 
 class PatchConfig(Section):

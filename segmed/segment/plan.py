@@ -294,6 +294,6 @@ class Planner(GridPlanner):
             )
             self.config = self.config.model_copy(update={"augment": augment.filled(preset)})
             self.reasons["augment.name"] = why
-        if augment.broaden == "auto":
-            why = "the preset was chosen by the plan" if chosen else "the preset was given"
-            self.set("augment.broaden", chosen, why)
+        broaden, why = self.config.augment.answers(self.config.train, chosen=chosen)
+        if broaden != augment.broaden:
+            self.set("augment.broaden", broaden, why)

@@ -7,7 +7,9 @@ from typing import Any
 
 from segmed.config import Section
 
-LEFT_OUT = {"name", "title", "data", "runs", "cache", "evaluate", "leaks", "train.trackers"}  # not how it is trained
+LEFT_OUT = {  # not how it is trained
+    "name", "title", "data", "runs", "cache", "evaluate", "leaks", "train.trackers", "augment.keep",
+}  # fmt: skip
 ALWAYS = (
     "seed", "network.name", "loss.name", "augment.name", "train.optimiser", "train.learning_rate", "train.epochs",
     "train.budget_minutes", "train.batch_size", "patches.size",

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from segmed.commands.command_line import parse, parse_as
 from segmed.config import AUGMENT_PRESETS, AugmentConfig, Section, SegmentationConfig
-from segmed.config.reading import load_config, load_yaml
+from segmed.config.reading import load_config, load_yaml, set_value
 from segmed.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +66,32 @@ def test_a_preset_on_the_command_line_brings_its_numbers(written):
     path = written("augment: {name: none, noise_sd: 0.5}")
     made = experiment("--config", path, "--augment.name", "full")
     assert made.augment.rotation_deg == AUGMENT_PRESETS["full"]["rotation_deg"]
+
+
+@pytest.mark.parametrize("argv", [(), ("--augment.name", "auto"), ("--train.epochs", 7)])
+def test_the_preset_that_a_plan_chooses_brings_its_numbers_through_a_command_line(written, argv):
+    made = experiment("--config", written("augment: {name: auto}"), *argv)
+    assert made.augment.filled("full") == AugmentConfig(name="full")
+
+
+def test_numbers_given_beside_auto_stay_whether_in_the_file_or_on_the_command_line(written):
+    path = written("augment: {name: auto, elastic_probability: 0}")
+    made = experiment("--config", path, "--augment.blur-probability=0", "--augment.scale", 0.5)
+    assert made.augment.keep == ("scale", "elastic_probability", "blur_probability")
+    wanted = AugmentConfig(name="full", elastic_probability=0.0, blur_probability=0.0, scale=0.5)
+    assert made.augment.filled("full") == wanted
+
+
+def test_a_number_that_is_set_in_a_whole_experiment_is_given():
+    data = SegmentationConfig(augment=AugmentConfig(name="auto")).model_dump()
+    set_value(data, ["augment", "elastic_probability"], 0.0)
+    filled = SegmentationConfig.model_validate(data).augment.filled("full")
+    assert filled == AugmentConfig(name="full", elastic_probability=0.0)
+
+
+def test_a_name_to_keep_that_is_no_number_is_one_line(written):
+    with pytest.raises(ConfigError, match="keep names 'rotation': give numbers of augment, such as rotation_deg"):
+        load_config(written("augment: {name: auto, keep: [rotation]}"))
 
 
 def test_numbers_beside_a_preset_win():

@@ -467,7 +467,8 @@ def test_a_run_that_is_short_for_its_cases_is_augmented_lightly(train, preset):
 def test_anatomy_of_unknown_spacing_is_turned_and_zoomed_further():
     data = {"root": "x", "layout": {"name": "msd"}, "images": ["MR"], "labels": {"a": 1}, "spacing_known": False}
     resolved = plan(facts(), augment={"name": "auto", "elastic_probability": 0.0}, data=data)
-    assert resolved.config.augment == AugmentConfig(name="wide", elastic_probability=0.0, broaden=True)
+    assert resolved.config.augment == AugmentConfig(name="wide", elastic_probability=0.0, broaden=False)
+    assert resolved.reasons["augment.broaden"] == "no preset is broader than wide"
     assert "spacing is not known" in resolved.reasons["augment.name"]
     assert plan(facts(), augment={"name": "auto"}, data=data, train={"epochs": 1}).config.augment.name == "light"
 
@@ -488,6 +489,26 @@ def test_overfitting_is_answered_where_the_plan_chose_the_preset_or_the_config_s
     resolved = plan(facts(), augment=augment)
     assert resolved.config.augment.broaden is broaden
     assert ("augment.broaden" in resolved.reasons) == ("broaden" not in augment)
+
+
+@pytest.mark.parametrize(
+    ("augment", "train", "why"),
+    [
+        ({"name": "wide", "broaden": True}, {}, "no preset is broader than wide"),
+        ({"name": "light", "broaden": True}, {"patience": 1}, "patience 1 ends the run before a loss can rise twice"),
+        ({"name": "auto"}, {"patience": 1}, "patience 1 ends the run before a loss can rise twice"),
+        ({"name": "auto"}, {"validations": 3}, "validations 3: overfitting is seen in time from 4 on"),
+    ],
+)
+def test_where_overfitting_can_not_be_answered_the_plan_says_so(augment, train, why):
+    resolved = plan(facts(), augment=augment, train=train)
+    assert resolved.config.augment.broaden is False
+    assert resolved.reasons["augment.broaden"].endswith(why)
+
+
+def test_nothing_to_broaden_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"^augment\.broaden true has no preset to go on from beside .* none: choose"):
+        plan(facts(), augment={"name": "none", "broaden": True})
 
 
 def test_every_process_of_a_run_counts_for_how_often_a_case_is_seen():

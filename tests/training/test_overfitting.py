@@ -10,6 +10,7 @@ from tiny_run import TinyPatches, batches_of, single, tiny_step
 
 from segmed.compose import run as compose_run
 from segmed.config import AugmentConfig
+from segmed.runs import read_config
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.fit_settings import FitSettings
 from segmed.training.fit_state import ValidationResult
@@ -150,7 +151,7 @@ def test_a_run_that_is_stopped_after_an_answer_ends_with_the_weights_of_an_unbro
 
 def test_a_run_whose_preset_the_plan_chose_has_the_broader_ones_at_hand(tmp_path):
     data = make_balls(tmp_path / "data")
-    chosen = tiny(data, tmp_path / "runs", augment={"name": "auto"}, train={"epochs": 1})
+    chosen = tiny(data, tmp_path / "runs", augment={"name": "auto"}, train={"epochs": 1, "validations": 4})
     training = training_of(compose_run.start(chosen, tmp_path / "chosen"))
     assert (training.config.augment.name, training.config.augment.broaden) == ("light", True)
     volumes = training._volumes(training.split.train)
@@ -170,5 +171,23 @@ def test_the_broader_presets_follow_the_own_one_and_keep_numbers_of_ones_own():
     assert AugmentConfig(name="wide", broaden=True).broader() == ()
     assert AugmentConfig(name="light", broaden=False).broader() == ()
     assert AugmentConfig(name="none", broaden=True).broader() == ()
-    written = AugmentConfig.model_validate(full.model_dump())  # as a resumed run reads it, every field given
-    assert written.broader() == full.broader()
+
+
+def test_a_number_that_is_given_stays_in_broader_presets_even_where_it_is_the_own_presets(tmp_path):
+    data = make_balls(tmp_path / "data")
+    own = {"name": "auto", "elastic_probability": 0, "rotation_deg": 15.0}  # as in the preset light
+    chosen = tiny(data, tmp_path / "runs", augment=own, train={"epochs": 1, "validations": 4})
+    run = compose_run.start(chosen, tmp_path / "chosen")
+    augment = read_config(run).augment  # as a resumed run reads it, every field given
+    assert (augment.name, augment.affine_probability) == ("light", 0.3)
+    full, wide = augment.broader()
+    for each in (full, wide):
+        assert (each.elastic_probability, each.rotation_deg) == (0.0, 15.0)
+        assert each.elastic_mm == 4.0
+    assert AugmentConfig.model_validate(full.model_dump()).broader() == (wide,)
+
+
+def test_a_run_of_an_earlier_version_keeps_what_differs_from_its_preset():
+    written = AugmentConfig(name="light", broaden=True, rotation_deg=90.0).model_dump(exclude={"keep"})
+    full, _ = AugmentConfig.model_validate(written).broader()
+    assert full == AugmentConfig(name="full", broaden=True, rotation_deg=90.0)
