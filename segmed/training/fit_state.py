@@ -38,7 +38,7 @@ class FitState:
         step: steps that are done.
         validated_step, validated_at: step and progress of the last validation.
         best_score, best_step, best_metrics: of the best validation; none where nothing was validated.
-        worse: validations since then.
+        worse: validations since then, or since the batches last became more varied.
         losses: of the validations since the batches last became more varied.
         breadth: how often they did.
         ended: nothing is left to do.

@@ -259,7 +259,7 @@ class _Bookkeeper:
         self._judge(result)
         self.answered = not ended and self.state.breadth < answers and self._overfits()
         if self.answered:
-            self.state.breadth, self.state.losses = self.state.breadth + 1, []
+            self.state.breadth, self.state.losses, self.state.worse = self.state.breadth + 1, [], 0
         patience = self.settings.patience
         if ended or (patience is not None and self.state.worse >= patience):
             self.end()

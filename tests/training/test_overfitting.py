@@ -79,9 +79,9 @@ def stream(name, seen, dataset=None):
     return lambda start: map(note, count(start), make(start))  # the loader draws its seed when it is made
 
 
-def train(folder, *, losses=RISING, others=("full", "wide"), resume=False, first=0, stop_at=None, tracker=None):
+def train(folder, *, losses=RISING, others=("full", "wide"), resume=False, first=0, stop_at=None, patience=None):
     seen = []
-    brake = tracker or Told()
+    brake = Told()
     validate = Scripted(losses, first)
     if stop_at is not None:
 
@@ -95,7 +95,7 @@ def train(folder, *, losses=RISING, others=("full", "wide"), resume=False, first
         tiny_step(fabric=single()),
         stream("light", seen),
         StepBudget(20),
-        settings=FitSettings(validations=10, checkpoint_minutes=1e-9, seed=5, resume=resume),
+        settings=FitSettings(validations=10, patience=patience, checkpoint_minutes=1e-9, seed=5, resume=resume),
         checkpoints=Checkpoints(folder, ranks=Ranks()),
         tracker=brake,
         validate=validate,
@@ -147,6 +147,30 @@ def test_a_run_that_is_stopped_after_an_answer_ends_with_the_weights_of_an_unbro
     assert state.breadth == 2
     whole, broken = (load_file(tmp_path / name / "weights" / "last.safetensors") for name in ("whole", "broken"))
     assert all(torch.equal(tensor, broken[name]) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize(
+    ("patience", "others", "presets", "end"),
+    [
+        (2, ("full", "wide"), "full", 12),  # answered at step 8; two worse ones later the second is not yet due
+        (3, ("full",), "full", 14),
+        (3, ("full", "wide"), "full wide", 20),  # answered at steps 8 and 14
+    ],
+)
+def test_an_answer_to_overfitting_gives_patience_a_new_start(tmp_path, patience, others, presets, end):
+    state, seen, _ = train(tmp_path, patience=patience, others=others)
+    assert list(dict.fromkeys(name for name, number in seen if number < end)) == ["light", *presets.split()]
+    assert {name for name, number in seen if number < 8} == {"light"}
+    assert (state.step, state.ended, state.breadth) == (end, True, len(presets.split()))
+
+
+def test_a_run_that_is_stopped_after_an_answer_has_the_patience_of_an_unbroken_one(tmp_path):
+    whole, *_ = train(tmp_path / "whole", patience=2)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "broken", patience=2, stop_at=11)
+    broken, *_ = train(tmp_path / "broken", patience=2, resume=True, first=5)
+    assert (broken.step, broken.worse, broken.breadth) == (whole.step, whole.worse, whole.breadth)
+    assert whole.step == 12
 
 
 def test_a_run_whose_preset_the_plan_chose_has_the_broader_ones_at_hand(tmp_path):
