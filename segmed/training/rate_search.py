@@ -157,22 +157,22 @@ def _trial(
     elapsed: Callable[[], float],
 ) -> _Trial:
     """Rates and losses of the steps, until the loss diverges or the time is over."""
-    need, way_out = f"a trial needs {FEWEST}", "train longer, or give a rate"
+    need, way_out = f"of the {FEWEST} steps that a trial needs", "train longer, or give a rate"
     steps = min(STEPS, total_steps(train) or STEPS)
     if steps < FEWEST:
-        return _Trial(failed=f"the run has {steps} steps, {need}: {way_out}")
+        return _Trial(failed=f"the run has {steps} {need}: {way_out}")
     step = _step(network, loss_of, iter(batches), train)
     limit, share = float("inf"), ""
     if train.budget_minutes is not None:
-        limit, share = SHARE * 60 * train.budget_minutes, f"{SHARE:.0%} of the run's {train.budget_minutes:g} minutes"
+        limit, share = SHARE * 60 * train.budget_minutes, f"{SHARE:.0%} of the run's {train.budget_minutes:g} min"
         steps = min(steps, _affordable(lambda: step(LOWEST * usual), elapsed, limit))
         if steps < FEWEST:
-            return _Trial(failed=f"{steps} steps fit into {share}, {need}: {way_out}")
+            return _Trial(failed=f"{share} hold {steps} {need}: {way_out}")
     rates = np.geomspace(LOWEST * usual, HIGHEST * usual, steps).tolist()
     losses, ended = _losses(step, rates, lambda: elapsed() < limit)
     number, failed = len(losses), ""
     if ended == "not finite" and number < FEWEST:
-        failed = f"the loss was finite in {number} steps alone, {need}: look at the data, or give a lower rate"
+        failed = f"the loss was finite in {number} {need}: look at the data, or give a lower rate"
     elif ended == "time" and rates[number] <= WIDTH * usual:
         failed = f"{share} were over when the rate had come to {rates[max(number, 1) - 1]:.2g} alone: {way_out}"
     return _Trial(rates[:number], losses, failed)

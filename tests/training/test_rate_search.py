@@ -141,8 +141,8 @@ def test_a_loss_that_is_soon_not_finite_gives_the_usual_peak(number):
     peak = find(loss=Breaking(number), usual=4e-3)
     assert peak.rate == 4e-3
     assert peak.reason == (
-        f"usual peak: the loss was finite in {number} steps alone, a trial needs 20: look at the data, or give a "
-        "lower rate"
+        f"usual peak: the loss was finite in {number} of the 20 steps that a trial needs: look at the data, or give "
+        "a lower rate"
     )
 
 
@@ -157,7 +157,7 @@ def test_a_run_of_too_few_steps_makes_none_and_gets_the_usual_peak():
 
     peak = find(train=length(epochs=1, steps_per_epoch=FEWEST - 1), stream=none(), usual=4e-3)
     assert peak.rate == 4e-3
-    assert peak.reason == "usual peak: the run has 19 steps, a trial needs 20: train longer, or give a rate"
+    assert peak.reason == "usual peak: the run has 19 of the 20 steps that a trial needs: train longer, or give a rate"
 
 
 class Clock:
@@ -191,10 +191,10 @@ def test_in_a_run_of_minutes_the_whole_range_is_tried_in_a_twentieth_of_them(sec
 @pytest.mark.parametrize(
     ("seconds", "spent", "said"),
     [
-        ((0.25,), 0.5, "10 steps fit into 5% of the run's 1 minutes, a trial needs 20"),
-        ((2.0, 1.5), 3.5, "0 steps fit into 5% of the run's 1 minutes, a trial needs 20"),
-        ((5.0,), 5.0, "0 steps fit into 5% of the run's 1 minutes, a trial needs 20"),
-        ((0.0625, 0.0625, 0.25), 3.125, "5% of the run's 1 minutes were over when the rate had come to 0.00065 alone"),
+        ((0.25,), 0.5, "5% of the run's 1 min hold 10 of the 20 steps that a trial needs"),
+        ((2.0, 1.5), 3.5, "5% of the run's 1 min hold 0 of the 20 steps that a trial needs"),
+        ((5.0,), 5.0, "5% of the run's 1 min hold 0 of the 20 steps that a trial needs"),
+        ((0.0625, 0.0625, 0.25), 3.125, "5% of the run's 1 min were over when the rate had come to 0.00065 alone"),
     ],
 )
 def test_a_trial_that_does_not_fit_into_a_twentieth_of_a_run_gives_the_usual_peak(seconds, spent, said):
@@ -236,7 +236,7 @@ def test_a_run_writes_down_what_it_found_and_rises_to_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("steps", "lowest", "highest", "said"),
-    [(20, 2.5e-4, 4e-3, "in 20 steps from 3e-05 to"), (19, 1e-3, 1e-3, "usual peak: the run has 19 steps")],
+    [(20, 2.5e-4, 4e-3, "in 20 steps from 3e-05 to"), (19, 1e-3, 1e-3, "usual peak: the run has 19 of the 20 steps")],
 )
 def test_a_classifier_finds_its_rate_too(tmp_path, steps, lowest, highest, said):
     length = {"learning_rate": "find", "epochs": 1, "steps_per_epoch": steps}
