@@ -201,7 +201,7 @@ def test_several_planes_of_one_stage_vote(balls, tmp_path):
     assert isinstance(segmenter, Vote)
     assert segmenter.at_least == 1
     assert [type(member) for member in segmenter.segmenters] == [Tidied, Tidied]
-    by_itself = load_run(tmp_path / "run" / "axial", device="cpu")  # validated, and used alone, without small pieces too
+    by_itself = load_run(tmp_path / "run" / "axial", device="cpu")  # it is validated without small pieces, too
     assert isinstance(by_itself, Tidied)
     assert isinstance(by_itself.segmenter, NetworkSegmenter)
     assert (tmp_path / "run" / "axial" / "weights" / "best.safetensors").is_file()
