@@ -11,7 +11,8 @@ from pydantic import Field
 
 from segmed.commands.command_line import parse, parse_as
 from segmed.config import AUGMENT_PRESETS, AugmentConfig, Section, SegmentationConfig
-from segmed.config.reading import load_config, load_yaml, set_value
+from segmed.config.classification import ClassificationConfig
+from segmed.config.reading import load_as, load_config, load_yaml, set_value
 from segmed.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,10 @@ def written(tmp_path):
         return path
 
     return write
+
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = {"seg": SegmentationConfig, "cls": ClassificationConfig}
 
 
 def experiment(*argv):
@@ -72,6 +77,19 @@ def test_a_preset_on_the_command_line_brings_its_numbers(written):
 def test_the_preset_that_a_plan_chooses_brings_its_numbers_through_a_command_line(written, argv):
     made = experiment("--config", written("augment: {name: auto}"), *argv)
     assert made.augment.filled("full") == AugmentConfig(name="full")
+
+
+SHIPPED = [(kind, path) for kind, schema in KINDS.items() for path in sorted((ROOT / "configs" / kind).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize(("kind", "path"), SHIPPED, ids=lambda value: getattr(value, "stem", value))
+def test_a_shipped_config_is_the_same_from_a_command_line(kind, path):
+    """And so is each preset that a plan may choose for it."""
+    schema = KINDS[kind]
+    loaded, made = load_as(schema, path), parse_as(schema, Arguments, ["--config", str(path)])[1]
+    assert made == loaded
+    for preset in AUGMENT_PRESETS:
+        assert made.augment.filled(preset) == loaded.augment.filled(preset)
 
 
 def test_numbers_given_beside_auto_stay_whether_in_the_file_or_on_the_command_line(written):
