@@ -10,7 +10,7 @@ import numpy as np
 
 from segmed.builders.segmenters import label_set, stages_of
 from segmed.compose.composition import Composition
-from segmed.config import DataConfig, SegmentationConfig, SplitConfig, StageConfig, View, known
+from segmed.config import DataConfig, InferenceConfig, SegmentationConfig, SplitConfig, StageConfig, View, known
 from segmed.data.audit import CaseFacts
 from segmed.errors import DatasetError
 from segmed.machine import this_machine
@@ -126,8 +126,7 @@ def member_config(
         name: getattr(stage, name) or getattr(config, name) for name in ("preprocess", "augment", "loss", "train")
     }
     merged = _merged(data, stage)
-    small = dict.fromkeys(known(merged.labels), stage.smallest_ml) if stage.smallest_ml else {}
-    inference = config.inference.model_copy(update={"smallest_ml": {**config.inference.smallest_ml, **small}})
+    inference = _inference(config.inference, stage, merged)
     patches = stage.patches or config.patches
     shape: dict[str, Any] = {"dims": 3} if view == "volume" else {"dims": 2, "plane": view}
     if len(patches.size) != shape["dims"]:
@@ -146,6 +145,17 @@ def member_config(
             "cascade": None,
         }
     )
+
+
+def _inference(whole: InferenceConfig, stage: StageConfig, data: DataConfig) -> InferenceConfig:
+    """How a network of a stage predicts: of the whole what names labels that the stage has, and the stage's own."""
+    labels = list(known(data.labels))
+    small = {name: ml for name, ml in whole.smallest_ml.items() if name in labels}
+    largest = whole.largest_component
+    if largest != "auto":
+        largest = tuple(name for name in largest if name in labels or name in data.regions)
+    own = dict.fromkeys(labels, stage.smallest_ml) if stage.smallest_ml else {}
+    return whole.model_copy(update={"smallest_ml": {**small, **own}, "largest_component": largest})
 
 
 def _merged(data: DataConfig, stage: StageConfig) -> DataConfig:

@@ -20,6 +20,7 @@ from segmed.data.splits import Split, make_split
 from segmed.data.subjects import subject_findings
 from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.answers import LEAKING
+from segmed.labels import did_you_mean
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.plan import resolve
@@ -111,6 +112,7 @@ def prepare(config: SegmentationConfig, *, memory: Path | None = None) -> Prepar
     if config.init_run is not None:
         source_encoder(config.init_run)  # before a minute goes by over the data
     dataset = build_dataset(config, progress=True)
+    _check_cleaned(config, dataset)
     targets = targets_of(dataset.labels)
     if memory is None and cache_of(config).is_dir():
         memory = cache_of(config)
@@ -274,6 +276,22 @@ def _check_second_head(config: SegmentationConfig) -> None:
         raise ConfigError(
             f"classification needs an encoder of ours, {config.network.name} has none: choose --network.name unet"
         )
+
+
+def _check_cleaned(config: SegmentationConfig, dataset: Dataset) -> None:
+    """Refuse to clean what there is no label of, before a training that would end with it.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    largest, labels = config.inference.largest_component, dataset.labels
+    for key, names, there in (
+        ("largest_component", () if largest == "auto" else largest, (*labels.names, *labels.regions)),
+        ("smallest_ml", tuple(config.inference.smallest_ml), labels.names),
+    ):
+        for name in names:
+            if name not in there:
+                raise ConfigError(f"inference.{key} names '{name}'{did_you_mean(name, there)}")
 
 
 def _stratum(fact: CaseFacts, of_class: str | None) -> str:

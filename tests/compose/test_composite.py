@@ -262,6 +262,8 @@ def test_a_network_of_a_stage_is_validated_without_the_pieces_that_the_stage_dro
     )
     assert plain.inference.smallest_ml == {"shell": 2.0}
     assert tidied.inference.smallest_ml == {"shell": 0.3, "core": 0.3}
+    whole = member_config(config, StageConfig(views=("axial",), labels={"ball": ["shell", "core"]}), "axial", **given)
+    assert whole.inference.smallest_ml == {}  # this stage has no shell
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tiny_data import make_balls, tiny
 
 from segmed.builders.trained import load_run
 from segmed.commands import evaluate, predict, train_seg
@@ -24,7 +25,9 @@ from segmed.config import SegmentationConfig
 from segmed.config.reading import load_config
 from segmed.data.phantoms import make_phantom
 from segmed.data.splits import Split
+from segmed.errors import ConfigError
 from segmed.runs import Run, new_run
+from segmed.segment.prepare import prepare
 from segmed.volumes import read_volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -425,3 +428,19 @@ def test_two_processes_under_torchrun_train_and_test_one_run(phantom, tmp_path):
     assert made.returncode == 0, made.stderr[-2000:]
     assert (tmp_path / "run" / "test" / "summary.json").is_file()
     assert made.stdout.count("Mean ± SD over") == 1, "both processes printed"
+
+
+@pytest.mark.parametrize(
+    ("inference", "message"),
+    [
+        ({"smallest_ml": {"shel": 0.1}}, "inference.smallest_ml names 'shel': did you mean 'shell'?"),
+        ({"smallest_ml": {"ball": 0.1}}, "inference.smallest_ml names 'ball': known are shell, core"),  # a region
+        ({"largest_component": ["cor"]}, "inference.largest_component names 'cor': did you mean 'core'?"),
+    ],
+)
+def test_what_is_to_be_cleaned_but_is_no_label_is_told_before_the_training(tmp_path, inference, message):
+    root = make_balls(tmp_path / "data", cases=6)
+    data = {"labels": {"shell": 1, "core": 2}, "regions": {"ball": ["shell", "core"]}}
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        prepare(tiny(root, tmp_path, data=data, inference=inference))
+    prepare(tiny(root, tmp_path, data=data, inference={"largest_component": ["ball"], "smallest_ml": {"core": 1}}))
