@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from benchmarks.processes import ROOT, PeerError
 from segmed.files import write_json
 from segmed.runs import read_history
 
+OPTIONS, SPENT = "options.json", "spent.json"  # of a turn: with what it began, and what it has cost so far
 OURS: dict[str, tuple[str, ...]] = {  # contenders that are runs of segmed: options beside the set's config
     "segmed": (),
     "mednext": ("--network.encoder.name", "mednext"),
@@ -89,23 +91,23 @@ def run_recipe(turn: Turn, module: str, python: Path) -> dict[str, Any]:
     Raises:
         PeerError: it failed; its log is named.
     """
-    turn.folder.mkdir(parents=True, exist_ok=True)
-    options = turn.folder / "options.json"
-    write_json(options, turn.options)
-    spent = _call([str(python), "-m", module, str(options)], turn)
+    _begin(turn)
+    spent = _call([str(python), "-m", module, str(turn.folder / OPTIONS)], turn)
     return {**json.loads((turn.folder / "facts.json").read_text(encoding="utf-8")), **spent}
 
 
 def run_segmed(turn: Turn, root: Path, *, folds: int, fold: int) -> dict[str, Any]:
     """`train_seg.py` on the same fold; its test label maps lie in `run/predictions`.
 
-    The folder's name is the contender's, one of `OURS`.
+    The folder's name is the contender's, one of `OURS`. What was begun with the same options goes on.
 
     Raises:
         PeerError: it failed; its log is named.
     """
-    turn.folder.mkdir(parents=True, exist_ok=True)
     run = turn.folder / "run"
+    if not (_began_alike(turn) and (run / "config.yaml").is_file()):
+        shutil.rmtree(run, ignore_errors=True)
+        _begin(turn)
     begun = ["--resume", str(run)] if (run / "config.yaml").is_file() else [
         "--config", str(ROOT / turn.data.config), "--data.root", str(root), "--folds", str(folds), "--fold", str(fold),
         "--train.budget-minutes", str(turn.minutes), "--seed", str(turn.seed), "--run-dir", str(run),
@@ -121,6 +123,19 @@ def run_segmed(turn: Turn, root: Path, *, folds: int, fold: int) -> dict[str, An
     }
 
 
+def _begin(turn: Turn) -> None:
+    """Write down with what a turn begins; it has cost nothing yet."""
+    turn.folder.mkdir(parents=True, exist_ok=True)
+    write_json(turn.folder / OPTIONS, turn.options)
+    (turn.folder / SPENT).unlink(missing_ok=True)
+
+
+def _began_alike(turn: Turn) -> bool:
+    """Whether what lies there was begun with the same minutes, seed and threads."""
+    file = turn.folder / OPTIONS
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(turn.options))
+
+
 def done(folder: Path) -> dict[str, Any] | None:
     """Facts of a turn that is over; None where it must be taken."""
     file = folder / "done.json"
@@ -128,8 +143,9 @@ def done(folder: Path) -> dict[str, Any] | None:
 
 
 def _call(command: list[str], turn: Turn) -> dict[str, float]:
-    """Run a command to its end: its minutes, and the largest memory of it and its children together."""
-    log = turn.folder / "log.txt"
+    """Run a command to its end: minutes, and the largest memory of it and its children, also of earlier calls."""
+    log, spent = turn.folder / "log.txt", turn.folder / SPENT
+    before = json.loads(spent.read_text(encoding="utf-8")) if spent.is_file() else {}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(turn.threads)}
     peak, began = 0.0, time.perf_counter()
     with log.open("a", encoding="utf-8") as file:
@@ -142,10 +158,14 @@ def _call(command: list[str], turn: Turn) -> dict[str, float]:
             process.terminate()  # a run of segmed saves and goes on; a peer's turn is taken again
             process.wait()
             raise
+        finally:
+            minutes = before.get("whole_minutes", 0.0) + (time.perf_counter() - began) / 60
+            cost = {"whole_minutes": minutes, "peak_memory_mib": max(peak, before.get("peak_memory_mib", 0.0))}
+            write_json(spent, cost)
     if process.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise PeerError(f"exit code {process.returncode}, {lines[-1] if lines else 'no word'}: see {log}")
-    return {"whole_minutes": (time.perf_counter() - began) / 60, "peak_memory_mib": peak}
+    return cost
 
 
 def _memory_mib(process: psutil.Process) -> float:

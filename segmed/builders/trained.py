@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +62,35 @@ def load_run(
         return load_together(members_of(folder), device=device, inference=inference, weights=weights, engine=engine)
     run: Run = open_run(folder)
     config = read_config(run)
+    segmenter = _uncleaned(run, config, device=device, inference=inference, weights=weights, engine=engine)
+    return cleaned(segmenter, inference or config.inference)
+
+
+def _uncleaned(
+    run: Run,
+    config: SegmentationConfig,
+    *,
+    device: str,
+    inference: InferenceConfig | None,
+    weights: str,
+    engine: Engine,
+) -> Segmenter:
+    """A run whose pieces are not cleaned yet; networks of its stages clean theirs, as each was trained."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    load = partial(load_run, device=device, inference=inference, weights=weights, engine=engine)
-    if config.cascade is not None:
-        return build_cascade(config, *(load_stage(run.path / name, stage, load) for name, stage in stages_of(config)))
+    if not config.composed:
+        settings = inference or config.inference
+        return _trained(run, config, device=device, inference=settings, weights=weights, engine=engine)
+
+    def load(folder: Path) -> Segmenter:
+        own = read_config(open_run(folder)).inference
+        kept = {name: getattr(own, name) for name in NOT_CLEANED}
+        settings = own if inference is None else inference.model_copy(update=kept)
+        return load_run(folder, device=device, inference=settings, weights=weights, engine=engine)
+
     if config.ensemble is not None:
         return load_stage(run.path, config.ensemble, load)
-    inference = inference or config.inference
-    trained = _trained(run, config, device=device, inference=inference, weights=weights, engine=engine)
-    return cleaned(trained, inference)
+    return build_cascade(config, *(load_stage(run.path / name, stage, load) for name, stage in stages_of(config)))
 
 
 def load_together(
@@ -101,9 +119,9 @@ def load_together(
     parts = []
     for member in members:
         settings = (inference or member.config.inference).model_dump()
-        own = InferenceConfig.model_validate({**settings, **changes, **NOT_CLEANED})
-        load = partial(load_run, member.run, device=device, weights=weights, engine=engine)
-        parts.append(load() if member.config.composed else load(inference=own))
+        own = None if member.config.composed else InferenceConfig.model_validate({**settings, **changes, **NOT_CLEANED})
+        run = open_run(member.run)
+        parts.append(_uncleaned(run, member.config, device=device, inference=own, weights=weights, engine=engine))
     parts = parts if each is None else [each(part) for part in parts]
     return cleaned(Mean(parts), pieces)
 

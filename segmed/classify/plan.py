@@ -62,7 +62,7 @@ def resolve(
     if chosen:
         augment = augment.filled("light")
         reasons["augment.name"] = "the preset that the shipped experiments use"
-    broaden, why = augment.answers(train, chosen=chosen)
+    broaden, why = augment.answers(train, chosen=chosen, validated=bool(split.validation))
     if broaden != augment.broaden:
         augment = augment.model_copy(update={"broaden": broaden})
         reasons["augment.broaden"] = why

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import reduce
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -24,7 +25,7 @@ from segmed.config.reading import (
     load_yaml,
     note_given,
     refuse_moved_options,
-    set_value,
+    set_values,
     validate,
 )
 from segmed.errors import ConfigError
@@ -82,10 +83,9 @@ def parse_as(
     path = _value_of(argv, "--config") or default_config
     data = load_yaml(path) if path else {}
     refuse_moved_options(schema, data, argv)
-    for option in [a for a in argv if re.fullmatch(r"--[\w.-]+(?<!\.encoder)\.name(=.*)?", a)]:
-        value = _value_of(argv, option.split("=")[0])
-        if value is not None:
-            set_value(data, option.split("=")[0][2:].replace("-", "_").split("."), value)
+    names = [a.split("=")[0] for a in argv if re.fullmatch(r"--[\w.-]+(?<!\.encoder)\.name(=.*)?", a)]
+    values = {name[2:].replace("-", "_"): value for name in names if (value := _value_of(argv, name)) is not None}
+    set_values(data, values, schema)
     for section in (name for name in OPTIONAL_SECTIONS if name in schema.model_fields):
         if data.get(section) is None and any(re.match(rf"--{section}\.|--help-all$", option) for option in argv):
             data[section] = {}
@@ -124,12 +124,14 @@ def config_named() -> Path | None:
 
 
 def _value_of(argv: Sequence[str], option: str) -> str | None:
-    for position, argument in enumerate(argv):
-        if argument == option and position + 1 < len(argv):
-            return argv[position + 1]
-        if argument.startswith(option + "="):
-            return argument.split("=", 1)[1]
-    return None
+    """What follows an option, where it stands last."""
+    value = None
+    for argument, following in zip_longest(argv, argv[1:]):
+        if argument == option:
+            value = following
+        elif argument.startswith(option + "="):
+            value = argument.split("=", 1)[1]
+    return value
 
 
 def _tyro(model: type[Model], argv: Sequence[str], *, description: str | None) -> Model:

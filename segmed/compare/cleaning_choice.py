@@ -118,10 +118,15 @@ def _of_part(part: Run) -> str:
     stages = stages_of(read_config(part))
     if not stages:
         return _of_network(part)
-    return "; ".join(
+    texts = [
         f"{name} stage: {cleaning_of_stage(part, name, stage)}" if name else cleaning_of_stage(part, name, stage)
         for name, stage in stages
-    )
+    ]
+    inference = read_config(part).inference
+    if inference.largest_component not in ("auto", ()):
+        texts.append(f"result: {largest_of(inference.largest_component)}, as configured")
+    texts += [f"result: {below(ml)} of {name}, as configured" for name, ml in inference.smallest_ml.items()]
+    return "; ".join(texts)
 
 
 def cleaning_of_stage(part: Run, name: str, stage: StageConfig) -> str:

@@ -59,6 +59,7 @@ def composed(ready: Prepared) -> Composition:
             reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
     _check_labels(config)
     for _, stage in stages_of(config):
+        (stage.augment or config.augment).answers(stage.train or config.train, chosen=False)  # or refuse, before hours
         targets_of(label_set(config.model_copy(update={"data": _merged(config.data, stage)})))
     return Composition(config, reasons, parts_text(ready.dataset, ready.split), ready.notes)
 
@@ -113,7 +114,7 @@ def _check_labels(config: SegmentationConfig) -> None:
 def member_config(
     config: SegmentationConfig, stage: StageConfig, view: View, *, data: DataConfig, split: Path
 ) -> SegmentationConfig:
-    """The experiment of one network of a stage; small pieces go in its validation as they go in the stage.
+    """The experiment of one network of a stage; its small pieces go in validation as they go in the stage.
 
     Args:
         config: of the whole.
@@ -148,14 +149,10 @@ def member_config(
 
 
 def _inference(whole: InferenceConfig, stage: StageConfig, data: DataConfig) -> InferenceConfig:
-    """How a network of a stage predicts: of the whole what names labels that the stage has, and the stage's own."""
-    labels = list(known(data.labels))
-    small = {name: ml for name, ml in whole.smallest_ml.items() if name in labels}
-    largest = whole.largest_component
-    if largest != "auto":
-        largest = tuple(name for name in largest if name in labels or name in data.regions)
-    own = dict.fromkeys(labels, stage.smallest_ml) if stage.smallest_ml else {}
-    return whole.model_copy(update={"smallest_ml": {**small, **own}, "largest_component": largest})
+    """How a network of a stage predicts: pieces that the whole names are cleaned once, from its result."""
+    small = dict.fromkeys(known(data.labels), stage.smallest_ml) if stage.smallest_ml else {}
+    largest = "auto" if whole.largest_component else ()  # none is wanted anywhere where none is asked for
+    return whole.model_copy(update={"smallest_ml": small, "largest_component": largest})
 
 
 def _merged(data: DataConfig, stage: StageConfig) -> DataConfig:

@@ -25,9 +25,16 @@ def constructed(loader: yaml.SafeLoader) -> Any:
             return None
         if _written_out(node, {}) > MOST_NODES:
             raise yaml.constructor.ConstructorError(None, None, f"its aliases stand for more than {MOST_NODES} values")
-        return loader.construct_document(node)
+        return _apart(loader.construct_document(node))
     finally:
         loader.dispose()
+
+
+def _apart(value: Any) -> Any:
+    """A copy in which what an alias stands for is nobody else's, so that a change of one changes one."""
+    if isinstance(value, dict):
+        return {key: _apart(each) for key, each in value.items()}
+    return [_apart(each) for each in value] if isinstance(value, list) else value
 
 
 def _written_out(node: yaml.Node, known: dict[int, int]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import zip_longest
 from pathlib import Path
@@ -157,8 +157,7 @@ def load_config(path: Path | str, overrides: dict[str, Any] | None = None) -> Se
 def load_as(schema: type[Model], path: Path | str, overrides: dict[str, Any] | None = None) -> Model:
     """Read YAML as any schema; as `load_config`."""
     data = load_yaml(path)
-    for dotted, value in (overrides or {}).items():
-        set_value(data, dotted.split("."), value)
+    set_values(data, overrides or {}, schema)
     return validate(schema, data, where=str(path))
 
 
@@ -186,7 +185,7 @@ def refuse_moved_options(schema: type[BaseModel], data: dict[str, Any], argv: Se
     for option, following in zip_longest(argv, argv[1:]):
         if re.fullmatch(r"--[a-z][\w-]*(\.[\w-]+)+(=.*)?", option):
             key, _, value = option[2:].partition("=")
-            set_value(given, key.replace("-", "_").split("."), value or following)
+            _set_value(given, key.replace("-", "_").split("."), value or following)
     name = getattr(schema.model_fields["network"].default, "name", None) if "network" in schema.model_fields else None
     for key in {"network", "model"} & given.keys():
         if isinstance(given[key], dict):
@@ -197,17 +196,42 @@ def refuse_moved_options(schema: type[BaseModel], data: dict[str, Any], argv: Se
         raise ConfigError(", ".join(dashed))
 
 
-def set_value(data: dict[str, Any], keys: list[str], value: Any) -> None:
-    """Set a nested value; a changed `name` replaces its whole sub-tree instead of merging into it."""
+def set_values(data: dict[str, Any], values: Mapping[str, Any], schema: type[BaseModel]) -> None:
+    """Set nested values; a changed `name` replaces its whole sub-tree, and the other values go into the new one.
+
+    Args:
+        data: changed in place.
+        values: dotted name -> value, in any order.
+        schema: of the data; a section without a name has the one that this gives it.
+    """
+    for dotted in sorted(values, key=lambda each: (not each.endswith(".name"), each.count("."))):
+        keys = dotted.split(".")
+        unnamed = _name_by_default(schema, keys[:-1]) if keys[-1] == "name" else None
+        _set_value(data, keys, values[dotted], unnamed=unnamed)
+
+
+def _set_value(data: dict[str, Any], keys: list[str], value: Any, *, unnamed: Any = None) -> None:
     for key in keys[:-1]:
         nested = data.get(key)
         if not isinstance(nested, dict):
             nested = data[key] = {}
         data = nested
-    if keys[-1] == "name" and data.get("name") != value and len(keys) > 1:
+    if keys[-1] == "name" and data.get("name", unnamed) != value and len(keys) > 1:
         data.clear()
     data[keys[-1]] = value
     note_given(data, keys[-1])
+
+
+def _name_by_default(schema: type[BaseModel], keys: Sequence[str]) -> Any:
+    """The name of a section that gives none; None where there is no such section, or nothing to tell it by."""
+    field, models = None, [schema]
+    for key in keys:
+        fields = [model.model_fields[key] for model in models if key in model.model_fields]
+        if not fields:
+            return None
+        field, models = fields[0], list(models_of(fields[0].annotation))
+    default = getattr(field and field.default, "name", None)
+    return tag_of(models[0]) if default is None and len(models) == 1 else default
 
 
 def note_given(section: dict[str, Any], key: str) -> None:

@@ -140,7 +140,7 @@ class AugmentConfig(Section):
             return {**preset, **given}
         if strange := [field for field in kept if field not in numbers]:
             raise ValueError(f"keep names {strange[0]!r}: give numbers of augment, such as rotation_deg")
-        if "keep" not in given and len(kept) == len(numbers):  # as runs of an earlier version wrote them
+        if "keep" not in given and len(kept) > len(numbers) // 2:  # as runs of earlier versions wrote them, with less
             kept = []
         kept = [field for field in numbers if field in kept or (field in given and given[field] != own[field])]
         return {**preset, **given, "keep": kept}
@@ -156,12 +156,13 @@ class AugmentConfig(Section):
             return ()
         return tuple(self.filled(name) for name in BROADER[BROADER.index(self.name) + 1 :])
 
-    def answers(self, train: TrainConfig, *, chosen: bool) -> tuple[bool, str]:
+    def answers(self, train: TrainConfig, *, chosen: bool, validated: bool = True) -> tuple[bool, str]:
         """Whether a run can answer overfitting, and why.
 
         Args:
             train: how long it lasts, and how often it validates.
             chosen: whether the plan chose the preset.
+            validated: whether any case validates.
 
         Raises:
             ConfigError: it is asked to, with a preset that no other follows.
@@ -177,6 +178,8 @@ class AugmentConfig(Section):
             return False, "as given"
         if self.name == BROADER[-1]:
             return False, f"no preset is broader than {self.name}"
+        if not validated:
+            return False, "no case validates, so overfitting is not seen"
         if train.patience == 1:
             return False, "train.patience 1 ends the run before a loss can rise twice"
         if train.validations < SEEN_AFTER:

@@ -11,7 +11,7 @@ from pydantic import model_validator
 from segmed.config import SegmentationConfig
 from segmed.config.base import Section
 from segmed.config.classification import ClassificationConfig
-from segmed.config.reading import load_yaml, set_value, validate
+from segmed.config.reading import load_yaml, set_values, validate
 from segmed.errors import ConfigError
 
 MEASURED = ("split", "evaluate", "data", "runs", "cache", "name", "leaks")  # sections that no trial may change
@@ -113,6 +113,5 @@ def with_values(config: Experiment, values: dict[str, Any], *, where: str) -> Ex
         ConfigError: it may not have them.
     """
     data = config.model_dump(mode="json")
-    for name, value in values.items():
-        set_value(data, name.split("."), value)
+    set_values(data, values, type(config))
     return validate(type(config), data, where=where)

@@ -30,9 +30,9 @@ class TrainConfig(Section):
     )
     learning_rate: Positive | Literal["auto", "find"] = Field(
         "auto",
-        description="peak; auto: 1e-3 adamw and adam, 4e-3 where a U-Net begins with random weights, 1e-2 sgd, 1 "
-        "adadelta; find: around that by a trial of 20 to 60 steps with a rising rate, before the first step, in 5 % of "
-        "the run's minutes at most",
+        description="peak; auto: 1e-3 adamw and adam, with them 4e-3 where a plain, residual or dense U-Net begins "
+        "with random weights, 1e-2 sgd, 1 adadelta; find: around that by a trial of 20 to 60 steps with a rising rate, "
+        "before the first step, in 5 % of the run's minutes at most",
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decay of the weights")
     schedule: Literal["cosine", "polynomial", "step", "constant"] = Field(
@@ -102,10 +102,14 @@ class InferenceConfig(Section):
     mirror: bool = Field(False, description="average over mirrored copies (slower, a little better)")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: as in training")
     largest_component: tuple[str, ...] | Auto = Field(
-        "auto", description="labels and regions of which only the largest piece is kept; auto: where validation says so"
+        "auto",
+        description="labels and regions of which only the largest piece is kept; auto: where validation says so; of "
+        "several networks: of their result",
     )
     smallest_ml: dict[str, Positive] = Field(
-        default_factory=dict, description="label -> ml; connected pieces of it that are smaller are removed"
+        default_factory=dict,
+        description="label -> ml; connected pieces of it that are smaller are removed, of several "
+        "networks from their result",
     )
 
 

@@ -164,12 +164,21 @@ def _volume_size(patches: PatchConfig, plane_axis: int | None, augmentation: Aug
     return np.insert(np.array(patches.size), plane_axis, 1)
 
 
+def mostly_padding(size: Sequence[int] | np.ndarray, largest: Sequence[int] | np.ndarray) -> bool:
+    """Whether a patch is more than twice as long as any case somewhere, and by more than strides explain.
+
+    Args:
+        size: voxels of the patch, an entry per axis.
+        largest: those of the largest case.
+    """
+    return bool((np.asarray(size) - largest > np.maximum(SMALL_PADDING, largest)).any())
+
+
 def _check_size(volumes: Sequence[CachedVolume], size: np.ndarray) -> None:
     if not volumes:
         raise DatasetError("no training cases: check data.root and the split")
     largest = np.max([volume.image.shape[1:] for volume in volumes], axis=0)
-    padding = size - largest
-    if (padding > np.maximum(SMALL_PADDING, largest // 2)).any():
+    if mostly_padding(size, largest):
         raise DatasetError(
             f"patch {tuple(map(int, size))} exceeds every case, of at most {tuple(map(int, largest))} voxels: "
             "shrink patches.size"

@@ -8,7 +8,7 @@ from typing import Any
 
 from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
-from segmed.config.reading import classifies, load_as, set_value, validate
+from segmed.config.reading import classifies, load_as, set_values, validate
 
 PathLike = Path | str
 Experiment = SegmentationConfig | ClassificationConfig
@@ -110,6 +110,5 @@ def experiment_of(experiment: Experiment | PathLike, overrides: Mapping[str, Any
     if not overrides:
         return experiment
     data = experiment.model_dump()
-    for name, value in overrides.items():
-        set_value(data, name.split("."), value)
+    set_values(data, overrides, type(experiment))
     return validate(type(experiment), data, where="overrides")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from segmed.config import (
     DynUNetConfig,
     EncoderConfig,
@@ -13,10 +15,13 @@ from segmed.config import (
     UNetConfig,
     known,
 )
+from segmed.data.training_patches import mostly_padding
+from segmed.errors import ConfigError
 from segmed.networks.blocks import Strides
 from segmed.networks.discriminators import fitting_depth
 from segmed.networks.levels import SMALLEST_MAP, pooling, round_up
 from segmed.networks.peers import DIVISORS, DYNUNET_LEVELS
+from segmed.segment.grid_plan import joined
 
 
 def levels_of(config: SegmentationConfig) -> EncoderConfig | DynUNetConfig | None:
@@ -50,6 +55,24 @@ def rounded_up(config: SegmentationConfig, size: Sequence[int], spacing: Sequenc
         longest = max(range(len(size)), key=lambda axis: size[axis])
         rounded[longest] *= 2
     return rounded
+
+
+def check_padding(config: SegmentationConfig, size: Sequence[int], largest: np.ndarray) -> None:
+    """Refuse a network whose strides need patches of which the cases would fill a small part.
+
+    Args:
+        config: resolved but for what follows from the patch.
+        size: voxels, an entry per axis.
+        largest: those of the largest case along each.
+
+    Raises:
+        ConfigError: naming the network, and what to choose.
+    """
+    if fixed_strides(config) and mostly_padding(size, largest):
+        raise ConfigError(
+            f"network {config.network.name} needs patches of {joined(size)} voxels at least, no case has more than "
+            f"{joined(largest)}: choose another network, such as unet, or a finer preprocess.spacing_mm"
+        )
 
 
 def borne(config: SegmentationConfig, size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:

@@ -169,7 +169,7 @@ class _Choosing:
     def _test(self, member: Member, split: Split, rows: Sequence[Row]) -> Sequence[Row]:
         """The test part of a fold with settings that none of its cases chose."""
         choice = self.settings.choose([trial for trial in self.trials if trial.case not in split.test])
-        if choice.setting == AS_TRAINED and choice.pieces == _pieces(member.config):
+        if choice.setting == AS_TRAINED and choice.pieces == Pieces.named_in(member.config.inference):
             return rows
         changes = self.tried[choice.setting] | choice.pieces.settings
         return self._rows(load_together([member], device=self.device, changes=changes), split, member.config)
@@ -206,15 +206,9 @@ def _settings_choice(config: SegmentationConfig, dataset: Dataset) -> SettingsCh
         dataset.labels,
         config.evaluate,
         spacing_known=config.data.spacing_known,
-        given=_pieces(config),
+        given=Pieces.named_in(config.inference),
         try_largest=config.inference.largest_component == "auto",
     )
-
-
-def _pieces(config: SegmentationConfig) -> Pieces:
-    """Those that a config names."""
-    largest = config.inference.largest_component
-    return Pieces(() if largest == "auto" else largest, tuple(config.inference.smallest_ml.items()))
 
 
 def summary_text(record: Mapping[str, Any]) -> str:

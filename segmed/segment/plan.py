@@ -31,7 +31,7 @@ from segmed.networks.blocks import check_strides
 from segmed.networks.discriminators import check_depth
 from segmed.networks.levels import patch_within, pooling
 from segmed.segment.breadth import fitting_preset
-from segmed.segment.depth import borne, levels_of, rounded_up
+from segmed.segment.depth import borne, check_padding, levels_of, rounded_up
 from segmed.segment.grid_plan import GridPlanner, joined
 from segmed.segment.memory import batch_reason, fit_batch
 from segmed.segment.peak_rate import usual_peak
@@ -67,7 +67,7 @@ def resolve(
         channels: number of modalities.
         machine: what the run may use.
         processes: that train together; on a CPU they share its memory.
-        training: how many of the cases train; None: all.
+        training: how many of the cases train, the others validating; None: all, and other cases may validate.
 
     Raises:
         ConfigError: the data hold nothing to plan from, or the plan does not fit in memory.
@@ -95,7 +95,7 @@ def resolve(
     if config.train.steps_per_epoch == "auto":
         why = f"{cases} training cases, each drawn about twice, {patches} a step"
         planner.set("train.steps_per_epoch", max(1, math.ceil(2 * cases / patches)), why)
-    planner.augmentation(cases, patches)
+    planner.augmentation(cases, patches, validated=training is None or training < len(facts))
     return Plan(planner.config, planner.reasons, summary, need, machine)
 
 
@@ -153,6 +153,8 @@ class Planner(GridPlanner):
         shape, spacing = self._working_grid()
         if self.config.patches.size == "auto":
             size, why = self._patch(shape, spacing, VOXELS[self.machine.device, dims])
+            shapes = self.shapes if self.config.preprocess.crop == "none" else self.bodies
+            check_padding(self.config, size, np.ceil(self._seen(shapes).max(axis=0)[self._axes]))
             self.set("patches.size", tuple(size), f"{why}, rounded up for the network's strides")
         elif len(self.config.patches.size) != dims:
             raise ConfigError(
@@ -285,7 +287,7 @@ class Planner(GridPlanner):
         if train.devices == "auto":
             self.set("train.devices", self.machine.devices, "all that are there")
 
-    def augmentation(self, cases: int, patches: int) -> None:
+    def augmentation(self, cases: int, patches: int, *, validated: bool) -> None:
         """Fill in the preset that fits so many training cases, and so many patches a step; answer overfitting."""
         augment, chosen = self.config.augment, self.config.augment.name == "auto"
         if augment.name == "auto":
@@ -294,6 +296,6 @@ class Planner(GridPlanner):
             )
             self.config = self.config.model_copy(update={"augment": augment.filled(preset)})
             self.reasons["augment.name"] = why
-        broaden, why = self.config.augment.answers(self.config.train, chosen=chosen)
+        broaden, why = self.config.augment.answers(self.config.train, chosen=chosen, validated=validated)
         if broaden != augment.broaden:
             self.set("augment.broaden", broaden, why)

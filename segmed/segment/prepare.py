@@ -291,7 +291,10 @@ def _check_cleaned(config: SegmentationConfig, dataset: Dataset) -> None:
     ):
         for name in names:
             if name not in there:
-                raise ConfigError(f"inference.{key} names '{name}'{did_you_mean(name, there)}")
+                own = (
+                    "; it cleans the result of all stages, a stage's own is its smallest_ml" if config.composed else ""
+                )
+                raise ConfigError(f"inference.{key} names '{name}'{did_you_mean(name, there)}{own}")
 
 
 def _stratum(fact: CaseFacts, of_class: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from segmed.config import EvaluateConfig
+from segmed.config import EvaluateConfig, InferenceConfig
 from segmed.labels import IGNORE, LabelSet
 from segmed.metrics.mask_metrics import measure, overlaps
 from segmed.metrics.statistics import FEWEST_PAIRS, paired_wilcoxon
@@ -77,6 +77,12 @@ class Pieces:
 
     largest: tuple[str, ...] = ()
     smallest_ml: tuple[tuple[str, float], ...] = ()
+
+    @classmethod
+    def named_in(cls, inference: InferenceConfig) -> Pieces:
+        """Those that a config names; what it leaves to validation is not cleaned yet."""
+        largest = inference.largest_component
+        return cls(() if largest == "auto" else largest, tuple(inference.smallest_ml.items()))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from segmed.reports.drawing.patches import PatchGrid, patches_figure
 from segmed.runs import Run, read_config
 from segmed.segment.memory import check_parameters
 from segmed.segment.peak_rate import usual_peak
+from segmed.segment.settings_choice import Pieces
 from segmed.segment.validate import ValidationCase, Validator, spread
 from segmed.targets import targets_of
 from segmed.training.adversarial_step import AdversarialStep
@@ -227,7 +228,7 @@ class Training:
             spacing_known=self.config.data.spacing_known,
             classes=self.known_classes,
             loss=self.loss.loss,
-            smallest_ml=self.config.inference.smallest_ml,
+            pieces=Pieces.named_in(self.config.inference),
         )
 
     def _clean_what_gains(self, validator: Validator | None) -> None:

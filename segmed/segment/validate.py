@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,7 +29,6 @@ from segmed.metrics.mask_metrics import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
 from segmed.segment.settings_choice import Pieces
 from segmed.segmenters.cleaning import is_gain
-from segmed.segmenters.combine import largest_pieces
 from segmed.segmenters.native import WayHome
 from segmed.segmenters.segmenter import decide
 from segmed.segmenters.trained_network import NetworkSegmenter
@@ -88,8 +87,7 @@ class Validator:
         classes: of the cases, told by the second head of the network as it segments them; their figures join the
             metrics, the score stays that of the segmentation. None: there is no such head.
         loss: of logits (1, channels, X, Y, Z) and labels (1, X, Y, Z), measured on prepared volumes; None: it is not.
-        smallest_ml: label -> ml; connected pieces of it that are smaller are removed before anything is scored, as
-            they will be in prediction.
+        pieces: of the label maps that are cleaned before anything is scored, as they will be in prediction.
 
     Raises:
         TrainingError: no cases.
@@ -107,13 +105,13 @@ class Validator:
         figures: int = 2,
         classes: KnownClasses | None = None,
         loss: nn.Module | None = None,
-        smallest_ml: Mapping[str, float] | None = None,
+        pieces: Pieces | None = None,
     ) -> None:
         if not cases:
             raise TrainingError("no validation cases: raise split.validation")
         self.labels, self.config, self.ranks, self.spacing_known = labels, config, ranks, spacing_known
         self.classes, self.loss = classes, loss
-        self._small = Pieces(smallest_ml=tuple((smallest_ml or {}).items()))
+        self._pieces = pieces or Pieces()
         self._make_segmenter = segmenter
         self._segmenter: NetworkSegmenter | None = None
         self._own = list(cases)[ranks.rank :: ranks.world]
@@ -136,7 +134,7 @@ class Validator:
         figures: dict[str, Figure] = {}
         for case in self._own:
             name, probabilities = case.volume.id, self._probabilities(network, case)
-            rows += self._rows(case, self._native_labels(case, probabilities))
+            rows += self._rows(case, self._cleaned(case, self._native_labels(case, probabilities)))
             losses += self._losses(case, probabilities)
             of_classes = self._segmenter_of(network).class_probabilities
             if of_classes is not None and self.classes is not None and name in self.classes.indices:
@@ -193,7 +191,7 @@ class Validator:
         self._probabilities(network, case)  # the first one prepares what the others find
         start = time.perf_counter()
         probabilities = self._probabilities(network, case)
-        self._native_labels(case, probabilities)
+        self._cleaned(case, self._native_labels(case, probabilities))
         self._losses(case, probabilities)
         self._rows(case, np.where(reference.indices == IGNORE, 0, reference.indices))
         seconds = time.perf_counter() - start
@@ -218,11 +216,10 @@ class Validator:
         """The candidates that gain when they are cleaned, once `after` is clean."""
         differences: dict[str, list[float]] = {name: [] for name in candidates}
         for case in self._own if candidates else ():
-            label_map = largest_pieces(
-                self._native_labels(case, self._probabilities(network, case)), self.labels, after
-            )
+            raw = self._native_labels(case, self._probabilities(network, case))
+            label_map = self._cleaned(case, raw, after)
             for name, members in candidates.items():
-                cleaned = largest_pieces(label_map, self.labels, (name,))
+                cleaned = self._cleaned(case, raw, (*after, name))
                 gains = [self._dice(case, cleaned, label) - self._dice(case, label_map, label) for label in members]
                 differences[name].append(math.fsum(gains) / len(gains))
         everyone = self.ranks.gather(differences)
@@ -247,7 +244,7 @@ class Validator:
         return self._segmenter
 
     def _native_labels(self, case: ValidationCase, probabilities: torch.Tensor) -> np.ndarray:
-        """Label indices (X, Y, Z) on the scanner's grid, without pieces that are too small."""
+        """Label indices (X, Y, Z) on the scanner's grid, nothing cleaned."""
         reference = self._reference(case)
         way = WayHome(
             case.volume.affine,
@@ -255,8 +252,12 @@ class Validator:
             native_affine=reference.affine,
             native_shape=reference.indices.shape,
         )
-        indices = way.labels(probabilities, targets_of(self.labels))[0].numpy()
-        return self._small.clean(indices, self.labels, spacing_mm(reference.affine))
+        return way.labels(probabilities, targets_of(self.labels))[0].numpy()
+
+    def _cleaned(self, case: ValidationCase, indices: np.ndarray, largest: Sequence[str] = ()) -> np.ndarray:
+        """A label map as prediction would leave it, were `largest` kept in one piece too."""
+        pieces = replace(self._pieces, largest=(*self._pieces.largest, *largest))
+        return pieces.clean(indices, self.labels, spacing_mm(self._reference(case).affine))
 
     def _rows(self, case: ValidationCase, prediction: np.ndarray) -> list[dict[str, Any]]:
         reference = self._reference(case)

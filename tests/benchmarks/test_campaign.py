@@ -4,8 +4,10 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from tiny_data import make_balls, names, tiny
@@ -135,6 +137,36 @@ def test_a_contender_of_ours_is_the_sets_config_with_its_own_options(
     assert config.network.encoder.name == {"segmed": "plain", "mednext": "mednext"}[who]
     assert (options["--fold"], options["--seed"], options["--train.budget-minutes"]) == ("2", "3", "8.0")
     assert facts["steps"] == 7
+
+
+def test_a_turn_that_was_stopped_goes_on_with_its_cost_and_one_of_other_settings_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    commands: list[list[str]] = []
+
+    class Stopped(psutil.Popen):
+        def __init__(self, command: list[str], **options: Any) -> None:
+            commands.append(command)
+            super().__init__([sys.executable, "-c", "pass"], **options)
+
+        def poll(self) -> int | None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.campaign.contenders.psutil.Popen", Stopped)
+
+    def stopped(seed: int) -> float:
+        with pytest.raises(KeyboardInterrupt):
+            run_segmed(Turn(tmp_path / "segmed", tmp_path, SETS["acdc"], 8.0, 1, seed), tmp_path, folds=5, fold=2)
+        (tmp_path / "segmed" / "run").mkdir(exist_ok=True)
+        (tmp_path / "segmed" / "run" / "config.yaml").touch()
+        return float(json.loads((tmp_path / "segmed" / "spent.json").read_text())["whole_minutes"])
+
+    first, second = stopped(0), stopped(0)
+    assert second > first > 0
+    (tmp_path / "segmed" / "spent.json").write_text('{"whole_minutes": 100.0, "peak_memory_mib": 1.0}')
+    assert stopped(0) > 100
+    assert stopped(1) < 100
+    assert ["--resume" in command for command in commands] == [False, True, True, False]
 
 
 def test_the_page_has_the_mean_of_the_folds_that_are_over_and_the_largest_memory(tmp_path: Path):

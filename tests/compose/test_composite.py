@@ -9,10 +9,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 from tiny_data import make_balls, names, tiny
 
 from segmed.builders.datasets import build_dataset
-from segmed.builders.trained import load_run
+from segmed.builders.ensembles import members_of
+from segmed.builders.trained import load_run, load_together
 from segmed.compose import run as compose_run
 from segmed.compose.composition import Composition
 from segmed.compose.prepare import member_config
@@ -260,10 +262,50 @@ def test_a_network_of_a_stage_is_validated_without_the_pieces_that_the_stage_dro
     plain, tidied = (
         member_config(config, StageConfig(views=("axial",), smallest_ml=ml), "axial", **given) for ml in (0.0, 0.3)
     )
-    assert plain.inference.smallest_ml == {"shell": 2.0}
+    assert plain.inference.smallest_ml == {}  # those of the whole go from its result
     assert tidied.inference.smallest_ml == {"shell": 0.3, "core": 0.3}
-    whole = member_config(config, StageConfig(views=("axial",), labels={"ball": ["shell", "core"]}), "axial", **given)
-    assert whole.inference.smallest_ml == {}  # this stage has no shell
+    stage = StageConfig(views=("axial",))
+    for named, own in (("auto", "auto"), (["core"], "auto"), ([], ())):
+        whole = tiny(balls, tmp_path, inference={"largest_component": named})
+        assert member_config(whole, stage, "axial", **given).inference.largest_component == own
+
+
+@pytest.mark.parametrize(("pieces", "left"), [({"smallest_ml": {"shell": 1000.0}}, 2), ({"largest_component": []}, 1)])
+def test_what_a_cascade_names_to_be_cleaned_goes_from_its_result_on_every_path(
+    cascade, balls, tmp_path, monkeypatch, pieces, left
+):
+    """The shell is what the region is without the core: no stage has it."""
+    copy = tmp_path / "cascade"
+    shutil.copytree(cascade.path, copy)
+    settings = yaml.safe_load((copy / "config.yaml").read_text())
+    settings["inference"] |= pieces
+    (copy / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    case = Split.load(cascade.split).test[0]
+    image = read_volume(balls / f"{case}.nii.gz")
+    one, together = load_run(copy)(image).numpy()[0], load_together(members_of(copy))(image).numpy()[0]
+    assert (one == together).all()
+    assert min(set(one.ravel()) - {0}) == left
+    plain = load_run(cascade.path)(image).numpy()[0]
+    assert ((one == 2) == (plain == 2)).all()
+    tool = import_tool("predict")
+    argv = ["predict", "--run", copy, "--input", balls / f"{case}.nii.gz", "--output", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", [*map(str, argv)])
+    assert tool.main() == 0
+    assert (np.asarray(nib.load(tmp_path / "out" / f"{case}.nii.gz").dataobj) == one).all()
+
+
+def test_networks_of_a_cascade_clean_what_they_chose_whatever_settings_the_whole_is_given(cascade, balls):
+    image = read_volume(balls / f"{Split.load(cascade.split).test[0]}.nii.gz")
+    given = read_config(cascade).inference.model_copy(update={"largest_component": ("shell",)})
+    assert set(load_run(cascade.path, inference=given)(image).numpy().ravel()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("stage", ["coarse", "fine"])
+def test_what_no_stage_can_broaden_is_refused_before_the_first_network(balls, tmp_path, stage):
+    stages = {**STAGES, stage: {**STAGES[stage], "augment": {"name": "none", "broaden": True}}}
+    with pytest.raises(ConfigError, match=r"augment\.broaden true has no preset to go on from"):
+        compose_run.run(tiny(balls, tmp_path, cascade=stages, **FLAT), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pydantic import Field
 from segmed.commands.command_line import parse, parse_as
 from segmed.config import AUGMENT_PRESETS, AugmentConfig, Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
-from segmed.config.reading import load_as, load_config, load_yaml, set_value
+from segmed.config.reading import load_as, load_config, load_written, load_yaml, set_values
 from segmed.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,9 +102,58 @@ def test_numbers_given_beside_auto_stay_whether_in_the_file_or_on_the_command_li
 
 def test_a_number_that_is_set_in_a_whole_experiment_is_given():
     data = SegmentationConfig(augment=AugmentConfig(name="auto")).model_dump()
-    set_value(data, ["augment", "elastic_probability"], 0.0)
+    set_values(data, {"augment.elastic_probability": 0.0}, SegmentationConfig)
     filled = SegmentationConfig.model_validate(data).augment.filled("full")
     assert filled == AugmentConfig(name="full", elastic_probability=0.0)
+
+
+@pytest.mark.parametrize("missing", [(), ("modality_dropout",), ("synthetic_probability", "contrast_points", "shear")])
+def test_a_config_that_an_older_run_wrote_gives_no_numbers_to_keep(written, missing):
+    """It has all numbers of its day, at their defaults, and none that came later."""
+    section = {
+        field: value
+        for field, value in AugmentConfig(name="none").model_dump(mode="json").items()
+        if field not in (*missing, "keep", "broaden")
+    }
+    path = written(yaml.safe_dump({"augment": {**section, "name": "auto", "blur_probability": 0.9}}))
+    made = load_written(SegmentationConfig, path).augment
+    assert made.keep == ("blur_probability",)
+    assert made.filled("full") == AugmentConfig(name="full", blur_probability=0.9)
+
+
+@pytest.mark.parametrize("names", [("light", "full"), ("none", "full"), ("full", "full")])
+def test_of_a_name_that_is_given_twice_the_last_one_counts_with_its_numbers(names):
+    argv = [word for name in names for word in ("--augment.name", name)]
+    assert experiment(*argv).augment == AugmentConfig(name=names[-1])
+    assert experiment(*argv[:-2], f"--augment.name={names[-1]}").augment == AugmentConfig(name=names[-1])
+
+
+def test_the_name_that_is_there_already_leaves_the_numbers_beside_it(written):
+    path = written("augment: {rotation_deg: 30, flip_probability: 0.5}\nnetwork: {encoder: {name: dense}}")
+    made = experiment("--config", path, "--augment.name", "light", "--network.name", "unet")
+    assert (made.augment.rotation_deg, made.augment.flip_probability) == (30, 0.5)
+    assert made.network.encoder.name == "dense"
+    stage = "cascade: {region: [a], coarse: {labels: {a: [a]}, augment: {scale: 0.4}}, fine: {labels: {a: [a]}}}"
+    made = experiment("--config", written(stage), "--cascade.coarse.augment.name", "light")
+    assert made.cascade.coarse.augment.scale == 0.4
+
+
+@pytest.mark.parametrize("names", [("rotation_deg", "name"), ("name", "rotation_deg")])
+def test_values_may_be_given_in_any_order(written, names):
+    values = {"augment.rotation_deg": 40.0, "augment.name": "full"}
+    made = load_config(written("name: x"), {f"augment.{name}": values[f"augment.{name}"] for name in names})
+    assert made.augment == AugmentConfig(name="full", rotation_deg=40.0)
+
+
+def test_a_value_behind_an_alias_belongs_to_its_own_section(written):
+    path = written(
+        "cascade:\n  region: [a]\n  coarse: {labels: {a: [a]}, augment: &same {name: full}}\n"
+        "  fine: {labels: {a: [a]}, augment: *same}"
+    )
+    made = experiment("--config", path, "--cascade.coarse.augment.name", "none").cascade
+    assert (made.coarse.augment.name, made.fine.augment.name) == ("none", "full")
+    loaded = load_config(path, {"cascade.coarse.augment.scale": 0.9}).cascade
+    assert (loaded.coarse.augment.scale, loaded.fine.augment.scale) == (0.9, AUGMENT_PRESETS["full"]["scale"])
 
 
 def test_a_name_to_keep_that_is_no_number_is_one_line(written):

@@ -506,6 +506,14 @@ def test_where_overfitting_can_not_be_answered_the_plan_says_so(augment, train, 
     assert resolved.reasons["augment.broaden"].endswith(why)
 
 
+def test_without_validation_cases_overfitting_is_not_seen():
+    cases = facts()
+    for training, why in ((len(cases), "no case validates"), (len(cases) - 1, "the preset was chosen by the plan")):
+        resolved = resolve(config(augment={"name": "auto"}), cases, channels=1, machine=CPU, training=training)
+        assert resolved.config.augment.broaden is (training < len(cases))
+        assert resolved.reasons["augment.broaden"].startswith(why)
+
+
 def test_nothing_to_broaden_is_refused_in_one_line():
     with pytest.raises(ConfigError, match=r"^augment\.broaden true has no preset to go on from beside .* none: choose"):
         plan(facts(), augment={"name": "none", "broaden": True})

@@ -17,6 +17,7 @@ from segmed.errors import TrainingError
 from segmed.labels import LabelSet
 from segmed.losses.segmentation_loss import CrossEntropy
 from segmed.segment import validate as validation
+from segmed.segment.settings_choice import Pieces
 from segmed.segment.validate import ValidationCase, Validator, spread
 from segmed.segmenters.trained_network import NetworkSegmenter
 from segmed.training.ranks import Ranks
@@ -151,9 +152,17 @@ def test_cleaning_is_advised_for_the_label_whose_stray_pieces_it_removes(tmp_pat
 )
 def test_pieces_that_prediction_drops_are_not_scored(tmp_path, smallest_ml, dice):
     """The stray piece of scar has 12 voxels of 9 mm3, 0.108 ml; the true one has 60, 0.54 ml."""
-    result = validator([make_case(tmp_path, "a", stray=True)], smallest_ml=smallest_ml)(Reader())
+    result = validator([make_case(tmp_path, "a", stray=True)], pieces=Pieces(smallest_ml=tuple(smallest_ml.items())))(
+        Reader()
+    )
     assert result.metrics["dice/scar"] == pytest.approx(dice)
     assert result.metrics["dice/blood"] == 1
+
+
+def test_where_only_the_largest_piece_is_predicted_it_alone_is_scored(tmp_path):
+    case = make_case(tmp_path, "a", stray=True)
+    assert validator([case], pieces=Pieces(largest=("scar",)))(Reader()).metrics["dice/scar"] == 1
+    assert validator([case], pieces=Pieces(largest=("blood",)))(Reader()).metrics["dice/scar"] < 1
 
 
 def test_a_region_is_cleaned_before_its_labels(tmp_path):
