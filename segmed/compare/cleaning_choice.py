@@ -9,7 +9,7 @@ import numpy as np
 
 from segmed.builders.segmenters import stages_of
 from segmed.compare.tested_runs import TestedRun, parts_of
-from segmed.config import StageConfig, known
+from segmed.config import InferenceConfig, StageConfig, known
 from segmed.evaluate.results import json_facts
 from segmed.labels import IGNORE
 from segmed.metrics.mask_metrics import overlaps
@@ -93,9 +93,9 @@ def largest_of(names: Sequence[str]) -> str:
     return f"largest piece of {' and '.join(names)}"
 
 
-def below(volume_ml: float | str) -> str:
-    """Of small pieces."""
-    return f"pieces below {float(volume_ml):g} ml dropped"
+def below(volume_ml: float | str, *, of: str = "") -> str:
+    """Of small pieces, of one label or of all."""
+    return f"pieces{of and f' of {of}'} below {float(volume_ml):g} ml dropped"
 
 
 def over_folds(texts: Sequence[str]) -> str:
@@ -115,18 +115,22 @@ def cleaning_of_run(run: TestedRun) -> str:
 
 
 def _of_part(part: Run) -> str:
-    stages = stages_of(read_config(part))
+    config = read_config(part)
+    stages, small = stages_of(config), _small_ones(config.inference)
     if not stages:
-        return _of_network(part)
+        return "; ".join([_of_network(part), *small])
     texts = [
         f"{name} stage: {cleaning_of_stage(part, name, stage)}" if name else cleaning_of_stage(part, name, stage)
         for name, stage in stages
     ]
-    inference = read_config(part).inference
-    if inference.largest_component not in ("auto", ()):
-        texts.append(f"result: {largest_of(inference.largest_component)}, as configured")
-    texts += [f"result: {below(ml)} of {name}, as configured" for name, ml in inference.smallest_ml.items()]
-    return "; ".join(texts)
+    largest = config.inference.largest_component
+    of_result = [f"{largest_of(largest)}, as configured"] if largest != "auto" and largest else []
+    return "; ".join([*texts, *(f"result: {text}" for text in (*of_result, *small))])
+
+
+def _small_ones(inference: InferenceConfig) -> list[str]:
+    """The small pieces that a config names."""
+    return [f"{below(ml, of=name)}, as configured" for name, ml in inference.smallest_ml.items()]
 
 
 def cleaning_of_stage(part: Run, name: str, stage: StageConfig) -> str:

@@ -24,7 +24,7 @@ from small_wall import dice, wall
 
 from segmed.builders.classical import REST, TISSUE
 from segmed.commands.compare_rows import write_rows
-from segmed.compare import classical_row
+from segmed.compare import classical_row, cleaning_choice
 from segmed.compare.baselines import constant_rows
 from segmed.compare.classical_row import ClassicalRow
 from segmed.compare.cleaning_choice import Cleaning, Judged, best_rule, cleaning_of_run
@@ -36,6 +36,7 @@ from segmed.compare.tested_runs import TestedRun
 from segmed.config.compare import CompareConfig
 from segmed.config.reading import validate
 from segmed.errors import ConfigError
+from segmed.runs import Run
 from segmed.volumes import read_label_volume
 
 FOREST = {"name": "random_forest", "voxels": 400, "trees": 5}
@@ -189,6 +190,25 @@ def test_a_run_says_what_its_training_chose_in_each_fold(walls):
     expected = "largest piece of lv_wall, on validation (2 of 3 folds); none, as configured (1 of 3 folds)"
     assert cleaning_of_run(TestedRun.open(folder)) == expected
     assert run(walls, {**TWO, "net": {"run": str(folder)}})[2].cleaning == expected
+
+
+def test_a_run_says_which_pieces_its_config_names_of_each_stage_and_of_the_result(tmp_path):
+    stage = {"labels": {"scar": ["scar"]}, "views": ["axial"]}
+    pieces = {"largest_component": ["scar"], "smallest_ml": {"scar": 0.3}}
+    alone, composed = tmp_path / "alone", tmp_path / "composed"
+    for folder, more in (
+        (alone, {}),
+        (composed, {"cascade": {"region": ["scar"], "coarse": stage, "fine": {**stage, "smallest_ml": 0.1}}}),
+    ):
+        folder.mkdir()
+        (folder / "config.yaml").write_text(json.dumps({"inference": pieces, **more}))
+    named = "largest piece of scar, as configured"
+    small = "pieces of scar below 0.3 ml dropped, as configured"
+    assert cleaning_choice._of_part(Run(alone)) == f"{named}; {small}"
+    assert cleaning_choice._of_part(Run(composed)) == (
+        "coarse stage: not known; fine stage: not known, pieces below 0.1 ml dropped, as configured; "
+        f"result: {named}; result: {small}"
+    )
 
 
 # ---------------------------------------------------------------- walls of training cases
