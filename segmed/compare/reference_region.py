@@ -21,7 +21,9 @@ from segmed.compare.tested_runs import TestedRun
 from segmed.data.case import Case
 from segmed.data.splits import Split
 from segmed.evaluate.results import Result
+from segmed.geometry import as_affine, spacing_mm
 from segmed.machine import this_machine
+from segmed.segmenters.cleaning import small_pieces
 from segmed.segmenters.region import Known
 from segmed.segmenters.segmenter import Segmenter
 
@@ -52,7 +54,7 @@ class ReferenceRegionRow(CaseByCaseRow):
         return super().folder / f"run_{self.seed}"
 
     def settings(self, split: Split) -> dict[str, Any]:
-        return {"fine_stage_of": str(self.tested.path.resolve()), "place": self.row.place}
+        return {"fine_stage_of": str(self.tested.path.resolve()), "place": self.row.place, "small_pieces": "at the end"}
 
     def files(self, case: Case) -> tuple[Path, ...]:
         return next(stage.files for stage in self._stages if case.id in stage.split.test)
@@ -79,5 +81,11 @@ class ReferenceRegionRow(CaseByCaseRow):
         # in the wall that is given nothing but its labels can be; beyond it, the reference has ruled the tissue out
         own, names = label_set(stage.config), sorted(within, key=lambda name: name != self.comparison.config.rest)
         likeliest = probabilities[[own.index(name) for name in names]].argmax(axis=0)
+        likeliest[wall != 1] = 0
+        for number in range(1, len(names)):  # pieces that the stage drops, and that come back where it saw blood
+            small = small_pieces(
+                likeliest == number, spacing_mm(as_affine(image.affine)), stage.cascade.fine.smallest_ml
+            )
+            likeliest[small] = 0
         indices = np.array([labels.index(name) for name in names])[likeliest]
         return CaseLabelMap(np.where(wall == 1, indices, beside_wall(wall, self.comparison)))

@@ -153,6 +153,34 @@ def test_a_fine_stage_of_the_whole_ventricle_sees_it_and_decides_within_the_wall
         assert np.array_equal(map_of(comparison, name), expected)
 
 
+class BrightAsBlood(Segmenter):
+    """What is brighter than 2.5 looks like blood most of all, and like scar before muscle."""
+
+    labels = LabelSet(("myocardium", "blood_pool", "scar"), ((MYOCARDIUM,), (2,), (SCAR,)))
+
+    def probabilities(self, volume):
+        bright = volume.as_tensor()[0] > 2.5
+        shares = [(0.1, 0.1), (0.1, 0.8), (0.5, 0.05), (0.3, 0.05)]  # background, muscle, blood, scar
+        return on_grid_of(volume, torch.stack([torch.where(bright, high, low) for high, low in shares]))
+
+
+@pytest.mark.parametrize("smallest_ml", [0.0, 1000.0])
+def test_pieces_that_come_up_where_blood_is_ruled_out_are_dropped_as_the_stage_drops_them(
+    walls, monkeypatch, smallest_ml
+):
+    monkeypatch.setattr(fine_stage, "load_run", lambda folder: BrightAsBlood())
+    labels = {name: [name] for name in BrightAsBlood.labels.names}
+    fine = {"labels": labels, "views": ["axial"], "smallest_ml": smallest_ml}
+    folder = write_cascade(walls, region=["lv_wall", "pool"], fine=fine, rest=None)
+    comparison = prepare_comparison(config_of(walls, given(folder)))
+    run_rows(comparison, say=lambda line: None)
+    for number, name in enumerate(names(CASES)):
+        scene, _ = wall(seed=number)
+        bright = scene.region & (scene.image > 2.5)
+        assert bright.any()
+        assert np.array_equal(map_of(comparison, name) == SCAR, bright & (smallest_ml == 0))
+
+
 def test_labels_of_a_run_may_come_in_another_order(walls, seen):
     folder = write_cascade(walls, labels={"scar": SCAR, "rv": 3, "blood_pool": 2, "myocardium": MYOCARDIUM})
     comparison = prepare_comparison(config_of(walls, given(folder)))
