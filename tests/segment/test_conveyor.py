@@ -79,7 +79,7 @@ def test_what_the_network_waits_for_is_measured():
     line = Line(read_s=0.2)
     line.run([0])
     assert line.waiting.reading_s > 0.05
-    assert line.waiting.writing_s == 0
+    assert line.waiting.writing_s < 0.05
     line = Line(write_s=0.2)
     line.run(range(BEHIND + 1))
     assert line.waiting.writing_s > 0.05
