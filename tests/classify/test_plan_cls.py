@@ -17,7 +17,8 @@ def planned(augment, **train):
     data = {"root": "x", "layout": {"name": "folders"}}
     config = ClassificationConfig.model_validate({"data": data, "augment": augment, "train": train})
     config = ClassificationConfig.model_validate(config.model_dump())  # as a command line gives it: every field
-    return resolve(config, SimpleNamespace(classes=("a", "b")), SimpleNamespace(train=["1", "2"], validation=["3"]), machine=CPU)
+    split = SimpleNamespace(train=["1", "2"], validation=["3"])
+    return resolve(config, SimpleNamespace(classes=("a", "b")), split, machine=CPU)
 
 
 def test_auto_brings_the_numbers_of_its_preset_and_keeps_those_that_are_given():
