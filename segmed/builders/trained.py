@@ -83,10 +83,12 @@ def _uncleaned(
         return _trained(run, config, device=device, inference=settings, weights=weights, engine=engine)
 
     def load(folder: Path) -> Segmenter:
-        own = read_config(open_run(folder)).inference
-        kept = {name: getattr(own, name) for name in NOT_CLEANED}
-        settings = own if inference is None else inference.model_copy(update=kept)
-        return load_run(folder, device=device, inference=settings, weights=weights, engine=engine)
+        member = open_run(folder)
+        own = read_config(member)
+        kept = {name: getattr(own.inference, name) for name in NOT_CLEANED}
+        settings = own.inference if inference is None else inference.model_copy(update=kept)
+        network = _uncleaned(member, own, device=device, inference=settings, weights=weights, engine=engine)
+        return cleaned(network, settings)
 
     if config.ensemble is not None:
         return load_stage(run.path, config.ensemble, load)
