@@ -147,21 +147,27 @@ def _call(command: list[str], turn: Turn) -> dict[str, float]:
     log, spent = turn.folder / "log.txt", turn.folder / SPENT
     before = json.loads(spent.read_text(encoding="utf-8")) if spent.is_file() else {}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(turn.threads)}
-    peak, began = 0.0, time.perf_counter()
+    peak, begun = before.get("peak_memory_mib", 0.0), time.perf_counter()
+
+    def write_down() -> dict[str, float]:
+        minutes = before.get("whole_minutes", 0.0) + (time.perf_counter() - begun) / 60
+        cost = {"whole_minutes": minutes, "peak_memory_mib": peak}
+        write_json(spent, cost)
+        return cost
+
     with log.open("a", encoding="utf-8") as file:
         process = psutil.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
                 peak = max(peak, _memory_mib(process))
+                write_down()  # every time: who is killed writes nothing down
                 time.sleep(0.5)
         except BaseException:
             process.terminate()  # a run of segmed saves and goes on; a peer's turn is taken again
             process.wait()
             raise
         finally:
-            minutes = before.get("whole_minutes", 0.0) + (time.perf_counter() - began) / 60
-            cost = {"whole_minutes": minutes, "peak_memory_mib": max(peak, before.get("peak_memory_mib", 0.0))}
-            write_json(spent, cost)
+            cost = write_down()
     if process.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise PeerError(f"exit code {process.returncode}, {lines[-1] if lines else 'no word'}: see {log}")

@@ -34,6 +34,7 @@ from segmed.machine import cores
 
 HELP = {"-h", "--help"}
 STYLE = (tyro.conf.AvoidSubcommands,)
+YAML_WORDS = {"true": "True", "false": "False", "null": "None"}
 LIMITS = "raise the limits of this shell (ulimit -v, ulimit -u) or of the job, or do less at once"
 
 # ---------------------------------------------------------------- command line
@@ -134,8 +135,37 @@ def _value_of(argv: Sequence[str], option: str) -> str | None:
     return value
 
 
+def _with_yaml_words(model: type[BaseModel], argv: Sequence[str]) -> list[str]:
+    """`true`, `false` and `null` behind an option mean what they mean in YAML; `--loss.batch false` is a flag's no."""
+    words: list[str] = []
+    for argument in argv:
+        option, equals, value = argument.partition("=")
+        if not (equals and option.startswith("--")):
+            option, value = words[-1] if words else "", argument
+        value = YAML_WORDS.get(value, value)
+        if not option.startswith("--") or value not in YAML_WORDS.values():
+            words.append(argument)
+        elif value != "None" and _is_flag(model, option):
+            *sections, key = option[2:].split(".")
+            flag = "--" + ".".join([*sections, key if value == "True" else f"no-{key}"])
+            words = [*(words if equals else words[:-1]), flag]
+        else:
+            words = [*words, f"{option}={value}"] if equals else [*words, value]
+    return words
+
+
+def _is_flag(model: type[BaseModel], option: str) -> bool:
+    """Whether an option's field is a plain yes or no: of the tool's own, or of the experiment beside them."""
+    *sections, key = option[2:].replace("-", "_").split(".")
+    fields = model.model_fields
+    if "experiment" in fields and (sections or key not in fields):
+        section = reduce(lambda part, name: getattr(part, name, None), sections, fields["experiment"].default)
+        fields = getattr(type(section), "model_fields", {})
+    return key in fields and fields[key].annotation is bool
+
+
 def _tyro(model: type[Model], argv: Sequence[str], *, description: str | None) -> Model:
-    argv = ["--help" if argument == "--help-all" else argument for argument in argv]
+    argv = _with_yaml_words(model, ["--help" if argument == "--help-all" else argument for argument in argv])
     program = of_process()[0]
     printed, complained = io.StringIO(), io.StringIO()
     try:

@@ -169,6 +169,24 @@ def test_a_turn_that_was_stopped_goes_on_with_its_cost_and_one_of_other_settings
     assert ["--resume" in command for command in commands] == [False, True, True, False]
 
 
+def test_a_turns_cost_is_written_down_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[float] = []
+
+    class Slow(psutil.Popen):
+        def __init__(self, command: list[str], **options: Any) -> None:
+            super().__init__([sys.executable, "-c", "import time; time.sleep(60)"], **options)
+
+    def asleep(seconds: float) -> None:
+        seen.append(json.loads((tmp_path / "segmed" / "spent.json").read_text())["peak_memory_mib"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.campaign.contenders.psutil.Popen", Slow)
+    monkeypatch.setattr("benchmarks.campaign.contenders.time.sleep", asleep)
+    with pytest.raises(KeyboardInterrupt):
+        run_segmed(Turn(tmp_path / "segmed", tmp_path, SETS["acdc"], 8.0, 1, 0), tmp_path, folds=5, fold=2)
+    assert seen[0] > 0
+
+
 def test_the_page_has_the_mean_of_the_folds_that_are_over_and_the_largest_memory(tmp_path: Path):
     place = tmp_path / "acdc"
     for fold, (minutes, memory) in enumerate([(8.0, 512.0), (7.0, 700.0)]):

@@ -59,6 +59,34 @@ def test_tuples_are_given_as_several_words():
     assert experiment("--patches.size", 64, 48, 32).patches.size == (64, 48, 32)
 
 
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--augment.broaden", "true"], {"broaden": True}),
+        (["--augment.broaden=False"], {"broaden": False}),
+        (["--train.budget-minutes", "null"], {"budget_minutes": None}),
+        (["--loss.batch", "false", "--inference.mirror", "True"], {"batch": False, "mirror": True}),
+        (["--loss.batch=true", "--inference.mirror=false"], {"batch": True, "mirror": False}),
+        (["--loss.no-batch", "--inference.mirror", "--name", "null"], {"batch": False, "mirror": True}),
+    ],
+)
+def test_truth_and_nothing_are_spelt_as_in_yaml(argv, expected, written):
+    made = experiment("--config", written("train: {budget_minutes: 3}"), *argv)
+    found = {
+        "broaden": made.augment.broaden, "budget_minutes": made.train.budget_minutes,
+        "batch": made.loss.batch, "mirror": made.inference.mirror,
+    }  # fmt: skip
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_a_tools_own_flag_takes_a_word_too():
+    class Own(Section):
+        quiet: bool = Field(True, description="say nothing")
+
+    assert not parse(Own, ["--quiet", "false"]).quiet
+    assert parse(Own, ["--quiet=True"]).quiet
+
+
 def test_a_changed_name_replaces_its_section_instead_of_merging_into_it(written):
     path = written("network: {name: unet, encoder: {name: dense}}\nloss: {name: tversky, alpha: 0.1}")
     made = experiment("--config", path, "--network.name", "dynunet", "--loss.name", "dice")
