@@ -241,6 +241,8 @@ def _all_targets(labels: LabelSet) -> tuple[str, ...]:
 
 def _check_regions(labels: LabelSet) -> None:
     for region, members in labels.regions.items():
+        if not region.strip() or region == "background":
+            raise VolumeError(f"region name '{region}' can't be used: background is what no label holds")
         if region in labels.names:
             raise VolumeError(f"region '{region}' has the name of a label: choose another name")
         if not members:
@@ -250,3 +252,5 @@ def _check_regions(labels: LabelSet) -> None:
                 raise VolumeError(
                     f"region '{region}' names an unknown label '{member}'{did_you_mean(member, labels.names)}"
                 )
+            if members.count(member) > 1:
+                raise VolumeError(f"region '{region}' names the label '{member}' twice: once is enough")

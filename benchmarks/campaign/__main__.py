@@ -24,7 +24,8 @@ class Arguments(Section):
     nnU-Net has its own plan, DynUNet MONAI's recipe.
 
     All test cases of the folds are then compared by `segmed compare`: paired differences with intervals to segmed.
-    What is finished is kept: the same command goes on where it was. nnU-Net needs an environment of its own, as it
+    What is finished is kept: the same command goes on where it was. Contenders and folds of the same split may be
+    added; other settings need another --output. nnU-Net needs an environment of its own, as it
     brings torchvision, which breaks the CPU build of torch:
     python -m venv ENV && ENV/bin/pip install -c constraints.txt torch nnunetv2, then --nnunet-python ENV/bin/python.
 
@@ -51,10 +52,12 @@ def main() -> None:
     arguments = parse(Arguments, description=Arguments.__doc__)
     _check(arguments)
     from benchmarks.campaign.tables import write_tables
-    from benchmarks.campaign.turns import take_turns
+    from benchmarks.campaign.turns import check_begun, take_turns
     from segmed.machine import this_machine
 
     threads = arguments.threads or this_machine().cores
+    for name in arguments.sets:  # of all sets, before hours go by over the first
+        check_begun(name, arguments.data / FOLDERS[name], arguments, threads=threads)
     for name in arguments.sets:
         print(f"{name}: load {os.getloadavg()[0]:.1f} before", flush=True)
         take_turns(name, arguments.data / FOLDERS[name], arguments, threads=threads)

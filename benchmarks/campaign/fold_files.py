@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from benchmarks.processes import PeerError
 from segmed.config import SegmentationConfig
 from segmed.data.case import Case
 from segmed.data.cases import cases_of
@@ -37,9 +38,13 @@ def write_fold(folder: Path, ready: Prepared) -> Path:
     Returns:
         The folder of the data set. `parts.json` in it names the cases of each part. Label maps hold 0 for background
         and the labels' places, from 1.
+
+    Raises:
+        PeerError: the fold that is there has other parts.
     """
     root = folder / DATASET
     if (root / PARTS_FILE).is_file():
+        check_parts(root, ready)
         return root
     labels = ready.dataset.labels
     learned = [*ready.split.train, *ready.split.validation]
@@ -55,15 +60,34 @@ def write_fold(folder: Path, ready: Prepared) -> Path:
         "file_ending": ".nii.gz",
     }
     write_json(root / "dataset.json", about)
-    parts = {part: list(getattr(ready.split, part)) for part in ("train", "validation", "test")}
-    write_json(root / PARTS_FILE, parts)
+    write_json(root / PARTS_FILE, _parts_of(ready))
     return root
+
+
+def check_parts(root: Path, ready: Prepared) -> None:
+    """See that a fold that was written has these parts: else a contender would learn from another's test case.
+
+    Raises:
+        PeerError: it has others.
+    """
+    both = (read_parts(root), _parts_of(ready))
+    there, now = ({case: part for part, cases in parts.items() for case in cases} for parts in both)
+    for case in sorted(there.keys() | now.keys()):
+        if there.get(case) != now.get(case):
+            raise PeerError(
+                f"{root.parent} holds a fold of another split (case {case}: {there.get(case, 'no')} part there, "
+                f"{now.get(case, 'no')} part now): give another --output, or the same --folds and --data"
+            )
 
 
 def read_parts(root: Path) -> dict[str, list[str]]:
     """The cases of each part of a fold that was written."""
     parts: dict[str, list[str]] = json.loads((root / PARTS_FILE).read_text(encoding="utf-8"))
     return parts
+
+
+def _parts_of(ready: Prepared) -> dict[str, list[str]]:
+    return {part: list(getattr(ready.split, part)) for part in ("train", "validation", "test")}
 
 
 def collect(predictions: Path, target: Path, cases: list[Case], labels: LabelSet) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.campaign.contenders import OURS, SETS, Turn, done, run_recipe, run_segmed
-from benchmarks.campaign.fold_files import collect, prepared_fold, write_fold
+from benchmarks.campaign.fold_files import DATASET, PARTS_FILE, check_parts, collect, prepared_fold, write_fold
+from benchmarks.campaign.kept_settings import check_settings, has_note, keep_settings
 from benchmarks.processes import ROOT
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_yaml, validate
@@ -47,17 +48,17 @@ def take_turns(name: str, root: Path, campaign: Campaign, *, threads: int) -> No
         threads: of every contender.
 
     Raises:
-        PeerError: a contender failed; what is over is kept.
+        PeerError: the folder holds a campaign with other settings; or a contender failed: what is over is kept.
     """
-    data = SETS[name]
+    check_begun(name, root, campaign, threads=threads)
+    data, config = SETS[name], _config_of(name, root)
     place = campaign.output.absolute() / name
-    config = validate(SegmentationConfig, load_yaml(ROOT / data.config), where=data.config)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"root": root.absolute()})})
     for fold in range(campaign.first_folds or campaign.folds):
         waiting = [who for who in campaign.contenders if done(place / f"fold_{fold}" / who) is None]
         if not waiting:
             continue
         ready = prepared_fold(config, folds=campaign.folds, fold=fold)
+        keep_settings(place, _settings(name, root, campaign, threads))
         files = write_fold(place / f"fold_{fold}", ready)
         _write_references(place / "references", ready)
         for who in waiting:
@@ -67,6 +68,38 @@ def take_turns(name: str, root: Path, campaign: Campaign, *, threads: int) -> No
             facts = _take(who, turn, root, ready, campaign, fold)
             write_json(turn.folder / "done.json", facts)
             print(f"  fold {fold}, {who}: {facts['minutes']:.1f} min, {facts['steps']} steps", flush=True)
+
+
+def check_begun(name: str, root: Path, campaign: Campaign, *, threads: int) -> None:
+    """See that what lies in a set's folder was made with the same settings; arguments as of `take_turns`.
+
+    A folder of an earlier version has no note of them: its folds are drawn again and compared, and it gets one.
+
+    Raises:
+        PeerError: it was made with others.
+    """
+    place, settings = campaign.output.absolute() / name, _settings(name, root, campaign, threads)
+    check_settings(place, settings)
+    files = [] if has_note(place) else sorted(place.glob(f"fold_*/{DATASET}/{PARTS_FILE}"))
+    for file in files:
+        fold = int(file.parents[1].name.removeprefix("fold_"))
+        check_parts(file.parent, prepared_fold(_config_of(name, root), folds=campaign.folds, fold=fold))
+    if files:
+        keep_settings(place, settings)
+
+
+def _settings(name: str, root: Path, campaign: Campaign, threads: int) -> dict[str, Any]:
+    minutes = campaign.minutes or SETS[name].minutes
+    return {
+        "data": str(root.resolve()), "folds": campaign.folds, "minutes": minutes, "threads": threads,
+        "seed": campaign.seed,
+    }  # fmt: skip
+
+
+def _config_of(name: str, root: Path) -> SegmentationConfig:
+    where = SETS[name].config
+    config = validate(SegmentationConfig, load_yaml(ROOT / where), where=where)
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": root.absolute()})})
 
 
 def _take(who: str, turn: Turn, root: Path, ready: Prepared, campaign: Campaign, fold: int) -> dict[str, Any]:

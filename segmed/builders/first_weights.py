@@ -9,7 +9,7 @@ from torch import nn
 
 from segmed.builders.architectures import NOT_OPTIONS
 from segmed.builders.segmenters import label_set
-from segmed.config import SegmentationConfig
+from segmed.config import SegmentationConfig, known
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import BackboneConfig, TimmConfig
 from segmed.errors import NetworkError
@@ -30,14 +30,16 @@ def first_weights(network: nn.Module, config: SegmentationConfig) -> Transfer:
 
     Args:
         network: is changed; on the device `meta` it is only seen whether they fit.
-        config: names one of the two; its labels are resolved.
+        config: names one of the two; its labels and classes are resolved.
 
     Raises:
         RunError: the other run has no weights that fit.
         ValueError: the config names none.
     """
     if config.init_network is not None:
-        return take_network(network, config.init_network, labels=targets_of(label_set(config)).names)
+        labels, second = targets_of(label_set(config)).names, config.classification
+        classes = () if second is None else known(second.classes)
+        return take_network(network, config.init_network, labels=labels, classes=classes)
     if config.init_encoder is not None:
         return take_encoder(network, config.init_encoder)
     raise ValueError("the config names no run to start from: give init_network or init_encoder")

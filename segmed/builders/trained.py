@@ -120,8 +120,10 @@ def load_together(
     pieces = inference or common_cleaning(members).model_copy(update=changes)
     parts = []
     for member in members:
-        settings = (inference or member.config.inference).model_dump()
-        own = None if member.config.composed else InferenceConfig.model_validate({**settings, **changes, **NOT_CLEANED})
+        own = inference  # of several networks: each of them keeps its own where none is given
+        if not member.config.composed:
+            settings = (inference or member.config.inference).model_dump()
+            own = InferenceConfig.model_validate({**settings, **changes, **NOT_CLEANED})
         run = open_run(member.run)
         parts.append(_uncleaned(run, member.config, device=device, inference=own, weights=weights, engine=engine))
     parts = parts if each is None else [each(part) for part in parts]

@@ -18,7 +18,17 @@ from segmed.metrics.class_figures import VALIDATED
 from segmed.reports.classification.page import write_classification_page
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
-from segmed.runs import Folds, Run, check_data_there, holding, is_run, new_folds, open_run, read_class_config
+from segmed.runs import (
+    Folds,
+    Run,
+    check_data_there,
+    holding,
+    is_run,
+    kept_if_begun,
+    new_folds,
+    open_run,
+    read_class_config,
+)
 from segmed.training.fit_state import FitState
 from segmed.training.folds import run_folds
 from segmed.training.hyper_parameters import telling_settings
@@ -96,7 +106,8 @@ def begin_folds(config: ClassificationConfig, folder: Path | None) -> Folds:
 def cross_validate(config: ClassificationConfig, folder: Path | None) -> None:
     """Train and test every fold, and sum up over all images: each is tested once, by a model that never saw it."""
     folds = begin_folds(config, folder)
-    _run_folds(load_written(ClassificationConfig, folds.config), folds)
+    with kept_if_begun(folds):
+        _run_folds(load_written(ClassificationConfig, folds.config), folds)
 
 
 def train_and_test(run: Run, fabric: Fabric, ranks: Ranks, *, resume: bool) -> Answers | None:

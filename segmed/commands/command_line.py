@@ -11,7 +11,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from functools import reduce
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from types import NoneType, UnionType
+from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError, create_model
@@ -34,7 +35,9 @@ from segmed.machine import cores
 
 HELP = {"-h", "--help"}
 STYLE = (tyro.conf.AvoidSubcommands,)
-YAML_WORDS = {"true": "True", "false": "False", "null": "None"}
+YAML_WORDS = {
+    **dict.fromkeys(("true", "yes", "on"), "True"), **dict.fromkeys(("false", "no", "off"), "False"), "null": "None"
+}  # fmt: skip
 LIMITS = "raise the limits of this shell (ulimit -v, ulimit -u) or of the job, or do less at once"
 
 # ---------------------------------------------------------------- command line
@@ -136,32 +139,34 @@ def _value_of(argv: Sequence[str], option: str) -> str | None:
 
 
 def _with_yaml_words(model: type[BaseModel], argv: Sequence[str]) -> list[str]:
-    """`true`, `false` and `null` behind an option mean what they mean in YAML; `--loss.batch false` is a flag's no."""
+    """`true`, `false` and `null` mean what they mean in YAML, where a field can be that; `--loss.batch false` too."""
     words: list[str] = []
     for argument in argv:
         option, equals, value = argument.partition("=")
         if not (equals and option.startswith("--")):
             option, value = words[-1] if words else "", argument
-        value = YAML_WORDS.get(value, value)
-        if not option.startswith("--") or value not in YAML_WORDS.values():
+        kinds = _kinds(model, option) if option.startswith("--") else ()
+        word = YAML_WORDS.get(value.lower(), value)
+        if word not in YAML_WORDS.values() or (NoneType if word == "None" else bool) not in kinds:
             words.append(argument)
-        elif value != "None" and _is_flag(model, option):
+        elif kinds == (bool,):
             *sections, key = option[2:].split(".")
-            flag = "--" + ".".join([*sections, key if value == "True" else f"no-{key}"])
+            flag = "--" + ".".join([*sections, key if word == "True" else f"no-{key}"])
             words = [*(words if equals else words[:-1]), flag]
         else:
-            words = [*words, f"{option}={value}"] if equals else [*words, value]
+            words = [*words, f"{option}={word}"] if equals else [*words, word]
     return words
 
 
-def _is_flag(model: type[BaseModel], option: str) -> bool:
-    """Whether an option's field is a plain yes or no: of the tool's own, or of the experiment beside them."""
+def _kinds(model: type[BaseModel], option: str) -> tuple[Any, ...]:
+    """The types that an option's field may have: of the tool's own, or of the experiment beside them."""
     *sections, key = option[2:].replace("-", "_").split(".")
     fields = model.model_fields
     if "experiment" in fields and (sections or key not in fields):
         section = reduce(lambda part, name: getattr(part, name, None), sections, fields["experiment"].default)
         fields = getattr(type(section), "model_fields", {})
-    return key in fields and fields[key].annotation is bool
+    annotation = fields[key].annotation if key in fields else None
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 def _tyro(model: type[Model], argv: Sequence[str], *, description: str | None) -> Model:

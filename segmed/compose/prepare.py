@@ -18,6 +18,7 @@ from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.grid_plan import THICK, GridPlanner
 from segmed.segment.prepare import Prepared, cache_of, parts_text, prepare
 from segmed.targets import targets_of
+from segmed.training.encoder_transfer import check_start
 from segmed.training.services import check_services
 
 
@@ -49,6 +50,7 @@ def composed(ready: Prepared) -> Composition:
 
     Raises:
         DatasetError: the stages name labels that are not there.
+        RunError: a network can't begin with the run that is named.
     """
     views, reason = useful_views(ready.facts, _plane_of_slices(ready.config, ready.facts))
     config, reasons = ready.config, {}
@@ -58,7 +60,10 @@ def composed(ready: Prepared) -> Composition:
             config = _with_stage(config, name, stage.model_copy(update={"views": views, "networks": networks}))
             reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
     _check_labels(config)
-    for _, stage in stages_of(config):
+    for name, stage in stages_of(config):
+        for view in known(stage.views) if config.init_run else ():
+            network = member_config(config, stage, view, data=config.data, split=Path())
+            check_start(network.model_copy(update={"name": f"network {name}/{view}" if name else f"network {view}"}))
         (stage.augment or config.augment).answers(stage.train or config.train, chosen=False)  # or refuse, before hours
         targets_of(label_set(config.model_copy(update={"data": _merged(config.data, stage)})))
     return Composition(config, reasons, parts_text(ready.dataset, ready.split), ready.notes)

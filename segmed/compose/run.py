@@ -19,7 +19,7 @@ from segmed.evaluate.case_rows import Row
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
 from segmed.reports.segmentation.tables import table_text
-from segmed.runs import Folds, Run, check_data_there, holding, is_run, new_folds, open_run, read_config
+from segmed.runs import Folds, Run, check_data_there, holding, is_run, kept_if_begun, new_folds, open_run, read_config
 from segmed.segment import prepare as one_network
 from segmed.segment.calibrate import calibrate_folds
 from segmed.segment.ensemble import choose_together
@@ -136,7 +136,8 @@ def begin_folds(config: SegmentationConfig, folder: Path | None) -> Folds:
 def cross_validate(config: SegmentationConfig, folder: Path | None) -> None:
     """Train and test every fold, and sum up over all cases: each is tested once, by a model that never saw it."""
     folds = begin_folds(config, folder)
-    _run_folds(load_written(SegmentationConfig, folds.config), folds)
+    with kept_if_begun(folds):
+        _run_folds(load_written(SegmentationConfig, folds.config), folds)
 
 
 def start(config: SegmentationConfig, folder: Path | None, *, processes: int = 1) -> Run:

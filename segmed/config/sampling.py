@@ -44,6 +44,7 @@ AUGMENT_PRESETS: dict[str, dict[str, float]] = {  # numbers that a preset sets; 
 }
 AUGMENT_PRESETS["wide"] = AUGMENT_PRESETS["full"] | {"affine_probability": 0.8, "rotation_deg": 60.0, "scale": 0.4}
 Preset = Literal["none", "light", "full", "wide"]
+LATER = ("histogram_", "contrast_", "synthetic_", "modality_")  # numbers that runs of the first versions did not write
 NO_NUMBERS = ("name", "broaden", "keep")  # of a section, beside its numbers
 SEEN_AFTER = 4  # validations: three before four fifths of a run
 BROADER: tuple[Preset, ...] = ("light", "full", "wide")  # each changes patches more than the one before
@@ -119,7 +120,8 @@ class AugmentConfig(Section):
 
     broaden: bool | Auto = Field(
         "auto",
-        description="where the validation loss rises twice running, go on with the next preset: light, full, wide; "
+        description="where the validation loss lies above its least value twice running, go on with the next preset: "
+        "light, full, wide; "
         "auto: where name is auto",
     )
     keep: tuple[str, ...] = Field(
@@ -140,8 +142,8 @@ class AugmentConfig(Section):
             return {**preset, **given}
         if strange := [field for field in kept if field not in numbers]:
             raise ValueError(f"keep names {strange[0]!r}: give numbers of augment, such as rotation_deg")
-        if "keep" not in given and len(kept) > len(numbers) // 2:  # as runs of earlier versions wrote them, with less
-            kept = []
+        if "keep" not in given and all(field in given for field in numbers if not field.startswith(LATER)):
+            kept = []  # as runs of earlier versions wrote their section
         kept = [field for field in numbers if field in kept or (field in given and given[field] != own[field])]
         return {**preset, **given, "keep": kept}
 

@@ -29,7 +29,7 @@ class Finding:
 
 def from_error(error: Exception, *, case: str, kind: str) -> Finding:
     """An error as a finding; segmed's errors end in `: what to do`."""
-    line = " ".join(str(error).split())
+    line = " ".join(str(error).split()).removeprefix(f"case {case}: ")
     what, colon, fix = line.rpartition(": ")
     if not colon:
         what, fix = line, "repair the file or leave the case out"

@@ -15,6 +15,7 @@ from segmed.errors import NetworkError
 Grey = Literal["sum", "average"]
 PREFIX = "encoder."
 HEAD = "heads."
+CLASS_HEAD = "class_head."
 ABSENT = "not in the source"
 OTHER_BLOCK = "its block is built otherwise in the source"
 FLAT, SOLID = 4, 5  # axes of a 2D and of a 3D kernel
@@ -73,7 +74,7 @@ def move_encoder(source: Mapping[str, Tensor], target: nn.Module, *, axis: int |
     return _fill(here, given, source, axis=axis, excluded=lambda name: OTHER_BLOCK if _block(name) in foreign else "")
 
 
-def move_network(source: Mapping[str, Tensor], target: nn.Module, *, heads: bool) -> Transfer:
+def move_network(source: Mapping[str, Tensor], target: nn.Module, *, heads: bool, class_head: bool) -> Transfer:
     """Start a network with all of another of its kind: encoder, decoder and heads.
 
     A weight is taken where name and shape fit and, in the encoder, its block is built as in the source.
@@ -82,6 +83,7 @@ def move_network(source: Mapping[str, Tensor], target: nn.Module, *, heads: bool
         source: weights by name.
         target: is changed.
         heads: whether heads are taken too; without, those of the target stay as they are.
+        class_head: the same of a second head, for the class of the image.
 
     Raises:
         NetworkError: values that are not finite, or no kernel that fits.
@@ -92,6 +94,8 @@ def move_network(source: Mapping[str, Tensor], target: nn.Module, *, heads: bool
     def excluded(name: str) -> str:
         if not heads and name.startswith(HEAD):
             return "a head of other labels"
+        if not class_head and name.startswith(CLASS_HEAD):
+            return "a head of other classes"
         return OTHER_BLOCK if _block(name) in foreign else ""
 
     return _fill(here, source, source, excluded=excluded)

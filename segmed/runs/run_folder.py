@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -209,6 +211,19 @@ def new_folds(config: SegmentationConfig | ClassificationConfig, path: Path | No
     folds = Folds(new_run(path, runs=config.runs, name=f"{config.title}-folds").path)
     atomic_write_text(folds.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return folds
+
+
+@contextmanager
+def kept_if_begun(folds: Folds) -> Iterator[None]:
+    """Take the folder of a new cross-validation away where its first fold is refused: nothing was learnt yet."""
+    try:
+        yield
+    except (ValueError, OSError):
+        if not any(run.config.is_file() for run in folds.runs()):
+            remove(folds.config)
+            if _half_made(folds.path):
+                shutil.rmtree(folds.path)
+        raise
 
 
 def is_run(path: Path) -> bool:

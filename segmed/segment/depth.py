@@ -68,11 +68,16 @@ def check_padding(config: SegmentationConfig, size: Sequence[int], largest: np.n
     Raises:
         ConfigError: naming the network, and what to choose.
     """
-    if fixed_strides(config) and mostly_padding(size, largest):
-        raise ConfigError(
-            f"network {config.network.name} needs patches of {joined(size)} voxels at least, no case has more than "
-            f"{joined(largest)}: choose another network, such as unet, or a finer preprocess.spacing_mm"
-        )
+    if not (fixed_strides(config) and mostly_padding(size, largest)):
+        return
+    section, instead = levels_of(config), "choose another network, such as unet,"
+    if section is not None:
+        key = "network.encoder" if isinstance(section, EncoderConfig) else "network"
+        instead = f"give {key}.strides of fewer levels, {'begin with another run' if config.init_run else 'or auto'},"
+    raise ConfigError(
+        f"network {config.network.name} plans patches of {joined(size)} voxels, no case has more than "
+        f"{joined(largest)}: {instead} or take a finer preprocess.spacing_mm"
+    )
 
 
 def borne(config: SegmentationConfig, size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:

@@ -214,6 +214,7 @@ def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -
         in_channels=len(dataset.modalities),
         out_channels=targets_of(dataset.labels).channels,
         dims=known(config.patches.dims),
+        class_head=config.classification,
         device="meta",
     )
     moved = first_weights(network, config)

@@ -141,6 +141,29 @@ def shaped_like(encoder: EncoderConfig, folder: Path | None, *, dims: int) -> tu
     return encoder.model_copy(update=values), dict.fromkeys(values, reason)
 
 
+def check_start(config: SegmentationConfig) -> None:
+    """See that the run that a network begins with is of its kind and its dimensions, before others train.
+
+    Args:
+        config: of one network, which names another run; `patches.dims` is known.
+
+    Raises:
+        RunError: see `source_encoder`; a run of other dimensions; or the network is none of ours.
+    """
+    folder, dims, whole = config.init_run, known(config.patches.dims), config.init_network is not None
+    if folder is None:
+        return
+    source = source_encoder(folder)
+    if not isinstance(config.network, UNetConfig):
+        key = "init_network" if whole else "init_encoder"
+        raise RunError(f"{key}: {config.name} is {config.network.name}, which can't begin with a U-Net: choose unet")
+    if source.dims > dims or (whole and source.dims != dims):
+        raise RunError(
+            f"init_{'network' if whole else 'encoder'}: run {folder} is in {source.dims}D, {config.name} in {dims}D: "
+            f"name a run in {dims}D{', or take its encoder alone by init_encoder' if source.dims < dims else ''}"
+        )
+
+
 def take_encoder(network: nn.Module, folder: Path) -> Transfer:
     """Start a network's encoder with the weights of another run.
 
@@ -176,13 +199,14 @@ def take_encoder(network: nn.Module, folder: Path) -> Transfer:
         ) from error
 
 
-def take_network(network: nn.Module, folder: Path, *, labels: Sequence[str]) -> Transfer:
-    """Start a network with all the weights of another run: encoder, decoder, and heads where the labels are the same.
+def take_network(network: nn.Module, folder: Path, *, labels: Sequence[str], classes: Sequence[str] = ()) -> Transfer:
+    """Start a network with all the weights of another run: encoder, decoder, and heads that tell the same apart.
 
     Args:
         network: is changed; on the device `meta` it is only seen whether they fit.
         folder: of the other run.
         labels: what this run's heads give, background and labels or regions, in the order of the channels.
+        classes: what its second head tells apart, in the order of the outputs; empty: it has none.
 
     Raises:
         RunError, ConfigError: no run, or weights that can't be read.
@@ -201,10 +225,13 @@ def take_network(network: nn.Module, folder: Path, *, labels: Sequence[str]) -> 
     weights = read_weights(source.run.weights("best"))
     if not is_finite(weights):
         raise RunError(f"weights of run {folder} hold NaN or infinity: name another run")
-    data = read_config_as(SegmentationConfig, source.run).data
+    config = read_config_as(SegmentationConfig, source.run)
+    data, second = config.data, config.classification
     theirs = LabelSet.from_config(known(data.labels), regions=data.regions, targets=data.targets)
+    told = () if second is None else tuple(known(second.classes))
+    same = {"heads": targets_of(theirs).names == tuple(labels), "class_head": told == tuple(classes)}
     try:
-        return move_network(weights, network, heads=targets_of(theirs).names == tuple(labels))
+        return move_network(weights, network, **same)
     except NetworkError as error:
         raise RunError(f"no weight of {folder} fits this network: give {source.options}") from error
 

@@ -273,8 +273,8 @@ class _Bookkeeper:
             return False
         *_, before, last = state.losses
         self.tracker.line(
-            f"overfitting: the validation loss rose twice ({min(state.losses):.4g}, then {before:.4g} and {last:.4g}): "
-            "from here on patches are changed more"
+            f"overfitting: the validation loss lay above its least twice ({min(state.losses):.4g}, then {before:.4g} "
+            f"and {last:.4g}): from here on patches are changed more"
         )
         return True
 

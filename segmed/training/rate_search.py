@@ -175,6 +175,8 @@ def _trial(
         failed = f"the loss was finite in {number} {need}: look at the data, or give a lower rate"
     elif ended == "time" and rates[number] <= WIDTH * usual:
         failed = f"{share} were over when the rate had come to {rates[max(number, 1) - 1]:.2g} alone: {way_out}"
+    elif number < FEWEST:
+        failed = f"{share} were over after {number} {need}: {way_out}"
     return _Trial(rates[:number], losses, failed)
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 import torch
 from tiny_data import make_balls, names, tiny
 
-from benchmarks.campaign.contenders import OURS, SETS, Turn, done, run_recipe, run_segmed
+from benchmarks.campaign.contenders import OURS, SETS, Turn, _begin, done, run_recipe, run_segmed
 from benchmarks.campaign.dynunet_recipe import _predict, kernels_and_strides
 from benchmarks.campaign.fold_files import collect, prepared_fold, read_parts, write_fold
+from benchmarks.campaign.kept_settings import SETTINGS
 from benchmarks.campaign.tables import write_tables
+from benchmarks.campaign.turns import check_begun, take_turns
 from benchmarks.processes import PeerError
 from segmed.compose import run as compose_run
 from segmed.config import DataConfig, PhantomLayout, SegmentationConfig
@@ -215,3 +218,138 @@ def test_the_comparison_follows_the_run_of_segmed_where_the_spacing_of_the_files
     text = write_tables(tmp_path, "acdc", ["segmed", "dynunet"], threads=1)
     assert "No distances and volumes" in text
     assert "HD95" not in text
+
+
+# ---------------------------------------------------------------- a folder that is used again
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line of a campaign says."""
+
+    output: Path
+    contenders: tuple[str, ...] = ("dynunet",)
+    folds: int = 3
+    first_folds: int | None = 1
+    minutes: float | None = None
+    seed: int = 0
+    nnunet_python: Path | None = None
+
+
+@pytest.fixture
+def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, list[str]]]:
+    """The turns that a campaign on balls takes: fold, contender and the cases that it is tested on."""
+    make_balls(tmp_path / "balls")
+    make_balls(tmp_path / "other")
+    (tmp_path / "acdc.yaml").write_text(tiny(tmp_path / "balls", tmp_path / "runs").model_dump_json())
+    monkeypatch.setattr("benchmarks.campaign.turns.ROOT", tmp_path)
+    monkeypatch.setitem(SETS, "acdc", replace(SETS["acdc"], config="acdc.yaml"))
+    turns: list[tuple[str, str, list[str]]] = []
+
+    def take(who: str, turn: Turn, *_: Any) -> dict[str, Any]:
+        _begin(turn)
+        turns.append((turn.folder.parent.name, who, read_parts(turn.fold)["test"]))
+        return {"minutes": turn.minutes, "steps": 1}
+
+    monkeypatch.setattr("benchmarks.campaign.turns._take", take)
+    return turns
+
+
+def campaign(tmp_path: Path, *, data: str = "balls", threads: int = 1, **asked: Any) -> None:
+    take_turns("acdc", tmp_path / data, Asked(tmp_path / "campaign", **asked), threads=threads)
+
+
+def files_of(tmp_path: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in (tmp_path / "campaign").rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"folds": 2}, "folds 3 there, 2 now"),
+        ({"minutes": 5.0}, "minutes 8 there, 5.0 now"),
+        ({"seed": 1}, "seed 0 there, 1 now"),
+        ({"threads": 4}, "threads 1 there, 4 now"),
+        ({"data": "other"}, "data {0}/balls there, {0}/other now"),
+        ({"folds": 2, "seed": 1}, "folds 3 there, 2 now; seed 0 there, 1 now"),
+    ],
+)
+def test_a_folder_of_a_campaign_takes_no_other_settings_and_loses_nothing(taken, tmp_path: Path, other, said):
+    campaign(tmp_path)
+    before = files_of(tmp_path)
+    with pytest.raises(PeerError) as error:
+        campaign(tmp_path, contenders=("dynunet", "nnunet"), **other)
+    place = tmp_path / "campaign" / "acdc"
+    assert str(error.value) == (
+        f"{place} holds a campaign with other settings ({said.format(tmp_path)}): give another --output, or the same "
+        "settings"
+    )
+    assert files_of(tmp_path) == before
+    assert len(taken) == 1
+
+
+def test_contenders_and_folds_of_the_same_split_may_be_added(taken, tmp_path: Path):
+    campaign(tmp_path)
+    campaign(tmp_path, contenders=("dynunet", "nnunet"), first_folds=None, minutes=8.0)
+    assert [turn[:2] for turn in taken] == [
+        ("fold_0", "dynunet"), ("fold_0", "nnunet"), ("fold_1", "dynunet"), ("fold_1", "nnunet"),
+        ("fold_2", "dynunet"), ("fold_2", "nnunet"),
+    ]  # fmt: skip
+    tests = [case for fold, who, cases in taken if who == "nnunet" for case in cases]
+    assert sorted(tests) == names(6)
+
+
+def test_a_folder_without_a_note_goes_on_where_its_folds_and_turns_agree_and_gets_one(taken, tmp_path: Path):
+    campaign(tmp_path, first_folds=2)
+    note = tmp_path / "campaign" / "acdc" / SETTINGS
+    text = note.read_text()
+    note.unlink()
+    campaign(tmp_path, first_folds=3)
+    assert [fold for fold, *_ in taken] == ["fold_0", "fold_1", "fold_2"]
+    assert note.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"minutes": 5.0}, "minutes 8 there, 5.0 now"),
+        ({"seed": 1}, "seed 0 there, 1 now"),
+        ({"threads": 4}, "threads 1 there, 4 now"),
+        ({"folds": 2}, r"fold_0 holds a fold of another split \(case ball_\d+: \w+ part there, \w+ part now\)"),
+        ({"folds": 1}, "folds 2 or more there, 1 now"),
+    ],
+)
+def test_a_folder_without_a_note_is_refused_where_its_folds_or_turns_say_something_else(
+    taken, tmp_path: Path, other, said
+):
+    campaign(tmp_path, first_folds=2)
+    (tmp_path / "campaign" / "acdc" / SETTINGS).unlink()
+    before = files_of(tmp_path)
+    with pytest.raises(PeerError, match=said):
+        campaign(tmp_path, **other)
+    assert files_of(tmp_path) == before
+
+
+def test_a_run_of_segmed_in_a_folder_without_a_note_tells_its_data_and_minutes(taken, tmp_path: Path):
+    settings = {"split": {"folds": 3, "fold": 0}, "train": {"budget_minutes": 8.0}}
+    run = tmp_path / "campaign" / "acdc" / "fold_0" / "segmed" / "run"
+    run.mkdir(parents=True)
+    config = tiny(tmp_path / "balls", tmp_path / "runs", **settings)
+    (run / "config.yaml").write_text(config.model_dump_json())  # JSON is YAML
+    with pytest.raises(PeerError, match=r"\(data \S+/balls there, \S+/other now; minutes 8\.0 there, 2\.0 now\)"):
+        campaign(tmp_path, data="other", minutes=2.0)
+    campaign(tmp_path)
+    assert len(taken) == 1
+
+
+def test_a_fold_whose_data_have_changed_is_not_gone_on_with(taken, tmp_path: Path):
+    campaign(tmp_path)
+    make_balls(tmp_path / "balls", cases=9)
+    with pytest.raises(PeerError, match="holds a fold of another split"):
+        campaign(tmp_path, contenders=("nnunet",))
+    assert len(taken) == 1
+
+
+def test_a_campaign_that_is_only_looked_at_writes_nothing(taken, tmp_path: Path):
+    check_begun("acdc", tmp_path / "balls", Asked(tmp_path / "campaign"), threads=1)
+    assert not (tmp_path / "campaign").exists()

@@ -14,6 +14,7 @@ from tiny_data import make_balls, names, tiny
 
 from segmed.builders.datasets import build_dataset
 from segmed.builders.ensembles import members_of
+from segmed.builders.segmenters import network_segmenter
 from segmed.builders.trained import load_run, load_together
 from segmed.compose import run as compose_run
 from segmed.compose.composition import Composition
@@ -21,7 +22,7 @@ from segmed.compose.prepare import member_config
 from segmed.config import SegmentationConfig, StageConfig
 from segmed.config.reading import validate
 from segmed.data.splits import Split
-from segmed.errors import ConfigError, DatasetError
+from segmed.errors import ConfigError, DatasetError, RunError
 from segmed.runs import Run, read_config
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Mean, Tidied, Vote
@@ -300,12 +301,45 @@ def test_networks_of_a_cascade_clean_what_they_chose_whatever_settings_the_whole
     assert set(load_run(cascade.path, inference=given)(image).numpy().ravel()) == {0, 1, 2}
 
 
+@pytest.mark.parametrize(
+    "load", [lambda path, **o: load_run(path, **o), lambda path, **o: load_together(members_of(path), **o)]
+)
+def test_settings_that_are_given_reach_every_network_of_a_cascade(cascade, monkeypatch, load):
+    given = read_config(cascade).inference.model_copy(update={"overlap": 0.75})
+    overlaps = []
+
+    def note(*parts, inference, **options):
+        overlaps.append(inference.overlap)
+        return network_segmenter(*parts, inference=inference, **options)
+
+    monkeypatch.setattr("segmed.builders.trained.network_segmenter", note)
+    load(cascade.path, inference=given)
+    assert overlaps == [0.75] * 5
+
+
 @pytest.mark.parametrize("stage", ["coarse", "fine"])
 def test_what_no_stage_can_broaden_is_refused_before_the_first_network(balls, tmp_path, stage):
     stages = {**STAGES, stage: {**STAGES[stage], "augment": {"name": "none", "broaden": True}}}
     with pytest.raises(ConfigError, match=r"augment\.broaden true has no preset to go on from"):
         compose_run.run(tiny(balls, tmp_path, cascade=stages, **FLAT), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["init_network", "init_encoder"])
+def test_a_run_that_one_of_the_networks_can_not_begin_with_is_refused_before_the_first(balls, tmp_path, cascade, key):
+    flat = cascade.path / "coarse" / "axial"
+    views = {"views": ["axial", "volume"], "networks": {"volume": {"name": "dynunet"}}}
+    for ensemble, words in (
+        ({"views": ["axial", "volume"]}, r"is in 2D, network volume in 3D: name a run in 3D, or take its encoder"),
+        (views, r"network volume is dynunet, which can't begin with a U-Net: choose unet"),
+    ):
+        config = tiny(balls, tmp_path, ensemble=ensemble, patches={"size": "auto"}, **{key: str(flat)})
+        if key == "init_encoder" and ensemble is not views:
+            compose_run.show_plan(config)  # an encoder goes from 2D to 3D
+            continue
+        with pytest.raises(RunError, match=words):
+            compose_run.run(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,19 @@ def test_truth_and_nothing_are_spelt_as_in_yaml(argv, expected, written):
     assert {key: found[key] for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("argv", "read", "expected"),
+    [
+        (["--name", "true"], lambda made: made.name, "true"),
+        (["--data.unlabelled", "true", "false"], lambda made: made.data.unlabelled, ("true", "false")),
+        (["--inference.largest-component", "null"], lambda made: made.inference.largest_component, ("null",)),
+        (["--loss.batch", "NO"], lambda made: made.loss.batch, False),
+    ],
+)
+def test_a_word_of_text_stays_what_it_is(argv, read, expected):
+    assert read(experiment(*argv)) == expected
+
+
 def test_a_tools_own_flag_takes_a_word_too():
     class Own(Section):
         quiet: bool = Field(True, description="say nothing")
@@ -135,7 +148,7 @@ def test_a_number_that_is_set_in_a_whole_experiment_is_given():
     assert filled == AugmentConfig(name="full", elastic_probability=0.0)
 
 
-@pytest.mark.parametrize("missing", [(), ("modality_dropout",), ("synthetic_probability", "contrast_points", "shear")])
+@pytest.mark.parametrize("missing", [(), ("modality_dropout",), ("synthetic_probability", "contrast_points")])
 def test_a_config_that_an_older_run_wrote_gives_no_numbers_to_keep(written, missing):
     """It has all numbers of its day, at their defaults, and none that came later."""
     section = {
@@ -147,6 +160,13 @@ def test_a_config_that_an_older_run_wrote_gives_no_numbers_to_keep(written, miss
     made = load_written(SegmentationConfig, path).augment
     assert made.keep == ("blur_probability",)
     assert made.filled("full") == AugmentConfig(name="full", blur_probability=0.9)
+
+
+def test_many_numbers_that_are_given_by_hand_stay(written):
+    own = {field: AugmentConfig.model_fields[field].default for field in list(AugmentConfig.model_fields)[1:25]}
+    made = load_as(SegmentationConfig, written(yaml.safe_dump({"augment": {"name": "auto", **own}}))).augment
+    assert made.keep == tuple(own)
+    assert made.filled("full").rotation_deg == own["rotation_deg"] == 0.0
 
 
 @pytest.mark.parametrize("names", [("light", "full"), ("none", "full"), ("full", "full")])

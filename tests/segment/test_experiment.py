@@ -287,6 +287,19 @@ def test_an_unknown_label_value_is_named(phantom, tmp_path):
     assert re.search(r"\b3\b.*\b4\b.*data\.labels", message), message
 
 
+def test_a_cross_validation_whose_first_fold_is_refused_leaves_no_folder(phantom, tmp_path):
+    config = small(phantom, tmp_path, split={"folds": 2})
+    data = config.data.model_copy(update={"labels": {"myocardium": 1, "blood_pool": 2}, "regions": {}})
+    config = config.model_copy(update={"data": data})
+    with pytest.raises(ValueError, match=r"data\.labels"):
+        compose_run.cross_validate(config, tmp_path / "folds")
+    assert not (tmp_path / "folds").exists()
+    folds = compose_run.begin_folds(config, tmp_path / "folds")
+    with pytest.raises(ValueError, match=r"data\.labels"):
+        compose_run.resume(tmp_path / "folds")
+    assert folds.begun  # what was there before stays
+
+
 def test_more_folds_than_subjects_are_refused(phantom, tmp_path):
     assert "7" in refused(small(phantom, tmp_path, split={"folds": 7, "fold": 0}), tmp_path / "run")
 

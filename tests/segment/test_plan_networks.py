@@ -59,10 +59,22 @@ def test_every_network_is_planned_and_takes_the_patch_of_its_plan(section, shape
     assert plan.summary.parameters == sum(parameter.numel() for parameter in network.parameters())
 
 
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"name": "unet", "encoder": {"channels": [4] * 7, "strides": [[1] * 3, *[[2] * 3] * 6]}}, "network.encoder"),
+        ({"name": "dynunet", "channels": [4] * 7, "strides": [[1] * 3, *[[2] * 3] * 6]}, "network"),
+    ],
+)
+def test_strides_that_are_too_many_for_the_cases_are_named(section, key):
+    with pytest.raises(ConfigError, match=rf"give {key}\.strides of fewer levels, or auto, or take a finer"):
+        plan_of(section, (24, 20, 27), (1.0, 1.0, 1.0))
+
+
 def test_a_network_whose_patches_the_cases_would_not_half_fill_is_refused_with_what_to_choose():
     with pytest.raises(ConfigError) as caught:
         plan_of({"name": "swinunetr", "feature_size": 12}, (24, 20, 27), (1.0, 1.0, 1.0))
     assert str(caught.value) == (
-        "network swinunetr needs patches of 32 × 32 × 64 voxels at least, no case has more than 24 × 20 × 27: choose "
-        "another network, such as unet, or a finer preprocess.spacing_mm"
+        "network swinunetr plans patches of 32 × 32 × 64 voxels, no case has more than 24 × 20 × 27: choose "
+        "another network, such as unet, or take a finer preprocess.spacing_mm"
     )

@@ -15,12 +15,13 @@ from segmed.config import EncoderConfig, SegmentationConfig, SegResNetConfig, Tr
 from segmed.config.reading import validate
 from segmed.errors import ConfigError, RunError
 from segmed.runs import Run, read_config
-from segmed.training.checkpoint import read_weights
-from segmed.training.encoder_transfer import RECORD
+from segmed.training.checkpoint import read_weights, save_weights
+from segmed.training.encoder_transfer import RECORD, record_transfer
 from segmed.training.optimisation import freeze, make_optimiser, set_rate
 
 LABELS = {"shell": 1, "core": 2}
 OTHER = {"core": 2, "shell": 1}  # as many, but other channels of the heads
+CLASS_HEAD = ("class_head.weight", "class_head.bias")
 SHAPE = EncoderConfig(channels=(4, 6, 8), strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)))
 
 
@@ -66,6 +67,40 @@ def test_heads_of_other_labels_are_made_new_and_all_else_is_taken(balls, source,
     assert set(moved.left.values()) == {"a head of other labels"}
     assert all(torch.equal(before[name], fresh.state_dict()[name]) for name in heads)
     assert set(moved.taken) == before.keys() - heads
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "left"),
+    [
+        (("bright", "dark"), ("bright", "dark"), {}),
+        (("bright", "dark"), ("dark", "bright"), dict.fromkeys(CLASS_HEAD, "a head of other classes")),
+        (("grey", "dark"), ("bright", "dark"), dict.fromkeys(CLASS_HEAD, "a head of other classes")),
+        (("bright", "dark", "grey"), ("bright", "dark"), dict.fromkeys(CLASS_HEAD, "a head of other classes")),
+        (("bright", "dark"), None, dict.fromkeys(CLASS_HEAD, "not in the source")),
+        (None, ("bright", "dark"), {}),
+    ],
+)
+def test_the_head_of_the_classes_is_taken_where_they_are_the_same_in_the_same_order(
+    balls, tmp_path, mine, theirs, left
+):
+    network = {"encoder": {"channels": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]]}}
+    heads = [None if classes is None else {"classes": classes} for classes in (mine, theirs)]
+    own, other = (tiny(balls, tmp_path, network=network, classification=head) for head in heads)
+    source = Run(tmp_path / "source")
+    source.path.mkdir()
+    source.config.write_text(other.model_dump_json())  # JSON is YAML
+    fresh, trained_there = (
+        build_network(each.network, in_channels=1, out_channels=3, dims=3, class_head=each.classification)
+        for each in (own, other)
+    )
+    save_weights(source.weights("best"), trained_there, {})
+    before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
+    moved = first_weights(fresh, own.model_copy(update={"init_network": source.path}))
+    record_transfer(moved, source=source.path, folder=tmp_path, tracker=(told := Lines()))
+    assert json.loads((tmp_path / RECORD).read_text())["left"] == left
+    assert f"begins with {len(before) - len(left)} of {len(before)} weights" in told.lines[0]
+    for name, tensor in fresh.state_dict().items():
+        assert torch.equal(tensor, before[name] if name in left else trained_there.state_dict()[name]), name
 
 
 def test_a_frozen_level_keeps_its_weights_and_the_others_learn(balls, source, tmp_path):

@@ -195,6 +195,11 @@ def test_in_a_run_of_minutes_the_whole_range_is_tried_in_a_twentieth_of_them(sec
         ((2.0, 1.5), 3.5, "5% of the run's 1 min hold 0 of the 20 steps that a trial needs"),
         ((5.0,), 5.0, "5% of the run's 1 min hold 0 of the 20 steps that a trial needs"),
         ((0.0625, 0.0625, 0.25), 3.125, "5% of the run's 1 min were over when the rate had come to 0.00065 alone"),
+        (
+            (0.125, 0.125, 0.15625),
+            3.0625,
+            "5% of the run's 1 min were over after 18 of the 20 steps that a trial needs",
+        ),
     ],
 )
 def test_a_trial_that_does_not_fit_into_a_twentieth_of_a_run_gives_the_usual_peak(seconds, spent, said):
