@@ -157,7 +157,7 @@ def test_the_adversarial_twin_differs_in_its_adversary_alone(drive, tmp_path):
 def test_a_mask_that_does_not_fit_stops_a_run_with_one_line(drive, tmp_path):
     make_vessel_phantom(tmp_path / "other", cases=4, seed=0, size=(64, 66))
     Image.fromarray(np.full((60, 64), 255, np.uint8)).save(tmp_path / "other/training/mask/03_training_mask.gif")
-    with pytest.raises(DatasetError, match=r"case 03: .* the field of view .* is not on the image's grid") as error:
+    with pytest.raises(DatasetError, match=r"first: case 03: the field of view .* is not on the image's grid") as error:
         prepare(small(tmp_path / "other", tmp_path))
     assert "\n" not in str(error.value)
 
