@@ -1,35 +1,18 @@
-"""The run folder: what is in it, how it is made, and the resolved config that it keeps."""
+"""The run folder: what is in it, and how it is found again."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
-import yaml
-
-from segmed.config import Section, SegmentationConfig
+from segmed.config import SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import classifies, load_written
-from segmed.errors import ConfigError, RunError
-from segmed.files import TEMPORARY, atomic_write_text, remove, write_json
-from segmed.runs.versions import environment
-
-Schema = TypeVar("Schema", bound=Section)
-USES = {  # whether a run classifies -> what it does, and what takes it
-    True: "classifies: segmed classify and segmed train-cls take it",
-    False: "segments: segmed predict and segmed train take it",
-}
+from segmed.errors import RunError
+from segmed.files import TEMPORARY
 
 LOCK = ".lock"
-NAME_LENGTH = 120  # of an experiment's name in the name of its folder
 BEFORE_CONFIG = ("plan.json", "split.json", "environment.json", "audit.json")  # written while a folder is being made
 
 
@@ -148,82 +131,10 @@ class Folds:
         return tuple(Run(self.path / f"fold_{fold}") for fold in range(common.split.folds))
 
 
-def new_run(path: Path | None, *, runs: Path, name: str) -> Run:
-    """Make an empty run folder; without a path, `runs/NAME-DATE-TIME`.
-
-    One that was being made when its process was killed, so that nothing was trained there, is made anew.
-
-    Raises:
-        RunError: the folder exists and holds something.
-    """
-    check_new_run(path, runs=runs)
-    if path is None:
-        stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)[:NAME_LENGTH]}-{datetime.now():%Y%m%d-%H%M%S}"
-        path = runs / stem
-        number = 2
-        while path.exists():
-            path = runs / f"{stem}-{number}"
-            number += 1
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        for name in BEFORE_CONFIG:
-            remove(path / name)
-    except OSError as error:
-        raise RunError(f"cannot make run folder {path}: {error.strerror}; choose another with --run-dir") from error
-    return Run(path)
-
-
-def check_new_run(path: Path | None, *, runs: Path) -> None:
-    """See that a run folder can be made, before a minute goes by over the data; arguments are those of `new_run`.
-
-    Raises:
-        RunError: it exists and holds something, or there is no way or no permission to make it.
-    """
-    path = runs / "a_new_run" if path is None else path
-    try:
-        if os.path.lexists(path) and not _half_made(path):
-            way_out = f"go on with --resume {path}, or name" if path.is_dir() and is_run(path) else "name"
-            raise RunError(f"run folder {path} exists: {way_out} another --run-dir (nothing is overwritten)")
-        path.lstat()
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise RunError(f"cannot make run folder {path}: {error.strerror}; choose another with --run-dir") from error
-    above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not above.is_dir():
-        raise RunError(f"cannot make run folder {path}: {above} is a file; choose another with --run-dir")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise RunError(f"no permission to write run folder {path}: choose another with --run-dir")
-
-
-def _half_made(path: Path) -> bool:
+def half_made(path: Path) -> bool:
     """Whether a folder holds at most what is written before the config, with which it becomes a run."""
     known = (*BEFORE_CONFIG, LOCK)
     return path.is_dir() and all(e.name in known or TEMPORARY.fullmatch(e.name) for e in path.iterdir())
-
-
-def new_folds(config: SegmentationConfig | ClassificationConfig, path: Path | None) -> Folds:
-    """Make the folder of a cross-validation, with its config.
-
-    Raises:
-        RunError: as in `new_run`.
-    """
-    folds = Folds(new_run(path, runs=config.runs, name=f"{config.title}-folds").path)
-    atomic_write_text(folds.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    return folds
-
-
-@contextmanager
-def kept_if_begun(folds: Folds) -> Iterator[None]:
-    """Take the folder of a new cross-validation away where its first fold is refused: nothing was learnt yet."""
-    try:
-        yield
-    except (ValueError, OSError):
-        if not any(run.config.is_file() for run in folds.runs()):
-            remove(folds.config)
-            if _half_made(folds.path):
-                shutil.rmtree(folds.path)
-        raise
 
 
 def is_run(path: Path) -> bool:
@@ -250,7 +161,7 @@ def open_run(path: Path) -> Run:
     if not run.path.is_dir():
         raise RunError(f"run folder {path} is not there: name a folder that segmed train made")
     if not run.config.is_file():
-        if any(run.path.iterdir()) and _half_made(run.path):
+        if any(run.path.iterdir()) and half_made(run.path):
             raise RunError(
                 f"nothing was trained in {path} yet: the run was stopped while it was being planned; start it again "
                 f"with the same command and --run-dir {path}"
@@ -269,88 +180,3 @@ def check_data_there(run: Run, root: Path) -> None:
         raise RunError(
             f"{root}, the data of run {run.path}, is not there: write where it is now as data.root into {run.config}"
         )
-
-
-def begin_run(
-    path: Path | None,
-    config: SegmentationConfig | ClassificationConfig,
-    reasons: Mapping[str, str],
-    *,
-    text: str,
-    records: Mapping[str, Any],
-    device: str,
-    cases: int,
-) -> Run:
-    """Make a run folder that holds everything which training needs.
-
-    Args:
-        path: as in `new_run`.
-        config: resolved.
-        reasons: of each value that was `auto`.
-        text: the plan in words, with which the log begins.
-        records: name of a JSON file -> what it holds.
-        device: name of what trains.
-        cases: of the data set.
-
-    Raises:
-        RunError: as in `new_run`.
-    """
-    run = new_run(path, runs=config.runs, name=config.title)
-    for name, content in records.items():
-        write_json(run.path / name, content)
-    write_json(run.environment, {**environment(), "device": device, "cases": cases})
-    write_config(run, config, reasons)  # with it the folder is a run
-    atomic_write_text(run.log, text + "\n")
-    return run
-
-
-def write_config(run: Run, config: Section, reasons: Mapping[str, str]) -> None:
-    """Write the resolved config; each value that was `auto` has its reason behind it."""
-    command = "train-cls" if isinstance(config, ClassificationConfig) else "train"
-    text = [f"# The resolved config of this run: `segmed {command} --config THIS_FILE` repeats it.", ""]
-    text += _yaml_lines(config.model_dump(mode="json"), reasons, prefix="", indent=0)
-    atomic_write_text(run.config, "\n".join(text) + "\n")
-
-
-def read_config(run: Run) -> SegmentationConfig:
-    """The resolved config of a run.
-
-    Raises:
-        RunError: it can't be read or is not valid.
-    """
-    return read_config_as(SegmentationConfig, run)
-
-
-def read_class_config(run: Run) -> ClassificationConfig:
-    """The resolved config of a classification run; as `read_config`."""
-    return read_config_as(ClassificationConfig, run)
-
-
-def read_config_as(schema: type[Schema], run: Run) -> Schema:
-    """The resolved config of a run of any kind; as `read_config`."""
-    try:
-        return load_written(schema, run.config)
-    except ConfigError as error:
-        wanted, actual = schema is ClassificationConfig, classifies(run.config)
-        if actual is not None and actual != wanted:
-            raise RunError(
-                f"run {run.path} {USES[actual]}; here one that {USES[wanted].split(':')[0]} is needed"
-            ) from error
-        raise RunError(f"run {run.path} can't be read: {error}") from error
-
-
-def _yaml_lines(data: Mapping[str, Any], reasons: Mapping[str, str], *, prefix: str, indent: int) -> list[str]:
-    lines = []
-    for key, value in data.items():
-        name = f"{prefix}{key}"
-        pad = "  " * indent
-        written_key = yaml.safe_dump(str(key), default_flow_style=True, width=10**6).splitlines()[0]
-        if isinstance(value, dict) and value and indent < 3 and name not in reasons:
-            lines.append(f"{pad}{written_key}:")
-            lines += _yaml_lines(value, reasons, prefix=f"{name}.", indent=indent + 1)
-            continue
-        written = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
-        written = written.removesuffix("\n").removesuffix("\n...")
-        reason = f"  # {reasons[name]}" if name in reasons else ""
-        lines.append(f"{pad}{written_key}: {written}{reason}")
-    return lines

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from segmed.training.loss_rise import relative_rise
 
-RISE = (
-    0.01  # share of the least loss: less is noise (of 14 runs on real data one went beyond it, which was overfitting)
-)
+RISE = 0.01  # share of the least loss: less is noise; of 14 runs one went beyond it twice running, and was overfitting
 LATE = 0.8  # share of a run after which an answer has no time to be learned from
 
 
