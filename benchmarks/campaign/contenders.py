@@ -99,21 +99,22 @@ def run_recipe(turn: Turn, module: str, python: Path) -> dict[str, Any]:
 def run_segmed(turn: Turn, root: Path, *, folds: int, fold: int) -> dict[str, Any]:
     """`train_seg.py` on the same fold; its test label maps lie in `run/predictions`.
 
-    The folder's name is the contender's, one of `OURS`. What was begun with the same options goes on.
+    The folder's name is the contender's, one of `OURS`. What was begun goes on: the settings were checked before.
 
     Raises:
         PeerError: it failed; its log is named.
     """
     run = turn.folder / "run"
-    if not (_began_alike(turn) and (run / "config.yaml").is_file()):
+    goes_on = (run / "config.yaml").is_file()
+    if not goes_on:
         shutil.rmtree(run, ignore_errors=True)
         _begin(turn)
-    begun = ["--resume", str(run)] if (run / "config.yaml").is_file() else [
+    command = ["--resume", str(run)] if goes_on else [
         "--config", str(ROOT / turn.data.config), "--data.root", str(root), "--folds", str(folds), "--fold", str(fold),
         "--train.budget-minutes", str(turn.minutes), "--seed", str(turn.seed), "--run-dir", str(run),
         *OURS[turn.folder.name],
     ]  # fmt: skip
-    spent = _call([sys.executable, str(ROOT / "tools" / "train_seg.py"), *begun], turn)
+    spent = _call([sys.executable, str(ROOT / "tools" / "train_seg.py"), *command], turn)
     steps = max(int(step) for column in read_history(run / "history.csv").values() for step, _ in column)
     return {
         "minutes": turn.minutes,
@@ -128,12 +129,6 @@ def _begin(turn: Turn) -> None:
     turn.folder.mkdir(parents=True, exist_ok=True)
     write_json(turn.folder / OPTIONS, turn.options)
     (turn.folder / SPENT).unlink(missing_ok=True)
-
-
-def _began_alike(turn: Turn) -> bool:
-    """Whether what lies there was begun with the same minutes, seed and threads."""
-    file = turn.folder / OPTIONS
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(turn.options))
 
 
 def done(folder: Path) -> dict[str, Any] | None:

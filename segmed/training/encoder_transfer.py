@@ -26,6 +26,7 @@ from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder, move
 from segmed.runs import Folds, Run, open_run, read_config_as
 from segmed.targets import targets_of
 from segmed.training.checkpoint import is_finite, read_weights
+from segmed.training.optimisation import check_frozen
 from segmed.training.tracking import FILE_ONLY, Tracker
 
 log = logging.getLogger(__name__)
@@ -148,7 +149,8 @@ def check_start(config: SegmentationConfig) -> None:
         config: of one network, which names another run; `patches.dims` is known.
 
     Raises:
-        RunError: see `source_encoder`; a run of other dimensions; or the network is none of ours.
+        RunError: see `source_encoder` and `_check_kind`; or the network is none of ours.
+        ConfigError: more levels are frozen than there are.
     """
     folder, dims, whole = config.init_run, known(config.patches.dims), config.init_network is not None
     if folder is None:
@@ -157,10 +159,32 @@ def check_start(config: SegmentationConfig) -> None:
     if not isinstance(config.network, UNetConfig):
         key = "init_network" if whole else "init_encoder"
         raise RunError(f"{key}: {config.name} is {config.network.name}, which can't begin with a U-Net: choose unet")
+    _check_kind(source, whole=whole, dims=dims, name=config.name)
+    encoder, _ = shaped_like(config.network.encoder, folder, dims=dims)
+    check_frozen(config.train.frozen_levels, len(known(encoder.channels)))
+
+
+def _check_kind(source: SourceEncoder, *, whole: bool, dims: int, name: str = "this one") -> None:
+    """See that a network can begin with a run, whatever its weights.
+
+    Args:
+        source: encoder of the run.
+        whole: the decoder is wanted, too.
+        dims: of the network.
+        name: of the network, for a message.
+
+    Raises:
+        RunError: a run of classification where a decoder is wanted, or one of other dimensions; an encoder may go
+            from 2D to 3D.
+    """
+    folder = source.run.path
+    if whole and classifies(source.run.config):
+        raise RunError(f"init_network: {folder} classifies and has no decoder: name it by init_encoder")
     if source.dims > dims or (whole and source.dims != dims):
+        encoder_alone = ", or take its encoder alone by init_encoder" if source.dims < dims else ""
         raise RunError(
-            f"init_{'network' if whole else 'encoder'}: run {folder} is in {source.dims}D, {config.name} in {dims}D: "
-            f"name a run in {dims}D{', or take its encoder alone by init_encoder' if source.dims < dims else ''}"
+            f"init_{'network' if whole else 'encoder'}: run {folder} is in {source.dims}D, {name} in {dims}D: "
+            f"name a run in {dims}D{encoder_alone}"
         )
 
 
@@ -185,10 +209,7 @@ def take_encoder(network: nn.Module, folder: Path) -> Transfer:
             f"init_encoder: {type(network).__name__} has no encoder of ours to begin with the one of {folder}: choose "
             f"--network.name {'encoder' if isinstance(network, ClassificationModel) else 'unet'}"
         )
-    if source.dims > own.dims:
-        raise RunError(
-            f"run {folder} is in 3D, this one in 2D: weights move from 2D to 3D and not back: name a run in 2D"
-        )
+    _check_kind(source, whole=False, dims=own.dims)
     try:
         return move_encoder(weights, network)
     except NetworkError as error:
@@ -213,15 +234,9 @@ def take_network(network: nn.Module, folder: Path, *, labels: Sequence[str], cla
         RunError: see `source_encoder`; a run of classification or of other dimensions; or nothing fits.
     """
     source = source_encoder(folder)
-    if classifies(source.run.config):
-        raise RunError(f"init_network: {folder} classifies and has no decoder: name it by init_encoder")
     if not isinstance(network, SegmentationNet):
         raise RunError(f"init_network: {type(network).__name__} can't begin with a U-Net: choose --network.name unet")
-    if source.dims != network.dims:
-        raise RunError(
-            f"init_network: run {folder} is in {source.dims}D, this one in {network.dims}D: give --patches.dims "
-            f"{source.dims}, or take its encoder alone by init_encoder"
-        )
+    _check_kind(source, whole=True, dims=network.dims)
     weights = read_weights(source.run.weights("best"))
     if not is_finite(weights):
         raise RunError(f"weights of run {folder} hold NaN or infinity: name another run")

@@ -74,12 +74,19 @@ def freeze(network: nn.Module, levels: int) -> None:
     if not levels:
         return
     every = list(cast(Iterable[nn.Module], network.encoder.levels))  # type: ignore[union-attr]
-    if levels > len(every):
-        raise ConfigError(
-            f"train.frozen_levels {levels}: the encoder has {len(every)} levels: give {len(every)} or less"
-        )
+    check_frozen(levels, len(every))
     for level in every[:levels]:
         level.requires_grad_(False)
+
+
+def check_frozen(levels: int, there: int) -> None:
+    """See that no more levels are frozen than an encoder has.
+
+    Raises:
+        ConfigError: more are.
+    """
+    if levels > there:
+        raise ConfigError(f"train.frozen_levels {levels}: the encoder has {there} levels: give {there} or less")
 
 
 class Average:

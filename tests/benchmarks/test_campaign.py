@@ -142,7 +142,7 @@ def test_a_contender_of_ours_is_the_sets_config_with_its_own_options(
     assert facts["steps"] == 7
 
 
-def test_a_turn_that_was_stopped_goes_on_with_its_cost_and_one_of_other_settings_begins_anew(
+def test_a_turn_that_was_stopped_goes_on_with_its_cost_wherever_its_folder_is_and_one_without_a_run_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     commands: list[list[str]] = []
@@ -157,18 +157,22 @@ def test_a_turn_that_was_stopped_goes_on_with_its_cost_and_one_of_other_settings
 
     monkeypatch.setattr("benchmarks.campaign.contenders.psutil.Popen", Stopped)
 
-    def stopped(seed: int) -> float:
+    def stopped(folder: Path) -> float:
         with pytest.raises(KeyboardInterrupt):
-            run_segmed(Turn(tmp_path / "segmed", tmp_path, SETS["acdc"], 8.0, 1, seed), tmp_path, folds=5, fold=2)
-        (tmp_path / "segmed" / "run").mkdir(exist_ok=True)
-        (tmp_path / "segmed" / "run" / "config.yaml").touch()
-        return float(json.loads((tmp_path / "segmed" / "spent.json").read_text())["whole_minutes"])
+            run_segmed(Turn(folder, tmp_path, SETS["acdc"], 8.0, 1, seed=0), tmp_path, folds=5, fold=2)
+        (folder / "run").mkdir(exist_ok=True)
+        (folder / "run" / "config.yaml").touch()
+        return float(json.loads((folder / "spent.json").read_text())["whole_minutes"])
 
-    first, second = stopped(0), stopped(0)
+    there, moved = tmp_path / "segmed", tmp_path / "moved" / "segmed"
+    first, second = stopped(there), stopped(there)
     assert second > first > 0
-    (tmp_path / "segmed" / "spent.json").write_text('{"whole_minutes": 100.0, "peak_memory_mib": 1.0}')
-    assert stopped(0) > 100
-    assert stopped(1) < 100
+    (there / "spent.json").write_text('{"whole_minutes": 100.0, "peak_memory_mib": 1.0}')
+    moved.parent.mkdir()
+    there.rename(moved)
+    assert stopped(moved) > 100
+    (moved / "run" / "config.yaml").unlink()
+    assert stopped(moved) < 100
     assert ["--resume" in command for command in commands] == [False, True, True, False]
 
 

@@ -26,7 +26,7 @@ from segmed.config import EncoderConfig, SegmentationConfig, SegResNetConfig, kn
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_yaml, validate
 from segmed.data.splits import Split
-from segmed.errors import DatasetError, RunError
+from segmed.errors import ConfigError, DatasetError, RunError
 from segmed.runs import Run, read_class_config, read_config
 from segmed.segment import train as session
 from segmed.segment.prepare import planned, prepare, with_absolute_paths
@@ -307,6 +307,32 @@ def test_a_3d_encoder_does_not_become_a_2d_one(sources, tmp_path):
         sources["segmentation"], tmp_path / "solid", network={"encoder": {"strides": strides}}, patches={"dims": 3}
     )
     assert "is in 3D, this one in 2D" in refused(solid.path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "frozen", "message"),
+    [
+        ("init_network", "classification", 0, "classifies and has no decoder: name it by init_encoder"),
+        ("init_network", "segmentation", 3, r"train\.frozen_levels 3: the encoder has 2 levels: give 2 or less"),
+        ("init_encoder", "classification", 3, r"train\.frozen_levels 3: the encoder has 2 levels: give 2 or less"),
+    ],
+)
+@pytest.mark.parametrize("channels", ["auto", [4, 6]])
+def test_networks_of_an_ensemble_are_held_to_their_start_before_the_first(
+    balls, sources, tmp_path, key, kind, frozen, message, channels
+):
+    config = tiny(
+        balls,
+        tmp_path,
+        ensemble={"views": ["axial", "coronal"]},
+        patches={"size": "auto"},
+        network={"encoder": {"channels": channels, "strides": "auto"}},
+        train={"frozen_levels": frozen},
+        **{key: str(sources[kind].path)},
+    )
+    with pytest.raises((RunError, ConfigError), match=message):
+        compose_run.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_run_no_weights_and_no_number_are_told_apart(sources, tmp_path):

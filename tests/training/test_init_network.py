@@ -136,7 +136,7 @@ def test_without_options_the_optimiser_has_two_groups_as_ever():
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"patches": {"dims": 2, "plane": "axial", "size": [8, 8]}}, "is in 3D, this one in 2D: give --patches.dims 3"),
+        ({"patches": {"dims": 2, "plane": "axial", "size": [8, 8]}}, "is in 3D, this one in 2D: name a run in 2D$"),
         ({"network": {"encoder": {"channels": [6, 10]}}}, "no weight of"),
         ({"train": {"frozen_levels": 3}}, "the encoder has 2 levels: give 2 or less"),
     ],
