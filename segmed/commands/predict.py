@@ -81,7 +81,8 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
     from segmed.segment.record import Record
 
     configs = [member.config for member in members]
-    familiar = familiar_with(runs.folders[0], spacing_known=configs[0].data.spacing_known)
+    masked = getattr(configs[0].data.layout, "field_of_view", None) is not None
+    familiar = familiar_with(runs.folders[0], spacing_known=configs[0].data.spacing_known, masked=masked)
     choice = engine_of(arguments, runs)
     segmenter, trust = load_segmenter(arguments, runs, members, choice.engine)
     about = about_of(arguments, runs, members, segmenter)

@@ -33,19 +33,25 @@ class Familiar:
         facts: of the training and validation cases.
         modalities: in the order of channels.
         spacing_known: whether sizes in mm have a meaning.
+        masked: whether they had masks of their field of view.
     """
 
     facts: tuple[CaseFacts, ...]
     modalities: tuple[str, ...]
     spacing_known: bool = True
+    masked: bool = False
 
-    def unlike(self, image: MetaTensor) -> str | None:
+    def unlike(self, image: MetaTensor, masked: bool = True) -> str | None:
         """In what an image differs from every training image, in one line; None where it might be one of them.
 
         Args:
             image: (C, X, Y, Z), as it is in the file, the channels in the order of the modalities.
+            masked: whether there is a mask of its field of view.
         """
         differences = self._sizes(image) if self.spacing_known else []
+        if self.masked and not masked:
+            differences.append("it has no mask of its field of view, they have")
+        differences += self._channels(image)
         for modality, channel in zip(self.modalities, image.as_tensor(), strict=True):
             known = self._known.get(modality)
             if known is None or (len(self.modalities) > 1 and not channel.any()):  # an image that the case lacks
@@ -67,6 +73,21 @@ class Familiar:
             differences.append(f"its voxels have {_mm(np.sort(spacing))} mm, theirs {small} to {large} mm")
         return differences
 
+    def _channels(self, image: MetaTensor) -> list[str]:
+        """Channels that are all the same, as those of a grey picture, where those of training images were not."""
+        voxels = image.as_tensor()
+        there = voxels[voxels.flatten(1).any(1)]  # without the images that the case lacks
+        if len(there) < 2 or self._known_alike or not bool((there == there[0]).all()):
+            return []
+        names = ", ".join(self.modalities)
+        return [f"its channels ({names}) hold the same values, theirs did not"]
+
+    @cached_property
+    def _known_alike(self) -> bool:
+        """Whether the channels of some training image held the same values."""
+        several = [list(fact.intensity.values()) for fact in self.facts if len(fact.intensity) > 1]
+        return any(all(channel == channels[0] for channel in channels) for channels in several)
+
     @cached_property
     def _known_sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Smallest and largest field of view, and spacing, sorted within each image, in mm: (2, 3) each."""
@@ -86,7 +107,7 @@ class Familiar:
         return known
 
 
-def familiar_with(run: Path, *, spacing_known: bool = True) -> Familiar | None:
+def familiar_with(run: Path, *, spacing_known: bool = True, masked: bool = False) -> Familiar | None:
     """The training images of a run or of all folds of a cross-validation; None where the record can't be read."""
     try:
         audit, split = Audit.load(runs_of(run)[0].path / "audit.json"), learned_split(run)
@@ -94,7 +115,7 @@ def familiar_with(run: Path, *, spacing_known: bool = True) -> Familiar | None:
         return None
     learned = {*split.train, *split.validation}
     facts = tuple(fact for fact in audit.facts if fact.id in learned)
-    return Familiar(facts, audit.modalities, spacing_known) if facts else None
+    return Familiar(facts, audit.modalities, spacing_known, masked) if facts else None
 
 
 def _outside(values: np.ndarray, known: np.ndarray, factor: float) -> bool:

@@ -52,7 +52,7 @@ def predict_cases(
     extras: Extras | None = None,
     done: Mapping[str, CaseReport] | None = None,
     spacing_known: bool = True,
-    unlike: Callable[[MetaTensor], str | None] | None = None,
+    unlike: Callable[[MetaTensor, bool], str | None] | None = None,
     classes: Sequence[str] = (),
     write: Writer = write_as_input,
     takes_incomplete: bool = False,
@@ -72,7 +72,8 @@ def predict_cases(
         extras: written beside the label maps.
         done: reports of an earlier call by output path; such a case is kept while its files are the same.
         spacing_known: false: no volume in ml is reported.
-        unlike: says what an image (C, X, Y, Z) has that no training image had, or nothing.
+        unlike: says what an image (C, X, Y, Z) has that no training image had, or nothing; it is told whether there
+            is a mask of the field of view.
         classes: names of those that the segmenter tells of each case; none: it segments alone.
         write: writes a label map; in the thread that writes.
         takes_incomplete: whether the segmenter learned to do without some of the modalities.
@@ -147,7 +148,7 @@ class _Stages:
     extras: Extras
     done: Mapping[str, CaseReport]
     spacing_known: bool
-    unlike: Callable[[MetaTensor], str | None] | None
+    unlike: Callable[[MetaTensor, bool], str | None] | None
     class_names: tuple[str, ...]
     writer: Writer
     takes_incomplete: bool
@@ -165,7 +166,7 @@ class _Stages:
             "input", Path(), (item.case,), self.modalities, self.segmenter.labels, incomplete=self.takes_incomplete
         )
         volume = read_case(item.case, dataset)[0]
-        warning = None if self.unlike is None else self.unlike(volume)
+        warning = None if self.unlike is None else self.unlike(volume, item.case.field_of_view is not None)
         return _Loaded(item, stamp, volume, warning, time.perf_counter() - started)
 
     def segment(self, loaded: _Loaded) -> _Segmented:

@@ -49,6 +49,55 @@ def test_a_scan_unlike_all_training_scans_is_named_and_one_like_them_is_not(run,
     assert said is None if why is None else (said.startswith("unlike all 2 training scans") and why in said)
 
 
+def coloured(seed, *, channels=3):
+    """A picture whose three colours differ, or are all the same."""
+    colours = [scan(seed + 100 * n).as_tensor() for n in range(channels)] * (3 // channels)
+    return MetaTensor(torch.cat(colours), affine=scan().affine)
+
+
+@pytest.fixture
+def colour_run(tmp_path, request):
+    """A run folder with what it knows of its training images of so many different channels."""
+    root = tmp_path / "data"
+    for n, channels in enumerate(request.param):
+        for name, channel in zip("rgb", coloured(n, channels=channels), strict=True):
+            write_volume(root / f"c{n}_{name}.nii.gz", MetaTensor(channel.as_tensor()[None], affine=scan().affine))
+    layout = PatternLayout(images={name: f"{{case}}_{name}.nii.gz" for name in "rgb"})
+    dataset = read_dataset(DataConfig(root=root, layout=layout, labels={"a": 1}))
+    audit_dataset(dataset).save_json(tmp_path / "audit.json")
+    Split(train=("c0", "c1"), validation=(), test=()).save(tmp_path / "split.json")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("colour_run", "channels", "why"),
+    [
+        ((3, 3), 3, None),
+        ((3, 3), 1, "its channels (r, g, b) hold the same values, theirs did not"),
+        ((3, 1), 1, None),
+        ((1, 1), 1, None),
+    ],
+    indirect=["colour_run"],
+)
+def test_a_grey_picture_is_named_where_all_that_was_learnt_from_has_colours(colour_run, channels, why):
+    said = familiar_with(colour_run).unlike(coloured(9, channels=channels))
+    assert said == (why if why is None else f"unlike all 2 training scans: {why}")
+
+
+@pytest.mark.parametrize("colour_run", [(3, 3)], indirect=True)
+def test_channels_that_a_case_lacks_are_not_the_same_as_others(colour_run):
+    lacking = coloured(9)
+    lacking[1:] = 0
+    assert familiar_with(colour_run).unlike(lacking) is None
+
+
+@pytest.mark.parametrize(("learnt", "has", "named"), [(True, False, True), (True, True, False), (False, False, False)])
+def test_a_case_without_its_field_of_view_is_named_where_training_had_them(run, learnt, has, named):
+    said = familiar_with(run, masked=learnt).unlike(scan(9), has)
+    what = "unlike all 2 training scans: it has no mask of its field of view, they have"
+    assert said == (what if named else None)
+
+
 def test_a_run_that_says_nothing_of_its_images_knows_none(tmp_path):
     assert familiar_with(tmp_path) is None
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +130,25 @@ def test_predictions_with_and_without_masks_agree_inside(trained, drive, tmp_pat
         seen = pixels(drive / f"test/mask/{number:02d}_test_mask.gif") > 0
         assert np.array_equal(pixels(with_mask)[seen], pixels(without)[seen])
         assert not pixels(with_mask)[~seen].any()
+    assert "no mask of its field of view" not in str(warnings_in(tmp_path / "a"))
+    assert all("it has no mask of its field of view" in said for said in warnings_in(tmp_path / "b").values())
+
+
+def warnings_in(folder) -> dict[str, str]:
+    """Case -> what predict says of it."""
+    report = json.loads((folder / "prediction.json").read_text())
+    return {Path(case["output"]).stem: case.get("warning") or "" for case in report["cases"]}
+
+
+def test_predict_names_a_picture_without_colours(trained, drive, tmp_path, monkeypatch):
+    there, grey = tmp_path / "in", drive / "test/images/01_test.tif"
+    there.mkdir()
+    Image.open(grey).convert("L").save(there / "grey.png")
+    Image.open(grey).save(there / "colours.png")
+    assert command(monkeypatch, "predict", "--run", trained.path, "--input", there, "--output", tmp_path / "out") == 0
+    said = warnings_in(tmp_path / "out")
+    assert "its channels (red, green, blue) hold the same values, theirs did not" in said["grey"]
+    assert "its channels" not in said["colours"]
 
 
 def test_evaluate_scores_inside_alone(trained, drive, tmp_path, monkeypatch):
