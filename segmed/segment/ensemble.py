@@ -191,13 +191,20 @@ class _Choosing:
         return rows
 
     def _figures(self, parts: Sequence[Sequence[Row]]) -> dict[str, Any]:
-        """Mean Dice and HD95 over all test cases, of each label and of their mean."""
+        """Mean Dice and HD95 over all test cases, of each of the `labels` and of their `mean`."""
         rows = [row for part in parts for row in part]
         if not rows:
             return {}
         summary = summarise_cases(rows, self.members[0].config.evaluate)
-        shown = {**summary["labels"], "mean": summary["mean"]}
-        return {name: {metric: each[metric]["mean"] for metric in ("dice", "hd95_mm")} for name, each in shown.items()}
+        return {
+            "labels": {name: _means(each) for name, each in summary["labels"].items()},
+            "mean": _means(summary["mean"]),
+        }
+
+
+def _means(figures: Mapping[str, Any]) -> dict[str, float | None]:
+    """Of Dice and HD95, over cases."""
+    return {metric: figures[metric]["mean"] for metric in ("dice", "hd95_mm")}
 
 
 def _settings_choice(config: SegmentationConfig, dataset: Dataset) -> SettingsChoice:

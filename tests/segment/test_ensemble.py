@@ -235,6 +235,7 @@ def test_figures_of_unseen_cases_are_of_single_networks_and_no_case_is_unseen_by
     assert figures["cases"] == CASES
     summary = json.loads((done.test / "summary.json").read_text())
     assert figures["own_settings"]["mean"]["dice"] == pytest.approx(summary["mean"]["dice"]["mean"])
+    assert figures["own_settings"]["labels"].keys() == summary["labels"].keys()
     assert "single networks" in figures["note"]
     assert "learnt from every case" in record["seen"]
     one, times = record["seconds_a_case"]["one_network"], record["seconds_a_case"]
