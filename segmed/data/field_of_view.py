@@ -8,11 +8,11 @@ from monai.data import MetaTensor
 
 from segmed.data.case import Case
 from segmed.errors import GeometryError, VolumeError
-from segmed.volumes import Source, grid_difference, read_label_volume
+from segmed.volumes import Source, grid_difference, is_picture, read_label_volume, read_volume
 
 
 def read_field_of_view(source: Source, *, like: MetaTensor, case: str) -> np.ndarray:
-    """The mask of a case: (X, Y, Z) bool, true where the file is not 0.
+    """The mask of a case: (X, Y, Z) bool, true where the file is not 0; a picture, where a viewer shows it not black.
 
     Args:
         source: of the mask.
@@ -24,6 +24,8 @@ def read_field_of_view(source: Source, *, like: MetaTensor, case: str) -> np.nda
         GeometryError: it is on another grid.
     """
     values = read_label_volume(source)
+    if is_picture(source.path):  # the numbers of a palette say nothing: the first one may be white
+        values = read_volume(source)
     difference = grid_difference((values.shape[1:], values.affine), (like.shape[1:], like.affine))
     if difference is not None:
         raise GeometryError(

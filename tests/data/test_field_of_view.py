@@ -10,7 +10,7 @@ from segmed.config import DataConfig, PatternLayout, PreprocessConfig, SplitConf
 from segmed.data.audit import audit_dataset
 from segmed.data.cache import VolumeCache
 from segmed.data.cases import read_dataset
-from segmed.data.field_of_view import labels_inside, probabilities_inside
+from segmed.data.field_of_view import labels_inside, probabilities_inside, read_field_of_view
 from segmed.data.inputs import find_inputs
 from segmed.data.integrity import check_files
 from segmed.data.preprocess import read_case
@@ -18,6 +18,7 @@ from segmed.data.references import find_references
 from segmed.data.splits import make_split
 from segmed.errors import DatasetError, GeometryError, VolumeError
 from segmed.labels import IGNORE
+from segmed.volumes import Source
 
 LAYOUT = PatternLayout(
     images={"fundus": "{split}/images/{case}_{split}.tif"},
@@ -140,6 +141,19 @@ def test_references_bring_their_masks(drive):
 
 
 # ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".tif"])
+@pytest.mark.parametrize("palette", [[255, 0, 0, 0, 0, 0], [255, 255, 255, 0, 0, 0], [0, 0, 0, 1, 1, 1]])
+def test_a_mask_with_a_palette_is_read_as_it_is_shown(tmp_path, suffix, palette):
+    indices = (np.arange(7) < 2).astype(np.uint8)[None].repeat(6, 0)
+    picture = Image.fromarray(indices, mode="P")
+    picture.putpalette(palette)
+    picture.save(tmp_path / f"mask{suffix}")
+    like = MetaTensor(torch.zeros(1, 7, 6, 1), affine=torch.eye(4))
+    seen = read_field_of_view(Source(tmp_path / f"mask{suffix}"), like=like, case="01")
+    shown = np.array(palette).reshape(2, 3).any(axis=1)
+    assert np.array_equal(seen[:, :, 0], shown[indices.T])
 
 
 def test_a_missing_mask_is_one_line(drive):
