@@ -108,7 +108,7 @@ def _open(path: Path) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path)
     except (UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise VolumeError(f"{path} is not an image that can be read: copy it again, or save it as PNG (whole numbers of 8 or 16 bits)") from error
+        raise VolumeError(f"{path} is not an image that can be read: copy it again, or save it as PNG") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise VolumeError(f"{path} is larger than {Image.MAX_IMAGE_PIXELS} pixels: make it smaller") from error
     try:

@@ -156,7 +156,9 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise VolumeError(f"{path} is larger than {Image.MAX_IMAGE_PIXELS} pixels: make it smaller") from error
     except UnidentifiedImageError as error:
-        raise VolumeError(f"{path} is not an image that can be read: copy it again, save it as PNG, or remove it") from error
+        raise VolumeError(
+            f"{path} is not an image that can be read: copy it again, save it as PNG, or remove it"
+        ) from error
     except OSError as error:
         if error.errno is not None:
             raise VolumeError(f"{path}: {error.strerror or error}: check the path") from error
