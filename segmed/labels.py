@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, NoReturn
 
 import numpy as np
@@ -152,16 +153,27 @@ class LabelSet:
             "add them to data.labels, data.ignore or data.background"
         )
 
-    def decode(self, indices: np.ndarray) -> np.ndarray:
-        """Indices to the values of the files, in the smallest type; a merged label gets its first value, IGNORE 0.
+    @property
+    def ignored_value(self) -> int:
+        """What marks ignored voxels in files of our own: a value of `ignore`, or else one that means nothing."""
+        if self.ignore:
+            return self.ignore[0]
+        taken = {0, *self.background, *(value for merged in self.values for value in merged)}
+        return next(value for value in count(1) if value not in taken)
+
+    def decode(self, indices: np.ndarray, *, ignored: int = 0) -> np.ndarray:
+        """Indices to the values of the files, in the smallest type; a merged label gets its first value, IGNORE
+        `ignored`.
 
         Raises:
             VolumeError: an index that is no label.
         """
         indices = np.asarray(indices)
         written = [0, *(merged[0] for merged in self.values)]
-        table = np.zeros(IGNORE + 1, np.min_scalar_type(max(written)) if min(written) >= 0 else np.int32)
+        values = (*written, ignored)
+        table = np.zeros(IGNORE + 1, np.min_scalar_type(max(values)) if min(values) >= 0 else np.int32)
         table[: len(written)] = written
+        table[IGNORE] = ignored
         if indices.size:
             wrong = (indices > len(self)) & (indices != IGNORE) | (indices < 0)
             if wrong.any():

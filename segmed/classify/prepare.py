@@ -19,7 +19,7 @@ from segmed.errors import DatasetError
 from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
-from segmed.training.encoder_transfer import leak_note, source_encoder
+from segmed.training.encoder_transfer import allowed_leak, source_encoder
 from segmed.training.services import check_services
 
 
@@ -164,13 +164,8 @@ def _encoder_notes(config: ClassificationConfig, split: ClassSplit) -> list[str]
     """
     if config.init_encoder is None:
         return []
-    note = leak_note(config.init_encoder, config.data.root, split.test)
-    if note and config.leaks.check and not config.leaks.allow_leakage:
-        raise DatasetError(
-            f"{note}: name a run that was trained on other data or on this split, or set leaks.allow_leakage, which "
-            "every table of the run will then say"
-        )
-    return [f"LEAK: {note}"] if note else []
+    note = allowed_leak(config.init_encoder, config.data.root, split.test, config.leaks)
+    return [f"{LEAKING}, allowed: {note}"] if note else []
 
 
 def _notes(dataset: ClassDataset) -> list[str]:

@@ -25,7 +25,6 @@ from segmed.data.preprocess import read_case
 from segmed.data.splits import Split, make_split
 from segmed.errors import DatasetError, RunError
 from segmed.files import bounds, write_json
-from segmed.labels import IGNORE
 from segmed.runs import Run, holding, read_config
 from segmed.segment.prepare import start
 from segmed.segment.train import Training
@@ -156,7 +155,9 @@ class _CascadeNetworks(_Networks):
         self.reached(FIND_REGIONS)
         names = {name: f"{{case}}/{{case}}_{name}.nii.gz" for name in known(self.config.data.images)}
         layout = PatternLayout(images=names, label="{case}/{case}_label.nii.gz", subject=".+")
-        given = self.config.data.model_copy(update={"root": data, "layout": layout, "components": {}})
+        ignored = tuple(dict.fromkeys((*self.config.data.ignore, dataset.labels.ignored_value)))
+        files = {"root": data, "layout": layout, "components": {}, "colours": "grey", "ignore": ignored}
+        given = self.config.data.model_copy(update=files)
         self.stage(self.run.path / "fine", self.cascade.fine, given, data.parent / "split.json")
 
     def _write_regions(
@@ -222,7 +223,7 @@ class _CascadeNetworks(_Networks):
                 data / case.id / f"{case.id}_{name}.nii.gz",
                 MetaTensor(seen.as_tensor()[channel : channel + 1], affine=seen.affine),
             )
-        values = dataset.labels.decode(np.where(kept == IGNORE, 0, kept))
+        values = dataset.labels.decode(kept, ignored=dataset.labels.ignored_value)
         write_volume(
             data / case.id / f"{case.id}_label.nii.gz", MetaTensor(torch.from_numpy(values)[None], affine=seen.affine)
         )

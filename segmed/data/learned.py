@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from segmed.config.reading import load_yaml
 from segmed.data.splits import Split
-from segmed.runs import Folds
+from segmed.runs import Folds, Run
 
 
 def learned_split(folder: Path) -> Split:
     """The parts of a run, or those of the folds of a cross-validation as one model: a case that one has learnt from is
-    learnt, so that the test part is empty as a rule.
+    learnt, so that the test part is empty as a rule. So is a case that gave the run its first weights.
 
     Args:
         folder: of the run or of the cross-validation.
@@ -21,8 +25,8 @@ def learned_split(folder: Path) -> Split:
     """
     folds = Folds(folder)
     if not folds.begun:
-        return Split.load(folder / "split.json")
-    parts = [Split.load(run.split) for run in folds.runs() if run.split.is_file()]
+        return _with_first_weights(folder, Split.load(folder / "split.json"))
+    parts = [_with_first_weights(run.path, Split.load(run.split)) for run in folds.runs() if run.split.is_file()]
     if not parts:
         return Split((), (), ())
     train = {case for part in parts for case in part.train}
@@ -30,3 +34,46 @@ def learned_split(folder: Path) -> Split:
     test = {case for part in parts for case in part.test} - train - validation
     train_ids, validation_ids, test_ids = (tuple(sorted(cases)) for cases in (train, validation, test))
     return replace(parts[0], train=train_ids, validation=validation_ids, test=test_ids, fold=None)
+
+
+def learned_before(folder: Path, root: Path) -> frozenset[str]:
+    """Cases of a data set that a run has learnt from or was selected on, or a run whose weights it began with, or that
+    one with, and so on, as far as their folders are there.
+
+    Args:
+        folder: of the run.
+        root: of the data set; cases of runs on other folders have nothing to do with it.
+    """
+    cases, seen = set[str](), set[Path]()
+    next_one: Path | None = folder
+    while next_one is not None and (run := Run(next_one)).config.is_file() and run.path.resolve() not in seen:
+        seen.add(run.path.resolve())
+        config = load_yaml(run.config)
+        if run.split.is_file() and _root(run, config).resolve() == root.resolve():
+            parts = json.loads(run.split.read_text(encoding="utf-8"))
+            cases.update(name for part in ("train", "validation") for name in parts.get(part, ()))
+        next_one = _began_with(config)
+    return frozenset(cases)
+
+
+def _began_with(config: Mapping[str, Any]) -> Path | None:
+    source = config.get("init_network") or config.get("init_encoder")
+    return Path(str(source)) if source else None
+
+
+def _root(run: Run, config: Mapping[str, Any]) -> Path:
+    """Folder of the data of a run; of a network of a cascade or an ensemble, that of the whole."""
+    whole = [Run(parent) for parent in run.path.absolute().parents if Run(parent).config.is_file()]
+    config = load_yaml(whole[-1].config) if whole else config
+    return Path(str(config.get("data", {}).get("root", "")))
+
+
+def _with_first_weights(folder: Path, split: Split) -> Split:
+    """The parts of a run, with the cases from which its first weights come in the training part."""
+    run = Run(folder)
+    config = load_yaml(run.config) if run.config.is_file() else {}
+    source = _began_with(config)
+    before = learned_before(source, _root(run, config)) if source else frozenset()
+    new = sorted(before.difference(split.train, split.validation))
+    test = tuple(case for case in split.test if case not in before)
+    return replace(split, train=(*split.train, *new), test=test)

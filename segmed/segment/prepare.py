@@ -25,11 +25,12 @@ from segmed.segment.refusals import (
     checked_audit,
     missing_notes,
     split_notes,
+    start_notes,
     warn_of_absent_labels,
 )
 from segmed.segment.resolved import Plan
 from segmed.targets import targets_of
-from segmed.training.encoder_transfer import leak_note, source_encoder
+from segmed.training.encoder_transfer import source_encoder
 from segmed.training.optimisation import freeze
 from segmed.training.services import check_services
 
@@ -123,6 +124,7 @@ def prepare(config: SegmentationConfig, *, memory: Path | None = None) -> Prepar
     strata = {fact.id: _stratum(fact, classes.get(fact.id)) for fact in audit.facts}
     split = make_split(dataset.cases, config.split, strata=strata, unlabelled=dataset.unlabelled)
     notes = (
+        *start_notes(config, split),
         *split_notes(config, dataset, audit, split, memory),
         *missing_notes(config, dataset),
         *targets.notes,
@@ -167,7 +169,7 @@ def planned(ready: Prepared, *, processes: int = 1) -> Plan:
         processes=processes,
         training=training,
     )
-    reasons = {**ready.reasons, **plan.reasons, **_first_weights(plan.config, ready.dataset, ready.split)}
+    reasons = {**ready.reasons, **plan.reasons, **_first_weights(plan.config, ready.dataset)}
     return replace(plan, reasons=reasons, parts=parts_text(ready.dataset, ready.split), notes=ready.notes)
 
 
@@ -201,8 +203,8 @@ def _with_classes(
     return config, {"classification.classes": why} if wanted is None else {}
 
 
-def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -> dict[str, str]:
-    """See that the weights of another run fit, before any folder is made; notes about them for the run folder.
+def _first_weights(config: SegmentationConfig, dataset: Dataset) -> dict[str, str]:
+    """See that the weights of another run fit, before any folder is made; how many, for the run folder.
 
     Raises:
         RunError: it does not.
@@ -219,11 +221,9 @@ def _first_weights(config: SegmentationConfig, dataset: Dataset, split: Split) -
     )
     moved = first_weights(network, config)
     freeze(network, config.train.frozen_levels)  # more levels than there are: said before any folder is made
-    note = leak_note(config.init_run, config.data.root, split.test)
-    whole = config.init_network is not None
-    part = "network" if whole else "encoder"
-    fits = f"{len(moved.taken)} of {len(moved.taken) + len(moved.left)} weights of the {part} come from there"
-    return {f"init_{part}": f"{fits}; NOTE: {note}" if note else fits}
+    part = "encoder" if config.init_network is None else "network"
+    every = len(moved.taken) + len(moved.left)
+    return {f"init_{part}": f"{len(moved.taken)} of {every} weights of the {part} come from there"}
 
 
 def with_absolute_paths(config: SegmentationConfig) -> SegmentationConfig:

@@ -15,6 +15,7 @@ from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.answers import LEAKING
 from segmed.labels import did_you_mean
 from segmed.machine import this_machine
+from segmed.training.encoder_transfer import allowed_leak
 
 LOG = logging.getLogger(__name__)
 
@@ -105,6 +106,18 @@ def check_adversary(config: SegmentationConfig, split: Split) -> None:
             f"{len(split.unlabelled)} unlabelled cases can't join with adversary.loss {adversary.loss_name}, which "
             "gives no confidence: choose the discriminator pixel, patch or image, and another loss than wasserstein"
         )
+
+
+def start_notes(config: SegmentationConfig, split: Split) -> tuple[str, ...]:
+    """A note for every table of the run: its first weights have learnt from its test, where that is allowed.
+
+    Raises:
+        DatasetError: it is not allowed.
+    """
+    if config.init_run is None:
+        return ()
+    note = allowed_leak(config.init_run, config.data.root, split.test, config.leaks)
+    return (f"{LEAKING}, allowed: {note}",) if note else ()
 
 
 def split_notes(

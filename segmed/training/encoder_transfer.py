@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -15,8 +14,9 @@ from segmed.config import Section, SegmentationConfig, UNetConfig, known
 from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.encoder import EncoderConfig, Strides
-from segmed.config.reading import classifies, load_yaml
-from segmed.errors import NetworkError, RunError
+from segmed.config.reading import classifies
+from segmed.data.learned import learned_before
+from segmed.errors import DatasetError, NetworkError, RunError
 from segmed.files import write_json
 from segmed.labels import LabelSet
 from segmed.networks.classifiers import ClassificationModel
@@ -33,6 +33,20 @@ log = logging.getLogger(__name__)
 
 RECORD = "transfer.json"  # in the folder of a run
 NAMED = 4  # networks of a composed run, or cases, that a message names
+
+
+class Leaks(Protocol):
+    """What an experiment says of leaks.
+
+    Attributes:
+        check: whether they are looked for.
+        allow_leakage: whether a leak is noted rather than refused.
+    """
+
+    @property
+    def check(self) -> bool: ...
+    @property
+    def allow_leakage(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -255,19 +269,14 @@ def take_network(network: nn.Module, folder: Path, *, labels: Sequence[str], cla
 
 
 def seen_before(folder: Path, root: Path, cases: Sequence[str]) -> tuple[str, ...]:
-    """Which of some cases another run has learnt from, or was selected on; of runs on the same folder of data.
+    """Which of some cases another run has learnt from, or was selected on, or a run that it began with.
 
     Args:
         folder: of the other run.
-        root: of this run's data.
+        root: of this run's data; runs on other folders have seen none of them.
         cases: ids, of this run's test part.
     """
-    run = open_run(folder)
-    data = load_yaml(run.config).get("data", {})
-    if not run.split.is_file() or Path(str(data.get("root", ""))).resolve() != root.resolve():
-        return ()
-    parts = json.loads(run.split.read_text(encoding="utf-8"))
-    theirs = {name for part in ("train", "validation") for name in parts.get(part, ())}
+    theirs = learned_before(open_run(folder).path, root)
     return tuple(case for case in cases if case in theirs)
 
 
@@ -281,6 +290,25 @@ def leak_note(folder: Path, root: Path, cases: Sequence[str]) -> str:
         f"the weights come from {folder}, which has learnt from {len(seen)} of these {len(cases)} test cases "
         f"({named}): the figures are too good"
     )
+
+
+def allowed_leak(folder: Path, root: Path, cases: Sequence[str], leaks: Leaks) -> str:
+    """The same, where the experiment allows it.
+
+    Args:
+        folder, root, cases: as of `seen_before`.
+        leaks: section of the experiment.
+
+    Raises:
+        DatasetError: the first weights have learnt from the test, and that is not allowed.
+    """
+    note = leak_note(folder, root, cases)
+    if note and leaks.check and not leaks.allow_leakage:
+        raise DatasetError(
+            f"{note}: name a run that was trained on other data or on this split, or set leaks.allow_leakage, which "
+            "every table of the run will then say"
+        )
+    return note
 
 
 def record_transfer(moved: Transfer, *, source: object, folder: Path, tracker: Tracker, note: str = "") -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import yaml
 from tiny_data import make_balls, names, tiny
 
@@ -20,9 +21,13 @@ from segmed.compose import run as compose_run
 from segmed.compose.composition import Composition
 from segmed.compose.prepare import member_config
 from segmed.config import SegmentationConfig, StageConfig
-from segmed.config.reading import validate
+from segmed.config.reading import load_config, validate
+from segmed.config.shipped import find_config
+from segmed.data.preprocess import read_case
 from segmed.data.splits import Split
+from segmed.data.vessel_phantom import make_vessel_phantom
 from segmed.errors import ConfigError, DatasetError, RunError
+from segmed.labels import IGNORE
 from segmed.runs import Run, read_config
 from segmed.segmenters.cascade import Cascade
 from segmed.segmenters.combine import Mean, Tidied, Vote
@@ -222,6 +227,46 @@ def test_reference_regions_need_no_folds(balls, tmp_path):
     original = nib.load(next(c for c in dataset.cases if c.id == case).label.path).get_fdata()
     assert max(label.shape) < 16
     assert (label.get_fdata() > 0).sum() == (original > 0).sum()
+
+
+@pytest.mark.parametrize("ignore", [(7,), (9, 7)])
+def test_what_is_ignored_stays_ignored_in_the_fine_stage(tmp_path, ignore):
+    root = make_balls(tmp_path / "data")
+    for file in root.glob("*_label.nii.gz"):
+        label = np.asarray(nib.load(file).dataobj).copy()
+        label[label == 2] = np.where(np.arange((label == 2).sum()) % 2, 7, 2)
+        nib.save(nib.Nifti1Image(label, np.eye(4)), file)
+    stages = {**STAGES, "learn_from": "reference", "coarse": {**STAGES["coarse"], "views": ["axial"]}}
+    stages["fine"] = {**STAGES["fine"], "views": ["axial"]}
+    flat = {"patches": {"dims": 2, "size": [8, 8]}, "data": {"ignore": ignore}}
+    compose_run.run(tiny(root, tmp_path, cascade=stages, **flat), tmp_path / "run")
+    fine = read_config(Run(tmp_path / "run" / "fine" / "axial"))
+    dataset = build_dataset(fine)
+    for case in dataset.cases:
+        label = read_case(case, dataset)[1].numpy()
+        original = nib.load(root / f"{case.id}_label.nii.gz").get_fdata()
+        assert (label == IGNORE).sum() == (original == 7).sum() > 0
+
+
+def test_colours_go_through_a_cascade(tmp_path):
+    make_vessel_phantom(tmp_path / "eyes", cases=8, seed=0, size=(64, 64))
+    stages = {
+        "coarse": {"labels": {"vessel": ["vessel"]}, "views": ["axial"]},
+        "fine": {"labels": {"vessel": ["vessel"]}, "views": ["axial"]},
+        "region": ["vessel"],
+        "learn_from": "reference",
+    }
+    drive = load_config(find_config("drive"))
+    data = drive.data.model_copy(update={"root": tmp_path / "eyes"})
+    small = tiny(tmp_path, tmp_path, cascade=stages, patches={"dims": 2, "size": [16, 16]})
+    small = small.model_copy(update={"data": data, "split": drive.split})
+    compose_run.run(small, tmp_path / "run")
+    fine = read_config(Run(tmp_path / "run" / "fine" / "axial"))
+    assert fine.data.images == ("red", "green", "blue")
+    dataset = build_dataset(fine)
+    image, label = read_case(dataset.cases[0], dataset)
+    assert not torch.equal(image[0], image[1])
+    assert set(label.unique().tolist()) <= {0, 1, IGNORE}
 
 
 def test_thick_slices_leave_the_in_plane_axis_alone(tmp_path, capsys):

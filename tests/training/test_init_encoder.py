@@ -1,6 +1,7 @@
 """Runs that begin with the encoder of another: segmentation and classification, 2D and 3D, stopped, refused."""
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -21,12 +22,15 @@ from segmed.classify import train as class_session
 from segmed.classify.plan import planned_network
 from segmed.classify.prepare import start as start_class
 from segmed.classify.train import Training
+from segmed.commands.evaluate_notes import run_notes
 from segmed.compose import run as compose_run
 from segmed.config import EncoderConfig, SegmentationConfig, SegResNetConfig, known
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.reading import load_yaml, validate
+from segmed.data.learned import learned_split
 from segmed.data.splits import Split
 from segmed.errors import ConfigError, DatasetError, RunError
+from segmed.evaluate.answers import LEAKING
 from segmed.runs import Run, read_class_config, read_config
 from segmed.segment import train as session
 from segmed.segment.prepare import planned, prepare, with_absolute_paths
@@ -236,16 +240,45 @@ def test_test_cases_that_the_source_has_learnt_from_are_named(sources, balls, tm
     other = Split((*learnt.test, *learnt.train[1:]), learnt.validation, learnt.train[:1])
     other.save(tmp_path / "split.json")
     sections = {"split": {"file": tmp_path / "split.json"}, "init_encoder": sources["segmentation"].path}
-    run = compose_run.start(tiny(balls, tmp_path, **FLAT, **sections), tmp_path / "run")
     note = f"learnt from 1 of these 1 test cases ({learnt.train[0]})"
-    assert note in run.config.read_text()
-    assert note in json.loads(run.plan.read_text())["reasons"]["init_encoder"]
+    with pytest.raises(DatasetError, match=rf"{re.escape(note)}.*leaks\.allow_leakage"):
+        compose_run.start(tiny(balls, tmp_path, **FLAT, **sections), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    run = compose_run.start(tiny(balls, tmp_path, **FLAT, **sections, leaks={"allow_leakage": True}), tmp_path / "run")
+    [said] = [each for each in json.loads(run.plan.read_text())["notes"] if note in each]
+    assert said.startswith(f"{LEAKING}, allowed: the weights come from")
+    assert any(note in line for line in run_notes(run.path, ()))
     lines = Lines()
     training_of(run)._take_weights(lines)
     assert any(line.startswith("NOTE: ") and note in line for line in lines.lines)
     assert note in json.loads((run.path / RECORD).read_text())["note"]
     assert seen_before(sources["segmentation"].path, balls, learnt.test) == ()
     assert seen_before(sources["segmentation"].path, balls.parent, learnt.train) == (), "other data, other cases"
+
+
+def test_cases_are_followed_through_runs_that_began_with_each_other(sources, balls, tmp_path):
+    first = Split.load(sources["segmentation"].split)
+    second = with_config(sources["segmentation"], tmp_path / "second", init_encoder=str(sources["segmentation"].path))
+    third = with_config(second, tmp_path / "third", init_encoder=None, init_network=str(second.path))
+    for run in (second, third):
+        Split(first.test, (), first.train[:1]).save(run.split)
+    assert set(seen_before(third.path, balls, first.train)) == set(first.train)
+    assert seen_before(third.path, balls, first.validation) == first.validation
+    learned = learned_split(third.path)
+    assert set(learned.train) == {*first.train, *first.validation, *first.test}
+    assert learned.test == ()
+    shutil.rmtree(second.path)  # what is gone says nothing any more
+    assert seen_before(third.path, balls, first.train) == ()
+
+
+def test_a_network_of_a_cascade_has_seen_the_cases_of_the_whole(sources, balls, tmp_path):
+    learnt = Split.load(sources["segmentation"].split)
+    whole = with_config(sources["segmentation"], tmp_path / "whole")
+    fine = with_config(
+        sources["segmentation"], whole.path / "fine" / "axial", data={"root": str(whole.path / "fine" / "data")}
+    )
+    assert seen_before(fine.path, balls, learnt.train) == learnt.train
+    assert seen_before(fine.path, whole.path / "fine" / "data", learnt.train) == ()
 
 
 def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(sources, images, tmp_path):
@@ -257,7 +290,7 @@ def test_a_classifier_refuses_an_encoder_that_has_learnt_from_its_test_images(so
     allowed = config_of(tmp_path, images, split={"seed": 5}, leaks={"allow_leakage": True}, **given)
     start_class(allowed, tmp_path / "allowed")
     notes = json.loads((tmp_path / "allowed" / "plan.json").read_text())["notes"]
-    assert any(note.startswith("LEAK: the weights come from") for note in notes)
+    assert any(note.startswith(f"{LEAKING}, allowed: the weights come from") for note in notes)
 
 
 # ---------------------------------------------------------------- what can't be

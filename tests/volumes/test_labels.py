@@ -149,3 +149,14 @@ def test_labels_that_contradict_each_other_give_one_line(labels, ignore, regions
 def test_an_unknown_label_name_is_answered_with_the_nearest():
     with pytest.raises(VolumeError, match="label 'blood_pol' is unknown: did you mean 'blood_pool'"):
         HEART.index("blood_pol")
+
+
+def test_ignored_voxels_are_written_with_a_value_that_means_nothing_else():
+    plain = LabelSet.from_config({"a": 1, "b": [2, 300]}, background=[3])
+    assert plain.ignored_value == 4
+    assert LabelSet.from_config({"a": 1}, ignore=[9, 7]).ignored_value == 9
+    written = plain.decode(np.array([0, 1, 2, IGNORE]), ignored=plain.ignored_value)
+    assert written.tolist() == [0, 1, 2, 4]
+    again = LabelSet.from_config({"a": 1, "b": [2, 300]}, ignore=[plain.ignored_value])
+    assert again.encode(written, where="x").tolist() == [0, 1, 2, IGNORE]
+    assert plain.decode(np.array([IGNORE]), ignored=1000).tolist() == [1000]
