@@ -13,6 +13,8 @@ import numpy as np
 from segmed.errors import VolumeError
 
 IGNORE = 255
+MEAN = "mean of labels"  # a row of every table
+RESERVED = {"background": "background is what no label holds", MEAN: "every table has such a row"}
 TABLE_LENGTH = 1 << 16  # values from 0 up to here are looked up in a table; others are searched
 
 
@@ -222,8 +224,7 @@ def _check(labels: LabelSet) -> None:
             raise VolumeError(f"value {value} is in ignore and in background: leave it in one of them")
         owner[value] = "background"
     for name, merged in zip(labels.names, labels.values, strict=True):
-        if not name.strip() or name == "background":
-            raise VolumeError(f"label name '{name}' can't be used: background is what no label holds")
+        _check_name(name, "label")
         if not merged:
             raise VolumeError(f"label '{name}' has no value: give the value it has in the files")
         for value in merged:
@@ -251,10 +252,14 @@ def _all_targets(labels: LabelSet) -> tuple[str, ...]:
     return (*regions, *alone)
 
 
+def _check_name(name: str, kind: str) -> None:
+    if not name.strip() or name in RESERVED:
+        raise VolumeError(f"{kind} name '{name}' can't be used: {RESERVED.get(name, 'give it letters')}")
+
+
 def _check_regions(labels: LabelSet) -> None:
     for region, members in labels.regions.items():
-        if not region.strip() or region == "background":
-            raise VolumeError(f"region name '{region}' can't be used: background is what no label holds")
+        _check_name(region, "region")
         if region in labels.names:
             raise VolumeError(f"region '{region}' has the name of a label: choose another name")
         if not members:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel, ValidationError
 
@@ -39,14 +40,36 @@ def complaint(stop: BaseException, box: str, argv: Sequence[str], model: type[Ba
     if unknown := re.search(
         r"Unrecognized options: (.*?)(?: Perhaps you meant:(.*)|$| For full helptext| Similar)", words
     ):
-        names = [word for word in unknown[1].split(", ") if word.startswith("-")] or unknown[1].split(", ")
         near = list(dict.fromkeys(re.findall(r"(?<!\S)--(?!help)[\w.-]+", unknown[2] or "")))[:3]
-        hint = f"; did you mean {' or '.join(near)}?" if near else f": {EVERY_OPTION}"
-        return f"unknown option{'s' * (len(names) > 1)} {', '.join(names)}{hint}"
+        return _unknown(re.split(r"[,\s]+", unknown[1].strip()), near, argv, model)
     if required := re.search(r"required:? (.*?)(?: For full helptext|$)", words, re.IGNORECASE):
         options = list(dict.fromkeys(re.findall(r"(?<!\S)--[\w.-]+", required[1])))
         return f"{', '.join(options) or required[1]} must be given"
     return re.split(r"Argument helptext|For full helptext", words)[0].strip()
+
+
+def _unknown(words: Sequence[str], near: Sequence[str], argv: Sequence[str], model: type[BaseModel]) -> str:
+    """What is said of words that fit no option, of which the parser may have named options that are near."""
+    names = [word for word in words if word.startswith("-")]
+    if not names:
+        before = (
+            [word for word in argv[: list(argv).index(words[0])] if word.startswith("--")] if words[0] in argv else []
+        )
+        where = f"after {before[-1]} is one value too many" if before else "belongs to no option"
+        return f"'{words[0]}' {where}: {EVERY_OPTION}"
+    near = near or difflib.get_close_matches(names[0].replace("_", "-"), list(_options(model)), n=2, cutoff=0.75)
+    hint = f"; did you mean {' or '.join(near)}?" if near else f": {EVERY_OPTION}"
+    return f"unknown option{'s' * (len(names) > 1)} {', '.join(names)}{hint}"
+
+
+def _options(model: type[BaseModel], prefix: str = "--") -> Iterator[str]:
+    """Of the fields of a model and of its sections."""
+    for name, field in model.model_fields.items():
+        option = prefix + name.replace("_", "-")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _options(field.annotation, f"{option}.")
+        else:
+            yield option
 
 
 def _invalid(stop: BaseException) -> ValidationError | None:

@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 
 from segmed.data.case import Case
 from segmed.errors import GeometryError, VolumeError
-from segmed.volumes import Source, grid_difference, is_picture, read_label_volume, read_volume
+from segmed.volumes import Source, grid_difference, read_mask
 
 
 def read_field_of_view(source: Source, *, like: MetaTensor, case: str) -> np.ndarray:
@@ -23,16 +23,14 @@ def read_field_of_view(source: Source, *, like: MetaTensor, case: str) -> np.nda
         VolumeError: the mask can't be read, or is 0 everywhere.
         GeometryError: it is on another grid.
     """
-    values = read_label_volume(source)
-    if is_picture(source.path):  # the numbers of a palette say nothing: the first one may be white
-        values = read_volume(source)
+    values = read_mask(source)
     difference = grid_difference((values.shape[1:], values.affine), (like.shape[1:], like.affine))
     if difference is not None:
         raise GeometryError(
             f"case {case}: the field of view {source.path} is not on the image's grid: {difference}: give the mask of "
             "this image"
         )
-    seen = values.as_tensor().numpy()[0] != 0
+    seen = values.as_tensor().numpy()[0]
     if not seen.any():
         raise VolumeError(f"case {case}: the field of view {source.path} is 0 everywhere: mark what counts")
     return np.asarray(seen)

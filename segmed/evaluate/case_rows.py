@@ -227,6 +227,3 @@ def ranked_cases(rows: Sequence[Row]) -> list[tuple[str, float]]:
     averaged = [row for row in rows if row["kind"] == "label"] or list(rows)
     means = _means_over_labels(averaged, list(dict.fromkeys(row["case"] for row in averaged)))
     return sorted(((row["case"], row["dice"]) for row in means), key=lambda entry: (entry[1], entry[0]))
-
-
-MEAN = "mean of labels"

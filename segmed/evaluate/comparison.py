@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from segmed.errors import RunError
-from segmed.evaluate.case_rows import MEAN, Row
+from segmed.evaluate.case_rows import Row
 from segmed.evaluate.comparable import (
     check_names,
     check_policy,
@@ -24,6 +24,7 @@ from segmed.evaluate.comparable import (
 from segmed.evaluate.families import Family, against_of, check_families, correct, one_family
 from segmed.evaluate.results import Method
 from segmed.evaluate.volume_agreement import MethodAgreement, agreements
+from segmed.labels import MEAN
 from segmed.metrics.mask_metrics import metric_named, metrics_shown
 from segmed.metrics.statistics import interval_method, paired_difference, paired_wilcoxon, summarise
 

@@ -118,6 +118,8 @@ def unseen(folder: Path, config: SegmentationConfig, data: Path | None) -> tuple
             raise ConfigError(f"{folder} has no test part: give --data, a folder of labelled cases that it never saw")
         dataset = build_dataset(config)
         return dataset, list(cases_of(dataset, learned.test)), []
+    if not data.is_dir():
+        raise DatasetError(f"{data} is not a folder: give --data the folder of labelled cases")
     layout = PHANTOM_FILES if isinstance(config.data.layout, PhantomLayout) else config.data.layout
     dataset = read_dataset(config.data.model_copy(update={"root": data, "layout": layout}))
     seen = {*learned.train, *learned.validation, *learned.unlabelled}

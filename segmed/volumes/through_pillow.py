@@ -17,6 +17,7 @@ from segmed.volumes.room import check_room
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 COLOURS = ("red", "green", "blue")
 LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")  # formats whose values are not those that were saved
+EXIF_ORIENTATION = 0x0112
 DECODED_BYTES = 8  # of a pixel while it is decoded: three colours and their grey
 STORED_TYPES = {"1": "bool", "I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}
 
@@ -53,19 +54,35 @@ def read_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
     the program that saved it.
 
     Raises:
-        VolumeError: colours that differ; a lossy format.
+        VolumeError: colours that differ, in a GIF those of its palette; a lossy format.
     """
     with _open(path) as image, _damage(path):
-        if image.format in LOSSY or image.info.get("compression") in ("jpeg", "webp"):
-            raise VolumeError(
-                f"{path} is compressed with loss ({image.format}), which changes label values: save label maps as PNG"
-            )
-        values = np.asarray(image)
-        if image.format == "GIF":
-            values = _of_palette(image)
+        _check_lossless(image, path)
+        shown = image.convert("RGB") if image.format == "GIF" else image
+        values = np.asarray(shown)
         if values.ndim == 3:
-            values = _equal_channels(values, image.mode, path)
+            values = _equal_channels(values, shown.mode, path)
     return _volume(values[..., None], None), np.eye(4)
+
+
+def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Whether a viewer shows a pixel other than black: (1, width, height, 1) bool, and identity affine.
+
+    Raises:
+        VolumeError: a lossy format.
+    """
+    with _open(path) as image, _damage(path):
+        _check_lossless(image, path)
+        own = image.mode in STORED_TYPES and image.mode != "1"
+        values = np.asarray(image)[..., None] if own else np.asarray(image.convert("RGB"))
+    return _volume((values != 0).any(axis=-1, keepdims=True), None), np.eye(4)
+
+
+def _check_lossless(image: Image.Image, path: Path) -> None:
+    if image.format in LOSSY or image.info.get("compression") in ("jpeg", "webp"):
+        raise VolumeError(
+            f"{path} is compressed with loss ({image.format}), which changes label values: save label maps as PNG"
+        )
 
 
 def _volume(values: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
@@ -83,13 +100,33 @@ def _damage(path: Path) -> Iterator[None]:
         raise VolumeError(f"{path} is truncated or damaged: copy it again") from error
 
 
-def is_coloured(path: Path) -> bool:
-    """Whether red, green and blue differ anywhere: `read` mixes them into grey."""
+def remarks(path: Path, *, colours: bool) -> tuple[str, ...]:
+    """What is lost, or turned, when an image is read.
+
+    Args:
+        path: the image.
+        colours: a component a colour is read.
+    """
+    found = []
     with _open(path) as image, _damage(path):
-        if image.mode in STORED_TYPES or image.mode in ("L", "LA"):
-            return False
-        values = np.asarray(image.convert("RGB"))
-        return bool((values != values[..., :1]).any())
+        if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+            found.append(
+                "viewers turn it as its EXIF entry says, and so may the program that drew its label map; it is read as "
+                "it is stored: save it without that entry"
+            )
+        if not colours and _is_coloured(image):
+            found.append(
+                "its red, green and blue differ and are mixed into grey (data.colours: channels keeps them apart)"
+            )
+    return tuple(found)
+
+
+def _is_coloured(image: Image.Image) -> bool:
+    """Whether red, green and blue differ anywhere: `read` mixes them into grey."""
+    if image.mode in STORED_TYPES or image.mode in ("L", "LA"):
+        return False
+    values = np.asarray(image.convert("RGB"))
+    return bool((values != values[..., :1]).any())
 
 
 def write(path: Path, voxels: np.ndarray) -> None:
@@ -121,14 +158,10 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _of_palette(image: Image.Image) -> np.ndarray:
-    """Grey values where the palette is grey, else its indices."""
-    indices, colours = np.asarray(image), np.asarray(image.convert("RGB"))
-    return colours[..., 0] if (colours == colours[..., :1]).all() else indices
-
-
 def _equal_channels(values: np.ndarray, mode: str, path: Path) -> np.ndarray:
     colours = values[..., :3] if mode in ("RGB", "RGBA") else values[..., :1]
     if mode not in ("RGB", "RGBA", "LA") or (colours != colours[..., :1]).any():
-        raise VolumeError(f"{path} is a colour image: save the label map as grey values or indices of a palette")
+        raise VolumeError(
+            f"{path} is a colour image: save the label map as PNG, of grey values or of indices of a palette"
+        )
     return np.asarray(colours[..., 0])

@@ -123,8 +123,8 @@ def header_remarks(source: Source) -> tuple[str, ...]:
     """
     path = source.path
     with _named_errors(path):
-        if is_picture(path) and not source.colours and through_pillow.is_coloured(path):
-            return ("its red, green and blue differ and are mixed into grey (data.colours: channels keeps them apart)",)
+        if is_picture(path):
+            return through_pillow.remarks(path, colours=source.colours)
         if _suffix(path.name) in nifti.SUFFIXES:
             return nifti.remarks(path)
         if _suffix(path.name) in through_nibabel.SUFFIXES and not dicom.is_dicom_file(path):
@@ -189,6 +189,21 @@ def read_label_volume(source: Source | Path | str) -> MetaTensor:
             "give a label map that was not interpolated"
         )
     return MetaTensor(torch.from_numpy(whole), affine=torch.from_numpy(affine), meta={"path": str(source.path)})
+
+
+def read_mask(source: Source | Path | str) -> MetaTensor:
+    """Where a file is not 0: (1, X, Y, Z) bool; a picture, where a viewer shows it other than black.
+
+    Raises:
+        VolumeError: as `read_label_volume`; colours are no fault.
+    """
+    source = _as_source(source)
+    if not is_picture(source.path):
+        label_map = read_label_volume(source)
+        return MetaTensor(label_map.as_tensor() != 0, affine=label_map.affine, meta={"path": str(source.path)})
+    with _named_errors(source.path):
+        values, affine = through_pillow.read_mask(source.path)
+    return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(affine), meta={"path": str(source.path)})
 
 
 def _several_maps(values: np.ndarray) -> str:

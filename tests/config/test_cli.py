@@ -349,6 +349,11 @@ def test_yaml_tags_that_would_run_code_are_refused(written, tmp_path):
         (["--network.encoder.name", "resnt"], "Choose one of 'plain', 'residual', 'dense', 'convnext', 'mednext'"),
         (["--patches.size", "0", "1"], "'patches.size.0' is 0: give 1 or more"),
         (["--nothing", "1"], "unknown option --nothing: --help-all lists every option"),
+        (
+            ["--network.deep-supervision", "2"],
+            "'2' after --network.deep-supervision is one value too many: --help-all lists every option",
+        ),
+        (["phantom"], "'phantom' belongs to no option: --help-all lists every option"),
         (["--network.name", "foo"], "'unet', 'dynunet'"),
         (["--number", "x"], "--number"),
         (["--config", "nowhere.yaml"], "cannot read config nowhere.yaml"),
@@ -362,6 +367,26 @@ def test_a_wrong_command_line_is_one_line_that_names_it(argv, words):
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert not JARGON.search(str(error.value))
+
+
+class Needs(Section):
+    references: Path
+    output: Path
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--reference", "tiny"], "unknown option --reference; did you mean --references?"),
+        (["--reference", "tiny", "--outptu", "x"], "unknown options --reference, --outptu; did you mean --references?"),
+        (["--else", "x"], "unknown option --else: --help-all lists every option"),
+        (["--output", "x"], "--references must be given"),
+    ],
+)
+def test_a_slip_is_named_where_required_options_are_missing_too(argv, words):
+    with pytest.raises(ConfigError) as error:
+        parse(Needs, argv)
+    assert str(error.value) == words
 
 
 def test_a_config_that_is_a_binary_file_is_one_line(tmp_path):

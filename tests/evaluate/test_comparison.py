@@ -12,10 +12,10 @@ from matplotlib.collections import PathCollection
 from scipy.stats import wilcoxon
 
 from segmed.errors import RunError
-from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparison import compare_methods
 from segmed.evaluate.families import Family, correct
 from segmed.evaluate.results import Method, Result
+from segmed.labels import MEAN
 from segmed.metrics.mask_metrics import METRICS
 from segmed.metrics.statistics import bootstrap_ci, holm
 from segmed.reports.comparison.document import markdown, p_text

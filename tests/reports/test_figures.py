@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import warnings
 from xml.etree import ElementTree
 
 import numpy as np
@@ -179,6 +180,20 @@ def test_many_slices_are_sampled_evenly_without_the_ends():
     labels = block((5, 5, 0), (6, 6, 60), (20, 20, 60))
     shown = panels(montage([("only", CaseVolumes(None, labels, None, (1.0, 1.0, 1.0)))], columns=4))
     assert [int(axes.get_xlabel().split()[-1]) for axes in shown] == [8, 23, 38, 53]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_long_names_leave_room_for_the_slices(tmp_path, count):
+    names = [f"{n}" + "a long name of a label " * 7 for n in range(count)]
+    labels = np.concatenate([block(value=value, shape=(40, 32, 4)) for value in range(1, count + 1)], axis=2)
+    volumes = CaseVolumes(None, labels, labels, (1.0, 1.0, 1.0))
+    figure = montage([("only", volumes)], names=names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_figure(figure, tmp_path / "a.png")
+    (legend,) = figure.legends
+    assert all(text.get_text().endswith("…") for text in legend.get_texts()[:count])
+    assert 0 <= legend.get_window_extent().x0 < legend.get_window_extent().x1 <= figure.bbox.width
 
 
 def test_a_montage_of_nothing_is_refused():

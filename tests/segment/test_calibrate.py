@@ -131,3 +131,9 @@ def test_a_single_run_is_calibrated_by_cases_that_it_never_saw(folds, tmp_path, 
     else:
         evidence = read_evidence(tmp_path / "run")
         assert (evidence.predictor, len(evidence.cases)) == ("whole", cases)
+
+
+def test_data_that_are_not_there_are_named_by_their_option(folds, tmp_path, tool):
+    code, _, err = tool(calibrate_command, "--run", folds.path / "fold_0", "--data", tmp_path / "nowhere")
+    assert code == 2
+    assert err == f"error: {tmp_path / 'nowhere'} is not a folder: give --data the folder of labelled cases\n"

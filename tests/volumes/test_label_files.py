@@ -13,7 +13,7 @@ from segmed.config import DataConfig, MsdLayout, NnunetLayout
 from segmed.data.cases import read_dataset
 from segmed.errors import DatasetError, VolumeError
 from segmed.segment.prepare import prepare
-from segmed.volumes import read_label_volume
+from segmed.volumes import Source, header_remarks, read_label_volume, read_mask
 
 
 def save(path, data):
@@ -60,6 +60,45 @@ def test_a_gif_mask_has_the_grey_values_that_were_saved(tmp_path):
     mask[5] = 128
     Image.fromarray(mask).save(tmp_path / "a.gif")
     assert np.array_equal(read_label_volume(tmp_path / "a.gif")[0, :, :, 0].numpy().T, mask)
+
+
+def test_a_gif_of_colours_is_no_label_map(tmp_path):
+    image = Image.fromarray(np.eye(4, dtype=np.uint8), mode="P")
+    image.putpalette([255, 0, 255, 0, 0, 0])  # what is drawn has the index 0
+    image.save(tmp_path / "a.gif")
+    with pytest.raises(VolumeError, match=r"a\.gif is a colour image: save the label map as PNG"):
+        read_label_volume(tmp_path / "a.gif")
+    assert np.array_equal(read_mask(tmp_path / "a.gif")[0, :, :, 0].numpy(), ~np.eye(4, dtype=bool))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "1", "LA"])
+def test_a_mask_is_what_is_shown_not_black(tmp_path, mode):
+    seen = np.arange(6).reshape(2, 3) > 2
+    if mode == "I;16":
+        image = Image.fromarray(seen.astype(np.uint16) * 700)
+    else:
+        image = Image.fromarray(seen.astype(np.uint8) * 255).convert(mode)
+    image.save(tmp_path / "a.png")
+    assert np.array_equal(read_mask(tmp_path / "a.png")[0, :, :, 0].numpy().T, seen)
+
+
+def test_a_volume_is_a_mask_where_it_is_not_0(tmp_path):
+    values = np.arange(8).reshape(2, 2, 2) % 3
+    nib.save(nib.Nifti1Image(values.astype(np.int16), np.diag([2.0, 1, 1, 1])), tmp_path / "a.nii.gz")
+    mask = read_mask(tmp_path / "a.nii.gz")
+    assert np.array_equal(mask[0].numpy(), values != 0)
+    assert mask.affine[0, 0] == 2
+
+
+def test_a_photograph_that_viewers_turn_is_named(tmp_path):
+    image = Image.fromarray(np.zeros((4, 6), np.uint8))
+    image.save(tmp_path / "plain.jpg")
+    entry = Image.Exif()
+    entry[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=entry)
+    assert header_remarks(Source(tmp_path / "plain.jpg")) == ()
+    (said,) = header_remarks(Source(tmp_path / "turned.jpg"))
+    assert "viewers turn it" in said
 
 
 def test_a_gif_of_many_pages_is_refused(tmp_path):

@@ -470,7 +470,7 @@ def test_a_colour_label_map_is_refused_unless_it_is_grey(tmp_path):
     Image.new("RGB", (3, 3), (2, 2, 2)).save(tmp_path / "grey.png")
     assert read_label_volume(tmp_path / "grey.png").unique().tolist() == [2]
     Image.new("RGB", (3, 3), (255, 0, 0)).save(tmp_path / "red.png")
-    with pytest.raises(VolumeError, match=r"red\.png is a colour image: save the label map as grey"):
+    with pytest.raises(VolumeError, match=r"red\.png is a colour image: save the label map as PNG"):
         read_label_volume(tmp_path / "red.png")
 
 

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segmed.evaluate.case_rows import MEAN
 from segmed.evaluate.comparison import Comparison, Figure
 from segmed.evaluate.results import Method
 from segmed.files import csv_text
+from segmed.labels import MEAN
 from segmed.metrics.mask_metrics import metric_named
 from segmed.metrics.statistics import interval_method
 from segmed.reports.comparison.document import (

@@ -24,6 +24,9 @@ CROWDED = 8.0  # crossings of a line from which contours are drawn thin
 OPACITY = 0.45  # of the area of a prediction
 GREY = "#777777"
 MOST_NAMED = 12  # labels in a legend
+MOST_LETTERS = 30  # of a name in a legend
+USUAL_LETTERS = 18  # of its other entries
+LETTER_INCHES = 0.075  # of eight points
 OBLIQUE = 0.4  # share of a direction from which its side is named
 
 Box = tuple[slice, ...]
@@ -170,6 +173,11 @@ def side_letters(direction: np.ndarray) -> str:
     return "".join(names[axis] for axis in np.argsort(-shares)[:2] if shares[axis] > OBLIQUE)
 
 
+def short_name(name: str) -> str:
+    """A name for a legend, its end left out where it is long: a legend wider than the figure leaves no room for it."""
+    return name if len(name) <= MOST_LETTERS else name[: MOST_LETTERS - 1] + "…"
+
+
 def add_label_legend(figure: Figure, cases: Sequence[CaseVolumes], names: Sequence[str] = ()) -> None:
     """Below the panels: labels by colour, where they have names, and how reference and prediction are drawn.
 
@@ -182,7 +190,9 @@ def add_label_legend(figure: Figure, cases: Sequence[CaseVolumes], names: Sequen
     shown = sorted({int(label) for labels in maps for label in np.unique(labels[is_labelled(labels)])})
     colours = label_colours(names)
     named = [index for index in shown if index <= len(names)][:MOST_NAMED]
-    handles: list[Line2D | Patch] = [Patch(color=colours[index - 1], label=names[index - 1]) for index in named]
+    handles: list[Line2D | Patch] = [
+        Patch(color=colours[index - 1], label=short_name(names[index - 1])) for index in named
+    ]
     if any(case.reference is not None for case in cases):
         handles.append(Line2D([], [], color=GREY, linewidth=1.5, label="outline: reference"))
     if any(case.prediction is not None and case.overlay is None for case in cases):
@@ -190,5 +200,7 @@ def add_label_legend(figure: Figure, cases: Sequence[CaseVolumes], names: Sequen
     if any(case.prediction is not None and case.overlay is not None for case in cases):
         handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle="dashed", label="dashed: prediction"))
     if handles:
-        columns = max(2, min(len(handles), int(figure.get_figwidth() / 1.3)))
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        inches, fewest = (0.5 + LETTER_INCHES * longest, 1) if longest > USUAL_LETTERS else (1.3, 2)
+        columns = max(fewest, min(len(handles), int(figure.get_figwidth() / inches)))
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)

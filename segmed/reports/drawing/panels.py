@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from segmed.labels import IGNORE
+from segmed.reports.drawing.one_slice import short_name
 from segmed.reports.drawing.slices import INK
 
 TILE_INCHES = 1.35
@@ -90,7 +91,7 @@ def add_scale(figure: Figure, line: Sequence[Axes]) -> None:
 
 def add_legend(figure: Figure, colours: Mapping[str, str]) -> None:
     """Name -> colour, below the panels."""
-    handles = [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in colours.items()]
+    handles = [Line2D([], [], color=colour, linewidth=2, label=short_name(name)) for name, colour in colours.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
 
 

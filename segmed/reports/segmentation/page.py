@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from segmed.errors import RunError
-from segmed.evaluate.case_rows import MEAN
+from segmed.labels import MEAN
 from segmed.metrics.mask_metrics import OF_CASES, metric_named, metrics_shown
 from segmed.reports.drawing.curves import training_curves
 from segmed.reports.rendering import Picture, pictures_in, read_json, run_files

@@ -7,7 +7,7 @@ from typing import Any
 
 from segmed.data.subjects import UNKNOWN
 from segmed.evaluate.answers import LEAKING
-from segmed.evaluate.case_rows import MEAN
+from segmed.labels import MEAN
 from segmed.metrics.mask_metrics import OF_CASES, metric_named, metrics_shown
 from segmed.metrics.metric import Place
 from segmed.metrics.statistics import interval_method
