@@ -30,9 +30,9 @@ class TrainConfig(Section):
     )
     learning_rate: Positive | Literal["auto", "find"] = Field(
         "auto",
-        description="peak; auto: 1e-3 adamw and adam, with them 4e-3 where a plain, residual or dense U-Net begins "
-        "with random weights, 1e-2 sgd, 1 adadelta; find: around that by a trial of 20 to 60 steps with a rising rate, "
-        "before the first step, in 5 % of the run's minutes at most",
+        description="peak; auto: 1e-3 adamw and adam, with them 4e-3 where a plain, residual, dense or MedNeXt U-Net "
+        "begins with random weights, 1e-2 sgd, 1 adadelta; find: around that by a trial of 20 to 60 steps with a "
+        "rising rate, before the first step, in 5 % of the run's minutes at most",
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decay of the weights")
     schedule: Literal["cosine", "polynomial", "step", "constant"] = Field(

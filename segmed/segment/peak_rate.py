@@ -6,7 +6,7 @@ from segmed.config import SegmentationConfig, UNetConfig
 from segmed.training.optimisation import PEAK_RATE
 
 U_NET_RATE = 4e-3  # peak for a U-Net with random weights: docs/results/segmentation.md
-QUICK_ENCODERS = ("plain", "residual", "dense")
+QUICK_ENCODERS = ("plain", "residual", "dense", "mednext")
 QUICK_OPTIMISERS = ("adamw", "adam")
 
 

@@ -275,7 +275,8 @@ def test_what_plans_without_boxes_of_labels_plans_with_them_as_deep(
     [
         ({}, 4e-3),
         ({"network": {"name": "unet", "encoder": {"name": "residual"}}, "train": {"optimiser": "adam"}}, 4e-3),
-        ({"network": {"name": "unet", "encoder": {"name": "mednext"}}}, 1e-3),
+        ({"network": {"name": "unet", "encoder": {"name": "mednext"}}}, 4e-3),
+        ({"network": {"name": "unet", "encoder": {"name": "convnext"}}}, 1e-3),
         ({"network": {"name": "segresnet"}}, 1e-3),
         ({"train": {"optimiser": "sgd"}}, 1e-2),
         ({"train": {"optimiser": "adadelta"}}, 1.0),
