@@ -107,18 +107,18 @@ def remarks(path: Path, *, colours: bool) -> tuple[str, ...]:
         path: the image.
         colours: a component a colour is read.
     """
-    found = []
+    lines = []
     with _open(path) as image, _damage(path):
         if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
-            found.append(
+            lines.append(
                 "viewers turn it as its EXIF entry says, and so may the program that drew its label map; it is read as "
                 "it is stored: save it without that entry"
             )
         if not colours and _is_coloured(image):
-            found.append(
+            lines.append(
                 "its red, green and blue differ and are mixed into grey (data.colours: channels keeps them apart)"
             )
-    return tuple(found)
+    return tuple(lines)
 
 
 def _is_coloured(image: Image.Image) -> bool:
