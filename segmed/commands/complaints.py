@@ -52,9 +52,8 @@ def _unknown(words: Sequence[str], near: Sequence[str], argv: Sequence[str], mod
     """What is said of words that fit no option, of which the parser may have named options that are near."""
     names = [word for word in words if word.startswith("-")]
     if not names:
-        before = (
-            [word for word in argv[: list(argv).index(words[0])] if word.startswith("--")] if words[0] in argv else []
-        )
+        until = argv.index(words[0]) if words[0] in argv else 0
+        before = [word for word in argv[:until] if word.startswith("--")]
         where = f"after {before[-1]} is one value too many" if before else "belongs to no option"
         return f"'{words[0]}' {where}: {EVERY_OPTION}"
     near = near or difflib.get_close_matches(names[0].replace("_", "-"), list(_options(model)), n=2, cutoff=0.75)

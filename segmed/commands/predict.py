@@ -74,6 +74,7 @@ def _predicted(arguments: Arguments, runs: Opened) -> int:
 def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: Sequence[Input], started: float) -> int:
     from segmed.commands.predict_answers import Answers
     from segmed.commands.predict_arriving import Service
+    from segmed.config import PatternLayout
     from segmed.data.familiar import familiar_with
     from segmed.jobs.shards import Shards
     from segmed.segment.outputs import Extras, check_outputs
@@ -81,7 +82,8 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
     from segmed.segment.record import Record
 
     configs = [member.config for member in members]
-    masked = getattr(configs[0].data.layout, "field_of_view", None) is not None
+    layout = configs[0].data.layout
+    masked = isinstance(layout, PatternLayout) and layout.field_of_view is not None
     familiar = familiar_with(runs.folders[0], spacing_known=configs[0].data.spacing_known, masked=masked)
     choice = engine_of(arguments, runs)
     segmenter, trust = load_segmenter(arguments, runs, members, choice.engine)

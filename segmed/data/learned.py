@@ -10,6 +10,7 @@ from typing import Any
 
 from segmed.config.reading import load_yaml
 from segmed.data.splits import Split
+from segmed.errors import ConfigError, DatasetError
 from segmed.runs import Folds, Run
 
 
@@ -43,15 +44,24 @@ def learned_before(folder: Path, root: Path) -> frozenset[str]:
     Args:
         folder: of the run.
         root: of the data set; cases of runs on other folders have nothing to do with it.
+
+    Raises:
+        DatasetError: what one of them says of itself can't be read.
     """
     cases, seen = set[str](), set[Path]()
     next_one: Path | None = folder
     while next_one is not None and (run := Run(next_one)).config.is_file() and run.path.resolve() not in seen:
         seen.add(run.path.resolve())
-        config = load_yaml(run.config)
-        if run.split.is_file() and _root(run, config).resolve() == root.resolve():
-            parts = json.loads(run.split.read_text(encoding="utf-8"))
-            cases.update(name for part in ("train", "validation") for name in parts.get(part, ()))
+        try:
+            config = load_yaml(run.config)
+            if run.split.is_file() and _root(run, config).resolve() == root.resolve():
+                parts = json.loads(run.split.read_text(encoding="utf-8"))
+                cases.update(name for part in ("train", "validation") for name in parts.get(part, ()))
+        except (ConfigError, OSError, ValueError, AttributeError) as error:
+            raise DatasetError(
+                f"run {run.path} gave the first weights, and its config or split is damaged: put it back, or move the "
+                "folder away"
+            ) from error
         next_one = _began_with(config)
     return frozenset(cases)
 

@@ -271,6 +271,16 @@ def test_cases_are_followed_through_runs_that_began_with_each_other(sources, bal
     assert seen_before(third.path, balls, first.train) == ()
 
 
+@pytest.mark.parametrize(("name", "text"), [("split.json", "{"), ("split.json", "[]"), ("config.yaml", "a: [")])
+def test_a_damaged_run_that_gave_first_weights_is_one_line(sources, balls, tmp_path, name, text):
+    source = with_config(sources["segmentation"], tmp_path / "source")
+    run = with_config(sources["segmentation"], tmp_path / "run", init_encoder=str(source.path))
+    (source.path / name).write_text(text)
+    with pytest.raises(DatasetError, match="gave the first weights, and its config or split is damaged") as error:
+        learned_split(run.path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_network_of_a_cascade_has_seen_the_cases_of_the_whole(sources, balls, tmp_path):
     learnt = Split.load(sources["segmentation"].split)
     whole = with_config(sources["segmentation"], tmp_path / "whole")
