@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 
+import tyro
 from pydantic import BaseModel, ValidationError
 
 from segmed.config.problems import describe_all, no_such
@@ -54,11 +55,19 @@ def _unknown(words: Sequence[str], near: Sequence[str], argv: Sequence[str], mod
     if not names:
         until = argv.index(words[0]) if words[0] in argv else 0
         before = [word for word in argv[:until] if word.startswith("--")]
+        if before and _repeats(before[-1], model):
+            return f"'{words[0]}' lacks its option: give {before[-1]} before each value"
         where = f"after {before[-1]} is one value too many" if before else "belongs to no option"
         return f"'{words[0]}' {where}: {EVERY_OPTION}"
     near = near or difflib.get_close_matches(names[0].replace("_", "-"), list(_options(model)), n=2, cutoff=0.75)
     hint = f"; did you mean {' or '.join(near)}?" if near else f": {EVERY_OPTION}"
     return f"unknown option{'s' * (len(names) > 1)} {', '.join(names)}{hint}"
+
+
+def _repeats(option: str, model: type[BaseModel]) -> bool:
+    """Whether an option stands on a command line as often as it has values."""
+    field = model.model_fields.get(option.removeprefix("--").replace("-", "_"))
+    return field is not None and tyro.conf.UseAppendAction in field.metadata
 
 
 def _options(model: type[BaseModel], prefix: str = "--") -> Iterator[str]:

@@ -30,7 +30,8 @@ class Arguments(Section):
     """
 
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
-        (), description="folder of a run or of a cross-validation; several become one model"
+        (),
+        description="folder of a run or of a cross-validation; given again for each of several: they become one model",
     )
     output: Path = Field(description="the file, NAME.segmed; of a MONAI bundle the folder")
     format: tuple[Literal["onnx", "openvino", "monai"], ...] = Field(

@@ -34,7 +34,9 @@ class Arguments(Section):
         "many cases": ("watch", "on", "shards", "submit", "plan_only"),
     }
     run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = Field(
-        (), description="folder of a run or of a cross-validation; of several, and of folds, the probabilities' mean"
+        (),
+        description="folder of a run or of a cross-validation; given again for each of several: of them, and of folds, "
+        "the probabilities' mean is the answer",
     )
     model: Models = ()
     input: Path = Field(

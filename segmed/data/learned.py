@@ -66,6 +66,21 @@ def learned_before(folder: Path, root: Path) -> frozenset[str]:
     return frozenset(cases)
 
 
+def of_first_weights(folder: Path) -> frozenset[str]:
+    """Cases of the data set of a run from which its first weights have learnt; none where it began with random ones.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        DatasetError: as `learned_before`.
+    """
+    run = Run(folder)
+    config = load_yaml(run.config) if run.config.is_file() else {}
+    source = _began_with(config)
+    return learned_before(source, _root(run, config)) if source else frozenset()
+
+
 def _began_with(config: Mapping[str, Any]) -> Path | None:
     source = config.get("init_network") or config.get("init_encoder")
     return Path(str(source)) if source else None
@@ -80,10 +95,7 @@ def _root(run: Run, config: Mapping[str, Any]) -> Path:
 
 def _with_first_weights(folder: Path, split: Split) -> Split:
     """The parts of a run, with the cases from which its first weights come in the training part."""
-    run = Run(folder)
-    config = load_yaml(run.config) if run.config.is_file() else {}
-    source = _began_with(config)
-    before = learned_before(source, _root(run, config)) if source else frozenset()
+    before = of_first_weights(folder)
     new = sorted(before.difference(split.train, split.validation))
     test = tuple(case for case in split.test if case not in before)
     return replace(split, train=(*split.train, *new), test=test)

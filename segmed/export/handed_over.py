@@ -15,6 +15,7 @@ from segmed.config import ManifestLayout, SegmentationConfig, known
 from segmed.config.classification import ClassificationConfig
 from segmed.config.images import ClassManifestLayout
 from segmed.config.reading import classifies
+from segmed.data.learned import of_first_weights
 from segmed.errors import RunError
 from segmed.export.private import Private, private_of
 from segmed.files import atomic_write_text, write_json
@@ -49,6 +50,7 @@ def hand_over(source: Path, target: Path, *, with_cases: bool = False) -> None:
 
     Raises:
         RunError: no run, one that is not trained, a fold that is not done.
+        DatasetError: a run that gave first weights is damaged.
     """
     folds = Folds(source)
     if not folds.begun:
@@ -99,12 +101,20 @@ def _hand_over_run(run: Run, target: Path, private: Private) -> None:
     write_config(copy, _without_places(config, with_cases=private.keep), {})
     _records(
         run.path, target, private,
-        (("plan.json", lambda data: _plan(data, private)), ("environment.json", _versions), ("split.json", private),
+        (("plan.json", lambda data: _plan(data, private)), ("environment.json", _versions),
+         ("split.json", lambda data: private(_learned(run, data))),
          ("audit.json", lambda data: _audit(data, private)), (CALIBRATION, private)),
     )  # fmt: skip
     _figures(run.test, copy.test, private)
     if run.finished:
         atomic_write_text(copy.page, PAGE.format(name=target.name))
+
+
+def _learned(run: Run, split: dict[str, Any]) -> dict[str, Any]:
+    """A split whose training part holds the cases of the first weights too: whoever has the file lacks their run."""
+    first = of_first_weights(run.path)
+    new = sorted(first.difference(split["train"], split["validation"]))
+    return {**split, "train": [*split["train"], *new], "test": [case for case in split["test"] if case not in first]}
 
 
 def _records(

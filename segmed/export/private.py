@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from segmed.data.learned import of_first_weights
 from segmed.data.split_file import PARTS
 from segmed.runs import runs_of
 
@@ -67,12 +68,16 @@ def private_of(folder: Path, *, subject: str | None = None, keep: bool = False) 
         folder: of it.
         subject: regular expression that finds the subject in an id.
         keep: hide no ids, only paths.
+
+    Raises:
+        DatasetError: a run that gave first weights is damaged.
     """
     cases: set[str] = set()
     for run in runs_of(folder):
         split, audit, content = (_json(path) for path in (run.split, run.path / "audit.json", run.content))
         cases |= {str(name) for part in (*PARTS, "unlabelled") for name in split.get(part) or ()}
         cases |= {str(facts["id"]) for facts in audit.get("cases", ()) if "id" in facts} | set(content)
+        cases |= of_first_weights(run.path)
     matches = [re.search(subject, name) for name in cases] if subject else []
     subjects = {match[1] if match.re.groups else match[0] for match in matches if match}
     return Private(cases, {name for name in subjects if name}, keep=keep)

@@ -299,6 +299,14 @@ def test_an_ensemble_of_other_labels_or_images_is_refused(run, predict, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_several_runs_after_one_option_are_told_how_they_are_given(run, predict, tmp_path):
+    path = write(tmp_path / "in" / "a.nii.gz")
+    code, _, err = predict("--run", run, tmp_path / "other", "--input", path, "--output", tmp_path / "out")
+    assert code == 2
+    assert f"'{tmp_path / 'other'}' lacks its option: give --run before each value" in err
+    assert one_line(err)
+
+
 def one_line(err: str) -> bool:
     return err.startswith("error: ") and err.count("\n") == 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from tiny_classes import config_of, write_classes
 from tiny_data import SIDE, tiny
 from untrained_runs import untrained_run
@@ -21,6 +22,8 @@ from segmed.export.card import Words
 from segmed.export.private import Private
 from segmed.export.write_model import write_model
 from segmed.volumes import read_volume
+
+SPLIT = "runs/1/split.json"
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +67,30 @@ def test_it_names_no_case_no_path_and_no_machine(run, model):
 
 def test_with_cases_it_names_the_cases_and_still_no_path(run, tmp_path):
     model = write_model([run.path], tmp_path / "named.segmed", Words(), with_cases=True)
-    split = json.loads(contents(model)["runs/1/split.json"])
+    split = json.loads(contents(model)[SPLIT])
     assert split == json.loads(run.split.read_text())
     assert "secret_hospital" not in b"\n".join(contents(model).values()).decode(errors="replace")
     assert read_index(model)["cases"] is True
 
 
+def test_cases_of_the_first_weights_are_among_those_that_it_has_learnt_from(run, tmp_path):
+    first, second = (shutil.copytree(run.path, tmp_path / name) for name in ("first", "second"))
+    config = yaml.safe_load((second / "config.yaml").read_text())
+    (second / "config.yaml").write_text(yaml.safe_dump({**config, "init_network": str(first)}, sort_keys=False))
+    own = json.loads(run.split.read_text())
+    ours, theirs = own["train"][:1], own["train"][1:]
+    parts = own | {"train": ours, "validation": [], "test": [*own["validation"], *own["test"], *theirs]}
+    (second / "split.json").write_text(json.dumps(parts))
+    named = json.loads(contents(write_model([second], tmp_path / "a.segmed", Words(), with_cases=True))[SPLIT])
+    assert set(named["train"]) == {*own["train"], *own["validation"]}
+    assert (named["validation"], named["test"]) == ([], own["test"])
+    hidden = contents(write_model([second], tmp_path / "b.segmed", Words()))
+    assert len(json.loads(hidden[SPLIT])["train"]) == len(named["train"])
+    assert "ball_0" not in b"\n".join(hidden.values()).decode(errors="replace")
+
+
 def test_parts_keep_their_sizes_under_other_names(run, model):
-    hidden, own = json.loads(contents(model)["runs/1/split.json"]), json.loads(run.split.read_text())
+    hidden, own = json.loads(contents(model)[SPLIT]), json.loads(run.split.read_text())
     for part in ("train", "validation", "test"):
         assert len(hidden[part]) == len(own[part])
         assert all(name.startswith("withheld-") for name in hidden[part])
@@ -98,7 +117,7 @@ def test_the_card_says_data_figures_use_and_limits(model, monkeypatch, capsys):
         assert words in card, words
     counts = {
         part: len(names)
-        for part, names in json.loads(contents(model)["runs/1/split.json"]).items()
+        for part, names in json.loads(contents(model)[SPLIT]).items()
         if part in ("train", "validation", "test")
     }
     assert f"{counts['train']} trained it, {counts['validation']} selected it, {counts['test']} tested it" in card

@@ -17,6 +17,7 @@ from segmed.data.leaks.twins import CUT, Twin
 from segmed.reports.drawing.curves import COLOURS
 from segmed.reports.drawing.distributions import MISS_COLOUR
 from segmed.reports.drawing.slices import INK
+from segmed.reports.names import ending
 
 PAIRS = 8  # shown
 COLUMNS = 4  # pairs in a row
@@ -111,7 +112,7 @@ def _side_by_side(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _short(name: str) -> str:
     """The end of an id."""
     name = Path(name).name if len(name) > LONGEST_NAME else name
-    return name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}"
+    return ending(name, LONGEST_NAME)
 
 
 def _draw_alike(axes: Axes, audit: ClassAudit) -> None:

@@ -16,12 +16,13 @@ from segmed.evaluate.answers import LEAKING, Answers
 from segmed.evaluate.decisions import Level
 from segmed.evaluate.explanations import worst_first
 from segmed.metrics.calibration import Bin
-from segmed.reports.classification.text import CALIBRATION_TITLES, NONE, UNIT_TITLES, cell, number, short
+from segmed.reports.classification.text import CALIBRATION_TITLES, NONE, UNIT_TITLES, cell, number
 from segmed.reports.comparison.figures import PALE
 from segmed.reports.drawing.curves import COLOURS, draw_curves
 from segmed.reports.drawing.distributions import MISS_COLOUR, POINT_COLOUR
 from segmed.reports.drawing.panels import bare, grey_range, plain, show_plane
 from segmed.reports.drawing.slices import INK
+from segmed.reports.names import beginning, ending
 
 LINE_COLOURS = tuple(colour for colour in COLOURS if colour not in PALE)
 RIGHT_COLOUR = "#007A56"  # the green of Okabe and Ito, darker: it is read as text
@@ -66,7 +67,7 @@ def confusion_figure(summary: Mapping[str, Any]) -> Figure:
     Args:
         summary: of `summarise_classification`.
     """
-    units, names = summary["units"], [short(name, 14) for name in summary["classes"]]
+    units, names = summary["units"], [beginning(name, 14) for name in summary["classes"]]
     side = max(1.9, CELL_INCHES * len(names))
     figure = Figure(figsize=(len(units) * (side + 1.2), side + 1.5), layout="constrained")
     for axes, unit in zip(figure.subplots(1, len(units), squeeze=False)[0], units, strict=True):
@@ -124,7 +125,7 @@ def _draw_roc(axes: Axes, level: Level, summary: Mapping[str, Any], shown: Seque
     for place, (name, curve) in enumerate(level.roc(summary["classes"]).items()):
         if name in shown:
             (line,) = axes.plot(curve.false_positive_rate, curve.sensitivity, **_line(place))
-            handles.append((line, f"{short(name)}  {cell(entry['per_class'][name]['auc'])}"))
+            handles.append((line, f"{beginning(name)}  {cell(entry['per_class'][name]['auc'])}"))
     if entry["threshold"] is not None and entry["threshold"]["specificity"]["value"] is not None:
         fall_out = 1 - entry["threshold"]["specificity"]["value"]
         handles += _draw_point(axes, fall_out, entry["threshold"]["sensitivity"]["value"], entry["threshold"])
@@ -140,7 +141,7 @@ def _draw_precision(axes: Axes, level: Level, summary: Mapping[str, Any], shown:
             (line,) = axes.plot(curve.recall, curve.precision, drawstyle="steps-post", **_line(place))
             share = curve.positives / max(1, curve.positives + curve.negatives)
             axes.plot([0, 1], [share, share], **{**_line(place), "linewidth": 0.8, "linestyle": ":"})
-            handles.append((line, f"{short(name)}  {cell(entry['per_class'][name]['average_precision'])}"))
+            handles.append((line, f"{beginning(name)}  {cell(entry['per_class'][name]['average_precision'])}"))
     if entry["threshold"] is not None:
         precision = entry["threshold"]["positive_predictive_value"]["value"]
         handles += _draw_point(axes, entry["threshold"]["sensitivity"]["value"], precision, entry["threshold"])
@@ -285,7 +286,7 @@ def gallery_figure(
     for axes, index, image in zip(grid, shown, images, strict=False):
         show_image(axes, image)
         axes.set_title(answer_text(test, index), fontsize=6.5, color=INK, loc="left", pad=2)
-        axes.set_xlabel(tail(test.ids[index]), fontsize=5.5, color=INK, labelpad=2)
+        axes.set_xlabel(ending(test.ids[index]), fontsize=5.5, color=INK, labelpad=2)
     count = f"{len(shown)} of {len(wrong)} misclassified images of {len(test.ids)}, the worst first"
     return finish(figure, f"{title}: {count}" if title else count, notes)
 
@@ -293,7 +294,7 @@ def gallery_figure(
 def answer_text(test: Answers, index: int) -> str:
     """Truth and answer of an image, each with its probability; a line each."""
     pairs = (("truth", test.truth[index]), ("answer", test.labels[index]))
-    return "\n".join(f"{word} {short(test.classes[k], 13)} {test.probabilities[index, k]:.3f}" for word, k in pairs)
+    return "\n".join(f"{word} {beginning(test.classes[k], 13)} {test.probabilities[index, k]:.3f}" for word, k in pairs)
 
 
 def tallness_of(image: np.ndarray) -> float:
@@ -311,8 +312,3 @@ def show_image(axes: Axes, image: np.ndarray) -> None:
         low, high = grey_range(pixels)
         axes.imshow(np.clip((pixels - low) / (high - low), 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     bare(axes)
-
-
-def tail(name: str, most: int = 34) -> str:
-    """A name, its beginning left out where it is long: paths differ at their end."""
-    return name if len(name) <= most else f"…{name[1 - most :]}"

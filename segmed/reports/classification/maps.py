@@ -17,12 +17,12 @@ from segmed.reports.classification.figures import (
     answer_text,
     finish,
     show_image,
-    tail,
     tallness_of,
 )
 from segmed.reports.drawing.distributions import MISS_COLOUR
 from segmed.reports.drawing.panels import bare, show_plane
 from segmed.reports.drawing.slices import HEAT, INK, save_figure
+from segmed.reports.names import ending
 
 LEAST_DROP = 0.005  # of a probability, from which an occlusion map is drawn
 PANEL_INCHES = 1.35
@@ -56,7 +56,7 @@ def maps_figure(
         right = test.labels[one.index] == test.truth[one.index]
         text = f"{'right' if right else 'wrong'}: {answer_text(test, one.index).replace(chr(10), ', ')}"
         colour = RIGHT_COLOUR if right else MISS_COLOUR
-        part.suptitle(f"{text}\n{tail(test.ids[one.index])}", fontsize=6.5, color=colour)
+        part.suptitle(f"{text}\n{ending(test.ids[one.index])}", fontsize=6.5, color=colour)
         _draw_case(part, one.image, one.explanation, heights)
     return finish(figure, title, notes)
 

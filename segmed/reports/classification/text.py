@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segmed.metrics.small_samples import used
+from segmed.reports.names import beginning
 
 NONE = "–"  # in the place of a figure that does not exist
-LONGEST_NAME = 24
 UNIT_TITLES = {"image": "by image", "subject": "by subject"}
 POOLED = {"mean": "the mean of the probabilities", "vote": "a vote", "max": "the largest probability"}
 CLASS_TITLES = {
@@ -84,7 +84,7 @@ def overall_rows(summary: Mapping[str, Any], shown: Sequence[str] = tuple(OVERAL
     for key in shown:
         rows.append([_of_positive(summary, key), *(cell(entry["overall"][key]) for entry in entries)])
         if key == "accuracy":
-            texts = [f"{entry['majority_share']:.3f} ({short(entry['majority_class'])})" for entry in entries]
+            texts = [f"{entry['majority_share']:.3f} ({beginning(entry['majority_class'])})" for entry in entries]
             rows.append(["always the majority class", *texts])
     for key, title in CALIBRATION_TITLES.items():
         rows.append([title, *(cell(entry["calibration"]["before"][key]) for entry in entries)])
@@ -105,7 +105,7 @@ def class_table(summary: Mapping[str, Any], unit: str, *, intervals: bool = Fals
     for name, own in summary[unit]["per_class"].items():
         cells = [own[key] for key in CLASS_TITLES]
         texts = [(cell(one) if intervals else number(one)) if isinstance(one, Mapping) else str(one) for one in cells]
-        rows.append([short(name), *texts])
+        rows.append([beginning(name), *texts])
     return ["class", *CLASS_TITLES.values()], rows
 
 
@@ -162,17 +162,12 @@ def number(figure: Mapping[str, Any]) -> str:
     return NONE if figure["value"] is None else f"{figure['value']:.3f}"
 
 
-def short(name: str, most: int = LONGEST_NAME) -> str:
-    """A name, its end left out where it is long."""
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
 def _methods(entry: Mapping[str, Any]) -> str:
     """How the intervals of all and of the classes were found."""
     of_all = [(OVERALL_TITLES[key], entry["overall"][key]["ci95_method"]) for key in OVERALL_TITLES]
     losses = [(CALIBRATION_TITLES[key], entry["calibration"]["before"][key]["ci95_method"]) for key in LOSSES]
     of_classes = [
-        (f"{title} of {short(name)}", own[key]["ci95_method"])
+        (f"{title} of {beginning(name)}", own[key]["ci95_method"])
         for name, own in entry["per_class"].items()
         for key, title in CLASS_TITLES.items()
         if isinstance(own[key], Mapping) and own[key]["value"] is not None
@@ -189,7 +184,7 @@ def _methods(entry: Mapping[str, Any]) -> str:
 def _of_positive(summary: Mapping[str, Any], key: str) -> str:
     title = OVERALL_TITLES[key]
     named = key in ("auc", "average_precision") and summary["positive"] is not None
-    return f"{title} of {short(summary['positive'])}" if named else title
+    return f"{title} of {beginning(summary['positive'])}" if named else title
 
 
 def _choice(entry: Mapping[str, Any]) -> str:

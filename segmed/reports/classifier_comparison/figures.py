@@ -12,10 +12,11 @@ from segmed.evaluate.classifier_comparison import ClassifierComparison
 from segmed.evaluate.decisions import Unit
 from segmed.metrics.repeated import COMPARED
 from segmed.reports.classification.figures import GREY, LINE_COLOURS, finish
-from segmed.reports.classification.text import CALIBRATION_TITLES, OVERALL_TITLES, UNIT_TITLES, short
+from segmed.reports.classification.text import CALIBRATION_TITLES, OVERALL_TITLES, UNIT_TITLES
 from segmed.reports.comparison.figures import REFERENCE_GREY
 from segmed.reports.drawing.panels import plain
 from segmed.reports.drawing.slices import INK
+from segmed.reports.names import beginning
 
 FIGURE_TITLES = OVERALL_TITLES | CALIBRATION_TITLES
 LOWER_IS_BETTER = tuple(CALIBRATION_TITLES)
@@ -93,12 +94,12 @@ def _draw_differences(
                 markerfacecolor=colours[name] if filled else "white",
             )  # fmt: skip
     axes.set_ylim(len(others) - 0.5, -0.5)
-    axes.set_yticks(range(len(others)), [short(name, LONGEST_NAME) for name in others])
+    axes.set_yticks(range(len(others)), [beginning(name, LONGEST_NAME) for name in others])
     axes.margins(x=0.08)
     axes.locator_params(axis="x", nbins=4)
     better = "← better" if metric in LOWER_IS_BETTER else "better →"
     axes.set_title(FIGURE_TITLES[metric], fontsize=9, color=INK)
-    axes.set_xlabel(f"− {short(comparison.reference, LONGEST_NAME)}   {better}", fontsize=7, color=INK)
+    axes.set_xlabel(f"− {beginning(comparison.reference, LONGEST_NAME)}   {better}", fontsize=7, color=INK)
     plain(axes)
 
 
@@ -111,7 +112,7 @@ def _draw_roc(axes: Axes, comparison: ClassifierComparison, unit: Unit, name: st
             width = 1.4 if len(levels) == 1 else 0.8
             axes.plot(curve.false_positive_rate, curve.sensitivity, color=colour, linewidth=width)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    axes.set_title(f"{short(name, LONGEST_NAME)}, {UNIT_TITLES[unit]}", fontsize=9, color=INK)
+    axes.set_title(f"{beginning(name, LONGEST_NAME)}, {UNIT_TITLES[unit]}", fontsize=9, color=INK)
     axes.set_xlabel("1 − specificity", fontsize=8, color=INK)
     axes.set_ylabel("sensitivity", fontsize=8, color=INK)
     plain(axes)
@@ -126,7 +127,7 @@ def _add_legend(axes: Axes, comparison: ClassifierComparison, colours: dict[str,
         runs = f", {area.runs} runs" if area.runs > 1 else ""
         text = "–" if area.value is None else f"{area.value:.3f}"
         between = "" if area.ci95 is None else f" [{area.ci95[0]:.3f}, {area.ci95[1]:.3f}]"
-        label = f" {short(name, LONGEST_NAME)}{runs}\n {text}{between}"  # matplotlib hides what begins with a _
+        label = f" {beginning(name, LONGEST_NAME)}{runs}\n {text}{between}"  # matplotlib hides what begins with a _
         handles.append(Line2D([], [], color=colour, linewidth=1.6, label=label))
     for one in comparison.units:
         text = f"difference {UNIT_TITLES[one]}, 95 % interval"

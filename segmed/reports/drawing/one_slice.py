@@ -16,6 +16,7 @@ from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.labels import IGNORE
 from segmed.metrics.surfaces import bounding_box
 from segmed.reports.drawing.label_colours import label_colours
+from segmed.reports.names import beginning
 
 INK = "#333333"
 HEAT = "inferno"  # of maps over an image: even in lightness
@@ -24,7 +25,7 @@ CROWDED = 8.0  # crossings of a line from which contours are drawn thin
 OPACITY = 0.45  # of the area of a prediction
 GREY = "#777777"
 MOST_NAMED = 12  # labels in a legend
-MOST_LETTERS = 30  # of a name in a legend
+MOST_LETTERS = 30  # of a name in a legend: one wider than the figure leaves no room for it
 USUAL_LETTERS = 18  # of its other entries
 LETTER_INCHES = 0.075  # of eight points
 OBLIQUE = 0.4  # share of a direction from which its side is named
@@ -173,11 +174,6 @@ def side_letters(direction: np.ndarray) -> str:
     return "".join(names[axis] for axis in np.argsort(-shares)[:2] if shares[axis] > OBLIQUE)
 
 
-def short_name(name: str) -> str:
-    """A name for a legend, its end left out where it is long: a legend wider than the figure leaves no room for it."""
-    return name if len(name) <= MOST_LETTERS else name[: MOST_LETTERS - 1] + "…"
-
-
 def add_label_legend(figure: Figure, cases: Sequence[CaseVolumes], names: Sequence[str] = ()) -> None:
     """Below the panels: labels by colour, where they have names, and how reference and prediction are drawn.
 
@@ -191,7 +187,7 @@ def add_label_legend(figure: Figure, cases: Sequence[CaseVolumes], names: Sequen
     colours = label_colours(names)
     named = [index for index in shown if index <= len(names)][:MOST_NAMED]
     handles: list[Line2D | Patch] = [
-        Patch(color=colours[index - 1], label=short_name(names[index - 1])) for index in named
+        Patch(color=colours[index - 1], label=beginning(names[index - 1], MOST_LETTERS)) for index in named
     ]
     if any(case.reference is not None for case in cases):
         handles.append(Line2D([], [], color=GREY, linewidth=1.5, label="outline: reference"))

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from segmed.labels import IGNORE
-from segmed.reports.drawing.one_slice import short_name
+from segmed.reports.drawing.one_slice import MOST_LETTERS
 from segmed.reports.drawing.slices import INK
+from segmed.reports.names import beginning
 
 TILE_INCHES = 1.35
 INSIDE = 0.75  # level of a contour between 0 outside and 1 inside: neighbours' lines lie side by side, none is hidden
@@ -91,7 +92,10 @@ def add_scale(figure: Figure, line: Sequence[Axes]) -> None:
 
 def add_legend(figure: Figure, colours: Mapping[str, str]) -> None:
     """Name -> colour, below the panels."""
-    handles = [Line2D([], [], color=colour, linewidth=2, label=short_name(name)) for name, colour in colours.items()]
+    handles = [
+        Line2D([], [], color=colour, linewidth=2, label=beginning(name, MOST_LETTERS))
+        for name, colour in colours.items()
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from segmed.evaluate.case_volumes import CaseVolumes
 from segmed.reports.drawing.one_slice import INK, add_label_legend, draw_slice, is_labelled, name_ends
 from segmed.reports.drawing.slices import stack_axis
+from segmed.reports.names import ending
 
 PATCHES = 8  # in a figure
 COLUMNS = 4  # TensorBoard shows a figure 350 pixels wide
@@ -71,7 +72,7 @@ def patches_figure(batch: Mapping[str, Any], views: Mapping[str, Any], *, grid: 
     if views:
         count = min(count, COLUMNS)
     first = [grid.case(images[n, 0], reference=None if labels is None else labels[n]) for n in range(count)]
-    names = [str(name)[-LONGEST_NAME:] for name in batch.get("case", ())] or [""] * count
+    names = [ending(str(name), LONGEST_NAME) for name in batch.get("case", ())] or [""] * count
     rows = [("patch", first[n : n + COLUMNS], names[n : n + COLUMNS]) for n in range(0, count, COLUMNS)]
     rows += [(name, _viewed(grid, first, np.asarray(view)), [""] * count) for name, view in views.items()]
     axis = stack_axis(first[0].shape, first[0].spacing_mm)

@@ -11,6 +11,7 @@ from segmed.labels import MEAN
 from segmed.metrics.mask_metrics import OF_CASES, metric_named, metrics_shown
 from segmed.metrics.metric import Place
 from segmed.metrics.statistics import interval_method
+from segmed.reports.names import beginning
 
 LONGEST_NAME = 24
 NONE = "–"  # in the place of a figure that does not exist
@@ -40,8 +41,7 @@ def table_text(summary: Mapping[str, Any]) -> str:
     body: list[list[str]] = []
     for name, figures in shown:
         first = figures["dice"]
-        short = name if len(name) <= width else name[: width - 1] + "…"
-        body.append([f"{short:<{width}}", f"{first['n']:>5}", f"{first['missed']:>6}"])
+        body.append([f"{beginning(name, width):<{width}}", f"{first['n']:>5}", f"{first['missed']:>6}"])
         body[-1] += [mean_sd(figures[metric], metric) for metric in metrics]
         body.append([" " * width, " " * 5, " " * 6, *(interval(figures[metric], metric) for metric in metrics)])
     widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
