@@ -22,6 +22,7 @@ from segmed.data.cache_entries import keep_below
 from segmed.data.cases import Case, cases_of
 from segmed.data.class_column import KnownClasses, with_targets
 from segmed.data.content import check_content
+from segmed.data.one_piece import in_one_piece
 from segmed.data.splits import Split
 from segmed.data.training_patches import PatchDataset, patch_loader
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
@@ -48,6 +49,8 @@ from segmed.training.ranks import Ranks
 from segmed.training.rate_search import find_rate
 from segmed.training.steps import AllLogits, Step, SupervisedStep
 from segmed.training.tracking import Tracker
+
+MOST_REFERENCES = 50  # training cases whose label maps are asked for what is one piece
 
 
 class Training:
@@ -232,15 +235,19 @@ class Training:
         )
 
     def _clean_what_gains(self, validator: Validator | None) -> None:
-        """Choose by validation, with the best weights, of which labels only the largest piece is kept."""
+        """Choose by the references and by validation, with the best weights, of what only the largest piece is kept."""
         if self.config.inference.largest_component != "auto":
             return
         names: tuple[str, ...] = ()
         reason = "nothing was validated"
         if validator is not None:
             load_weights(self.run.weights("best"), self.network)
-            names = validator.gains_from_cleaning(self.network)
-            reason = "validation: the largest piece alone scores better" if names else "validation: no label gains"
+            references = spread(self._volumes(self.split.train), MOST_REFERENCES)
+            whole = in_one_piece((each.label for each in references if each.label is not None), self.dataset.labels)
+            names = validator.worth_cleaning(self.network, whole)
+            reason = "validation: one piece in the training cases and no loss, or a gain beyond chance"
+            if not names:
+                reason = "validation: no label is one piece in the training cases without loss, or gains beyond chance"
         self._keep("inference", {"largest_component": names}, reason)
 
     def _volumes(self, ids: Sequence[str]) -> list[CachedVolume]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from segmed.metrics.class_figures import figures as class_figures
 from segmed.metrics.mask_metrics import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
 from segmed.segment.settings_choice import Pieces
-from segmed.segmenters.cleaning import is_gain
+from segmed.segmenters.cleaning import is_gain_beyond_chance, no_loss
 from segmed.segmenters.native import WayHome
 from segmed.segmenters.segmenter import decide
 from segmed.segmenters.trained_network import NetworkSegmenter
@@ -198,22 +198,30 @@ class Validator:
         share = sum(case.volume.image.size for case in self._own) / case.volume.image.size
         return self.ranks.maximum([share * seconds])[0]
 
-    def gains_from_cleaning(self, network: nn.Module) -> tuple[str, ...]:
-        """Regions and labels whose mean Dice rises when only their largest connected piece is kept.
+    def worth_cleaning(self, network: nn.Module, in_one_piece: Collection[str] = ()) -> tuple[str, ...]:
+        """Regions and labels of which only the largest connected piece is to be kept.
 
-        Regions are tried first, by the Dice of their labels, then labels on what the regions leave. More cases must
-        gain than lose, so that one lucky case does not decide.
+        What is one piece in the references is one unless its mean Dice falls; anything else must gain by more than
+        chance, which a handful of cases can't tell. Regions are tried first, by the Dice of their labels, then labels
+        on what the regions leave.
 
         Args:
             network: with the weights that will predict.
+            in_one_piece: regions and labels that are.
         """
-        regions = self._gaining(network, self.labels.regions, after=())
-        return (*regions, *self._gaining(network, {name: (name,) for name in self.labels.names}, after=regions))
+        regions = self._worth_it(network, self.labels.regions, after=(), expected=in_one_piece)
+        labels = {name: (name,) for name in self.labels.names}
+        return (*regions, *self._worth_it(network, labels, after=regions, expected=in_one_piece))
 
-    def _gaining(
-        self, network: nn.Module, candidates: Mapping[str, Sequence[str]], *, after: Sequence[str]
+    def _worth_it(
+        self,
+        network: nn.Module,
+        candidates: Mapping[str, Sequence[str]],
+        *,
+        after: Sequence[str],
+        expected: Collection[str],
     ) -> tuple[str, ...]:
-        """The candidates that gain when they are cleaned, once `after` is clean."""
+        """The candidates that are to be cleaned, once `after` is clean."""
         differences: dict[str, list[float]] = {name: [] for name in candidates}
         for case in self._own if candidates else ():
             raw = self._native_labels(case, self._probabilities(network, case))
@@ -223,7 +231,10 @@ class Validator:
                 gains = [self._dice(case, cleaned, label) - self._dice(case, label_map, label) for label in members]
                 differences[name].append(math.fsum(gains) / len(gains))
         everyone = self.ranks.gather(differences)
-        return tuple(name for name in candidates if is_gain([d for part in everyone for d in part[name]]))
+        together = {name: [difference for part in everyone for difference in part[name]] for name in candidates}
+        return tuple(
+            name for name, each in together.items() if (no_loss if name in expected else is_gain_beyond_chance)(each)
+        )
 
     def _dice(self, case: ValidationCase, prediction: np.ndarray, label: str) -> float:
         true = self._reference(case).indices

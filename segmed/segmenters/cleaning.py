@@ -9,12 +9,14 @@ import numpy as np
 from scipy import ndimage
 
 from segmed.errors import SegmenterError
+from segmed.metrics.statistics import paired_wilcoxon
 from segmed.metrics.surfaces import bounding_box
 from segmed.segmenters.obstruction import dark_cores
 from segmed.segmenters.region import Scene, TissueMethod
 
 ROUNDING = 1e-6  # of a piece's volume
 LEAST_GAIN = 5e-4  # of the mean Dice, for cleaning to be worth it
+CHANCE = 0.05
 
 
 class Cleaned(TissueMethod):
@@ -79,3 +81,22 @@ def is_gain(differences: Sequence[float]) -> bool:
     """
     better, worse = (sum(sign * difference > 0 for difference in differences) for sign in (1, -1))
     return better > worse and math.fsum(differences) / len(differences) >= LEAST_GAIN
+
+
+def is_gain_beyond_chance(differences: Sequence[float]) -> bool:
+    """Whether the mean Dice rises by more than chance; never with fewer than six cases.
+
+    Args:
+        differences: as in `is_gain`.
+    """
+    p = paired_wilcoxon(differences, [0.0] * len(differences))
+    return p < CHANCE and math.fsum(differences) / len(differences) >= LEAST_GAIN
+
+
+def no_loss(differences: Sequence[float]) -> bool:
+    """Whether the mean Dice does not fall.
+
+    Args:
+        differences: as in `is_gain`.
+    """
+    return math.fsum(differences) > -LEAST_GAIN * max(len(differences), 1)

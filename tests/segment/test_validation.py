@@ -140,10 +140,19 @@ def test_without_room_label_maps_are_read_again(tmp_path, monkeypatch):
     assert not validate._kept
 
 
-def test_cleaning_is_advised_for_the_label_whose_stray_pieces_it_removes(tmp_path):
+def test_what_is_one_piece_in_the_references_is_one_unless_validation_loses(tmp_path):
     stray = [make_case(tmp_path, name, stray=True) for name in "ab"]
-    assert validator(stray, labels=replace(LABELS, regions={})).gains_from_cleaning(Reader()) == ("scar",)
-    assert validator([make_case(tmp_path, "c")]).gains_from_cleaning(Reader()) == ()
+    validate = validator(stray, labels=replace(LABELS, regions={}))
+    assert validate.worth_cleaning(Reader(), ("scar",)) == ("scar",)
+    assert validate.worth_cleaning(Reader(), ("scar", "blood")) == ("blood", "scar")
+    assert validate.worth_cleaning(Reader()) == (), "two cases are too few to tell a gain from chance"
+    assert validator([make_case(tmp_path, "c")]).worth_cleaning(Reader(), ("scar",)) == ("scar",)
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(5, ()), (6, ("scar",))])
+def test_other_labels_must_gain_by_more_than_chance(tmp_path, count, chosen):
+    stray = [make_case(tmp_path, name, stray=True) for name in "abcdef"[:count]]
+    assert validator(stray, labels=replace(LABELS, regions={})).worth_cleaning(Reader()) == chosen
 
 
 @pytest.mark.parametrize(
@@ -167,11 +176,11 @@ def test_where_only_the_largest_piece_is_predicted_it_alone_is_scored(tmp_path):
 
 def test_a_region_is_cleaned_before_its_labels(tmp_path):
     """Scar apart from the heart goes with the region; nothing is left that cleaning scar alone would better."""
-    stray = [make_case(tmp_path, name, stray=True) for name in "ab"]
-    assert validator(stray).gains_from_cleaning(Reader()) == ("heart",)
+    validate = validator([make_case(tmp_path, name, stray=True) for name in "abcdef"])
+    assert validate.worth_cleaning(Reader()) == ("heart",)
 
 
-def test_cleaning_must_help_more_cases_than_it_harms(tmp_path):
+def test_what_validation_loses_is_not_cleaned(tmp_path):
     cases = [make_case(tmp_path, "a", stray=True), make_case(tmp_path, "b"), make_case(tmp_path, "c")]
     truth = np.zeros((14, 12, 10), np.uint8)
     truth[1:4, 1:4, 1:4] = truth[7:9, 7:9, 7:9] = 2  # scar in two pieces, as it is
@@ -185,7 +194,8 @@ def test_cleaning_must_help_more_cases_than_it_harms(tmp_path):
         )
         for case in cases[1:]
     ]
-    assert validator([cases[0], *two_pieces]).gains_from_cleaning(Reader()) == ()
+    labels = replace(LABELS, regions={})
+    assert validator([cases[0], *two_pieces], labels=labels).worth_cleaning(Reader(), ("scar",)) == ()
 
 
 def test_a_rehearsal_foresees_the_time_of_all_cases(tmp_path):
@@ -203,12 +213,12 @@ def test_without_spacing_there_is_no_figure_in_mm(tmp_path):
 def test_two_processes_share_the_cases_and_get_the_result_of_one(tmp_path, number):
     cases = [make_case(tmp_path, name, stray=name == "b") for name in "abc"[:number]]
     alone = validator(cases, figures=0)
-    expected = alone(Reader()), alone.gains_from_cleaning(Reader())
+    expected = alone(Reader()), alone.worth_cleaning(Reader(), ("heart", "scar"))
 
     def shared(fabric) -> None:
         together = validator(cases, figures=0)
         assert len(together._own) < max(number, 2)
-        assert (together(Reader()), together.gains_from_cleaning(Reader())) == expected
+        assert (together(Reader()), together.worth_cleaning(Reader(), ("heart", "scar"))) == expected
         assert together.rehearse(Reader()) > 0
 
     assert forked(shared) == [0, 0]
