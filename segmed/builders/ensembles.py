@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from segmed.config import InferenceConfig, SegmentationConfig
 from segmed.errors import ConfigError, RunError
 from segmed.runs import Folds, Run, open_run, read_config
+from segmed.training.checkpoint import read_metadata
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,13 @@ class Member:
 
     @property
     def digest(self) -> str:
-        """Tells weights apart, of one network or of all networks of a composed run."""
+        """Tells weights apart, of one network or of all networks of a composed run.
+
+        Raises:
+            RunError: there are none, or they are damaged.
+        """
         if not self.config.composed:
+            read_metadata(Run(self.run).weights("best"))
             return _hash([Run(self.run).weights("best")])
         return _hash(sorted(self.run.rglob("best.safetensors")))
 

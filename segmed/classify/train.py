@@ -62,7 +62,7 @@ class Training:
         spent = self._compilation(choice, tracker) + self._rate(choice, tracker)
         train = self.config.train
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
-        command = f"segmed train-cls --resume {self.run.path}"
+        command = f"segmed train-cls --resume {self.run.whole}"
         network, classes = self.config.network.name, ",".join(self.images.dataset.classes)
         augment = self.config.augment
         first, *broader = [self._batches(each) for each in (augment, *augment.broader())]

@@ -12,6 +12,7 @@ from segmed.commands.command_line import of_process, parse_as
 from segmed.config import Section, SegmentationConfig
 from segmed.config.classification import ClassificationConfig
 from segmed.config.jobs import EngineName, JobsConfig
+from segmed.config.reading import validate
 from segmed.errors import ConfigError
 from segmed.runs import Folds, Run, is_run
 
@@ -78,7 +79,8 @@ def read_training(
         )
     changes = {name: getattr(arguments, name) for name in ("fold", "folds") if getattr(arguments, name) is not None}
     if changes:
-        config = config.model_copy(update={"split": config.split.model_validate(config.split.model_dump() | changes)})
+        split = validate(type(config.split), config.split.model_dump() | changes, where="--folds, --fold")
+        config = config.model_copy(update={"split": split})
     return arguments, config
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from segmed.config.base import Auto, Fraction, Section, Spacing
 from segmed.config.label_codes import SegmentCode
@@ -175,6 +175,14 @@ class SplitConfig(Section):
         0.0, description="share of the training subjects whose label maps are held back: they count as unlabelled"
     )
     seed: int = Field(0, description="seed of the split, apart from the seed of training")
+
+    @model_validator(mode="after")
+    def _fold_is_there(self) -> SplitConfig:
+        if self.fold is not None and self.fold >= self.folds and self.file is None and not self.from_manifest:
+            raise ValueError(
+                f"fold {self.fold} does not exist: {self.folds} folds are counted from 0 to {self.folds - 1}"
+            )
+        return self
 
 
 class VolumeLeakConfig(Section):

@@ -120,9 +120,8 @@ class AugmentConfig(Section):
 
     broaden: bool | Auto = Field(
         "auto",
-        description="where the validation loss lies above its least value twice running, go on with the next preset: "
-        "light, full, wide; "
-        "auto: where name is auto",
+        description="where validation shows overfitting (its loss lies above its least value twice running, or falls "
+        "no more while that of training does), go on with the next preset: light, full, wide; auto: where name is auto",
     )
     keep: tuple[str, ...] = Field(
         (), description="numbers that stay when the plan or broaden changes the preset; those that are given always do"

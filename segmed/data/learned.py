@@ -88,8 +88,9 @@ def _began_with(config: Mapping[str, Any]) -> Path | None:
 
 def _root(run: Run, config: Mapping[str, Any]) -> Path:
     """Folder of the data of a run; of a network of a cascade or an ensemble, that of the whole."""
-    whole = [Run(parent) for parent in run.path.absolute().parents if Run(parent).config.is_file()]
-    config = load_yaml(whole[-1].config) if whole else config
+    whole = Run(run.path.absolute()).whole
+    if whole != run.path.absolute():
+        config = load_yaml(Folds(whole).config if Folds(whole).begun else Run(whole).config)
     return Path(str(config.get("data", {}).get("root", "")))
 
 

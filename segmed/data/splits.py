@@ -162,8 +162,9 @@ def _too_few(count: int, config: SplitConfig) -> str:
     have = f"{count} {config.by}{'' if count == 1 else 's'}"
     if count >= needed:
         return f"{have} can't fill {needed} parts with these shares: lower split.validation or split.test"
-    spare = [f"split.{part} to 0" for part in ("validation", "test") if parts[part]][: needed - max(1, count)]
-    way_out = f", or set {' and '.join(spare)}" if spare and config.fold is None and count else ""
+    may_go = {"validation": config.validation > 0, "test": config.test > 0 and config.fold is None}
+    spare = [f"split.{part} to 0" for part, there in may_go.items() if there][: needed - max(1, count)]
+    way_out = f", or set {' and '.join(spare)}" if len(spare) >= needed - count > 0 and count else ""
     return (
         f"{have} can't fill {needed} parts ({', '.join(name for name, on in parts.items() if on)}): add cases{way_out}"
     )
@@ -214,8 +215,6 @@ def _nearest_to(units: Sequence[Unit], fraction: float) -> set[Unit]:
 def _fold(units: Sequence[Unit], config: SplitConfig) -> tuple[list[Unit], list[Unit]]:
     """The units of one fold and the others; each stratum is dealt out over the folds."""
     fold, folds = int(config.fold or 0), config.folds
-    if fold >= folds:
-        raise DatasetError(f"fold {fold} does not exist: {folds} folds are counted from 0 to {folds - 1}")
     if len(units) < folds:
         raise DatasetError(
             f"{len(units)} {config.by}s can't make {folds} folds: set split.folds to {len(units)} or less"

@@ -15,6 +15,8 @@ from segmed.files import TEMPORARY
 LOCK = ".lock"
 BEFORE_CONFIG = ("plan.json", "split.json", "environment.json", "audit.json")  # written while a folder is being made
 
+DEEPEST = 3  # folders from that of a network to that of the whole: fold, stage, view
+
 
 @dataclass(frozen=True)
 class Run:
@@ -76,6 +78,19 @@ class Run:
     def page(self) -> Path:
         """The report, the last file that is written."""
         return self.path / "report.html"
+
+    @property
+    def whole(self) -> Path:
+        """Folder of what it is a part of, a cascade, an ensemble or a cross-validation: with that it goes on. Its own
+        where it stands alone.
+        """
+        around = [each for each in self.path.parents[:DEEPEST] if Folds(each).begun or Run(each).whole_run]
+        return around[-1] if around else self.path
+
+    @property
+    def whole_run(self) -> bool:
+        """Whether the folder holds the config and the split of a run; a config alone may be anybody's."""
+        return self.config.is_file() and self.split.is_file()
 
     @property
     def finished(self) -> bool:

@@ -50,7 +50,7 @@ from segmed.training.rate_search import find_rate
 from segmed.training.steps import AllLogits, Step, SupervisedStep
 from segmed.training.tracking import Tracker
 
-MOST_REFERENCES = 50  # training cases whose label maps are asked for what is one piece
+MOST_REFERENCES = 50  # cases whose label maps are asked for what is one piece
 
 
 class Training:
@@ -90,7 +90,7 @@ class Training:
         method = self._method(choice)
         tracker.text("config", self.run.config.read_text(encoding="utf-8"))
         validator, train = self._validator(tracker), self.config.train
-        command = f"segmed train --resume {self.run.path}"
+        command = f"segmed train --resume {self.run.whole}"
         network, labels = self.config.network.name, ",".join(self.dataset.labels.names)
         first, *broader = self._streams(volumes, self._unlabelled(tracker))
         state = fit(
@@ -242,12 +242,12 @@ class Training:
         reason = "nothing was validated"
         if validator is not None:
             load_weights(self.run.weights("best"), self.network)
-            references = spread(self._volumes(self.split.train), MOST_REFERENCES)
+            references = spread(self._volumes((*self.split.train, *self.split.validation)), MOST_REFERENCES)
             whole = in_one_piece((each.label for each in references if each.label is not None), self.dataset.labels)
             names = validator.worth_cleaning(self.network, whole)
-            reason = "validation: one piece in the training cases and no loss, or a gain beyond chance"
+            reason = "validation: one piece in the references and no loss, or a gain beyond chance"
             if not names:
-                reason = "validation: no label is one piece in the training cases without loss, or gains beyond chance"
+                reason = "validation: no label is one piece in the references without loss, or gains beyond chance"
         self._keep("inference", {"largest_component": names}, reason)
 
     def _volumes(self, ids: Sequence[str]) -> list[CachedVolume]:

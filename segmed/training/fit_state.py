@@ -40,6 +40,8 @@ class FitState:
         best_score, best_step, best_metrics: of the best validation; none where nothing was validated.
         worse: validations since then, or since the batches last became more varied.
         losses: of the validations since the batches last became more varied.
+        trained: mean training loss of the steps before each of them.
+        loss_sum, loss_steps: of the training steps since the last validation.
         breadth: how often they did.
         ended: nothing is left to do.
         seconds: of training and validation.
@@ -53,6 +55,14 @@ class FitState:
     best_metrics: dict[str, float] = field(default_factory=dict)
     worse: int = 0
     losses: list[float] = field(default_factory=list)
+    trained: list[float] = field(default_factory=list)
+    loss_sum: float = 0.0
+    loss_steps: int = 0
     breadth: int = 0
     ended: bool = False
     seconds: float = 0.0
+
+    def begin_anew(self) -> None:
+        """The batches become more varied from here on: what validation said before counts no more."""
+        self.breadth += 1
+        self.losses, self.trained, self.worse = [], [], 0

@@ -97,6 +97,16 @@ class Journal:
         )
 
     @property
+    def steps(self) -> int:
+        """How many came together since the last row.
+
+        Raises:
+            TrainingError: as `check`.
+        """
+        self.check()
+        return len(self._read)
+
+    @property
     def row_is_due(self) -> bool:
         """Whether enough steps came together."""
         return len(self._read) >= LOG_EVERY

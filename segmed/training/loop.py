@@ -198,8 +198,11 @@ class _Bookkeeper:
         Raises:
             TrainingError: something in it is NaN.
         """
+        steps = self.journal.steps
         row = self.journal.row()
         if row:
+            self.state.loss_sum += steps * row.get("loss", 0.0)
+            self.state.loss_steps += steps
             self.tracker.scalars(self.state.step, {**row, **self.step.rates}, minutes=self.budget.seconds / 60)
 
     # ------------------------------------------------------------ saving
@@ -259,7 +262,7 @@ class _Bookkeeper:
         self._judge(result)
         self.answered = not ended and self.state.breadth < answers and self._overfits()
         if self.answered:
-            self.state.breadth, self.state.losses, self.state.worse = self.state.breadth + 1, [], 0
+            self.state.begin_anew()
         patience = self.settings.patience
         if ended or (patience is not None and self.state.worse >= patience):
             self.end()
@@ -269,14 +272,10 @@ class _Bookkeeper:
     def _overfits(self) -> bool:
         """Whether validation shows it while there is time for an answer; said in the log."""
         state = self.state
-        if state.worse < 2 or state.validated_at > LATE or not overfits(state.losses):
-            return False
-        *_, before, last = state.losses
-        self.tracker.line(
-            f"overfitting: the validation loss lay above its least twice ({min(state.losses):.4g}, then {before:.4g} "
-            f"and {last:.4g}): from here on patches are changed more"
-        )
-        return True
+        seen = overfits(state.losses, state.trained) if state.worse >= 2 and state.validated_at <= LATE else ""
+        if seen:
+            self.tracker.line(f"overfitting: {seen}: from here on patches are changed more")
+        return bool(seen)
 
     def _validate(self) -> ValidationResult:
         if self.validate is None:
@@ -296,6 +295,8 @@ class _Bookkeeper:
         score = -math.inf if math.isnan(score) else score
         if "validation/loss" in metrics:
             state.losses.append(float(metrics["validation/loss"]))
+            state.trained.append(state.loss_sum / max(state.loss_steps, 1))
+            state.loss_sum, state.loss_steps = 0.0, 0
         better = state.best_score is None or score > state.best_score
         if better:
             self.checkpoints.save_weights("best", self.step.evaluation_network, step=state.step, score=f"{score:.6f}")

@@ -299,6 +299,16 @@ def test_an_ensemble_of_other_labels_or_images_is_refused(run, predict, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_that_lost_its_weights_is_told(run, predict, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    weights = tmp_path / "copy" / "weights" / "best.safetensors"
+    weights.unlink()
+    path = write(tmp_path / "in" / "a.nii.gz")
+    code, _, err = predict("--run", tmp_path / "copy", "--input", path, "--output", tmp_path / "out")
+    assert code == 2
+    assert err == f"error: weights {weights} are not there: train first, or name another run\n"
+
+
 def test_several_runs_after_one_option_are_told_how_they_are_given(run, predict, tmp_path):
     path = write(tmp_path / "in" / "a.nii.gz")
     code, _, err = predict("--run", run, tmp_path / "other", "--input", path, "--output", tmp_path / "out")

@@ -155,7 +155,6 @@ def test_a_manifest_without_validation_gets_one_from_its_training_cases():
     ("cases", "config", "said"),
     [
         (make_cases(3), SplitConfig(fold=0), r"3 subjects can't make 5 folds: set split\.folds to 3 or less"),
-        (make_cases(9), SplitConfig(fold=5), "fold 5 does not exist: 5 folds are counted from 0 to 4"),
         (
             make_cases(2),
             SplitConfig(),
@@ -165,6 +164,11 @@ def test_a_manifest_without_validation_gets_one_from_its_training_cases():
             make_cases(1),
             SplitConfig(),
             "1 subject can't fill 3 parts .*validation to 0 and split.test to 0$",
+        ),
+        (
+            make_cases(2),
+            SplitConfig(folds=2, fold=0),
+            "2 subjects can't fill 3 parts .*, or set split.validation to 0$",
         ),
         (make_cases(1), SplitConfig(validation=0), "1 subject can't fill 2 parts .*, or set split.test to 0$"),
         ([], SplitConfig(), "0 subjects can't fill 3 parts"),

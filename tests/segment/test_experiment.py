@@ -368,6 +368,44 @@ def test_resume_takes_no_other_option(monkeypatch, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--folds", "1"), "--folds, --fold: 'folds' is 1: give 2 or more"),
+        (("--folds", "3", "--fold", "7"), "--folds, --fold: fold 7 does not exist: 3 folds are counted from 0 to 2"),
+        (("--fold", "-1"), "--folds, --fold: 'fold' is -1: give 0 or more"),
+    ],
+)
+def test_folds_that_do_not_exist_are_refused_before_anything_is_made(options, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert called(monkeypatch, train_seg, *options) == 2
+    assert capsys.readouterr().err == f"error: {words}\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("place", "files", "whole"),
+    [
+        ("runs/a", (), "runs/a"),
+        ("runs/a", ("config.yaml", "runs/config.yaml"), "runs/a"),  # anybody's
+        ("runs/cv/fold_1", ("runs/cv/folds.yaml",), "runs/cv"),
+        ("runs/a/fine/axial", ("runs/a/config.yaml", "runs/a/split.json"), "runs/a"),
+        (
+            "cv/fold_0/coarse/axial",
+            ("cv/folds.yaml", "cv/fold_0/config.yaml", "cv/fold_0/split.json"),
+            "cv",
+        ),
+    ],
+)
+def test_a_part_goes_on_with_its_whole(place, files, whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in (*files, f"{place}/config.yaml", f"{place}/split.json"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    assert Run(Path(place)).whole == Path(whole)
+    assert Run(tmp_path / place).whole == tmp_path / whole
+
+
 def test_evaluating_a_part_against_all_references_counts_no_training_case_as_missed(
     finished, phantom, tmp_path, monkeypatch
 ):

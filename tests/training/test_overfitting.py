@@ -45,7 +45,23 @@ RISING = [0.5, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]  # losses of ten va
     ],
 )
 def test_two_losses_above_the_least_one_show_overfitting(losses, seen):
-    assert overfits(losses) is seen
+    assert bool(overfits(losses)) is seen
+
+
+@pytest.mark.parametrize(
+    ("losses", "trained", "seen"),
+    [
+        ([0.8, 0.553, 0.554, 0.559], [0.5, 0.12, 0.11, 0.10], True),  # three patients of MyoPS
+        ([0.8, 0.553, 0.548, 0.549], [0.5, 0.12, 0.11, 0.10], True),  # a fall of less than a hundredth is none
+        ([0.8, 0.553, 0.554, 0.540], [0.5, 0.12, 0.11, 0.10], False),
+        ([0.8, 0.553, 0.554, 0.559], [0.5, 0.12, 0.121, 0.119], False),  # nothing is learnt any more, by heart or not
+        ([0.8, 0.553, 0.554], [0.12, 0.11], False),  # a run of an earlier version
+        ([-0.5, -0.553, -0.554, -0.551], [-0.6, -0.7, -0.75, -0.8], True),
+    ],
+)
+def test_a_validation_loss_that_stands_still_while_that_of_training_falls_shows_it_too(losses, trained, seen):
+    assert bool(overfits(losses, trained)) is seen
+    assert not overfits(losses)
 
 
 class Told(Tracker):
