@@ -80,9 +80,17 @@ def figures_of_files() -> set[str]:
     return set(re.findall(r"\d+\.\d+", text))
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs" / "results").glob("*.md"))], ids=lambda p: p.name
-)
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "results").glob("*.md")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_figures_that_are_kept_for_the_text_of_a_page_stand_on_it(page):
+    text = page.read_text(encoding="utf-8")
+    kept = [row for row in read(DATA / "in_text.csv") if row["page"] == page.name]
+    assert not [row for row in kept if row["figure"] not in text]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_figures_in_the_text_stand_in_a_file(page):
     text = write_results.TABLE.sub("", page.read_text(encoding="utf-8"))
     text = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
