@@ -84,13 +84,8 @@ class Run:
         """Folder of what it is a part of, a cascade, an ensemble or a cross-validation: with that it goes on. Its own
         where it stands alone.
         """
-        around = [each for each in self.path.parents[:DEEPEST] if Folds(each).begun or Run(each).whole_run]
+        around = [each for each in self.path.parents[:DEEPEST] if Folds(each).begun or _holds_parts(Run(each))]
         return around[-1] if around else self.path
-
-    @property
-    def whole_run(self) -> bool:
-        """Whether the folder holds the config and the split of a run; a config alone may be anybody's."""
-        return self.config.is_file() and self.split.is_file()
 
     @property
     def finished(self) -> bool:
@@ -144,6 +139,11 @@ class Folds:
         else:
             common = load_written(SegmentationConfig, self.config)
         return tuple(Run(self.path / f"fold_{fold}") for fold in range(common.split.folds))
+
+
+def _holds_parts(run: Run) -> bool:
+    """Whether a folder above that of a network is a cascade's or an ensemble's; a config alone may be anybody's."""
+    return run.config.is_file() and run.split.is_file()
 
 
 def half_made(path: Path) -> bool:
