@@ -204,7 +204,8 @@ def test_a_killed_cascade_goes_on_where_it_was(cascade, tmp_path, capsys):
 
 def test_several_planes_of_one_stage_vote(balls, tmp_path):
     stage = {"views": ["axial", "sagittal"], "at_least": 1, "smallest_ml": 0.004, "closing_mm": 1.0}
-    compose_run.run(tiny(balls, tmp_path, ensemble=stage, patches={"dims": 2, "size": [8, 8]}), tmp_path / "run")
+    sections = {"patches": {"dims": 2, "size": [8, 8]}, "inference": {"largest_component": ()}}
+    compose_run.run(tiny(balls, tmp_path, ensemble=stage, **sections), tmp_path / "run")
     segmenter = load_run(tmp_path / "run", device="cpu")
     assert isinstance(segmenter, Vote)
     assert segmenter.at_least == 1

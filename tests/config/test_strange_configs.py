@@ -5,6 +5,7 @@ import time
 import pytest
 
 from segmed.config import SegmentationConfig
+from segmed.config.classification import ClassificationConfig
 from segmed.config.reading import load_yaml, validate
 from segmed.errors import ConfigError
 
@@ -51,3 +52,10 @@ def test_aliases_and_merges_of_a_usual_config_are_read(tmp_path):
 def test_a_config_that_would_never_end_or_fit_is_refused(section):
     with pytest.raises(ConfigError, match=next(iter(section))):
         validate(SegmentationConfig, section, where="config")
+
+
+@pytest.mark.parametrize("schema", [SegmentationConfig, ClassificationConfig])
+def test_a_fold_that_does_not_exist_is_refused(schema):
+    with pytest.raises(ConfigError, match="fold 2 does not exist: 2 folds are counted from 0") as error:
+        validate(schema, {"split": {"folds": 2, "fold": 2}}, where="config")
+    assert "\n" not in str(error.value)

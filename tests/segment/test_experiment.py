@@ -304,10 +304,6 @@ def test_more_folds_than_subjects_are_refused(phantom, tmp_path):
     assert "7" in refused(small(phantom, tmp_path, split={"folds": 7, "fold": 0}), tmp_path / "run")
 
 
-def test_a_fold_that_does_not_exist_is_refused(phantom, tmp_path):
-    assert "fold" in refused(small(phantom, tmp_path, split={"folds": 2, "fold": 2}), tmp_path / "run")
-
-
 def test_a_patch_larger_than_every_case_is_refused(phantom, tmp_path):
     message = refused(small(phantom, tmp_path, patches={"size": [512, 512]}), tmp_path / "run")
     assert "exceeds every case" in message
