@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, NoReturn
@@ -14,7 +14,12 @@ from segmed.errors import VolumeError
 
 IGNORE = 255
 MEAN = "mean of labels"  # a row of every table
-RESERVED = {"background": "background is what no label holds", MEAN: "every table has such a row"}
+TOGETHER = "all labels"  # the union of all of them, where pieces are cleaned
+RESERVED = {
+    "background": "background is what no label holds",
+    MEAN: "every table has such a row",
+    TOGETHER: "it stands for all labels together",
+}
 TABLE_LENGTH = 1 << 16  # values from 0 up to here are looked up in a table; others are searched
 
 
@@ -98,16 +103,22 @@ class LabelSet:
         return self.names.index(name) + 1
 
     def members(self, name: str) -> tuple[int, ...]:
-        """Indices of a label, or of the labels of a region.
+        """Indices of a label, of the labels of a region, or of all labels together.
 
         Raises:
             VolumeError: unknown name.
         """
+        if name == TOGETHER:
+            return tuple(range(1, self.classes))
         if name in self.regions:
             return tuple(self.index(member) for member in self.regions[name])
         if name not in self.names:
             raise VolumeError(f"label '{name}' is unknown{did_you_mean(name, (*self.names, *self.regions))}")
         return (self.index(name),)
+
+    def outer_first(self, names: Iterable[str]) -> list[str]:
+        """What may be cleaned in its order: all labels together, regions, labels."""
+        return sorted(names, key=lambda name: (name != TOGETHER, name not in self.regions))
 
     def encode(self, values: np.ndarray, *, where: str) -> np.ndarray:
         """File values to uint8 indices of the same shape: 0 background, 1 to L, IGNORE.

@@ -103,9 +103,9 @@ class InferenceConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: as in training")
     largest_component: tuple[str, ...] | Auto = Field(
         "auto",
-        description="labels and regions of which only the largest piece is kept; auto: those that are one piece in "
-        "all references of training and validation (five or more), unless validation loses, and others that gain there "
-        "beyond chance; of several networks: of their result",
+        description="labels, regions, or 'all labels' (together) of which only the largest piece is kept; auto: those "
+        "that are one piece in all references of training and validation (five or more), unless validation loses, and "
+        "others that gain there beyond chance; of several networks: of their result",
     )
     smallest_ml: dict[str, Positive] = Field(
         default_factory=dict,

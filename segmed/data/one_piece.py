@@ -7,15 +7,15 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import ndimage
 
-from segmed.labels import LabelSet
+from segmed.labels import TOGETHER, LabelSet
 from segmed.metrics.surfaces import bounding_box
 
 FEWEST_REFERENCES = 5  # that hold a label; of fewer, one piece in each may be chance
-WHOLE = 0.99  # of a label's voxels: a stray voxel of a reader's mask, or of its resampling, is no second piece
+WHOLE = 0.95  # of a label's voxels: stray voxels of a reader's mask, or of its resampling, are no second piece
 
 
 def in_one_piece(label_maps: Iterable[np.ndarray], labels: LabelSet) -> tuple[str, ...]:
-    """Regions and labels whose largest piece holds all but a hundredth of them wherever they are; regions first.
+    """All labels together, regions and labels whose largest piece holds all but a twentieth of them wherever they are.
 
     A label map without them says nothing, and at least five must hold them. Voxels are connected by faces, edges and
     corners.
@@ -24,7 +24,7 @@ def in_one_piece(label_maps: Iterable[np.ndarray], labels: LabelSet) -> tuple[st
         label_maps: label indices (X, Y, Z), of one case each.
         labels: what the indices mean.
     """
-    names = (*labels.regions, *labels.names)
+    names = ((TOGETHER,) if len(labels.names) > 1 else ()) + (*labels.regions, *labels.names)
     shares: dict[str, list[float]] = {name: [] for name in names}
     for indices in label_maps:
         for name in names:

@@ -140,13 +140,12 @@ def _home(config: PreprocessConfig) -> dict[str, Any]:
 
 
 def _cleaning(config: SegmentationConfig, labels: LabelSet) -> list[dict[str, Any]]:
-    """The largest pieces of labels and of regions, regions first."""
+    """The largest pieces of all labels together, of regions and of labels, in this order."""
     names = () if config.inference.largest_component == "auto" else config.inference.largest_component
-    ordered = sorted(names, key=lambda name: name not in labels.regions)
     return [
         _target("KeepLargestConnectedComponentd", keys=PRED, applied_labels=labels.members(name), is_onehot=False,
                 independent=False)
-        for name in ordered
+        for name in labels.outer_first(names)
     ]  # fmt: skip
 
 

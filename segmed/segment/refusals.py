@@ -13,7 +13,7 @@ from segmed.data.splits import Split
 from segmed.data.subjects import subject_findings
 from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.answers import LEAKING
-from segmed.labels import did_you_mean
+from segmed.labels import TOGETHER, did_you_mean
 from segmed.machine import this_machine
 from segmed.training.encoder_transfer import allowed_leak
 
@@ -83,7 +83,7 @@ def check_cleaned(config: SegmentationConfig, dataset: Dataset) -> None:
     """
     largest, labels = config.inference.largest_component, dataset.labels
     for key, names, there in (
-        ("largest_component", () if largest == "auto" else largest, (*labels.names, *labels.regions)),
+        ("largest_component", () if largest == "auto" else largest, (*labels.names, *labels.regions, TOGETHER)),
         ("smallest_ml", tuple(config.inference.smallest_ml), labels.names),
     ):
         for name in names:

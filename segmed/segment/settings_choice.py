@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segmed.config import EvaluateConfig, InferenceConfig
-from segmed.labels import IGNORE, LabelSet
+from segmed.labels import IGNORE, TOGETHER, LabelSet
 from segmed.metrics.mask_metrics import measure, overlaps
 from segmed.metrics.statistics import FEWEST_PAIRS, paired_wilcoxon
 from segmed.segmenters.cleaning import small_pieces
@@ -190,8 +190,10 @@ class SettingsChoice:
 
     def _of_pieces(self, trials: Sequence[Trial]) -> Iterator[tuple[dict[str, Pieces], tuple[str, ...]]]:
         """Candidates of which at most one is taken, and the labels that it may change."""
-        for name in (*self.labels.regions, *self.labels.names) if self.try_largest else ():
-            yield {f"largest piece of {name}": Pieces((name,))}, tuple(self.labels.regions.get(name, (name,)))
+        together = {TOGETHER: self.labels.names} if len(self.labels.names) > 1 else {}
+        concerned = {**together, **self.labels.regions, **{name: (name,) for name in self.labels.names}}
+        for name, labels in concerned.items() if self.try_largest else ():
+            yield {f"largest piece of {name}": Pieces((name,))}, labels
         for name in self.labels.names:
             if name not in dict(self.given.smallest_ml):
                 yield {f"no piece of {name} below {size:g} ml": Pieces((), ((name, size),))

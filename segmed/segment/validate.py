@@ -21,7 +21,7 @@ from segmed.data.field_of_view import read_field_of_view
 from segmed.errors import TrainingError
 from segmed.evaluate.case_rows import evaluate_case
 from segmed.geometry import as_affine, spacing_mm
-from segmed.labels import IGNORE, LabelSet
+from segmed.labels import IGNORE, TOGETHER, LabelSet
 from segmed.machine import free_ram_bytes
 from segmed.metrics.class_figures import VALIDATED
 from segmed.metrics.class_figures import figures as class_figures
@@ -202,16 +202,18 @@ class Validator:
         """Regions and labels of which only the largest connected piece is to be kept.
 
         What is one piece in the references is one unless its mean Dice falls; anything else must gain by more than
-        chance, which a handful of cases can't tell. Regions are tried first, by the Dice of their labels, then labels
-        on what the regions leave.
+        chance, which a handful of cases can't tell. All labels together are tried first, then regions, by the Dice of
+        their labels, then labels on what is left.
 
         Args:
             network: with the weights that will predict.
             in_one_piece: regions and labels that are.
         """
-        regions = self._worth_it(network, self.labels.regions, after=(), expected=in_one_piece)
-        labels = {name: (name,) for name in self.labels.names}
-        return (*regions, *self._worth_it(network, labels, after=regions, expected=in_one_piece))
+        together = {TOGETHER: self.labels.names} if len(self.labels.names) > 1 else {}
+        chosen: tuple[str, ...] = ()
+        for candidates in (together, self.labels.regions, {name: (name,) for name in self.labels.names}):
+            chosen += self._worth_it(network, candidates, after=chosen, expected=in_one_piece)
+        return chosen
 
     def _worth_it(
         self,

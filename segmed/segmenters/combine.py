@@ -106,14 +106,14 @@ class Vote(Ensemble):
 class LargestComponent(Segmenter):
     """Keeps the largest connected piece of some labels and regions; the probability of what goes is background's.
 
-    Voxels that touch at a corner are connected. Of two pieces of one size the first in the volume stays. Regions come
-    first: of the LV wall with its scar, scar that does not touch the wall is no piece of it.
+    Voxels that touch at a corner are connected. Of two pieces of one size the first in the volume stays. "all labels"
+    together come first, then regions: of the LV wall with its scar, scar apart from the wall is no piece of it.
 
         >>> cleaned = segmed.LargestComponent(segmenter, ["blood_pool"])
 
     Args:
         segmenter: whose result is cleaned.
-        labels: names of labels and regions that have one piece; the others are left alone.
+        labels: names of labels and regions that have one piece, or "all labels"; the others are left alone.
 
     Raises:
         VolumeError: an unknown name.
@@ -241,9 +241,9 @@ def _closed(mask: np.ndarray, spacing: Sequence[float], radius_mm: float) -> np.
 
 
 def largest_pieces(indices: np.ndarray, labels: LabelSet, names: Sequence[str]) -> np.ndarray:
-    """Label indices (X, Y, Z) with only the largest piece of some labels and regions, regions first; a copy."""
+    """Label indices (X, Y, Z) with only the largest piece of some labels and regions, outer ones first; a copy."""
     kept = indices.copy()
-    for name in sorted(names, key=lambda name: name not in labels.regions):
+    for name in labels.outer_first(names):
         kept[loose_pieces(np.isin(kept, labels.members(name)))] = 0
     return kept
 

@@ -19,23 +19,29 @@ def label_map(*, pieces: int = 1, stray: int = 0) -> np.ndarray:
 
 
 def test_a_region_may_be_one_piece_where_its_labels_are_not():
-    assert in_one_piece([label_map() for _ in range(5)], LABELS) == ("heart", "wall", "scar")
-    assert in_one_piece([label_map(), *(label_map(pieces=2) for _ in range(4))], LABELS) == ("heart", "wall")
+    assert in_one_piece([label_map() for _ in range(5)], LABELS) == ("all labels", "heart", "wall", "scar")
+    several = [label_map(), *(label_map(pieces=2) for _ in range(4))]
+    assert in_one_piece(several, LABELS) == ("all labels", "heart", "wall")
 
 
 def test_pieces_that_touch_by_a_corner_are_one():
     indices = np.zeros((4, 4, 4), np.uint8)
     indices[0, 0, 0] = indices[1, 1, 1] = 2
-    assert in_one_piece([indices] * 5, LABELS) == ("heart", "scar")
+    assert in_one_piece([indices] * 5, LABELS) == ("all labels", "heart", "scar")
+
+
+def test_a_single_label_is_not_all_labels_together():
+    wall = LabelSet.from_config({"wall": 1})
+    assert in_one_piece([np.ones((4, 4, 4), np.uint8)] * 5, wall) == ("wall",)
 
 
 def test_a_stray_voxel_is_no_second_piece_and_several_are():
-    assert in_one_piece([label_map(stray=1)] * 5, LABELS) == ("heart", "wall", "scar")
-    assert in_one_piece([label_map(stray=4)] * 5, LABELS) == ("scar",)
+    assert in_one_piece([label_map(stray=1)] * 5, LABELS) == ("all labels", "heart", "wall", "scar")
+    assert in_one_piece([label_map(stray=8)] * 5, LABELS) == ("scar",)
 
 
 def test_with_few_references_one_piece_may_be_chance():
     without = np.where(label_map() == 2, 1, label_map())
     assert in_one_piece([label_map()] * 4, LABELS) == ()
-    assert in_one_piece([*[label_map()] * 4, without, without], LABELS) == ("heart", "wall")
+    assert in_one_piece([*[label_map()] * 4, without, without], LABELS) == ("all labels", "heart", "wall")
     assert in_one_piece([], LABELS) == ()

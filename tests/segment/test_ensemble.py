@@ -198,7 +198,7 @@ def test_settings_are_chosen_on_validation_cases_by_their_own_folds(folds, balls
     assert {(fold, case) for fold, case, _ in seen.of} == {
         (name, case) for name, split in splits.items() for case in split.validation
     }
-    assert record["chosen"] == {"largest_component": ["shell"], "smallest_ml": {}}
+    assert record["chosen"] == {"largest_component": ["all labels"], "smallest_ml": {}}
     assert (record["networks"], record["chosen_on"]["cases"]) == (2, 6)
 
 
@@ -252,7 +252,7 @@ def test_settings_are_chosen_once_for_the_same_weights(folds, balls, monkeypatch
 def test_other_weights_are_chosen_for_anew(folds, balls, seen):
     folds.ensemble.write_text(json.dumps(record_of(folds) | {"weights": {"fold_0": "others"}, "chosen": {}}))
     ensemble.choose_together(settings(balls, folds.path), folds, [[], []], device="cpu")
-    assert record_of(folds)["chosen"]["largest_component"] == ["shell"]
+    assert record_of(folds)["chosen"]["largest_component"] == ["all labels"]
 
 
 def test_too_few_validation_subjects_choose_nothing_and_say_so(folds, balls, seen, monkeypatch, capsys):

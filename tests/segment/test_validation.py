@@ -149,7 +149,7 @@ def test_what_is_one_piece_in_the_references_is_one_unless_validation_loses(tmp_
     assert validator([make_case(tmp_path, "c")]).worth_cleaning(Reader(), ("scar",)) == ("scar",)
 
 
-@pytest.mark.parametrize(("count", "chosen"), [(5, ()), (6, ("scar",))])
+@pytest.mark.parametrize(("count", "chosen"), [(5, ()), (6, ("all labels",))])
 def test_other_labels_must_gain_by_more_than_chance(tmp_path, count, chosen):
     stray = [make_case(tmp_path, name, stray=True) for name in "abcdef"[:count]]
     assert validator(stray, labels=replace(LABELS, regions={})).worth_cleaning(Reader()) == chosen
@@ -174,10 +174,11 @@ def test_where_only_the_largest_piece_is_predicted_it_alone_is_scored(tmp_path):
     assert validator([case], pieces=Pieces(largest=("blood",)))(Reader()).metrics["dice/scar"] < 1
 
 
-def test_a_region_is_cleaned_before_its_labels(tmp_path):
-    """Scar apart from the heart goes with the region; nothing is left that cleaning scar alone would better."""
+def test_all_labels_together_are_cleaned_before_regions_and_these_before_labels(tmp_path):
+    """Scar apart from the heart goes with what is outer; nothing is left that cleaning scar alone would better."""
     validate = validator([make_case(tmp_path, name, stray=True) for name in "abcdef"])
-    assert validate.worth_cleaning(Reader()) == ("heart",)
+    assert validate.worth_cleaning(Reader()) == ("all labels",)
+    assert validate.worth_cleaning(Reader(), ("scar", "heart")) == ("all labels", "heart", "scar")
 
 
 def test_what_validation_loses_is_not_cleaned(tmp_path):

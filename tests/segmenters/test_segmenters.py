@@ -473,6 +473,21 @@ def test_the_largest_piece_of_a_region_keeps_its_labels_pieces_and_drops_what_li
     assert torch.equal(cleaned.probabilities(volume).as_tensor(), one_hot(expected_map, 4))
 
 
+def test_of_all_labels_together_the_largest_piece_is_kept_before_those_of_each():
+    """A small right ventricle beside its left one, and a stomach that passes for a larger right one elsewhere."""
+    heart = LabelSet(("rv", "lv"), ((1,), (2,)))
+    indices = torch.zeros(14, 6, 6)
+    indices[0:2, 0:2, 0:2] = 1
+    indices[2:6, 0:4, 0:4] = 2
+    expected_map = indices.clone()
+    indices[9:12, 3:6, 3:6] = 1
+    volume = volume_of(affine_of(np.eye(3)), (14, 6, 6))
+    assert indices.eq(1).sum() - expected_map.eq(1).sum() > expected_map.eq(1).sum()
+    for names in (["all labels"], ["rv", "all labels"]):
+        cleaned = LargestComponent(Fixed(one_hot(indices, 3), heart), names)
+        assert torch.equal(cleaned(volume).as_tensor()[0].long(), expected_map.long())
+
+
 def test_tidying_removes_small_pieces_and_closes_gaps_narrower_than_twice_the_radius():
     indices = torch.zeros(14, 6, 6)
     indices[1:4, 1:5, 1:5] = indices[5:8, 1:5, 1:5] = 1  # a gap of one voxel

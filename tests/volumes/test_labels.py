@@ -132,6 +132,7 @@ def test_a_label_set_survives_json():
         ({" ": 1}, (), {}, "can't be used"),
         ({"mean of labels": 1}, (), {}, "'mean of labels' can't be used: every table has such a row"),
         ({"scar": 1}, (), {"mean of labels": ["scar"]}, "'mean of labels' can't be used"),
+        ({"all labels": 1}, (), {}, "'all labels' can't be used: it stands for all labels together"),
         ({"scar": 1}, (), {"wall": ["scra"]}, "names an unknown label 'scra': did you mean 'scar'"),
         ({"scar": 1}, (), {"wall": ["xyz"]}, "names an unknown label 'xyz': known are scar"),
         ({"scar": 1, "wall": 2}, (), {"all": ["scar", "wall", "scar"]}, "region 'all' names the label 'scar' twice"),
