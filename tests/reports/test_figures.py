@@ -1,6 +1,7 @@
 """Figures show what they say, where it is; the page holds all of it and loads nothing."""
 
 import base64
+import itertools
 import json
 import re
 import warnings
@@ -401,3 +402,15 @@ def test_contours_of_a_real_thick_stack(real_data):
     figure = contour_figure(image.numpy()[0], indices, np.roll(indices, 4, axis=0), spacing_mm(image.affine))
     assert isinstance(figure, Figure)
     assert all(contours(axes, ONE) and area(axes) for axes in panels(figure))
+
+
+def test_titles_of_narrow_panels_do_not_touch():
+    """Three thick slices, seen from the side: panels a third as wide as they are high."""
+    labels = np.zeros((3, 480, 480), np.uint8)
+    labels[:, 200:300, 200:300] = 1
+    figure = contour_figure(labels.astype(float), labels, labels, (14.0, 0.73, 0.73), names=("wall",))
+    figure.canvas.draw()
+    boxes = [axes.title.get_window_extent() for axes in figure.axes[:3]]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert boxes[0].x0 > 0
+    assert {axes.get_title().count("\n") for axes in figure.axes[:2]} == {1}

@@ -42,6 +42,7 @@ PREDICTION_COLOUR = "#E69F00"
 
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 PANEL_INCHES = 2.6
+NARROW = 0.8  # width by height of a panel whose title needs two lines
 MONTAGE_INCHES = 1.6
 
 
@@ -98,12 +99,13 @@ def case_figure(volumes: CaseVolumes, title: str = "", *, names: Sequence[str] =
     ratios = [min(max(width / height, 0.4), 2.5) for width, height in sizes]
     figure = Figure(figsize=(PANEL_INCHES * sum(ratios) + 0.3, PANEL_INCHES + 0.85), layout=_layout())
     grid = figure.subplots(1, len(planes), squeeze=False, width_ratios=ratios)[0]
-    for axes, plane in zip(grid, planes, strict=True):
-        axis = PLANES[plane]
+    for axes, plane, ratio in zip(grid, planes, ratios, strict=True):
+        axis, narrow = PLANES[plane], ratio < NARROW
         number = _largest_cut(volumes, axis)
         draw_slice(axes, volumes, axis, number, box, names=names)
-        told = f"{plane}, slice {volumes.slice_number(axis, number)} of {shown.shape[axis]}"
-        axes.set_title(told, fontsize=8, color=INK)
+        comma = "\n" if narrow else ", "
+        told = f"{plane}{comma}slice {volumes.slice_number(axis, number)} of {shown.shape[axis]}"
+        axes.set_title(told, fontsize=7 if narrow else 8, color=INK)
         if not volumes.is_picture:
             name_ends(axes, axis)
     if volumes.overlay is not None:
