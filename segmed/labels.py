@@ -116,6 +116,14 @@ class LabelSet:
             raise VolumeError(f"label '{name}' is unknown{did_you_mean(name, (*self.names, *self.regions))}")
         return (self.index(name),)
 
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """What may be one piece, outer ones first, and its labels: all labels together where there are several, each
+        region, each label.
+        """
+        together = {TOGETHER: self.names} if len(self.names) > 1 else {}
+        return {**together, **self.regions, **{name: (name,) for name in self.names}}
+
     def outer_first(self, names: Iterable[str]) -> list[str]:
         """What may be cleaned in its order: all labels together, regions, labels."""
         return sorted(names, key=lambda name: (name != TOGETHER, name not in self.regions))

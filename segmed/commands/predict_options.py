@@ -52,7 +52,8 @@ class Arguments(Section):
     )
     largest_component: tuple[str, ...] | None = Field(
         None,
-        description="labels of which only the largest piece is kept; without names: of none; left out: as the run says",
+        description="labels, regions, or 'all labels' (together) of which only the largest piece is kept; without "
+        "names: of none; left out: as the run says",
     )
     format: Literal["volume", "dicom-seg", "bids"] = Field(
         "volume",

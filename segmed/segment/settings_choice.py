@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from segmed.config import EvaluateConfig, InferenceConfig
-from segmed.labels import IGNORE, TOGETHER, LabelSet
+from segmed.labels import IGNORE, LabelSet
 from segmed.metrics.mask_metrics import measure, overlaps
 from segmed.metrics.statistics import FEWEST_PAIRS, paired_wilcoxon
-from segmed.segmenters.cleaning import small_pieces
+from segmed.segmenters.cleaning import CHANCE, LEAST_GAIN, small_pieces
 from segmed.segmenters.combine import largest_pieces
 
 AS_TRAINED = "as trained"
-LEAST_GAIN = 5e-4  # of the mean Dice, for a setting to be worth its time
-CHANCE = 0.05
 FEWEST_SUBJECTS = FEWEST_PAIRS  # with less no gain could be told from chance
 SHARES = (0.01, 0.05)  # of a label's median volume, below which a piece of it might be noise
 RULE = (
@@ -190,9 +188,7 @@ class SettingsChoice:
 
     def _of_pieces(self, trials: Sequence[Trial]) -> Iterator[tuple[dict[str, Pieces], tuple[str, ...]]]:
         """Candidates of which at most one is taken, and the labels that it may change."""
-        together = {TOGETHER: self.labels.names} if len(self.labels.names) > 1 else {}
-        concerned = {**together, **self.labels.regions, **{name: (name,) for name in self.labels.names}}
-        for name, labels in concerned.items() if self.try_largest else ():
+        for name, labels in self.labels.groups.items() if self.try_largest else ():
             yield {f"largest piece of {name}": Pieces((name,))}, labels
         for name in self.labels.names:
             if name not in dict(self.given.smallest_ml):

@@ -22,7 +22,6 @@ from segmed.data.cache_entries import keep_below
 from segmed.data.cases import Case, cases_of
 from segmed.data.class_column import KnownClasses, with_targets
 from segmed.data.content import check_content
-from segmed.data.one_piece import in_one_piece
 from segmed.data.splits import Split
 from segmed.data.training_patches import PatchDataset, patch_loader
 from segmed.data.unlabelled import UnlabelledPatches, with_unlabelled
@@ -30,6 +29,7 @@ from segmed.machine import this_machine
 from segmed.reports.drawing.patches import PatchGrid, patches_figure
 from segmed.runs import Run, read_config
 from segmed.segment.memory import check_parameters
+from segmed.segment.one_piece import in_one_piece
 from segmed.segment.peak_rate import usual_peak
 from segmed.segment.settings_choice import Pieces
 from segmed.segment.validate import ValidationCase, Validator, spread

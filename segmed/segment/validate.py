@@ -21,13 +21,13 @@ from segmed.data.field_of_view import read_field_of_view
 from segmed.errors import TrainingError
 from segmed.evaluate.case_rows import evaluate_case
 from segmed.geometry import as_affine, spacing_mm
-from segmed.labels import IGNORE, TOGETHER, LabelSet
+from segmed.labels import IGNORE, LabelSet
 from segmed.machine import free_ram_bytes
 from segmed.metrics.class_figures import VALIDATED
 from segmed.metrics.class_figures import figures as class_figures
 from segmed.metrics.mask_metrics import metrics_shown, overlaps
 from segmed.reports.drawing.slices import contour_figure
-from segmed.segment.settings_choice import Pieces
+from segmed.segment.settings_choice import PackedLabels, Pieces
 from segmed.segmenters.cleaning import is_gain_beyond_chance, no_loss
 from segmed.segmenters.native import WayHome
 from segmed.segmenters.segmenter import decide
@@ -202,41 +202,36 @@ class Validator:
         """Regions and labels of which only the largest connected piece is to be kept.
 
         What is one piece in the references is one unless its mean Dice falls; anything else must gain by more than
-        chance, which a handful of cases can't tell. All labels together are tried first, then regions, by the Dice of
-        their labels, then labels on what is left.
+        chance, which a handful of cases can't tell. All labels together are tried first, then each region, by the Dice
+        of their labels, then each label, on what those before it leave.
 
         Args:
             network: with the weights that will predict.
             in_one_piece: regions and labels that are.
         """
-        together = {TOGETHER: self.labels.names} if len(self.labels.names) > 1 else {}
+        own = [
+            (case, PackedLabels.of(self._native_labels(case, self._probabilities(network, case)))) for case in self._own
+        ]
         chosen: tuple[str, ...] = ()
-        for candidates in (together, self.labels.regions, {name: (name,) for name in self.labels.names}):
-            chosen += self._worth_it(network, candidates, after=chosen, expected=in_one_piece)
+        for name, members in self.labels.groups.items():
+            differences = [self._gain(case, raw.indices, (*chosen, name), chosen, members) for case, raw in own]
+            everyone = [difference for part in self.ranks.gather(differences) for difference in part]
+            if no_loss(everyone) if name in in_one_piece else is_gain_beyond_chance(everyone):
+                chosen += (name,)
         return chosen
 
-    def _worth_it(
+    def _gain(
         self,
-        network: nn.Module,
-        candidates: Mapping[str, Sequence[str]],
-        *,
-        after: Sequence[str],
-        expected: Collection[str],
-    ) -> tuple[str, ...]:
-        """The candidates that are to be cleaned, once `after` is clean."""
-        differences: dict[str, list[float]] = {name: [] for name in candidates}
-        for case in self._own if candidates else ():
-            raw = self._native_labels(case, self._probabilities(network, case))
-            label_map = self._cleaned(case, raw, after)
-            for name, members in candidates.items():
-                cleaned = self._cleaned(case, raw, (*after, name))
-                gains = [self._dice(case, cleaned, label) - self._dice(case, label_map, label) for label in members]
-                differences[name].append(math.fsum(gains) / len(gains))
-        everyone = self.ranks.gather(differences)
-        together = {name: [difference for part in everyone for difference in part[name]] for name in candidates}
-        return tuple(
-            name for name, each in together.items() if (no_loss if name in expected else is_gain_beyond_chance)(each)
-        )
+        case: ValidationCase,
+        raw: np.ndarray,
+        largest: Sequence[str],
+        before: Sequence[str],
+        members: Sequence[str],
+    ) -> float:
+        """What the mean Dice of some labels gains where the largest pieces are kept of more than before."""
+        label_map, cleaned = self._cleaned(case, raw, before), self._cleaned(case, raw, largest)
+        gains = [self._dice(case, cleaned, label) - self._dice(case, label_map, label) for label in members]
+        return math.fsum(gains) / len(gains)
 
     def _dice(self, case: ValidationCase, prediction: np.ndarray, label: str) -> float:
         true = self._reference(case).indices

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from segmed.data.one_piece import in_one_piece
 from segmed.labels import LabelSet
+from segmed.segment.one_piece import in_one_piece
 
 LABELS = LabelSet.from_config({"wall": 1, "scar": 2}, regions={"heart": ("wall", "scar")})
 
