@@ -34,6 +34,7 @@ from segmed.files import printable
 from segmed.machine import cores
 
 HELP = {"-h", "--help"}
+SPINS = "1000"  # looks of a waiting thread before it sleeps, some microseconds
 STYLE = (tyro.conf.AvoidSubcommands,)
 YAML_WORDS = {
     **dict.fromkeys(("true", "yes", "on"), "True"), **dict.fromkeys(("false", "no", "off"), "False"), "null": "None"
@@ -191,11 +192,13 @@ def _tyro(model: type[Model], argv: Sequence[str], *, description: str | None) -
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Run a tool's `main`; user errors become one line on stderr and exit code 2.
 
-    Threads of torch that wait for each other sleep instead of spinning: where other processes (data workers, other
-    people) want the processor too, training is several times faster. There are as many as the container or the batch
-    job has cores. libgomp takes this from the environment only, when it is loaded; what the user has set stays.
+    Threads of torch that wait for each other look for some microseconds whether they may go on, then they sleep: to
+    sleep at once costs a quarter of the speed of small 2D networks on a quiet machine, to look for long a third of it
+    where another process wants the processor (docs/speed.md). There are as many as the container or the batch job
+    has cores. libgomp takes this from the environment only, when it is loaded; what the user has set stays.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(cores()))
     for stream in (sys.stdout, sys.stderr):

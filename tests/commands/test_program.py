@@ -1,6 +1,7 @@
 """The command `segmed`: its commands, their help, the tab key, and what it says of itself."""
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,20 @@ def test_help_is_one_screen_and_help_all_has_every_option(segmed, command):
     missing = [name for name in own if name != "experiment" and f"--{name.replace('_', '-')}" not in out]
     assert not [name for name in missing if name.upper() not in out]
     assert all(field.description for name, field in own.items() if name != "experiment")
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_waiting_threads_spin_a_little_unless_the_user_says_otherwise(monkeypatch, given, spins):
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    environment.pop("OMP_WAIT_POLICY", None)
+    monkeypatch.setattr(os, "environ", environment | given)
+    with pytest.raises(SystemExit) as stop:
+        run_tool(lambda: 0)
+    assert stop.value.code == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+    assert os.environ.get("OMP_WAIT_POLICY") == given.get("OMP_WAIT_POLICY")
 
 
 def test_no_help_imports_torch():
