@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from segmed.config import InferenceConfig, SegmentationConfig
+from segmed.builders.segmenters import stages_of
+from segmed.config import InferenceConfig, SegmentationConfig, known
 from segmed.errors import ConfigError, RunError
 from segmed.runs import Folds, Run, open_run, read_config
 from segmed.training.checkpoint import read_metadata
@@ -34,12 +35,14 @@ class Member:
         """Tells weights apart, of one network or of all networks of a composed run.
 
         Raises:
-            RunError: there are none, or they are damaged.
+            RunError: some are not there, or damaged.
         """
-        if not self.config.composed:
-            read_metadata(Run(self.run).weights("best"))
-            return _hash([Run(self.run).weights("best")])
-        return _hash(sorted(self.run.rglob("best.safetensors")))
+        views = [(name, view) for name, stage in stages_of(self.config) for view in known(stage.views)]
+        folders = [self.run / name / view for name, view in views] or [self.run]
+        for folder in folders:
+            read_metadata(Run(folder).weights("best"))
+        weights = sorted(self.run.rglob("best.safetensors")) if views else [Run(self.run).weights("best")]
+        return _hash(weights)
 
 
 def members_of(folder: Path) -> tuple[Member, ...]:

@@ -28,10 +28,11 @@ def checked_audit(dataset: Dataset, memory: Path | None) -> Audit:
     """
     audit = audit_dataset(dataset, workers=this_machine().cores, progress=True, memory=memory)
     if audit.errors:
-        first = audit.errors[0]
+        first, several = audit.errors[0], "s" * (len(audit.errors) > 1)
         raise DatasetError(
-            f"{dataset.root} has {len(audit.errors)} errors, first: case {first.case}: {first.what}; {first.fix} "
-            f"(all of them: segmed audit {dataset.root} --config YAML --output FOLDER, with this experiment's YAML)"
+            f"{dataset.root} has {len(audit.errors)} error{several}, first: case {first.case}: {first.what}; "
+            f"{first.fix} (all of them: segmed audit {dataset.root} --config YAML --output FOLDER, with this "
+            "experiment's YAML)"
         )
     expected = set(dataset.unlabelled)
     unlabelled = [case.id for case in dataset.cases if case.label is None and case.id not in expected]

@@ -183,6 +183,17 @@ def test_the_tool_predicts_what_the_test_found(cascade, balls, tmp_path, monkeyp
         tool.main()
 
 
+def test_a_network_that_lost_its_weights_is_named(cascade, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(cascade.path, copy)
+    (member,) = members_of(copy)
+    assert member.digest == members_of(cascade.path)[0].digest
+    weights = Run(copy / "coarse" / "coronal").weights("best")
+    weights.unlink()
+    with pytest.raises(RunError, match=f"weights {weights} are not there"):
+        _ = member.digest
+
+
 def test_a_killed_cascade_goes_on_where_it_was(cascade, tmp_path, capsys):
     """The last network and all that follows are gone; what was trained stays to the bit."""
     copy = tmp_path / "copy"
