@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from segmed.config.classifier import (
 from segmed.networks.backbones import backbone
 from segmed.networks.classic import AlexNet, ContrastCnn, LeNet5, LogisticRegression, Vgg16
 from segmed.networks.classifiers import ClassificationModel, Classifier
+from segmed.networks.deep_ensemble import DeepEnsemble
 from segmed.networks.discriminators import ImageDiscriminator, MultiScaleCritic, PatchDiscriminator, PixelDiscriminator
 from segmed.networks.encoders.base_encoder import Encoder, PyramidEncoder
 from segmed.networks.encoders.convnext import ConvNextEncoder
@@ -93,13 +95,14 @@ def build_network(
     with torch.device(device):
         match config:
             case UNetConfig():
-                encoder = build_encoder(config.encoder, in_channels, dims=dims)
+                encoder = partial(build_encoder, config.encoder, in_channels, dims=dims)
                 decoder: Any = {"upsampling": config.upsampling, "deep_supervision": config.deep_supervision}
                 if class_head is None:
-                    return SegmentationNet(encoder, out_channels, **decoder)
+                    members = [SegmentationNet(encoder(), out_channels, **decoder) for _ in range(config.members)]
+                    return members[0] if config.members == 1 else DeepEnsemble(members)
                 classes, pooling = len(known(class_head.classes)), class_head.pooling
                 return SegmentationAndClass(
-                    encoder, out_channels, classes, pooling=pooling, dropout=class_head.dropout, **decoder
+                    encoder(), out_channels, classes, pooling=pooling, dropout=class_head.dropout, **decoder
                 )
             case PatchCnnConfig():
                 return PatchwiseNet(in_channels, out_channels, dims=dims, **config.model_dump(exclude={"name"}))

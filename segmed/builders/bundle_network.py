@@ -15,6 +15,7 @@ from segmed.config import (
     UNetConfig,
     known,
 )
+from segmed.networks.deep_ensemble import DeepEnsemble
 from segmed.networks.models import SegmentationNet
 from segmed.networks.patchwise import PatchwiseNet
 from segmed.networks.peers import dynunet_arguments
@@ -33,6 +34,12 @@ def network_definition(config: Network, *, in_channels: int, out_channels: int, 
     """
     ends = {"in_channels": in_channels, "out_channels": out_channels}
     match config:
+        case UNetConfig() if config.members > 1:
+            one = config.model_copy(update={"members": 1})
+            return {
+                "_target_": _named(DeepEnsemble),
+                "networks": [network_definition(one, **ends, dims=dims) for _ in range(config.members)],
+            }
         case UNetConfig():
             return {
                 "_target_": _named(SegmentationNet),

@@ -24,7 +24,7 @@ def build_loss(config: Loss, network: SegmentationModel, *, labels: LabelSet | N
         network: whose logits they are.
         labels: whose targets, if it has any, are the channels; none: background and labels are.
     """
-    return DeepSupervisionLoss(level_loss(config, labels), network.supervised_levels)
+    return DeepSupervisionLoss(level_loss(config, labels), network.supervised_levels, network.members)
 
 
 def level_loss(config: Loss, labels: LabelSet | None) -> nn.Module:

@@ -18,7 +18,7 @@ from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.grid_plan import THICK, GridPlanner
 from segmed.segment.prepare import Prepared, cache_of, parts_text, prepare
 from segmed.targets import targets_of
-from segmed.training.encoder_transfer import check_start
+from segmed.training.encoder_transfer import check_single, check_start
 from segmed.training.services import check_services
 
 
@@ -61,9 +61,12 @@ def composed(ready: Prepared) -> Composition:
             reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
     _check_labels(config)
     for name, stage in stages_of(config):
-        for view in known(stage.views) if config.init_run else ():
+        for number, view in enumerate(known(stage.views)):
             network = member_config(config, stage, view, data=config.data, split=Path())
-            check_start(network.model_copy(update={"name": f"network {name}/{view}" if name else f"network {view}"}))
+            network = network.model_copy(update={"name": f"network {name}/{view}" if name else f"network {view}"})
+            check_start(network)
+            if stage.later is not None and number > 0:
+                check_single(network, "later")
         (stage.augment or config.augment).answers(stage.train or config.train, chosen=False)  # or refuse, before hours
         targets_of(label_set(config.model_copy(update={"data": _merged(config.data, stage)})))
     return Composition(config, reasons, parts_text(ready.dataset, ready.split), ready.notes)

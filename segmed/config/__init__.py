@@ -158,6 +158,20 @@ class SegmentationConfig(Section):
         check_levels(self.train, network=self.network.name, ours="unet", starts=starts)
         return self
 
+    @model_validator(mode="after")
+    def _members_alone(self) -> SegmentationConfig:
+        if isinstance(self.network, UNetConfig):
+            given = ("adversary", "classification", "init_encoder", "init_network")
+            others = [name for name in given if getattr(self, name) is not None]
+            others += ["train.layer_decay"] if self.train.layer_decay < 1 else []
+            members = self.network.members
+            if members > 1 and others:
+                raise ValueError(
+                    f"network.members {members} and {others[0]} exclude each other: leave {others[0]} out, or set "
+                    "network.members 1"
+                )
+        return self
+
     @property
     def init_run(self) -> Path | None:
         """The run whose weights this one starts from, all of them or the encoder's."""

@@ -17,6 +17,11 @@ class UNetConfig(Section):
     encoder: EncoderConfig = EncoderConfig()
     upsampling: Literal["transposed", "interpolate"] = Field("transposed", description="of the decoder")
     deep_supervision: bool = Field(True, description="losses at coarser levels too")
+    members: Annotated[int, Field(ge=1, le=16)] = Field(
+        1,
+        description="U-Nets that learn beside each other from the same patches, each from random weights of its own; "
+        "their mean answers, and a step takes as many times as long",
+    )
 
 
 class DynUNetConfig(Section):

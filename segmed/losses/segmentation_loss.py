@@ -292,27 +292,29 @@ WEIGHTED = ("dice_ce", "dice_focal", "topk_ce")
 
 
 class DeepSupervisionLoss(nn.Module):
-    """The same loss at each level; weights halve from level to level and sum to 1.
+    """The same loss at each level; weights halve from level to level. The mean over the members of a network.
 
     Args:
         loss: of one level, of labels or of regions.
-        levels: number of logits, as a network's `supervised_levels`.
+        levels: number of logits of a member, as a network's `supervised_levels`.
+        members: of the network.
 
     Source: Isensee et al. 2021, Nat Methods 18:203.
     """
 
-    def __init__(self, loss: nn.Module, levels: int) -> None:
+    def __init__(self, loss: nn.Module, levels: int, members: int = 1) -> None:
         super().__init__()
         if levels < 1:
             raise NetworkError(f"deep supervision over {levels} levels: give at least 1")
         self.loss = cast(SegmentationLoss, loss)
-        self.weights = tuple(2.0**-level / (2 - 2.0 ** (1 - levels)) for level in range(levels))
+        halving = tuple(2.0**-level / (2 - 2.0 ** (1 - levels)) for level in range(levels))
+        self.weights = tuple(weight / members for weight in halving) * members
 
     def forward(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Compute the weighted sum.
 
         Args:
-            logits: (B, C, *spatial_i), finest first.
+            logits: (B, C, *spatial_i), finest first, of one member after the other.
             labels: (B, *spatial), integer; each level sees the nearest voxels.
 
         Raises:

@@ -23,7 +23,8 @@ class SegmentationModel(nn.Module, ABC):
         in_channels: channels of the image.
         out_channels: classes, background included.
         divisor: an entry per axis; the image's size must be a multiple.
-        supervised_levels: how many logits `all_logits` gives, for `DeepSupervisionLoss`.
+        supervised_levels: how many logits a member gives in `all_logits`, for `DeepSupervisionLoss`.
+        members: how many networks it is made of.
         smallest_map: voxels that the coarsest map needs at least.
     """
 
@@ -35,18 +36,18 @@ class SegmentationModel(nn.Module, ABC):
         self.out_channels = out_channels
         self.divisor = divisor
         self.dims = len(divisor)
-        self.supervised_levels = 1
+        self.supervised_levels = self.members = 1
         self.smallest_map = smallest_map
 
     @abstractmethod
     def all_logits(self, image: Tensor) -> list[Tensor]:
-        """Logits of every supervised level.
+        """Logits of every supervised level, of one member after the other.
 
         Args:
             image: (B, in_channels, *spatial).
 
         Returns:
-            (B, out_channels, *spatial_i), finest first; the first is `forward(image)`.
+            (B, out_channels, *spatial_i), finest first; of a single network the first is `forward(image)`.
 
         Raises:
             NetworkError: the image does not fit the network.

@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from segmed.networks.deep_ensemble import DeepEnsemble
+
 GIB = 1024**3
 FLOAT = 4  # bytes
 
@@ -177,6 +179,8 @@ class _MemoryMeter(TorchDispatchMode):
 
 def _name(network: nn.Module) -> str:
     """The class of the network, with its encoder; for a network of MONAI, MONAI's class."""
+    if isinstance(network, DeepEnsemble):
+        return f"{network.members} x {_name(network.networks[0])}"
     body = getattr(network, "body", network)
     network = network if isinstance(body, nn.Sequential) else body
     encoder = getattr(network, "encoder", None)

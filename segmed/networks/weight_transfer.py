@@ -15,6 +15,7 @@ from segmed.errors import NetworkError
 Grey = Literal["sum", "average"]
 PREFIX = "encoder."
 HEAD = "heads."
+FIRST_MEMBER = "networks.0."  # of a deep ensemble
 CLASS_HEAD = "class_head."
 ABSENT = "not in the source"
 OTHER_BLOCK = "its block is built otherwise in the source"
@@ -99,6 +100,12 @@ def move_network(source: Mapping[str, Tensor], target: nn.Module, *, heads: bool
         return OTHER_BLOCK if _block(name) in foreign else ""
 
     return _fill(here, source, source, excluded=excluded)
+
+
+def of_one_network(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Those of a deep ensemble's first member by the names that they have in a network of its own; others as given."""
+    first = {n.removeprefix(FIRST_MEMBER): tensor for n, tensor in weights.items() if n.startswith(FIRST_MEMBER)}
+    return first or weights
 
 
 def adopt(weights: Mapping[str, Tensor], target: nn.Module, *, grey: Grey = "sum") -> Transfer:

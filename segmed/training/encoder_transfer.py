@@ -16,13 +16,13 @@ from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.encoder import EncoderConfig, Strides
 from segmed.config.reading import classifies
 from segmed.data.learned import learned_before
-from segmed.errors import DatasetError, NetworkError, RunError
+from segmed.errors import ConfigError, DatasetError, NetworkError, RunError
 from segmed.files import write_json
 from segmed.labels import LabelSet
 from segmed.networks.classifiers import ClassificationModel
 from segmed.networks.encoders.base_encoder import Encoder
 from segmed.networks.models import SegmentationNet
-from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder, move_network
+from segmed.networks.weight_transfer import PREFIX, Transfer, move_encoder, move_network, of_one_network
 from segmed.runs import Folds, Run, open_run, read_config_as
 from segmed.targets import targets_of
 from segmed.training.checkpoint import is_finite, read_weights
@@ -173,9 +173,26 @@ def check_start(config: SegmentationConfig) -> None:
     if not isinstance(config.network, UNetConfig):
         key = "init_network" if whole else "init_encoder"
         raise RunError(f"{key}: {config.name} is {config.network.name}, which can't begin with a U-Net: choose unet")
+    check_single(config, "init_network" if whole else "init_encoder")
     _check_kind(source, whole=whole, dims=dims, name=config.name)
     encoder, _ = shaped_like(config.network.encoder, folder, dims=dims)
     check_frozen(config.train.frozen_levels, len(known(encoder.channels)))
+
+
+def check_single(config: SegmentationConfig, key: str) -> None:
+    """See that a network that begins with weights of another has no members, which would all begin alike.
+
+    Args:
+        config: of one network.
+        key: that names the other.
+
+    Raises:
+        ConfigError: it has.
+    """
+    if isinstance(config.network, UNetConfig) and config.network.members > 1:
+        raise ConfigError(
+            f"{key}: {config.name} has {config.network.members} members, which would begin alike: set network.members 1"
+        )
 
 
 def _check_kind(source: SourceEncoder, *, whole: bool, dims: int, name: str = "this one") -> None:
@@ -214,7 +231,7 @@ def take_encoder(network: nn.Module, folder: Path) -> Transfer:
         RunError: see `source_encoder`; or nothing fits: the message says what would.
     """
     source = source_encoder(folder)
-    weights = read_weights(source.run.weights("best"))
+    weights = of_one_network(read_weights(source.run.weights("best")))
     if not is_finite({name: tensor for name, tensor in weights.items() if name.startswith(PREFIX)}):
         raise RunError(f"weights of run {folder} hold NaN or infinity: name another run")
     own = getattr(network, "encoder", None)
@@ -251,7 +268,7 @@ def take_network(network: nn.Module, folder: Path, *, labels: Sequence[str], cla
     if not isinstance(network, SegmentationNet):
         raise RunError(f"init_network: {type(network).__name__} can't begin with a U-Net: choose --network.name unet")
     _check_kind(source, whole=True, dims=network.dims)
-    weights = read_weights(source.run.weights("best"))
+    weights = of_one_network(read_weights(source.run.weights("best")))
     if not is_finite(weights):
         raise RunError(f"weights of run {folder} hold NaN or infinity: name another run")
     config = read_config_as(SegmentationConfig, source.run)

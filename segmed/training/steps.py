@@ -144,6 +144,7 @@ class SupervisedStep(LearnerStep):
     def __init__(self, network: nn.Module, loss: nn.Module, train: TrainConfig, *, fabric: Fabric, choice: Choice):
         self.learner = Learner(network, train, fabric=fabric, choice=choice, call=AllLogits)
         self.network = self.learner.network
+        self.members = cast(int, getattr(network, "members", 1))
         self.loss = loss.to(fabric.device)
         self.train = train
         self.fabric = fabric
@@ -170,6 +171,6 @@ class SupervisedStep(LearnerStep):
             with self.learner.unsynchronised(number < len(pieces)):
                 with self.choice.autocast(device):
                     loss = self.loss(self.learner.module(image), label) * (len(image) / len(images))
-                self.fabric.backward(loss)
+                self.fabric.backward(loss * self.members)  # each member learns as it would alone
             total += loss.detach()
         return total

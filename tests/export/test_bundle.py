@@ -26,6 +26,7 @@ KINDS = {
     "by MONAI's transforms": {"inference": {"largest_component": ["core"]}},
     "by ours": {"preprocess": RESPACED},
     "in slices": {"patches": {"dims": 2, "size": [8, 8], "plane": "coronal"}},
+    "of two members": {"network": {"members": 2}},
     "mirrored": {"inference": {"mirror": True}, "network": {"name": "segresnet", "init_filters": 8}},
     "dynunet": {
         "network": {"name": "dynunet", "channels": [4, 8, 8], "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]]},

@@ -86,7 +86,7 @@ def test_a_perfect_map_costs_almost_nothing_and_a_wrong_one_much(name):
 
 def test_deep_supervision_sees_the_same_regions_at_every_level():
     _, labels = batch()
-    network = type("Net", (), {"supervised_levels": 2})()
+    network = type("Net", (), {"supervised_levels": 2, "members": 1})()
     loss = build_loss(DiceCELossConfig(), network, labels=LABELS)
     sure = 40 * (TARGETS.maps(labels) - 0.5)
     assert float(loss([sure, sure[:, :, ::2, ::2, ::7]], labels)) > 0
