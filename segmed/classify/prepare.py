@@ -19,8 +19,9 @@ from segmed.errors import DatasetError
 from segmed.evaluate.answers import LEAKING
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
-from segmed.training.encoder_transfer import allowed_leak, source_encoder
+from segmed.training.encoder_transfer import source_encoder
 from segmed.training.services import check_services
+from segmed.training.transfer_record import allowed_leak
 
 
 @dataclass(frozen=True)

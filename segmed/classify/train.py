@@ -21,7 +21,6 @@ from segmed.runs import Run, read_class_config
 from segmed.training.checkpoint import Checkpoints
 from segmed.training.classification_step import ClassificationStep
 from segmed.training.compilation import choose_compilation
-from segmed.training.encoder_transfer import leak_note, record_transfer
 from segmed.training.fit_settings import FitSettings, budget_of, run_seconds, total_steps
 from segmed.training.fit_state import FitState
 from segmed.training.loop import fit
@@ -31,6 +30,7 @@ from segmed.training.precision import Choice, choose_precision
 from segmed.training.ranks import Ranks
 from segmed.training.rate_search import find_rate
 from segmed.training.tracking import Tracker
+from segmed.training.transfer_record import leak_note, record_transfer
 
 
 class Training:

@@ -12,13 +12,13 @@ from segmed.builders.segmenters import label_set, stages_of
 from segmed.compose.composition import Composition
 from segmed.config import DataConfig, InferenceConfig, SegmentationConfig, SplitConfig, StageConfig, View, known
 from segmed.data.audit import CaseFacts
-from segmed.errors import DatasetError
+from segmed.errors import ConfigError, DatasetError
 from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.grid_plan import THICK, GridPlanner
 from segmed.segment.prepare import Prepared, cache_of, parts_text, prepare
 from segmed.targets import targets_of
-from segmed.training.encoder_transfer import check_single, check_start
+from segmed.training.encoder_transfer import check_start
 from segmed.training.services import check_services
 
 
@@ -51,6 +51,7 @@ def composed(ready: Prepared) -> Composition:
     Raises:
         DatasetError: the stages name labels that are not there.
         RunError: a network can't begin with the run that is named.
+        ConfigError: a network has members beside what asks for a single one.
     """
     views, reason = useful_views(ready.facts, _plane_of_slices(ready.config, ready.facts))
     config, reasons = ready.config, {}
@@ -61,12 +62,15 @@ def composed(ready: Prepared) -> Composition:
             reasons[f"cascade.{name}.views" if name else "ensemble.views"] = reason
     _check_labels(config)
     for name, stage in stages_of(config):
-        for number, view in enumerate(known(stage.views)):
+        first, *_ = known(stage.views)
+        for view in known(stage.views):
             network = member_config(config, stage, view, data=config.data, split=Path())
             network = network.model_copy(update={"name": f"network {name}/{view}" if name else f"network {view}"})
             check_start(network)
-            if stage.later is not None and number > 0:
-                check_single(network, "later")
+            try:
+                (network if view == first else later_config(network, stage, Path(first))).check_members()
+            except ValueError as error:
+                raise ConfigError(f"{network.name}: {error}") from None
         (stage.augment or config.augment).answers(stage.train or config.train, chosen=False)  # or refuse, before hours
         targets_of(label_set(config.model_copy(update={"data": _merged(config.data, stage)})))
     return Composition(config, reasons, parts_text(ready.dataset, ready.split), ready.notes)
@@ -154,6 +158,19 @@ def member_config(
             "cascade": None,
         }
     )
+
+
+def later_config(config: SegmentationConfig, stage: StageConfig, first: Path) -> SegmentationConfig:
+    """The experiment of a view after the first, which begins with the first one's weights where the stage says so.
+
+    Args:
+        config: as of `member_config`.
+        stage: whose network it is.
+        first: folder of the first view's run.
+    """
+    if stage.later is None:
+        return config
+    return config.model_copy(update={"train": stage.later, "init_network": first})
 
 
 def _inference(whole: InferenceConfig, stage: StageConfig, data: DataConfig) -> InferenceConfig:

@@ -18,7 +18,7 @@ from segmed.builders.datasets import build_dataset
 from segmed.builders.segmenters import load_stage
 from segmed.builders.trained import load_run
 from segmed.compose.composition import Composition, Part
-from segmed.compose.prepare import member_config
+from segmed.compose.prepare import later_config, member_config
 from segmed.config import CascadeConfig, DataConfig, PatternLayout, SegmentationConfig, SplitConfig, StageConfig, known
 from segmed.data.cases import Case, Dataset, cases_of
 from segmed.data.preprocess import read_case
@@ -104,9 +104,7 @@ class _Networks:
         self.member(folder / first, member_config(self.config, stage, first, data=data, split=split))
         for view in others:
             config = member_config(self.config, stage, view, data=data, split=split)
-            if stage.later is not None:
-                config = config.model_copy(update={"train": stage.later, "init_network": folder / first})
-            self.member(folder / view, config)
+            self.member(folder / view, later_config(config, stage, folder / first))
         return cache(lambda: load_stage(folder, stage, partial(load_run, device=str(self.fabric.device))))
 
     def member(self, folder: Path, config: SegmentationConfig) -> None:

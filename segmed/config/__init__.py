@@ -160,17 +160,24 @@ class SegmentationConfig(Section):
 
     @model_validator(mode="after")
     def _members_alone(self) -> SegmentationConfig:
-        if isinstance(self.network, UNetConfig):
-            given = ("adversary", "classification", "init_encoder", "init_network")
-            others = [name for name in given if getattr(self, name) is not None]
-            others += ["train.layer_decay"] if self.train.layer_decay < 1 else []
-            members = self.network.members
-            if members > 1 and others:
-                raise ValueError(
-                    f"network.members {members} and {others[0]} exclude each other: leave {others[0]} out, or set "
-                    "network.members 1"
-                )
+        self.check_members()
         return self
+
+    def check_members(self) -> None:
+        """See that nothing asks for a single network where it has several members.
+
+        Raises:
+            ValueError: something does; named.
+        """
+        members = self.network.members if isinstance(self.network, UNetConfig) else 1
+        given = ("adversary", "classification", "init_encoder", "init_network")
+        others = [name for name in given if getattr(self, name) is not None]
+        others += ["train.layer_decay"] if self.train.layer_decay < 1 else []
+        if members > 1 and others:
+            raise ValueError(
+                f"network.members {members} and {others[0]} exclude each other: leave {others[0]} out, or set "
+                "network.members 1"
+            )
 
     @property
     def init_run(self) -> Path | None:

@@ -15,7 +15,7 @@ from segmed.errors import ConfigError, DatasetError
 from segmed.evaluate.answers import LEAKING
 from segmed.labels import TOGETHER, did_you_mean
 from segmed.machine import this_machine
-from segmed.training.encoder_transfer import allowed_leak
+from segmed.training.transfer_record import allowed_leak
 
 LOG = logging.getLogger(__name__)
 

@@ -37,7 +37,6 @@ from segmed.targets import targets_of
 from segmed.training.adversarial_step import AdversarialStep
 from segmed.training.checkpoint import Checkpoints, load_weights
 from segmed.training.compilation import choose_compilation
-from segmed.training.encoder_transfer import leak_note, record_transfer
 from segmed.training.fit_settings import FitSettings, budget_of, run_seconds, total_steps
 from segmed.training.fit_state import FitState
 from segmed.training.loop import fit
@@ -49,6 +48,7 @@ from segmed.training.ranks import Ranks
 from segmed.training.rate_search import find_rate
 from segmed.training.steps import AllLogits, Step, SupervisedStep
 from segmed.training.tracking import Tracker
+from segmed.training.transfer_record import leak_note, record_transfer
 
 MOST_REFERENCES = 50  # cases whose label maps are asked for what is one piece
 

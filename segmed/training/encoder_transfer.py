@@ -1,12 +1,11 @@
-"""Start a run with the encoder or the whole network of another: read it, fit its shape, record what was taken."""
+"""Start a run with the encoder or the whole network of another: read it, fit its shape, take its weights."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
@@ -15,9 +14,7 @@ from segmed.config.classification import ClassificationConfig
 from segmed.config.classifier import EncoderClassifierConfig
 from segmed.config.encoder import EncoderConfig, Strides
 from segmed.config.reading import classifies
-from segmed.data.learned import learned_before
-from segmed.errors import ConfigError, DatasetError, NetworkError, RunError
-from segmed.files import write_json
+from segmed.errors import NetworkError, RunError
 from segmed.labels import LabelSet
 from segmed.networks.classifiers import ClassificationModel
 from segmed.networks.encoders.base_encoder import Encoder
@@ -27,26 +24,8 @@ from segmed.runs import Folds, Run, open_run, read_config_as
 from segmed.targets import targets_of
 from segmed.training.checkpoint import is_finite, read_weights
 from segmed.training.optimisation import check_frozen
-from segmed.training.tracking import FILE_ONLY, Tracker
 
-log = logging.getLogger(__name__)
-
-RECORD = "transfer.json"  # in the folder of a run
-NAMED = 4  # networks of a composed run, or cases, that a message names
-
-
-class Leaks(Protocol):
-    """What an experiment says of leaks.
-
-    Attributes:
-        check: whether they are looked for.
-        allow_leakage: whether a leak is noted rather than refused.
-    """
-
-    @property
-    def check(self) -> bool: ...
-    @property
-    def allow_leakage(self) -> bool: ...
+NAMED = 4  # networks of a composed run that a message names
 
 
 @dataclass(frozen=True)
@@ -122,9 +101,6 @@ def _members(folder: Path) -> str:
     return f": {', '.join(map(str, members[:NAMED]))}{more}"
 
 
-# ---------------------------------------------------------------- shape and weights
-
-
 def shaped_like(encoder: EncoderConfig, folder: Path | None, *, dims: int) -> tuple[EncoderConfig, dict[str, str]]:
     """Give an encoder the shape of the one that it starts from, where its section says `auto`.
 
@@ -173,26 +149,9 @@ def check_start(config: SegmentationConfig) -> None:
     if not isinstance(config.network, UNetConfig):
         key = "init_network" if whole else "init_encoder"
         raise RunError(f"{key}: {config.name} is {config.network.name}, which can't begin with a U-Net: choose unet")
-    check_single(config, "init_network" if whole else "init_encoder")
     _check_kind(source, whole=whole, dims=dims, name=config.name)
     encoder, _ = shaped_like(config.network.encoder, folder, dims=dims)
     check_frozen(config.train.frozen_levels, len(known(encoder.channels)))
-
-
-def check_single(config: SegmentationConfig, key: str) -> None:
-    """See that a network that begins with weights of another has no members, which would all begin alike.
-
-    Args:
-        config: of one network.
-        key: that names the other.
-
-    Raises:
-        ConfigError: it has.
-    """
-    if isinstance(config.network, UNetConfig) and config.network.members > 1:
-        raise ConfigError(
-            f"{key}: {config.name} has {config.network.members} members, which would begin alike: set network.members 1"
-        )
 
 
 def _check_kind(source: SourceEncoder, *, whole: bool, dims: int, name: str = "this one") -> None:
@@ -280,73 +239,3 @@ def take_network(network: nn.Module, folder: Path, *, labels: Sequence[str], cla
         return move_network(weights, network, **same)
     except NetworkError as error:
         raise RunError(f"no weight of {folder} fits this network: give {source.options}") from error
-
-
-# ---------------------------------------------------------------- the record
-
-
-def seen_before(folder: Path, root: Path, cases: Sequence[str]) -> tuple[str, ...]:
-    """Which of some cases another run has learnt from, or was selected on, or a run that it began with.
-
-    Args:
-        folder: of the other run.
-        root: of this run's data; runs on other folders have seen none of them.
-        cases: ids, of this run's test part.
-    """
-    theirs = learned_before(open_run(folder).path, root)
-    return tuple(case for case in cases if case in theirs)
-
-
-def leak_note(folder: Path, root: Path, cases: Sequence[str]) -> str:
-    """What every reader of a test must know if the first weights have learnt from it; empty where it has not."""
-    seen = seen_before(folder, root, cases)
-    if not seen:
-        return ""
-    named = ", ".join(seen[:NAMED]) + (", ..." if len(seen) > NAMED else "")
-    return (
-        f"the weights come from {folder}, which has learnt from {len(seen)} of these {len(cases)} test cases "
-        f"({named}): the figures are too good"
-    )
-
-
-def allowed_leak(folder: Path, root: Path, cases: Sequence[str], leaks: Leaks) -> str:
-    """The same, where the experiment allows it.
-
-    Args:
-        folder, root, cases: as of `seen_before`.
-        leaks: section of the experiment.
-
-    Raises:
-        DatasetError: the first weights have learnt from the test, and that is not allowed.
-    """
-    note = leak_note(folder, root, cases)
-    if note and leaks.check and not leaks.allow_leakage:
-        raise DatasetError(
-            f"{note}: name a run that was trained on other data or on this split, or set leaks.allow_leakage, which "
-            "every table of the run will then say"
-        )
-    return note
-
-
-def record_transfer(moved: Transfer, *, source: object, folder: Path, tracker: Tracker, note: str = "") -> None:
-    """Say how many weights were taken, and write all names into `transfer.json` and the log.
-
-    Args:
-        moved: what became of each weight.
-        source: where they come from: a run, or published weights.
-        folder: of the run that begins with them.
-        tracker: of this process.
-        note: what the reader must know of the source.
-    """
-    axis = "" if moved.axis is None else f" (2D kernels repeated along {'XYZ'[moved.axis]})"
-    every = len(moved.taken) + len(moved.left)
-    tracker.line(
-        f"begins with {len(moved.taken)} of {every} weights from {source}{axis}; {len(moved.left)} are left as drawn, "
-        f"{len(moved.unused)} of the source are not used: {RECORD} names them"
-    )
-    if note:
-        tracker.line(f"NOTE: {note}")
-    write_json(folder / RECORD, {"source": str(source), "note": note, **asdict(moved)})
-    left = [f"{name} ({reason})" for name, reason in moved.left.items()]
-    for what, names in (("taken", moved.taken), ("left as drawn", left), ("not used", moved.unused)):
-        log.info("%s: %s", what, ", ".join(names) or "none", extra={FILE_ONLY: True})

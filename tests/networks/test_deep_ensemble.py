@@ -95,10 +95,17 @@ def test_what_can_not_stand_beside_members_is_said(balls, tmp_path, sections, na
         tiny(balls, tmp_path, **{**sections, **TWO})
 
 
-def test_members_that_would_begin_alike_are_refused_before_anything_is_trained(balls, tmp_path):
+@pytest.mark.parametrize(
+    ("section", "named"),
+    [
+        ({"later": {"epochs": 1}}, "network coronal: network.members 2 and init_network"),
+        ({"train": {"layer_decay": 0.5}}, "network axial: network.members 2 and train.layer_decay"),
+    ],
+)
+def test_members_in_a_stage_are_refused_before_anything_is_trained(balls, tmp_path, section, named):
     flat = {"network": {"members": 2, "encoder": {"channels": [4, 8]}}, "patches": {"dims": 2, "size": [8, 8]}}
-    stage = {"views": ["axial", "coronal"], "later": {"epochs": 1}}
-    with pytest.raises(ConfigError, match="later: network coronal has 2 members, which would begin alike"):
+    stage = {"views": ["axial", "coronal"], **section}
+    with pytest.raises(ConfigError, match=named):
         compose_run.start(tiny(balls, tmp_path, **flat, ensemble=stage), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -35,10 +35,11 @@ from segmed.runs import Run, read_class_config, read_config
 from segmed.segment import train as session
 from segmed.segment.prepare import planned, prepare, with_absolute_paths
 from segmed.training.checkpoint import read_weights, save_weights
-from segmed.training.encoder_transfer import RECORD, seen_before, shaped_like, source_encoder, take_encoder
+from segmed.training.encoder_transfer import shaped_like, source_encoder, take_encoder
 from segmed.training.interruption import Interrupted
 from segmed.training.ranks import Ranks
 from segmed.training.tracking import RunTracker, Tracker
+from segmed.training.transfer_record import RECORD, seen_before
 
 FLAT = {"patches": {"dims": 2, "plane": "axial", "size": [8, 8]}, "network": {"encoder": {"blocks": 1}}}
 SHAPES = {"segmentation": ((4, 8), ((1, 1), (2, 2))), "classification": ((4, 6), ((1, 1), (2, 2)))}

@@ -16,8 +16,8 @@ from segmed.config.reading import validate
 from segmed.errors import ConfigError, RunError
 from segmed.runs import Run, read_config
 from segmed.training.checkpoint import read_weights, save_weights
-from segmed.training.encoder_transfer import RECORD, record_transfer
 from segmed.training.optimisation import freeze, make_optimiser, set_rate
+from segmed.training.transfer_record import RECORD, record_transfer
 
 LABELS = {"shell": 1, "core": 2}
 OTHER = {"core": 2, "shell": 1}  # as many, but other channels of the heads
