@@ -1,5 +1,8 @@
 """What goes wrong, one kind of error a domain; each message says what, where, and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class ConfigError(ValueError):
     """A config, a command line or a plan that can't be used on these data or this machine."""
@@ -63,3 +66,15 @@ class DiskError(OSError):
     def __str__(self) -> str:
         """The reason without the system's number of it."""
         return str(self.strerror or super().__str__())
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that was probably meant; None where none is near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """End of an error about an unknown name: the nearest known name, or all of them."""
+    known = list(known)
+    near = nearest(name, known)
+    return f": did you mean '{near}'?" if near else f": known are {', '.join(known) or 'none'}"

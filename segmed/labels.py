@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -10,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from segmed.errors import VolumeError
+from segmed.errors import VolumeError, did_you_mean
 
 IGNORE = 255
 MEAN = "mean of labels"  # a row of every table
@@ -224,12 +223,6 @@ class LabelSet:
         """From `to_dict`."""
         ignore, regions, background = (data.get(name) or () for name in ("ignore", "regions", "background"))
         return cls.from_config(data["labels"], ignore, dict(regions), background, data.get("targets", "labels"))
-
-
-def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """End of an error about an unknown name: the nearest known name, or all of them."""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names) or 'none'}"
 
 
 def _check(labels: LabelSet) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib.metadata import version
 from typing import NoReturn
 
 from segmed.commands.command_line import HELP, run_tool
-from segmed.errors import ConfigError
+from segmed.errors import ConfigError, did_you_mean
 
 COMMANDS = {
     "train": "a segmentation experiment, from files to test figures",
@@ -104,9 +103,7 @@ def main_of(command: str) -> Callable[[], int | None]:
         case "schema":
             from segmed.commands.write_schema import main
         case _:
-            near = get_close_matches(command, COMMANDS, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(COMMANDS)}"
-            raise ConfigError(f"segmed has no command '{command}': {hint}")
+            raise ConfigError(f"segmed has no command '{command}'{did_you_mean(command, COMMANDS)}")
     return main
 
 

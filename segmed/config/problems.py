@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from segmed.errors import nearest
 
 WANTED = {  # kind of a problem -> what would be right; words in braces are limits
     "int": "a whole number",
@@ -59,7 +60,7 @@ def _describe(problems: Sequence[Any], model: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         sections = _walk(model, problem["loc"][:-1])[1]
         known = sorted({name for section in sections for name in section.model_fields})
-        return f"unknown key '{key}'{nearest(keys[-1], known) or f', known here: {_listed(known)}'}"
+        return f"unknown key '{key}'{_question(keys[-1], known) or f', known here: {_listed(known)}'}"
     names = [str(tag_of(section)) for section in models]
     if problem["type"] == "union_tag_invalid":
         return no_such(f"{key}.name", str(problem["ctx"]["tag"]), names)
@@ -87,7 +88,7 @@ def _wrong_value(key: str, problems: Sequence[Any]) -> str:
 
 def no_such(key: str, given: str, known: Sequence[str]) -> str:
     """That a word is none of those which may stand at a key, the nearest, and all of them."""
-    near = nearest(given, known)
+    near = _question(given, known)
     return f"'{key}' is '{given}'{near}{' Choose' if near else ': choose'} one of {_listed(known)}"
 
 
@@ -115,10 +116,10 @@ def yaml_problem(problem: str) -> str:
     return problem
 
 
-def nearest(given: str, known: Sequence[str]) -> str:
+def _question(given: str, known: Sequence[str]) -> str:
     """The known word that was probably meant, as a question; empty where none is near."""
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    return f", did you mean '{near[0]}'?" if near else ""
+    near = nearest(given, known, cutoff=0.5)
+    return f", did you mean '{near}'?" if near else ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
-from segmed.errors import ConfigError
+from segmed.errors import ConfigError, nearest
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MODELINE = "# yaml-language-server:"  # tells an editor which schema the file has
@@ -29,8 +28,8 @@ def find_config(given: Path | str) -> Path:
         return path
     shipped = shipped_configs()
     if path.name not in shipped:
-        near = difflib.get_close_matches(path.name, shipped, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'" if near else "`segmed configs` lists those that are shipped"
+        near = nearest(path.name, shipped, cutoff=0.5)
+        hint = f"did you mean '{near}'" if near else "`segmed configs` lists those that are shipped"
         raise ConfigError(f"cannot read config {path}: no such file, and no shipped config has this name, {hint}")
     return shipped[path.name]
 

@@ -12,8 +12,7 @@ from segmed.config import BidsLayout
 from segmed.data.bids_name import BidsName
 from segmed.data.case import Case, LayoutCases
 from segmed.data.manifest import csv_rows
-from segmed.errors import DatasetError
-from segmed.labels import did_you_mean
+from segmed.errors import DatasetError, did_you_mean
 from segmed.volumes import Source, is_volume_file, strip_suffix
 
 DESCRIPTION = "dataset_description.json"

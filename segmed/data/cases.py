@@ -19,9 +19,9 @@ from segmed.data.download import how_to_get
 from segmed.data.guess import guess_layout
 from segmed.data.manifest import read_manifest
 from segmed.data.patterns import read_patterns
-from segmed.errors import DatasetError, VolumeError
+from segmed.errors import DatasetError, VolumeError, did_you_mean
 from segmed.files import printable, what_is_odd
-from segmed.labels import LabelSet, did_you_mean
+from segmed.labels import LabelSet
 from segmed.volumes import Source, is_dicom_folder, is_picture, is_volume_file, read_label_volume
 
 __all__ = ["Case", "Dataset", "DatasetError", "find_volumes", "guess_layout", "read_dataset"]

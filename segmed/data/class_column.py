@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from segmed.data.case import Case
-from segmed.errors import DatasetError
-from segmed.labels import did_you_mean
+from segmed.errors import DatasetError, did_you_mean
 
 UNKNOWN = -1  # index of a case whose class is not known
 

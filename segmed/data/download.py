@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import hashlib
 import os
@@ -18,7 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from segmed.data.archive import unpack
 from segmed.data.transfer import Report, fetch, forget, held
-from segmed.errors import DownloadError
+from segmed.errors import DownloadError, did_you_mean
 
 BASE_URL = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 _CHUNK = 1 << 20
@@ -72,10 +71,8 @@ def find_task(name: str) -> Task:
         folder = task.folder.lower()
         if wanted in (folder.replace("_", ""), folder.split("_")[0], folder.split("_")[1]):
             return task
-    names = [task.name for task in TASKS]
-    near = difflib.get_close_matches(name.lower(), names, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(names)}"
-    raise DownloadError(f"no public data set is called '{name}': {hint}")
+    hint = did_you_mean(name.lower(), [task.name for task in TASKS])
+    raise DownloadError(f"no public data set is called '{name}'{hint}")
 
 
 def is_there(task: Task, output: Path) -> bool:

@@ -13,8 +13,7 @@ from typing import Any
 from segmed.config import ManifestLayout
 from segmed.data.case import Case, LayoutCases, composed, listed_file
 from segmed.data.dataset_json import read_json
-from segmed.errors import DatasetError
-from segmed.labels import did_you_mean
+from segmed.errors import DatasetError, did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_volume_file, strip_suffix
 
 OWN_COLUMNS = ("case", "subject", "label")

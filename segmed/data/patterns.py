@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from segmed.config import PatternLayout
 from segmed.data.case import Case, LayoutCases, composed
-from segmed.errors import DatasetError
-from segmed.labels import did_you_mean
+from segmed.errors import DatasetError, did_you_mean
 from segmed.volumes import Source, is_dicom_folder, is_volume_file
 
 FIELDS = ("subject", "case", "split")

@@ -11,9 +11,9 @@ from segmed.data.cases import Dataset
 from segmed.data.leaks.volume_twins import leaking, volume_twins
 from segmed.data.splits import Split
 from segmed.data.subjects import subject_findings
-from segmed.errors import ConfigError, DatasetError
+from segmed.errors import ConfigError, DatasetError, did_you_mean
 from segmed.evaluate.answers import LEAKING
-from segmed.labels import TOGETHER, did_you_mean
+from segmed.labels import TOGETHER
 from segmed.machine import this_machine
 from segmed.training.transfer_record import allowed_leak
 

@@ -14,8 +14,7 @@ from segmed.data.images.picture import PICTURE_SUFFIXES
 from segmed.data.manifest import csv_rows
 from segmed.data.split_file import PARTS
 from segmed.data.splits import NAMES_IN_MANIFESTS
-from segmed.errors import DatasetError
-from segmed.labels import did_you_mean
+from segmed.errors import DatasetError, did_you_mean
 
 PART_NAMES = {**{part: part for part in PARTS}, **NAMES_IN_MANIFESTS}
 SHOWN = 5  # examples in a message

@@ -20,8 +20,7 @@ from segmed.data.expressions import first_match
 from segmed.data.images.class_layouts import Row, read_folders, read_table
 from segmed.data.images.contrast_phantom import make_contrast_phantom
 from segmed.data.split_file import PARTS
-from segmed.errors import DatasetError
-from segmed.labels import did_you_mean
+from segmed.errors import DatasetError, did_you_mean
 
 
 @dataclass(frozen=True)
