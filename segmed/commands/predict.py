@@ -50,6 +50,7 @@ def _predicted(arguments: Arguments, runs: Opened) -> int:
     from segmed.data.content import case_files
     from segmed.data.inputs import find_inputs
     from segmed.runs import own_files
+    from segmed.segment.outputs import sole_writer
 
     started = time.perf_counter()
     if arguments.merge:
@@ -67,7 +68,8 @@ def _predicted(arguments: Arguments, runs: Opened) -> int:
         return predict_in_shards(
             arguments, inputs, read=read, output=arguments.output, on=arguments.on, jobs=arguments.jobs
         )
-    with bounds(arguments.output, inputs=[*read, *runs.sources]):
+    record = _record(arguments)
+    with bounds(arguments.output, inputs=[*read, *runs.sources]), sole_writer(arguments.output, record):
         return _predict(arguments, runs, members, inputs, started)
 
 
@@ -93,14 +95,17 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         about |= {"engine": choice.engine, "engine_reason": choice.reason}
         print(f"engine: {choice.engine} ({choice.reason})")
     inputs, write = _in_format(arguments, inputs, configs[0], segmenter)
-    shards, path = Shards(arguments.output.absolute()), None
+    shards = Shards(arguments.output.absolute())
     vanished: list[CaseReport] = []
     if arguments.shard is not None:
-        path = shards.record(arguments.shard)
         inputs, vanished = shards.inputs_of(arguments.shard, inputs)
-    record = Record(arguments.output, about, overwrite=arguments.overwrite, path=path)
+    record = Record(arguments.output, about, overwrite=arguments.overwrite, path=_record(arguments))
     extras = Extras(probabilities=arguments.probabilities, uncertainty=arguments.uncertainty)
-    check_outputs(inputs, arguments.output, replace=arguments.overwrite, kept=record.own, extras=extras)
+    all_known = arguments.shard is None and not _arriving(arguments)
+    check_outputs(
+        inputs, arguments.output, replace=arguments.overwrite, earlier=record.own,
+        others=record.others if all_known else (), extras=extras,
+    )  # fmt: skip
     answers = Answers(record, len(inputs) + len(vanished))
     predict = partial(
         predict_cases,
@@ -131,6 +136,16 @@ def _predict(arguments: Arguments, runs: Opened, members: list[Member], inputs: 
         answers.print_failures()
         return 0  # the merge tells of them
     return answers.end(arguments.output, classes_of(configs), trusted=trust is not None, started=started)
+
+
+def _record(arguments: Arguments) -> Path:
+    """The record that this call writes: of all cases, or of its shard."""
+    from segmed.jobs.shards import Shards
+    from segmed.segment.record import Record
+
+    if arguments.shard is not None:
+        return Shards(arguments.output.absolute()).record(arguments.shard)
+    return arguments.output / Record.NAME
 
 
 def _arriving(arguments: Arguments) -> bool:

@@ -73,11 +73,12 @@ class Answers:
         from segmed.reports.prediction.page import write_prediction_page
         from segmed.reports.segmentation.trust_table import write_trust
 
-        latest = {report.case: report for report in self.all if report.status != "failed"}
-        done = list(latest.values())
-        write_classes(output, classes, done)
-        if trusted and done:
-            print(write_trust(output, [(report.case, report.trust) for report in done]))
+        made = self.record.made()
+        write_classes(output, classes, [report for report in made if tuple(report.classes) == classes])
+        calibrations = {report.trust.get("calibration") for report in self.all if report.trust}
+        judged = [(each.case, each.trust) for each in made if each.trust.get("calibration") in calibrations]
+        if trusted and judged:
+            print(write_trust(output, judged))
         page = write_prediction_page(output)
         print(
             f"{len(self.all) - len(self.failed)} of {len(self.all)} label maps in {output}, "

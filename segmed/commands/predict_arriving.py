@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,8 +69,8 @@ class Service:
             with bounds(self.output, inputs=case_files(item.case for item in inputs)):
                 for report in self.predict(inputs):
                     if report.output is not None:
-                        record.done[place_of(Path(report.output))] = report
-                        record.own.add(place_of(Path(report.output)))
+                        place = place_of(Path(report.output))
+                        record.done[place] = record.own[place] = report
                     yield report
 
     def _checked(self, arrival: Arrival) -> Sequence[Input]:
@@ -88,20 +87,12 @@ class Service:
 
             inputs = with_seg_names(inputs)
         for item in inputs:
-            before = self.answers.record.done.get(place_of(self.output / item.output))
-            earlier = self._files_of(item.case.id) if before is None else before.inputs
-            if earlier and _places(earlier) != _places(item.paths):
+            done = self.answers.record.done.values()
+            before = next((report for report in done if report.case == item.case.id), None)
+            if before is not None and not before.is_of(item.paths):
                 raise SegmenterError(
-                    f"{item.paths[0]} and {earlier[0]}, done before, have one name in {self.output}: rename one, or "
-                    "predict them apart"
+                    f"{item.paths[0]} and {before.inputs[0]}, done before, have one name in {self.output}: rename "
+                    "one, or predict them apart"
                 )
-        check_outputs(inputs, self.output, replace=self.replace, kept=self.answers.record.own, extras=self.extras)
+        check_outputs(inputs, self.output, replace=self.replace, earlier=self.answers.record.own, extras=self.extras)
         return inputs
-
-    def _files_of(self, case: str) -> Sequence[str]:
-        """The files of a case of this name that this call has done."""
-        return next((report.inputs for report in self.answers.record.done.values() if report.case == case), ())
-
-
-def _places(paths: Iterable[object]) -> set[str]:
-    return {os.path.realpath(str(path)) for path in paths}

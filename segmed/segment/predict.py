@@ -205,7 +205,7 @@ class _Stages:
             stamp = stamp_of(item.paths)
         except OSError:  # a disk that went away; the next call tries the case again in any case
             stamp = ""
-        return CaseReport(item.case.id, tuple(map(str, item.paths)), stamp, "failed", error=_error_line(error))
+        return CaseReport(item.case.id, _absolute(item.paths), stamp, "failed", error=_error_line(error))
 
     def _written(self, outcome: _Segmented) -> CaseReport:
         started, item = time.perf_counter(), outcome.item
@@ -223,7 +223,7 @@ class _Stages:
         voxel_ml = float(np.prod(spacing_mm(outcome.empty.affine))) / 1000
         return CaseReport(
             item.case.id,
-            tuple(map(str, item.paths)),
+            _absolute(item.paths),
             outcome.stamp,
             "done",
             output=str(self.output / item.output),
@@ -241,6 +241,10 @@ class _Stages:
         calibration = None if self.trust is None else self.trust.calibration
         same = report.trust.get("calibration") == calibration
         return same and report.stamp == stamp and tuple(report.classes) == self.class_names
+
+
+def _absolute(paths: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(str(path.absolute()) for path in paths)
 
 
 def _class_probabilities(segmenter: Segmenter, classes: Sequence[str]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ class CaseReport:
 
     Attributes:
         case: its name.
-        inputs: its files.
+        inputs: its files, by absolute paths.
         stamp: sizes and times of the files, by which a later call knows that they are the same.
         status: `done`; `kept`: done before, by the same weights and settings; `failed`.
         output: the label map, if there is one.
@@ -54,6 +54,11 @@ class CaseReport:
         """For JSON, without what is empty."""
         return {key: value for key, value in asdict(self).items() if value not in (None, {}, ())}
 
+    def is_of(self, paths: Iterable[Path]) -> bool:
+        """Whether it is of these files, and not of others of the same names; a relative path does not tell."""
+        noted = [Path(path) for path in self.inputs]
+        return not all(path.is_absolute() for path in noted) or set(map(place_of, noted)) == set(map(place_of, paths))
+
 
 def place_of(path: Path) -> str:
     """Where a file is, the same from whichever folder it is named."""
@@ -76,8 +81,9 @@ class Record:
 
     Attributes:
         done: reports of label maps that the same runs and settings have made, by the place of the label map.
-        own: places of label maps that may be replaced: those of `done`, and what an earlier call had begun to write
-            when it was killed.
+        own: what may be replaced, by the place of the label map: the reports of `done`, and None for what an earlier
+            call had begun to write when it was killed.
+        others: places of label maps that other runs or settings made, which --overwrite replaces.
 
     Raises:
         SegmenterError: the folder holds label maps of other runs or settings, and may not be overwritten.
@@ -88,7 +94,7 @@ class Record:
     def __init__(
         self, output: Path, about: Mapping[str, Any], *, overwrite: bool = False, path: Path | None = None
     ) -> None:
-        self.path = path or output / self.NAME
+        self.path, self._output = path or output / self.NAME, output
         self.about = dict(about)
         earlier = self._read(self.path if self.path.exists() else output / self.NAME)
         same = all(
@@ -99,15 +105,25 @@ class Record:
                 f"{output} holds label maps of other runs or settings (see {self.NAME}): choose another output "
                 "folder, or replace them with --overwrite"
             )
-        reports = [report_of(data) for data in earlier["cases"]] if earlier and same else []
+        every = [report_of(data) for data in earlier["cases"]] if earlier else []
+        self.others = set() if same else set(self._places(every))
+        reports = every if same else []
         self.reports = {report.case: report.to_dict() for report in reports}
-        known = [] if overwrite else [report for report in reports if report.status != "failed"]
-        places = [(_present_path(str(report.output), output), report) for report in known]
-        self.done = {place_of(place): report for place, report in places if place is not None}
+        self.done = {} if overwrite else self._places(reports)
         begun = {_present_path(each["begun"], output): str(each["case"]) for each in earlier.get("begun", ()) if same}
         self._begun = {place_of(path): case for path, case in begun.items() if path is not None}
-        self.own = {*self.done, *self._begun}
+        self.own: dict[str, CaseReport | None] = {**dict.fromkeys(self._begun), **self.done}
         self._whole_took, self._whole_at, self._lines = 0.0, float("-inf"), False
+
+    def _places(self, reports: Iterable[CaseReport]) -> dict[str, CaseReport]:
+        """Reports by the place of their label map, of those whose label map is there."""
+        made = [report for report in reports if report.status != "failed"]
+        present = [(_present_path(str(report.output), self._output), report) for report in made]
+        return {place_of(path): report for path, report in present if path is not None}
+
+    def made(self) -> list[CaseReport]:
+        """Reports of the label maps that are there and that these runs and settings made, earlier calls' too."""
+        return list(self._places(map(report_of, self.reports.values())).values())
 
     def begin(self, path: Path, case: str) -> None:
         """Note that the label map of a case is going to be written, before it is."""

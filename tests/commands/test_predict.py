@@ -29,6 +29,7 @@ from segmed.data.inputs import find_inputs
 from segmed.errors import DiskError
 from segmed.labels import LabelSet
 from segmed.runs import Run, write_config
+from segmed.segment.outputs import sole_writer
 from segmed.segment.predict import entropy, predict_cases
 from segmed.segmenters.combine import LargestComponent
 from segmed.segmenters.segmenter import Segmenter, on_grid_of
@@ -543,6 +544,51 @@ def test_label_maps_of_other_weights_are_not_mixed(run, predict, tmp_path):
     code, _, err = predict("--run", other, "--input", two, "--output", tmp_path / "out")
     assert code == 2
     assert "of other runs or settings" in err
+    assert names(tmp_path / "out") == ["a.nii.gz", "prediction.json", "report.html"]
+
+
+def test_with_overwrite_no_label_map_of_other_weights_stays(run, predict, tmp_path):
+    other, folder, out = make_run(tmp_path / "other", seed=5), tmp_path / "in", tmp_path / "out"
+    for name in "ab":
+        write(folder / f"{name}.nii.gz")
+    predict("--run", run, "--input", folder, "--output", out)
+    before = {path.name: path.read_bytes() for path in out.glob("*.nii.gz")}
+    given = ("--run", other, "--output", out, "--overwrite")
+    code, _, err = predict(*given, "--input", folder / "b.nii.gz")
+    assert code == 2
+    assert f"1 label maps of other runs or settings would stay in {out}, first a.nii.gz" in err
+    assert {path.name: path.read_bytes() for path in out.glob("*.nii.gz")} == before
+    assert predict(*given, "--input", folder)[0] == 0
+    assert statuses(out) == {"a.nii.gz": "done", "b.nii.gz": "done"}
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_another_image_of_one_name_size_and_time_is_not_done_before(run, predict, tmp_path, gone):
+    one, two = (write(tmp_path / folder / "a.nii", seed=seed) for seed, folder in enumerate(("monday", "tuesday")))
+    for path in (one, two):
+        os.utime(path, (1, 1))
+    out = tmp_path / "out"
+    predict("--run", run, "--input", one.parent, "--output", out)
+    before = (out / "a.nii").read_bytes()
+    if gone:
+        one.unlink()
+    given = ("--run", run, "--input", two.parent, "--output", out)
+    code, _, err = predict(*given)
+    assert code == 2
+    assert f"{two} and {one}, done before, have one name in {out}" in err
+    assert (out / "a.nii").read_bytes() == before
+    assert predict(*given, "--overwrite")[0] == 0
+    assert (out / "a.nii").read_bytes() != before
+
+
+def test_two_calls_never_write_one_record_at_a_time(run, predict, tmp_path, monkeypatch):
+    monkeypatch.setattr("segmed.segment.outputs.WAIT_S", 0)
+    given = ("--run", run, "--input", write(tmp_path / "in" / "a.nii.gz"), "--output", tmp_path / "out")
+    with sole_writer(tmp_path / "out", tmp_path / "out" / "prediction.json"):
+        code, _, err = predict(*given)
+    assert code == 2
+    assert "another segmed predict writes into" in err
+    assert predict(*given)[0] == 0
     assert names(tmp_path / "out") == ["a.nii.gz", "prediction.json", "report.html"]
 
 

@@ -62,7 +62,7 @@ def test_an_answer_comes_before_the_next_line(run, predict, tmp_path, monkeypatc
 
         def lines(self):
             for number, path in enumerate(paths):
-                assert len(names(tmp_path / "out")) == (2 if number else 0)  # the label map and the record
+                assert len(names(tmp_path / "out")) == (3 if number else 1)  # the lock, the label map and the record
                 yield os.fsencode(f"{path}\n")
 
     monkeypatch.setattr("sys.stdin", Asking())

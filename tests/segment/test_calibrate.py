@@ -84,6 +84,9 @@ def test_predictions_of_folds_have_intervals_flags_and_reasons(folds, balls, tmp
     assert "trust: " in out
     again = tool(predict_command, "--run", folds.path, "--input", case, "--output", tmp_path, "--device", "cpu")
     assert "done before" in again[1]
+    other = balls / "ball_01.nii.gz"
+    tool(predict_command, "--run", folds.path, "--input", other, "--output", tmp_path, "--device", "cpu")
+    assert [row["case"] for row in rows_of(tmp_path / "trust.csv")] == ["ball_00"] * 2 + ["ball_01"] * 2
 
 
 def test_a_level_that_few_cases_do_not_bear_is_one_line(folds, balls, tmp_path, tool):

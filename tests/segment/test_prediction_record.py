@@ -90,13 +90,13 @@ def test_a_label_map_that_a_kill_left_unnoted_is_known_as_own(by_lines, tmp_path
     for _ in range(2):  # it is known as often as the process is killed
         again = Record(tmp_path, RECORD)
         assert str(tmp_path / "2.nii.gz") not in again.done
-        check_outputs([item], tmp_path, replace=False, kept=again.own)
+        check_outputs([item], tmp_path, replace=False, earlier=again.own)
         again.add(report(tmp_path, "1"))
     again.add(report(tmp_path, "2"))
     assert read_record(again.path)["begun"] == []
     (tmp_path / "3.nii.gz").touch()
     with pytest.raises(SegmenterError, match="label maps exist"):
-        check_outputs([Input(item.case, tmp_path / "3.nii.gz")], tmp_path, replace=False, kept=again.own)
+        check_outputs([Input(item.case, tmp_path / "3.nii.gz")], tmp_path, replace=False, earlier=again.own)
 
 
 def test_lines_of_other_settings_are_not_taken(by_lines, tmp_path):
@@ -104,7 +104,7 @@ def test_lines_of_other_settings_are_not_taken(by_lines, tmp_path):
     other = Record(tmp_path, {**RECORD, "settings": {"overlap": 0.1}}, overwrite=True)
     write_json(other.path, {**other.about, "cases": []})  # killed before the old lines were removed
     assert Record(tmp_path, other.about).done == {}
-    assert Record(tmp_path, other.about).own == set()
+    assert Record(tmp_path, other.about).own == {}
 
 
 def test_the_whole_of_many_cases_is_written_in_a_small_share_of_the_time(monkeypatch, tmp_path):
