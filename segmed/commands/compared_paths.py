@@ -26,7 +26,8 @@ def named_paths(texts: Sequence[str]) -> dict[str, list[Path]]:
             raise ConfigError(f"--methods {text} is not NAME=FOLDER: give a name and folders, as patch=runs/a,runs/b")
         if name in methods:
             raise ConfigError(f"method '{name}' is given twice: give all its runs at once, as {name}=RUN,RUN")
-        methods[name] = [path for value in values.split(",") if value for path in _expanded(value, name)]
+        given = [values] if Path(values).expanduser().exists() else values.split(",")  # a folder's name may have commas
+        methods[name] = [path for value in given if value for path in _expanded(value, name)]
     if not methods:
         raise ConfigError("nothing to compare: give --config FILE, or --methods NAME=RUN NAME=RUN")
     if len(methods) < 2:

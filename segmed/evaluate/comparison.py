@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from segmed.errors import RunError
 from segmed.evaluate.case_rows import Row
 from segmed.evaluate.comparable import (
     check_names,
@@ -22,6 +20,7 @@ from segmed.evaluate.comparable import (
     warnings,
 )
 from segmed.evaluate.families import Family, against_of, check_families, correct, one_family
+from segmed.evaluate.method_tables import MethodTables, lacking_notes, mean_of_known
 from segmed.evaluate.results import Method
 from segmed.evaluate.volume_agreement import MethodAgreement, agreements
 from segmed.labels import MEAN
@@ -153,8 +152,9 @@ def compare_methods(
     subject_of = _subject_of(cases, methods, subjects)
     groups = list(subject_of.values())
     kinds = common_labels(methods)
-    tables = {method.name: _Tables(method, cases, kinds, metrics) for method in methods}
+    tables = {method.name: MethodTables(method, cases, kinds, metrics) for method in methods}
     common_metrics, left_out = _common_metrics(tables, metrics)
+    left_out += lacking_notes(tables, common_metrics)
     labels = tables[reference].labels
     figures: dict[tuple[str, str, str], Figure] = {}
     for metric in common_metrics:
@@ -184,7 +184,7 @@ def _subject_of(cases: Sequence[str], methods: Sequence[Method], subjects: Mappi
     return {case: subjects.get(case, case) for case in cases}
 
 
-def _common_metrics(tables: Mapping[str, _Tables], metrics: Sequence[str]) -> tuple[list[str], list[str]]:
+def _common_metrics(tables: Mapping[str, MethodTables], metrics: Sequence[str]) -> tuple[list[str], list[str]]:
     """Metrics that are known for all methods, and a note on each that only some methods lack."""
     common, notes = [], []
     for metric in metrics:
@@ -199,7 +199,7 @@ def _common_metrics(tables: Mapping[str, _Tables], metrics: Sequence[str]) -> tu
 
 
 def _figures(
-    tables: Mapping[str, _Tables],
+    tables: Mapping[str, MethodTables],
     reference: str,
     families: Sequence[Family],
     metric: str,
@@ -252,70 +252,26 @@ def _against_truth(row: Row, truth: str) -> Row:
 # ---------------------------------------------------------------- figures
 
 
-class _Tables:
-    """The rows of a method as arrays; the mean over labels, where there are several, is one label more.
-
-    Attributes:
-        labels: names.
-        averaged: how many of them the mean is over.
-        values: metric -> (seeds, cases, labels), of those that have any figure.
-        means: metric -> (cases, labels), over the seeds.
-        missed: (seeds, cases, labels).
-    """
-
-    def __init__(self, method: Method, cases: Sequence[str], kinds: Mapping[str, str], metrics: Sequence[str]) -> None:
-        self.name, self._cases, self._names = method.name, cases, list(kinds)
-        self._rows = [{(row["case"], row["label"]): row for row in result.rows} for result in method.results]
-        for rows, result in zip(self._rows, method.results, strict=True):
-            if missing := next((key for key in itertools.product(cases, kinds) if key not in rows), None):
-                raise RunError(f"{result.source} has no figures for '{missing[1]}' of case {missing[0]}: test again")
-        own = [index for index, kind in enumerate(kinds.values()) if kind == "label"] or list(range(len(kinds)))
-        self.averaged = len(own)
-        self.labels = (*kinds, MEAN) if len(own) > 1 else tuple(kinds)
-        every = {metric: self._array(metric) for metric in metrics}
-        known = {metric: values for metric, values in every.items() if method.constant or not np.isnan(values).all()}
-        missed = self._array("missed")
-        if len(own) > 1:
-            known = {metric: _with(values, _mean(values[..., own], axis=-1)) for metric, values in known.items()}
-            missed = _with(missed, missed[..., own].sum(axis=-1))
-        self.values, self.missed = known, missed
-        self.means = {metric: _mean(values, axis=0) for metric, values in known.items()}
-
-    def _array(self, metric: str) -> np.ndarray:
-        """(seeds, cases, labels) of the labels that have rows."""
-        values = [
-            [[_as_written(rows[case, name].get(metric)) for name in self._names] for case in self._cases]
-            for rows in self._rows
-        ]
-        return np.array(values, dtype=np.float64)
-
-
-def _as_written(value: float | None) -> float:
-    """The value with the digits of cases.csv: else figures read from the file would differ from those just computed."""
-    return math.nan if value is None else float(f"{value:.6g}")
-
-
-def _with(values: np.ndarray, last: np.ndarray) -> np.ndarray:
-    return np.concatenate([values, last[..., None]], axis=-1)
-
-
-def _figure(own: _Tables, other: _Tables, metric: str, label: int, *, groups: Sequence[str], resamples: int) -> Figure:
+def _figure(
+    own: MethodTables, other: MethodTables, metric: str, label: int, *, groups: Sequence[str], resamples: int
+) -> Figure:
     every, missed = own.values[metric][..., label], own.missed[..., label]
     values, reference = own.means[metric][:, label], other.means[metric][:, label]
+    paired = own.beside(other, metric) if own.labels[label] == MEAN else (values, reference)
     bounds = metric_named(metric).bounds
     summary = summarise(values, resamples=resamples, groups=groups, bounds=bounds)
-    of_seeds = _mean(every, axis=1)
+    of_seeds = mean_of_known(every, axis=1)
     against: dict[str, Any] = {}
     if own is not other:
-        pairs = len({group for group, value in zip(groups, values - reference, strict=True) if value == value})
-        difference, low, high = paired_difference(values, reference, resamples=resamples, groups=groups)
+        pairs = len({group for group, value in zip(groups, paired[0] - paired[1], strict=True) if value == value})
+        difference, low, high = paired_difference(*paired, resamples=resamples, groups=groups)
         against = {
             "against": other.name,
             "difference": or_none(difference),
             "difference_ci95": interval_or_none(low, high),
             "difference_method": interval_method(pairs),
             "subjects": pairs,
-            "p": or_none(paired_wilcoxon(values, reference, groups=groups)),
+            "p": or_none(paired_wilcoxon(*paired, groups=groups)),
         }
     return Figure(
         own.name,
@@ -333,10 +289,3 @@ def _figure(own: _Tables, other: _Tables, metric: str, label: int, *, groups: Se
         chances=missed.size * (own.averaged if own.labels[label] == MEAN else 1),
         **against,
     )
-
-
-def _mean(values: np.ndarray, *, axis: int) -> np.ndarray:
-    """The mean of the values that are not NaN; NaN where there are none."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=axis)
-    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)

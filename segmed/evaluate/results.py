@@ -284,8 +284,10 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
     """
     hint = "give a cases.csv of segmed evaluate or of a run"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
+        with path.open(encoding="utf-8-sig", newline="") as file:  # Excel's mark, and its semicolons in some countries
+            head = file.readline()
+            file.seek(0)
+            lines = list(csv.DictReader(file, delimiter=max(",;\t", key=head.count)))
     except (UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"{path} is no table of figures: {hint}") from error
     if not lines or not {"case", "label", "dice"} <= set(lines[0]):
@@ -303,6 +305,8 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
             missed = float(line.get("missed") or 0)
         except ValueError:
             raise RunError(f"{path} has a figure in line {number} that is no number: {hint}") from None
+        if wrong := next((name for name, value in figures.items() if _out_of_range(name, value)), None):
+            raise RunError(f"{path} has {wrong} {figures[wrong]:g} in line {number}, which can't be: {hint}")
         kind = line.get("kind") or "label"
         case, label = from_cell(line["case"]), from_cell(line["label"])
         rows.append({"case": case, "label": label, "kind": kind, **figures, "missed": missed})
@@ -312,6 +316,12 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
             raise RunError(f"{path} has two rows for '{row['label']}' of case {row['case']}: leave one out")
         seen.add((row["case"], row["label"]))
     return rows, {from_cell(line["case"]): from_cell(line["subject"]) for line in lines if line.get("subject")}
+
+
+def _out_of_range(metric: str, value: float | None) -> bool:
+    """Whether a figure lies outside of what its metric can be."""
+    low, high = OF_CASES[metric].bounds
+    return value is not None and (value < low or value > high or (low == 0 and math.isinf(value)))
 
 
 def _figure(cell: str | None) -> float:

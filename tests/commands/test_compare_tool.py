@@ -115,6 +115,13 @@ def test_a_test_that_lacks_cases_of_its_split_names_them(tmp_path):
         read_result(run)
 
 
+@pytest.mark.parametrize("text", ["\ufeffcase,label,dice\na,scar,0.5\n", "\ufeffcase;label;dice\r\na;scar;0.5\r\n"])
+def test_a_table_that_a_spreadsheet_has_saved_is_read(tmp_path, text):
+    (tmp_path / "cases.csv").write_bytes(text.encode())
+    ((row,), _) = read_cases(tmp_path / "cases.csv")
+    assert (row["case"], row["label"], row["dice"]) == ("a", "scar", 0.5)
+
+
 def test_folds_of_which_one_was_not_begun_are_no_finished_test(tmp_path):
     folds = write_folds(tmp_path / "folds", BASE)
     shutil.rmtree(folds / "fold_1")
@@ -132,6 +139,8 @@ def test_folds_of_which_one_was_not_begun_are_no_finished_test(tmp_path):
         ("case,label,dice\na,scar,0.5\na,scar,0.6\n", "two rows for 'scar' of case a"),
         ("case,label,dice\na,scar,0.5\nb,sc\n", "cut off in line 3"),
         ("case,label,dice\na,scar,\xff\n", "no table of figures"),
+        ("case,label,dice\na,scar,1.7\n", "has dice 1.7 in line 2, which can't be"),
+        ("case,label,dice,hd95_mm\na,scar,0.7,inf\n", "has hd95_mm inf in line 2, which can't be"),
     ],
 )
 def test_a_damaged_table_is_one_line(tmp_path, text, message):
@@ -247,6 +256,9 @@ def test_patterns_are_expanded_and_the_first_method_is_the_reference(runs, compa
     assert own["difference"] == pytest.approx(0.045)
     assert own["seed_sd"] == pytest.approx(0.02 / 2**0.5)
     assert figure(done.data, "patch", "hd95_mm")["difference"] == pytest.approx(-0.45)
+    (runs / "patch_0").rename(runs / "patch, first")
+    again = compare("--methods", "supervised=runs/supervised_*", "patch=runs/patch, first")
+    assert figure(again.data, "patch")["seeds"] == 1
 
 
 def test_runs_folds_evaluations_and_tables_are_compared_with_each_other(runs, tmp_path, compare):

@@ -120,6 +120,19 @@ def test_the_mean_of_labels_leaves_regions_out():
     assert compared.values["a", "dice"][:, 3] == pytest.approx([0.6, 0.4])
 
 
+def test_the_difference_of_the_means_is_over_the_labels_that_both_have():
+    whole, part = result({"wall": [0.8] * 6, "scar": [0.4] * 6}), result({"wall": [0.7] * 6, "scar": [None] * 6})
+    compared = compare(Method("a", (whole,)), Method("b", (part,)))
+    assert compared.figures["a", MEAN, "dice"].mean == pytest.approx(0.6)
+    assert compared.figures["b", MEAN, "dice"].mean == pytest.approx(0.7)
+    assert compared.figures["b", MEAN, "dice"].difference == pytest.approx(-0.1)
+    assert [note for note in compared.notes if note.startswith("b has no Dice of scar: ")]
+    one = result({"wall": [0.7] * 6, "scar": [None, *[0.4] * 5]})
+    compared = compare(Method("a", (whole,)), Method("b", (one,)))
+    assert compared.figures["b", MEAN, "dice"].difference == pytest.approx((-0.1 + 5 * -0.05) / 6)
+    assert not [note for note in compared.notes if "has no Dice" in note]
+
+
 def test_one_label_has_no_mean_of_labels():
     assert compare(simple("a", BASE), simple("b", BETTER)).labels == ("scar",)
 
