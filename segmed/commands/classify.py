@@ -61,6 +61,7 @@ def _classified(arguments: Arguments, runs: Opened) -> int:
     with bounds(arguments.output.parent, inputs=read):
         make_folder(arguments.output.parent)  # before the work, not after it
         check_target(arguments.output)
+        _check_table(arguments.output)
         answers = classify(folders, images, device=arguments.device, progress=True)
         write_answers(answers, arguments.output, sets)
     lost = [answer for answer in answers.answers if answer.probabilities is None]
@@ -68,6 +69,15 @@ def _classified(arguments: Arguments, runs: Opened) -> int:
         print(printable(f"not classified: {answer.id}: {answer.error}"))
     print(f"{len(answers.answers) - len(lost)} of {len(answers.answers)} images classified: {arguments.output}")
     return 1 if lost else 0
+
+
+def _check_table(path: Path) -> None:
+    """Refuse to replace a file that is no table of this command."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        if not file.readline().startswith("id,predicted,"):
+            raise ConfigError(f"{path} is there, and no table of segmed classify: name another --output")
 
 
 def _sets(arguments: Arguments, runs: Opened) -> PredictionSets | None:

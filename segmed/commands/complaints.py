@@ -29,7 +29,11 @@ def complaint(stop: BaseException, box: str, argv: Sequence[str], model: type[Ba
     invalid = _invalid(stop)
     if invalid is not None:
         place = re.search(r"Error parsing ([\w.]*)", words)
-        return describe_all(invalid, model, at=place[1].split(".") if place else ())
+        at = place[1].split(".") if place else []
+        if at[:1] != [model.__name__]:
+            return describe_all(invalid, model, at=at)
+        text = describe_all(invalid, model, at=at[1:])  # options of a command, which are no keys of a config
+        return re.sub(r"^'([\w.]+)'", lambda key: f"--{key[1].replace('_', '-')}", text)
     if choice := re.search(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)", words):
         return no_such(choice[2], choice[1], re.findall(r"'(.*?)'", choice[3]))
     if missing := re.search(r"Missing value for argument '(.*?)'", words):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -58,6 +60,7 @@ def main() -> int:
     from segmed.export.card import Words
     from segmed.runs import own_files
 
+    _say_unfinished(arguments.run)
     words = Words(arguments.intended_use, arguments.limits, arguments.license)
     with bounds(arguments.output.parent, inputs=[file for run in arguments.run for file in own_files(run)]):
         return _bundle(arguments, words) if "monai" in arguments.format else _model(arguments, words)
@@ -77,6 +80,17 @@ def _check(arguments: Arguments) -> None:
         from segmed.builders.hub_files import check_hub
 
         check_hub(arguments.hub)
+
+
+def _say_unfinished(runs: Sequence[Path]) -> None:
+    """A run may be handed over before its end; whoever does it should know."""
+    from segmed.runs.run_state import status_of
+
+    for run in runs:
+        status = status_of(run)
+        if status.state in ("stopped", "training"):
+            done = "" if status.share is None else f" at {100 * status.share:.0f} % of it"
+            print(f"warning: {run} is exported{done}, before the end of its training", file=sys.stderr)
 
 
 def _bundle(arguments: Arguments, words: Words) -> int:

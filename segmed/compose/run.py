@@ -14,7 +14,7 @@ from segmed.compose.train import train_part as train_one
 from segmed.config import SegmentationConfig
 from segmed.config.reading import load_written
 from segmed.data.splits import Split
-from segmed.errors import ConfigError
+from segmed.errors import ConfigError, RunError
 from segmed.evaluate.case_rows import Row
 from segmed.reports.classification.text import classification_text
 from segmed.reports.segmentation.page import write_report
@@ -48,6 +48,11 @@ def resume(folder: Path) -> None:
         return
     run = open_run(folder)
     if run.finished:
+        if not any(run.path.rglob(run.weights().name)):
+            raise RunError(
+                f"run {folder} is finished, but its weights are gone: copy them back, or train it again in another "
+                f"folder: segmed train --config {run.config} --run-dir FOLDER"
+            )
         print(f"run {folder} is finished, nothing is left to do: {run.page}")
         return
     data = read_config(run).data

@@ -25,6 +25,7 @@ LOG = logging.getLogger(__name__)
 
 VERSIONS = {"volumes": CACHE_VERSION, "images": ARRAYS_VERSION}  # folders of a cache that hold entries
 NAME = re.compile(r"(\.?)([0-9a-f]{40})")  # with a dot: a build that was stopped, and that the next one goes on with
+OWN = re.compile(r"entry\.json|done|.+\.npy|\..+")  # files of an entry, also of one that is being written
 CHUNK = 16  # entries that a process checks at once
 
 State = Literal["", "in use", "unfinished", "old"]
@@ -81,8 +82,11 @@ def _entries(folder: Path, in_use: set[str]) -> Iterator[CacheEntry]:
             continue
         path = Path(item.path)
         try:
-            size, used = sum(file.stat().st_size for file in os.scandir(path)), item.stat().st_mtime
+            files = list(os.scandir(path))
+            size, used = sum(file.stat().st_size for file in files), item.stat().st_mtime
         except FileNotFoundError:  # another process has removed it
+            continue
+        if not all(OWN.fullmatch(file.name) for file in files):  # somebody's folder with such a name
             continue
         note = _note(path)
         state: State = "unfinished" if match[1] else ""

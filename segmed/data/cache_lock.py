@@ -10,6 +10,8 @@ from filelock import FileLock
 
 from segmed.errors import DiskError
 
+WAY_OUT = "name another folder as `cache` in the config (--cache FOLDER)"
+
 
 @contextmanager
 def cache_lock(folder: Path, key: str) -> Iterator[None]:
@@ -27,7 +29,9 @@ def cache_lock(folder: Path, key: str) -> Iterator[None]:
         lock = FileLock(folder / "locks" / key)
         lock.acquire()
     except OSError as error:
-        raise DiskError(error.errno, f"can't write to the cache {folder}: {error.strerror or error}") from error
+        raise DiskError(
+            error.errno, f"can't write to the cache {folder}: {error.strerror or error}; {WAY_OUT}"
+        ) from error
     try:
         yield
     finally:

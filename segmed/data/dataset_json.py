@@ -80,7 +80,11 @@ def read_nnunet(root: Path, *, test: bool = False) -> LayoutCases:
     if described:
         names = dict(enumerate(_channel_names(described, root)))
         if numbers[-1] >= len(names):
-            raise DatasetError(f"{root} has a channel _{numbers[-1]:04d}, but dataset.json names {len(names)}: add it")
+            file = next(files[numbers[-1]] for files in images.values() if numbers[-1] in files)
+            raise DatasetError(
+                f"{file} is channel _{numbers[-1]:04d}, but dataset.json names {len(names)}: add it there, or take the "
+                "file out"
+            )
 
     def case(name: str, files: Mapping[int, Path]) -> Case:
         sources = {names[number]: Source(path) for number, path in sorted(files.items()) if number in names}

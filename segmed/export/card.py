@@ -108,7 +108,8 @@ def _data(runs: Sequence[Path], config: Config) -> list[str]:
             lines.append("- How many cases trained it is not recorded.")
             continue
         folds = f", {len(runs_of(folder))} folds: each case was tested by a network that never saw it"
-        counts = f"{len(split.train)} trained it, {len(split.validation)} selected it, {len(split.test)} tested it"
+        test = "tested it" if _was_tested(folder) else "are kept for its test"
+        counts = f"{len(split.train)} trained it, {len(split.validation)} selected it, {len(split.test)} {test}"
         lines.append(f"- Cases: {counts}{folds if Folds(folder).begun else ''}.")
     if isinstance(config, SegmentationConfig):
         values = (f"{escaped(label)} = {_values(value)}" for label, value in known(config.data.labels).items())
@@ -120,6 +121,10 @@ def _data(runs: Sequence[Path], config: Config) -> list[str]:
             f"- Images of {size} pixels, {config.image.channels} channel(s), intensity {config.image.intensity}."
         )
     return lines
+
+
+def _was_tested(folder: Path) -> bool:
+    return any((folder / "test" / name).is_file() for name in ("summary.json", "figures.json"))
 
 
 def _values(given: int | list[int]) -> str:

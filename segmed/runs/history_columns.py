@@ -11,7 +11,7 @@ def read_history(path: Path) -> dict[str, list[tuple[float, float]]]:
     if not path.is_file():
         return {}
     columns: dict[str, list[tuple[float, float]]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         for row in csv.DictReader(file):
             for name, cell in row.items():
                 try:

@@ -15,6 +15,7 @@ from segmed.files import atomic_write_text
 from segmed.runs.run_folder import Run
 
 Schema = TypeVar("Schema", bound=Section)
+SECTIONS = {"network", "train", "inference"}  # without which nothing can be done with a run; all are written
 USES = {  # whether a run classifies -> what it does, and what takes it
     True: "classifies: segmed classify and segmed train-cls take it",
     False: "segments: segmed predict and segmed train take it",
@@ -46,7 +47,7 @@ def read_class_config(run: Run) -> ClassificationConfig:
 def read_config_as(schema: type[Schema], run: Run) -> Schema:
     """The resolved config of a run of any kind; as `read_config`."""
     try:
-        return load_written(schema, run.config)
+        config = load_written(schema, run.config)
     except ConfigError as error:
         wanted, actual = schema is ClassificationConfig, classifies(run.config)
         if actual is not None and actual != wanted:
@@ -54,6 +55,12 @@ def read_config_as(schema: type[Schema], run: Run) -> Schema:
                 f"run {run.path} {USES[actual]}; here one that {USES[wanted].split(':')[0]} is needed"
             ) from error
         raise RunError(f"run {run.path} can't be read: {error}") from error
+    if lacking := sorted(SECTIONS.intersection(schema.model_fields) - config.model_fields_set):
+        raise RunError(
+            f"run {run.path} can't be read: {run.config.name} is cut off, it lacks {', '.join(lacking)}: copy the run "
+            "again, or name another"
+        )
+    return config
 
 
 def _yaml_lines(data: Mapping[str, Any], reasons: Mapping[str, str], *, prefix: str, indent: int) -> list[str]:

@@ -223,7 +223,11 @@ def last_change(folder: Path) -> float:
     """Seconds since 1970 at which the newest file of a run, or of its folds, was written."""
     names = ("config.yaml", "folds.yaml", "history.csv", "log.txt", "checkpoint.pt", "report.html", "ensemble.json")
     times = [0.0]
-    for path in (folder, *(run.path for run in (Folds(folder).runs() if Folds(folder).begun else ()))):
+    folders = [folder]
+    if Folds(folder).begun:
+        with suppress(ConfigError):
+            folders += [run.path for run in Folds(folder).runs()]
+    for path in folders:
         for name in names:
             with suppress(OSError):
                 times.append((path / name).stat().st_mtime)

@@ -19,6 +19,7 @@ from segmed.machine import this_machine
 from segmed.runs import Run, begin_run, check_new_run
 from segmed.segment.plan import resolve
 from segmed.segment.refusals import (
+    absent_label_notes,
     check_adversary,
     check_cleaned,
     check_second_head,
@@ -26,7 +27,6 @@ from segmed.segment.refusals import (
     missing_notes,
     split_notes,
     start_notes,
-    warn_of_absent_labels,
 )
 from segmed.segment.resolved import Plan
 from segmed.targets import targets_of
@@ -127,6 +127,7 @@ def prepare(config: SegmentationConfig, *, memory: Path | None = None) -> Prepar
         *start_notes(config, split),
         *split_notes(config, dataset, audit, split, memory),
         *missing_notes(config, dataset),
+        *absent_label_notes(dataset, audit, split),
         *targets.notes,
     )
     check_adversary(config, split)
@@ -139,7 +140,6 @@ def prepare(config: SegmentationConfig, *, memory: Path | None = None) -> Prepar
         "targets": dataset.labels.targets or "labels",
         "spacing_known": config.data.spacing_known and not dataset.are_pictures,
     }
-    warn_of_absent_labels(dataset, audit, split)
     config = config.model_copy(update={"data": config.data.model_copy(update=resolved)})
     reasons: dict[str, str] = {}
     if head is not None:

@@ -44,17 +44,19 @@ def checked_audit(dataset: Dataset, memory: Path | None) -> Audit:
     return audit
 
 
-def warn_of_absent_labels(dataset: Dataset, audit: Audit, split: Split) -> None:
-    """A label that no training case has is never learned: said before the time is spent."""
+def absent_label_notes(dataset: Dataset, audit: Audit, split: Split) -> tuple[str, ...]:
+    """A label that no training case has is never learned: said before the time is spent, and beside every figure."""
     train = set(split.train)
     trained = [fact for fact in audit.facts if fact.id in train and fact.label_voxels]
-    for name in dataset.labels.names:
-        if trained and not any(fact.label_voxels[name] for fact in trained):
-            LOG.warning(
-                "label '%s' is in none of the %d training cases: it can't be learned; check data.labels or the split",
-                name,
-                len(trained),
-            )
+    absent = [name for name in dataset.labels.names if not any(fact.label_voxels[name] for fact in trained)]
+    notes = tuple(
+        f"label '{name}' is in none of the {len(trained)} training cases: it can't be learned; check data.labels or "
+        "the split"
+        for name in (absent if trained else ())
+    )
+    for note in notes:
+        LOG.warning("%s", note)
+    return notes
 
 
 def check_second_head(config: SegmentationConfig) -> None:

@@ -251,6 +251,12 @@ def test_the_tool_reports_what_it_cannot_read_and_classifies_the_rest(finished, 
     assert float(rows["good.png"]["probability frame"]) + float(rows["good.png"]["probability disc"]) == pytest.approx(
         1
     )
+    (tmp_path / "a.csv").write_text("my notes\n")
+    with pytest.raises(SystemExit) as stop:
+        run_tool(tool.main)
+    assert stop.value.code == 2
+    assert "is there, and no table of segmed classify: name another --output" in capsys.readouterr().err
+    assert (tmp_path / "a.csv").read_text() == "my notes\n"
 
 
 def test_a_folder_without_images_is_one_line(finished, tmp_path):

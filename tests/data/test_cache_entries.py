@@ -157,6 +157,8 @@ def test_the_least_recently_used_go_first_until_the_rest_fits(folder, command):
 def test_what_is_no_entry_stays(folder):
     kept = [folder / "audit.sqlite", folder / "volumes" / "mine.npy", folder / "volumes" / "mine" / "a.npy"]
     kept[2].parent.mkdir()
+    kept.append(folder / "images" / ("c" * 40) / "slice1.dcm")  # a data set whose patients have such names
+    kept[3].parent.mkdir(parents=True)
     for file in kept:
         file.write_text("x")
     elsewhere = folder.parent / "elsewhere"

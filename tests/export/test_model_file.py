@@ -123,6 +123,21 @@ def test_the_card_says_data_figures_use_and_limits(model, monkeypatch, capsys):
     assert f"{counts['train']} trained it, {counts['validation']} selected it, {counts['test']} tested it" in card
 
 
+def test_a_run_before_its_end_is_said_to_be_one(run, tmp_path, monkeypatch, capsys):
+    early = shutil.copytree(run.path, tmp_path / "early")
+    shutil.rmtree(early / "test")
+    (early / "history.csv").write_text("step,minutes,score\n1,0.1,0.5\n")
+    assert call(monkeypatch, "export", "--run", early, "--output", tmp_path / "early.segmed") == 0
+    said = capsys.readouterr().err
+    assert f"warning: {early} is exported" in said
+    assert "before the end of its training" in said
+    card = read_card(tmp_path / "early.segmed")
+    assert "are kept for its test" in card
+    assert "tested it" not in card
+    assert call(monkeypatch, "export", "--run", run.path, "--output", tmp_path / "whole.segmed") == 0
+    assert "before the end" not in capsys.readouterr().err
+
+
 def test_the_command_writes_the_words_of_its_options(run, model, tmp_path, monkeypatch):
     words = ("--intended-use", "Balls.", "--limits", "Cubes.", "--license", "CC0-1.0")
     assert call(monkeypatch, "export", "--run", run.path, "--output", tmp_path / model.name, *words) == 0

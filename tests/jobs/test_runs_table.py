@@ -49,6 +49,16 @@ def test_states_scores_and_the_time_left(tmp_path):
     assert [line.split()[0] for line in table_of(tmp_path, "score")] == ["run", "a", "deep/b", "c"]
 
 
+def test_one_damaged_run_hides_no_other(tmp_path):
+    make(tmp_path / "a", history="step,minutes,score\n200,6,0.8\n", finished=True)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "folds.yaml").write_text("train: {epochs: [")
+    run = make(tmp_path / "c", history="step,minutes,score\n100,3,0.6\n")
+    with (run / "history.csv").open("ab") as file:
+        file.write(b"\xff\xfe torn\n")
+    assert [line.split()[:2] for line in table_of(tmp_path)[1:]] == [["a", "done"], ["b", "stopped"], ["c", "stopped"]]
+
+
 def test_what_is_inside_a_run_belongs_to_it(tmp_path):
     make(make(tmp_path / "cascade") / "coarse" / "axial")
     assert [line.split()[0] for line in table_of(tmp_path)] == ["run", "cascade"]

@@ -14,7 +14,7 @@ from segmed.config import SegmentationConfig
 from segmed.errors import ConfigError, RunError
 from segmed.files import atomic, write_json
 from segmed.reports.segmentation import files, page
-from segmed.runs import BEFORE_CONFIG, Run, holding, open_run
+from segmed.runs import BEFORE_CONFIG, Run, holding, open_run, read_config
 from segmed.training.tracking import RunTracker, Tracker
 
 SAME = ("weights/best.safetensors", "weights/last.safetensors", "split.json", "test/cases.csv", "test/summary.json")
@@ -98,6 +98,18 @@ def test_a_finished_run_says_so_and_is_left_alone(data, tmp_path, quick, capsys)
     assert "is finished" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
     assert not Run(tmp_path / "run").test.exists()
+    shutil.rmtree(tmp_path / "run" / "weights")
+    with pytest.raises(RunError, match="is finished, but its weights are gone: copy them back"):
+        experiment.resume(tmp_path / "run")
+
+
+def test_a_config_that_was_cut_off_is_no_config_of_a_run(data, tmp_path):
+    run = experiment.start(tiny(data, tmp_path), tmp_path / "run")
+    text = run.config.read_text()
+    for end in (0, text.index("\nnetwork:"), text.index("\ninference:")):
+        run.config.write_text(text[:end])
+        with pytest.raises(RunError, match=r"config\.yaml is cut off, it lacks inference"):
+            read_config(run)
 
 
 def test_a_second_process_that_goes_on_with_a_run_is_refused(data, tmp_path, monkeypatch):

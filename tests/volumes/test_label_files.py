@@ -175,6 +175,8 @@ def test_a_label_that_no_training_case_has_is_said_before_training(tmp_path, cap
     make_balls(tmp_path / "data")
     config = tiny(tmp_path / "data", tmp_path / "runs", data={"labels": {"shell": 1, "core": 2, "ghost": 3}})
     with caplog.at_level(logging.WARNING):
-        split = prepare(config).split
+        ready = prepare(config)
+    split = ready.split
+    assert [note for note in ready.notes if note.startswith("label 'ghost' is in none of the")]
     said = [record.getMessage() for record in caplog.records]
     assert [f"label 'ghost' is in none of the {len(split.train)} training cases" in line for line in said] == [True]
