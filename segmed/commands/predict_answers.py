@@ -73,10 +73,10 @@ class Answers:
         from segmed.reports.prediction.page import write_prediction_page
         from segmed.reports.segmentation.trust_table import write_trust
 
-        made = self.record.made()
-        write_classes(output, classes, [report for report in made if tuple(report.classes) == classes])
+        present = self.record.present()
+        write_classes(output, classes, [report for report in present if tuple(report.classes) == classes])
         calibrations = {report.trust.get("calibration") for report in self.all if report.trust}
-        judged = [(each.case, each.trust) for each in made if each.trust.get("calibration") in calibrations]
+        judged = [(each.case, each.trust) for each in present if each.trust.get("calibration") in calibrations]
         if trusted and judged:
             print(write_trust(output, judged))
         page = write_prediction_page(output)

@@ -210,11 +210,11 @@ class Planner(GridPlanner):
             channels = channels[: len(strides)]
             self.set(f"{key}.channels", channels, self.reasons[f"{key}.channels"])
         if len(channels) != len(strides):
-            why = {name: self.reasons.get(f"{key}.{name}") for name in ("channels", "strides")}
-            said = {name: f" ({reason})" if reason else "" for name, reason in why.items()}
+            reasons = (self.reasons.get(f"{key}.{name}") for name in ("channels", "strides"))
+            of_channels, of_strides = (f" ({reason})" if reason else "" for reason in reasons)
             raise ConfigError(
-                f"{key}.channels has {len(channels)} levels{said['channels']}, {key}.strides {len(strides)}"
-                f"{said['strides']}: give as many of each, or leave one `auto`"
+                f"{key}.channels has {len(channels)} levels{of_channels}, {key}.strides {len(strides)}{of_strides}: "
+                "give as many of each, or leave one `auto`"
             )
 
     def adversary(self) -> None:

@@ -117,11 +117,11 @@ class Record:
 
     def _places(self, reports: Iterable[CaseReport]) -> dict[str, CaseReport]:
         """Reports by the place of their label map, of those whose label map is there."""
-        made = [report for report in reports if report.status != "failed"]
-        present = [(_present_path(str(report.output), self._output), report) for report in made]
+        whole = [report for report in reports if report.status != "failed"]
+        present = [(_present_path(str(report.output), self._output), report) for report in whole]
         return {place_of(path): report for path, report in present if path is not None}
 
-    def made(self) -> list[CaseReport]:
+    def present(self) -> list[CaseReport]:
         """Reports of the label maps that are there and that these runs and settings made, earlier calls' too."""
         return list(self._places(map(report_of, self.reports.values())).values())
 
