@@ -139,6 +139,10 @@ def test_without_options_the_optimiser_has_two_groups_as_ever():
         ({"patches": {"dims": 2, "plane": "axial", "size": [8, 8]}}, "is in 3D, this one in 2D: name a run in 2D$"),
         ({"network": {"encoder": {"channels": [6, 10]}}}, "no weight of"),
         ({"train": {"frozen_levels": 3}}, "the encoder has 2 levels: give 2 or less"),
+        (
+            {"network": {"encoder": {"channels": [4, 8, 16], "strides": "auto"}}},
+            r"has 3 levels, network\.encoder\.strides 2 \(as in .*, whose weights this run begins with\): give",
+        ),
     ],
 )
 def test_a_network_that_does_not_fit_is_one_line_before_any_folder(balls, source, tmp_path, sections, message):
