@@ -320,8 +320,9 @@ def read_cases(path: Path) -> tuple[list[Row], dict[str, str]]:
 
 def _out_of_range(metric: str, value: float | None) -> bool:
     """Whether a figure lies outside of what its metric can be."""
-    low, high = OF_CASES[metric].bounds
-    return value is not None and (value < low or value > high or (low == 0 and math.isinf(value)))
+    if value is None or OF_CASES[metric].bounds[0] != 0:
+        return False
+    return value < 0 or math.isinf(value) or (metric == "dice" and value > 1)
 
 
 def _figure(cell: str | None) -> float:

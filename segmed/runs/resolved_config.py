@@ -15,6 +15,7 @@ from segmed.files import atomic_write_text
 from segmed.runs.run_folder import Run
 
 Schema = TypeVar("Schema", bound=Section)
+HEAD = "# The resolved config of this run: "
 SECTIONS = {"network", "train", "inference"}  # without which nothing can be done with a run; all are written
 USES = {  # whether a run classifies -> what it does, and what takes it
     True: "classifies: segmed classify and segmed train-cls take it",
@@ -25,7 +26,7 @@ USES = {  # whether a run classifies -> what it does, and what takes it
 def write_config(run: Run, config: Section, reasons: Mapping[str, str]) -> None:
     """Write the resolved config; each value that was `auto` has its reason behind it."""
     command = "train-cls" if isinstance(config, ClassificationConfig) else "train"
-    text = [f"# The resolved config of this run: `segmed {command} --config THIS_FILE` repeats it.", ""]
+    text = [f"{HEAD}`segmed {command} --config THIS_FILE` repeats it.", ""]
     text += _yaml_lines(config.model_dump(mode="json"), reasons, prefix="", indent=0)
     atomic_write_text(run.config, "\n".join(text) + "\n")
 
@@ -55,7 +56,9 @@ def read_config_as(schema: type[Schema], run: Run) -> Schema:
                 f"run {run.path} {USES[actual]}; here one that {USES[wanted].split(':')[0]} is needed"
             ) from error
         raise RunError(f"run {run.path} can't be read: {error}") from error
-    if lacking := sorted(SECTIONS.intersection(schema.model_fields) - config.model_fields_set):
+    lacking = sorted(SECTIONS.intersection(schema.model_fields) - config.model_fields_set)
+    text = run.config.read_text(encoding="utf-8") if lacking else ""
+    if lacking and (not text or text.startswith(HEAD)):  # who writes one by hand may leave out what is usual
         raise RunError(
             f"run {run.path} can't be read: {run.config.name} is cut off, it lacks {', '.join(lacking)}: copy the run "
             "again, or name another"

@@ -87,7 +87,7 @@ def source_encoder(folder: Path) -> SourceEncoder:
             "encoder among the classifiers"
         )
     if not run.weights("best").is_file():
-        raise RunError(f"run {folder} has no weights: train it to its end, or name another run")
+        raise RunError(f"run {folder} has no weights yet: train it to its end, or name another run")
     return SourceEncoder(run, network.encoder)
 
 
